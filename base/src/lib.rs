@@ -1,0 +1,38 @@
+//! The words that two crates of Esker share, and the seams to the outside.
+//!
+//! A word is here if at least two crates need it: keys, ticks, stamps, records, the frame
+//! envelope, log positions, errors. A seam is here if tests must be able to replace what is behind
+//! it: the file system ([`fs`]), the clock ([`clock`]) and randomness ([`rng`]).
+//!
+//! This crate knows no threads, no policy and no file that it was not handed.
+
+pub mod batch;
+pub mod clock;
+pub mod codec;
+pub mod cursor;
+pub mod dir;
+pub mod error;
+pub mod frame;
+pub mod fs;
+pub mod identity;
+pub mod key;
+pub mod limits;
+pub mod lock;
+pub mod position;
+pub mod record;
+pub mod rng;
+pub mod stamp;
+pub mod tick;
+
+pub use batch::{Op, OpKind};
+pub use clock::{Clock, SystemClock};
+pub use cursor::Cursor;
+pub use dir::{FileName, RelPath};
+pub use error::{Category, Corruption, Error, Result};
+pub use identity::Identity;
+pub use key::{EntryKind, KeyspaceId, ScopeId, SpaceId, Trailer, key_hash, key_prefix};
+pub use position::Position;
+pub use record::{Record, RecordKind};
+pub use rng::{OsRng, Rng};
+pub use stamp::{Incarnation, NodeId, Origin, Stamp};
+pub use tick::Tick;

@@ -1,0 +1,35 @@
+//! The list of ranks is the locking protocol of the whole engine.
+
+/// Every lock in the process, outermost first. While holding one, take only those below it.
+///
+/// File operations are allowed above [`Rank::View`] only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rank {
+    /// Opening and closing a database.
+    Lifecycle,
+    /// Who compacts, flushes, ingests, checkpoints.
+    Jobs,
+    /// The order of commits: clock, log, active memtable.
+    WriteQueue,
+    /// Who syncs the log next, and who waits for it.
+    SyncGate,
+    /// The durable set of tables.
+    Manifest,
+    /// What a new read sees.
+    View,
+    /// The keyspaces by name and number.
+    Keyspaces,
+    /// The read points that users hold.
+    Snapshots,
+    /// Open transactions.
+    Transactions,
+    /// Open tables.
+    TableCache,
+    /// One shard of the block cache.
+    CacheShard,
+    /// Files waiting to be deleted.
+    Obsolete,
+    /// Counters and their like.
+    Stats,
+}

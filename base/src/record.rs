@@ -1,0 +1,146 @@
+//! Records: what one commit says about one scope.
+//!
+//! The log stores a commit as its records back to back, all with the same seqno; a commit that
+//! spans scopes has one record per scope. The log itself does not look inside.
+//!
+//! ```text
+//! size    field
+//!    1    kind            see RecordKind
+//!    1    flags           0; bits 0..=3 reserved for optional fields, others refuse to decode
+//!    8    seqno           the local tick of the commit
+//!    v    scope
+//!    v    gap             seqno minus the previous tick of this (scope, origin); 0 = there is none
+//!    v    op count
+//!    *    ops             base::batch, back to back
+//! ```
+//!
+//! An author batch is of this node: origin is the segment's, stamp tick is the seqno. A remote batch
+//! (reserved) carries its own origin and stamp tick and the author's bytes unchanged.
+
+use crate::batch::Ops;
+use crate::codec::{Decoded, Reader, put_varint};
+use crate::error::Corruption;
+use crate::key::ScopeId;
+use crate::tick::Tick;
+
+/// What a record is. Part of the format, do not change; 0 is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// Writes of this node.
+    AuthorBatch = 1,
+    /// Reserved: writes of another node, admitted here.
+    RemoteBatch = 2,
+    /// Reserved: entries received as state rather than as history.
+    State = 3,
+    /// Reserved: replicated erases.
+    Erase = 4,
+    /// Reserved: creation or drop of a keyspace as a replicated record.
+    Keyspace = 5,
+    /// Reserved: a change of the roster.
+    Roster = 6,
+    /// Reserved: what a peer has confirmed.
+    Confirm = 7,
+    /// Reserved: a persisted upper bound of the clock.
+    ClockBound = 8,
+    /// Reserved: operands to be merged.
+    Merge = 9,
+}
+
+impl RecordKind {
+    const fn from_raw(raw: u8) -> Option<RecordKind> {
+        Some(match raw {
+            1 => RecordKind::AuthorBatch,
+            2 => RecordKind::RemoteBatch,
+            3 => RecordKind::State,
+            4 => RecordKind::Erase,
+            5 => RecordKind::Keyspace,
+            6 => RecordKind::Roster,
+            7 => RecordKind::Confirm,
+            8 => RecordKind::ClockBound,
+            9 => RecordKind::Merge,
+            _ => return None,
+        })
+    }
+}
+
+/// A decoded record; the ops are decoded as they are iterated.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// What it is.
+    pub kind: RecordKind,
+    /// The local tick of its commit.
+    pub seqno: Tick,
+    /// The dataset it is about.
+    pub scope: ScopeId,
+    /// The previous tick of this (scope, origin), if there was one.
+    pub previous: Option<Tick>,
+    /// How many ops it has.
+    pub op_count: u64,
+    /// Its ops.
+    pub ops: Ops<'a>,
+}
+
+/// Appends the header of an author batch; the caller appends `op_count` ops behind it.
+pub fn encode_author_header(
+    out: &mut Vec<u8>,
+    seqno: Tick,
+    scope: ScopeId,
+    previous: Option<Tick>,
+    op_count: u64,
+) {
+    out.push(RecordKind::AuthorBatch as u8);
+    out.push(0);
+    out.extend_from_slice(&seqno.raw().to_le_bytes());
+    put_varint(out, u64::from(scope.0));
+    put_varint(out, previous.map_or(0, |previous| seqno.raw().saturating_sub(previous.raw())));
+    put_varint(out, op_count);
+}
+
+/// The records of one commit, from the payload the log stored for it.
+///
+/// Each item is checked whole (all its ops decode) before it is returned. After an error the
+/// iterator ends.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Records<'a> {
+    /// The records in `payload`.
+    pub fn new(payload: &'a [u8]) -> Records<'a> {
+        Records { reader: Reader::new(payload) }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Decoded<Record<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let record = decode(&mut self.reader);
+        if record.is_err() {
+            self.reader = Reader::new(&[]);
+        }
+        Some(record)
+    }
+}
+
+fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
+    let kind = RecordKind::from_raw(reader.u8()?).ok_or(Corruption::UnknownKind)?;
+    if kind != RecordKind::AuthorBatch || reader.u8()? != 0 {
+        return Err(Corruption::UnknownKind);
+    }
+    let seqno = Tick::from_raw(reader.u64()?).ok_or(Corruption::OutOfRange)?;
+    let scope = u32::try_from(reader.varint()?).map_err(|_| Corruption::OutOfRange)?;
+    let gap = reader.varint()?;
+    let previous = match gap {
+        0 => None,
+        gap => seqno.raw().checked_sub(gap).and_then(Tick::from_raw).map(Some).ok_or(Corruption::OutOfRange)?,
+    };
+    let op_count = reader.varint()?;
+    let ops = Ops::take(reader, op_count)?;
+    Ok(Record { kind, seqno, scope: ScopeId(scope), previous, op_count, ops })
+}
