@@ -1,0 +1,5 @@
+//! Placeholder until the cache is written.
+
+/// The block cache.
+#[derive(Debug)]
+pub struct Cache;
