@@ -14,10 +14,14 @@ pub enum Rank {
     WriteQueue,
     /// Who syncs the log next, and who waits for it.
     SyncGate,
+    /// The order in which commits become visible, and who waits for it.
+    Visibility,
     /// The durable set of tables.
     Manifest,
     /// What a new read sees.
     View,
+    /// Each thread's way to the view.
+    Slots,
     /// The keyspaces by name and number.
     Keyspaces,
     /// The read points that users hold.
