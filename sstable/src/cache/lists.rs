@@ -197,3 +197,25 @@ impl<E> IndexMut<NodeId> for Lists<E> {
 fn some(id: NodeId) -> Option<NodeId> {
     (id != NONE).then_some(id)
 }
+
+#[cfg(test)]
+impl<E> Lists<E> {
+    /// Walks every list both ways and counts.
+    pub(super) fn assert_sound(&self) {
+        let mut linked = 0;
+        for list in [List::T1, List::T2, List::B1, List::B2] {
+            let (mut bytes, mut len, mut previous) = (0, 0, NONE);
+            let mut at = self.ends[list as usize].first;
+            while let Some(id) = some(at) {
+                let node = &self[id];
+                assert_eq!((node.list, node.previous), (list, previous));
+                assert_eq!(node.entry.is_some(), matches!(list, List::T1 | List::T2));
+                (bytes, len, previous, at) = (bytes + node.weight, len + 1, id, node.next);
+            }
+            assert_eq!(self.ends[list as usize].last, previous);
+            assert_eq!((self.bytes(list), self.len(list)), (bytes, len));
+            linked += len;
+        }
+        assert_eq!(linked + self.free.len(), self.nodes.len(), "a node is in no list");
+    }
+}
