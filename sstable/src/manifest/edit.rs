@@ -1,0 +1,307 @@
+//! A change to the durable state: the payload of one manifest frame.
+//!
+//! ```text
+//! fields back to back, tags ascending; a field that can repeat does so under the same tag
+//!
+//! size    field
+//!    v    tag
+//!    v+*  body             byte string
+//!
+//! tag  repeats  body
+//!   2  yes      added           v order, 1 level, table meta (crate::meta)
+//!   4  no       removed         varints: table ids
+//!   6  no       flushed         8 tick: every commit up to it is in tables
+//!   8  no       next table      v
+//!  10  no       next keyspace   v
+//!  12  no       last tick       8 tick: no tick up to it may be used again
+//!  14  yes      keyspace        as in keyspace.rs: created or changed
+//!  16  no       log end         v segment, v offset: synced, so the log never ends before it
+//!  18  no       log start       v: the first segment still needed
+//!  20  no       closed          v segment, v offset: the log ended there, all of it in tables
+//!  22  yes      dropped stamp   v scope, 8 tick: the highest stamp of a tombstone ever dropped
+//!  24  yes      first position  v scope, 16 node, 8 incarnation, v segment, v offset
+//!  26  no       clock bound     8 tick: the clock was never ahead of it
+//!  28  -        reserved        scopes whose content is incomplete
+//! ```
+//!
+//! An unknown even tag refuses to decode: the edit means more than this version understands. An
+//! unknown odd tag is skipped: whoever wrote it can live without it.
+
+use super::keyspace::{KeyspaceRecord, narrow, tick};
+use crate::meta::TableMeta;
+use base::codec::{Decoded, Reader, put_bytes, put_varint};
+use base::{Corruption, Incarnation, NodeId, Origin, Position, ScopeId, Tick};
+use std::sync::Arc;
+
+const ADDED: u64 = 2;
+const REMOVED: u64 = 4;
+const FLUSHED: u64 = 6;
+const NEXT_TABLE: u64 = 8;
+const NEXT_KEYSPACE: u64 = 10;
+const LAST_TICK: u64 = 12;
+const KEYSPACE: u64 = 14;
+const LOG_END: u64 = 16;
+const LOG_START: u64 = 18;
+const CLOSED: u64 = 20;
+const DROPPED_STAMP: u64 = 22;
+const FIRST_POSITION: u64 = 24;
+const CLOCK_BOUND: u64 = 26;
+
+/// A table that joins a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Added {
+    /// The run: runs with a greater order are newer.
+    pub order: u64,
+    /// The run's level; must equal that of the tables already in it.
+    pub level: u8,
+    /// The table.
+    pub meta: Arc<TableMeta>,
+}
+
+/// A clean close: the log ended at `log_end`, and every commit in it is in tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The end of the log.
+    pub log_end: Position,
+}
+
+/// A change to the durable state. What is `None` or empty stays as it was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edit {
+    /// Tables that join. A table both removed and added moves.
+    pub added: Vec<Added>,
+    /// Tables that leave, by id.
+    pub removed: Vec<u64>,
+    /// Every commit up to this tick is in tables.
+    pub flushed: Option<Tick>,
+    /// The id of the next table.
+    pub next_table: Option<u64>,
+    /// The number of the next keyspace.
+    pub next_keyspace: Option<u32>,
+    /// No tick up to this one may be used again.
+    pub last_tick: Option<Tick>,
+    /// Keyspaces created or changed.
+    pub keyspaces: Vec<KeyspaceRecord>,
+    /// A synced position of the log: it never ends before it.
+    pub log_end: Option<Position>,
+    /// The first segment still needed.
+    pub log_start: Option<u64>,
+    /// The database was closed; the next edit takes this back.
+    pub closed: Option<Closed>,
+    /// The highest stamp tick of any tombstone ever dropped, per scope.
+    pub dropped_stamps: Vec<(ScopeId, Tick)>,
+    /// Where the log first speaks of an author, per scope.
+    pub first_positions: Vec<(ScopeId, Origin, Position)>,
+    /// The clock was never ahead of this.
+    pub clock_bound: Option<Tick>,
+}
+
+impl Edit {
+    /// Appends the edit.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for added in &self.added {
+            field(out, ADDED, |body| {
+                put_varint(body, added.order);
+                body.push(added.level);
+                added.meta.encode(body);
+            });
+        }
+        if !self.removed.is_empty() {
+            field(out, REMOVED, |body| self.removed.iter().for_each(|&id| put_varint(body, id)));
+        }
+        tick_field(out, FLUSHED, self.flushed);
+        varint_field(out, NEXT_TABLE, self.next_table);
+        varint_field(out, NEXT_KEYSPACE, self.next_keyspace.map(u64::from));
+        tick_field(out, LAST_TICK, self.last_tick);
+        for keyspace in &self.keyspaces {
+            field(out, KEYSPACE, |body| keyspace.encode(body));
+        }
+        position_field(out, LOG_END, self.log_end);
+        varint_field(out, LOG_START, self.log_start);
+        position_field(out, CLOSED, self.closed.map(|closed| closed.log_end));
+        for (scope, tick) in &self.dropped_stamps {
+            field(out, DROPPED_STAMP, |body| {
+                put_varint(body, u64::from(scope.0));
+                body.extend_from_slice(&tick.raw().to_le_bytes());
+            });
+        }
+        for (scope, origin, position) in &self.first_positions {
+            field(out, FIRST_POSITION, |body| {
+                put_varint(body, u64::from(scope.0));
+                body.extend_from_slice(&origin.node.0);
+                body.extend_from_slice(&origin.incarnation.0.to_le_bytes());
+                put_position(body, *position);
+            });
+        }
+        tick_field(out, CLOCK_BOUND, self.clock_bound);
+    }
+
+    /// The edit in `payload`.
+    pub fn decode(payload: &[u8]) -> Decoded<Edit> {
+        let mut edit = Edit::default();
+        let mut reader = Reader::new(payload);
+        let mut before = 0;
+        while !reader.is_empty() {
+            let tag = reader.varint()?;
+            let repeats = matches!(tag, ADDED | KEYSPACE | DROPPED_STAMP | FIRST_POSITION);
+            if tag < before || (tag == before && !repeats) {
+                return Err(Corruption::OutOfOrder);
+            }
+            before = tag;
+            let mut body = Reader::new(reader.bytes()?);
+            if !edit.decode_field(tag, &mut body)? {
+                continue;
+            }
+            if !body.is_empty() {
+                return Err(Corruption::TrailingBytes);
+            }
+        }
+        Ok(edit)
+    }
+
+    /// Takes over one field; false if the field is unknown and may be skipped.
+    fn decode_field(&mut self, tag: u64, body: &mut Reader<'_>) -> Decoded<bool> {
+        match tag {
+            ADDED => self.added.push(decode_added(body)?),
+            REMOVED => {
+                while !body.is_empty() {
+                    self.removed.push(body.varint()?);
+                }
+            }
+            FLUSHED => self.flushed = Some(tick(body)?),
+            NEXT_TABLE => self.next_table = Some(body.varint()?),
+            NEXT_KEYSPACE => self.next_keyspace = Some(narrow(body.varint()?)?),
+            LAST_TICK => self.last_tick = Some(tick(body)?),
+            KEYSPACE => self.keyspaces.push(KeyspaceRecord::decode(body)?),
+            LOG_END => self.log_end = Some(decode_position(body)?),
+            LOG_START => self.log_start = Some(body.varint()?),
+            CLOSED => self.closed = Some(Closed { log_end: decode_position(body)? }),
+            DROPPED_STAMP => {
+                let scope = ScopeId(narrow(body.varint()?)?);
+                self.dropped_stamps.push((scope, tick(body)?));
+            }
+            FIRST_POSITION => {
+                let scope = ScopeId(narrow(body.varint()?)?);
+                let node = NodeId(body.array()?);
+                let origin = Origin { node, incarnation: Incarnation(body.u64()?) };
+                self.first_positions.push((scope, origin, decode_position(body)?));
+            }
+            CLOCK_BOUND => self.clock_bound = Some(tick(body)?),
+            tag if tag % 2 == 1 => return Ok(false),
+            _ => return Err(Corruption::UnknownKind),
+        }
+        Ok(true)
+    }
+}
+
+fn field(out: &mut Vec<u8>, tag: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut body = Vec::new();
+    write(&mut body);
+    put_varint(out, tag);
+    put_bytes(out, &body);
+}
+
+fn tick_field(out: &mut Vec<u8>, tag: u64, tick: Option<Tick>) {
+    if let Some(tick) = tick {
+        field(out, tag, |body| body.extend_from_slice(&tick.raw().to_le_bytes()));
+    }
+}
+
+fn varint_field(out: &mut Vec<u8>, tag: u64, value: Option<u64>) {
+    if let Some(value) = value {
+        field(out, tag, |body| put_varint(body, value));
+    }
+}
+
+fn position_field(out: &mut Vec<u8>, tag: u64, position: Option<Position>) {
+    if let Some(position) = position {
+        field(out, tag, |body| put_position(body, position));
+    }
+}
+
+fn put_position(out: &mut Vec<u8>, position: Position) {
+    put_varint(out, position.segment);
+    put_varint(out, position.offset);
+}
+
+fn decode_position(body: &mut Reader<'_>) -> Decoded<Position> {
+    Ok(Position { segment: body.varint()?, offset: body.varint()? })
+}
+
+fn decode_added(body: &mut Reader<'_>) -> Decoded<Added> {
+    let order = body.varint()?;
+    let level = body.u8()?;
+    Ok(Added { order, level, meta: Arc::new(TableMeta::decode(body)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::samples::{added, full_edit};
+    use proptest::prelude::*;
+
+    fn encoded(edit: &Edit) -> Vec<u8> {
+        let mut out = Vec::new();
+        edit.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn an_edit_comes_back() {
+        for edit in [Edit::default(), full_edit()] {
+            assert_eq!(Edit::decode(&encoded(&edit)), Ok(edit));
+        }
+    }
+
+    #[test]
+    fn an_unknown_odd_field_is_skipped_and_an_even_one_refused() {
+        let mut bytes = encoded(&full_edit());
+        bytes.extend_from_slice(&[27, 2, 9, 9]);
+        assert_eq!(Edit::decode(&bytes), Ok(full_edit()));
+        bytes.extend_from_slice(&[28, 0]);
+        assert_eq!(Edit::decode(&bytes), Err(Corruption::UnknownKind));
+    }
+
+    #[test]
+    fn fields_out_of_order_or_twice_or_too_long_are_refused() {
+        assert_eq!(Edit::decode(&[8, 1, 5, 8, 1, 5]), Err(Corruption::OutOfOrder));
+        assert_eq!(Edit::decode(&[10, 1, 5, 8, 1, 5]), Err(Corruption::OutOfOrder));
+        assert_eq!(Edit::decode(&[8, 2, 5, 5]), Err(Corruption::TrailingBytes));
+        assert_eq!(Edit::decode(&[8, 0]), Err(Corruption::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(
+            numbers: [u64; 6], removed: Vec<u64>, scope: u32, next_keyspace: Option<u32>,
+        ) {
+            let tick = |raw: u64| Tick::from_raw(raw >> 8).unwrap();
+            let position = Position { segment: numbers[0], offset: numbers[1] };
+            let edit = Edit {
+                added: vec![added(numbers[2], 3, numbers[3], "a", "b")],
+                removed,
+                flushed: Some(tick(numbers[4])),
+                next_table: Some(numbers[5]),
+                next_keyspace,
+                log_end: Some(position),
+                closed: Some(Closed { log_end: position }),
+                dropped_stamps: vec![(ScopeId(scope), tick(numbers[5]))],
+                ..Edit::default()
+            };
+            prop_assert_eq!(Edit::decode(&encoded(&edit)), Ok(edit));
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = Edit::decode(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_edit_never_panics(at: prop::sample::Index, to: u8) {
+            let mut bytes = encoded(&full_edit());
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let _ = Edit::decode(&bytes).map(|edit| super::super::State::default().apply(&edit));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What all edits of a manifest add up to.
+
+use super::edit::{Added, Closed, Edit};
+use super::keyspace::KeyspaceRecord;
+use super::version::Version;
+use base::{Corruption, KeyspaceId, Origin, Position, ScopeId, Tick};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything durable that is not in tables or in the log.
+///
+/// Invariants:
+/// - `next_table` exceeds the id of every table, `next_keyspace` the number of every keyspace.
+/// - Ticks and the log's start never go back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The tables.
+    pub version: Version,
+    /// Every commit up to this tick is in tables.
+    pub flushed: Tick,
+    /// The id of the next table.
+    pub next_table: u64,
+    /// The number of the next keyspace.
+    pub next_keyspace: u32,
+    /// No tick up to this one may be used again.
+    pub last_tick: Tick,
+    /// The keyspaces, dropped ones included, by number.
+    pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
+    /// A synced position of the log: it never ends before it.
+    pub log_end: Position,
+    /// The first segment of the log that is still needed.
+    pub log_start: u64,
+    /// Set while the database is closed.
+    pub closed: Option<Closed>,
+    /// The highest stamp tick of any tombstone ever dropped, per scope.
+    pub dropped_stamps: BTreeMap<ScopeId, Tick>,
+    /// Where the log first speaks of an author, per scope.
+    pub first_positions: BTreeMap<(ScopeId, Origin), Position>,
+    /// The clock was never ahead of this.
+    pub clock_bound: Tick,
+}
+
+impl Default for State {
+    /// The state of a database that never held anything. Tables, keyspaces and segments count
+    /// from 1.
+    fn default() -> State {
+        State {
+            version: Version::default(),
+            flushed: Tick::ZERO,
+            next_table: 1,
+            next_keyspace: 1,
+            last_tick: Tick::ZERO,
+            keyspaces: BTreeMap::new(),
+            log_end: Position::ZERO,
+            log_start: 1,
+            closed: None,
+            dropped_stamps: BTreeMap::new(),
+            first_positions: BTreeMap::new(),
+            clock_bound: Tick::ZERO,
+        }
+    }
+}
+
+impl State {
+    /// Takes over `edit`. If it breaks an invariant, nothing is changed.
+    pub fn apply(&mut self, edit: &Edit) -> Result<(), Corruption> {
+        self.check_keyspaces(edit)?;
+        self.version = self.version.apply(edit)?;
+        let table_max = edit.added.iter().map(|added| added.meta.id).max().unwrap_or(0);
+        raise(&mut self.next_table, Some(table_max.saturating_add(1)));
+        raise(&mut self.next_table, edit.next_table);
+        raise(&mut self.next_keyspace, edit.next_keyspace);
+        for keyspace in &edit.keyspaces {
+            raise(&mut self.next_keyspace, Some(keyspace.id.0.saturating_add(1)));
+            self.keyspaces.insert(keyspace.id, Arc::new(keyspace.clone()));
+        }
+        raise(&mut self.flushed, edit.flushed);
+        raise(&mut self.last_tick, edit.last_tick.max(edit.flushed));
+        raise(&mut self.log_end, edit.log_end.max(edit.closed.map(|closed| closed.log_end)));
+        raise(&mut self.log_start, edit.log_start);
+        raise(&mut self.clock_bound, edit.clock_bound);
+        self.closed = edit.closed;
+        for (scope, tick) in &edit.dropped_stamps {
+            raise(self.dropped_stamps.entry(*scope).or_default(), Some(*tick));
+        }
+        for (scope, origin, position) in &edit.first_positions {
+            self.first_positions.insert((*scope, *origin), *position);
+        }
+        Ok(())
+    }
+
+    /// The one edit that makes this state out of the default one, except that it is not closed.
+    pub fn to_edit(&self) -> Edit {
+        let added = self.version.runs().iter().flat_map(|run| {
+            run.tables.iter().map(|meta| Added {
+                order: run.order,
+                level: run.level,
+                meta: meta.clone(),
+            })
+        });
+        Edit {
+            added: added.collect(),
+            removed: Vec::new(),
+            flushed: Some(self.flushed),
+            next_table: Some(self.next_table),
+            next_keyspace: Some(self.next_keyspace),
+            last_tick: Some(self.last_tick),
+            keyspaces: self.keyspaces.values().map(|keyspace| (**keyspace).clone()).collect(),
+            log_end: Some(self.log_end),
+            log_start: Some(self.log_start),
+            closed: None,
+            dropped_stamps: self.dropped_stamps.iter().map(|(s, tick)| (*s, *tick)).collect(),
+            first_positions: self
+                .first_positions
+                .iter()
+                .map(|((scope, origin), position)| (*scope, *origin, *position))
+                .collect(),
+            clock_bound: Some(self.clock_bound),
+        }
+    }
+
+    /// The living keyspace `name` of `scope`.
+    pub fn keyspace(&self, scope: ScopeId, name: &str) -> Option<&Arc<KeyspaceRecord>> {
+        self.keyspaces.values().find(|keyspace| {
+            keyspace.scope == scope && keyspace.name == name && !keyspace.is_dropped()
+        })
+    }
+
+    /// A keyspace keeps its scope and name for ever, and stays dropped.
+    fn check_keyspaces(&self, edit: &Edit) -> Result<(), Corruption> {
+        for new in &edit.keyspaces {
+            let Some(old) = self.keyspaces.get(&new.id) else { continue };
+            let renamed = old.scope != new.scope || old.name != new.name;
+            if renamed || (old.is_dropped() && !new.is_dropped()) {
+                return Err(Corruption::BadVersion);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn raise<T: Ord + Copy>(value: &mut T, to: Option<T>) {
+    if let Some(to) = to {
+        *value = (*value).max(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keyspace::KeyspaceSettings;
+    use super::*;
+
+    fn keyspace(id: u32, name: &str) -> KeyspaceRecord {
+        KeyspaceRecord {
+            id: KeyspaceId(id),
+            scope: ScopeId::MAIN,
+            name: name.to_owned(),
+            created: Tick::from_ms(1),
+            dropped: None,
+            settings: KeyspaceSettings::default(),
+        }
+    }
+
+    #[test]
+    fn numbers_only_rise() {
+        let mut state = State::default();
+        let ahead = Edit {
+            next_table: Some(9),
+            log_start: Some(4),
+            last_tick: Some(Tick::from_ms(8)),
+            ..Edit::default()
+        };
+        state.apply(&ahead).unwrap();
+        let behind = Edit {
+            next_table: Some(2),
+            log_start: Some(1),
+            last_tick: Some(Tick::from_ms(3)),
+            ..Edit::default()
+        };
+        state.apply(&behind).unwrap();
+        assert_eq!((state.next_table, state.log_start), (9, 4));
+        assert_eq!(state.last_tick, Tick::from_ms(8));
+    }
+
+    #[test]
+    fn any_edit_after_a_close_opens_again() {
+        let mut state = State::default();
+        let log_end = Position { segment: 3, offset: 9 };
+        state.apply(&Edit { closed: Some(Closed { log_end }), ..Edit::default() }).unwrap();
+        assert_eq!(state.closed, Some(Closed { log_end }));
+        assert_eq!(state.log_end, log_end);
+        state.apply(&Edit::default()).unwrap();
+        assert_eq!(state.closed, None);
+    }
+
+    #[test]
+    fn a_keyspace_keeps_its_name_and_stays_dropped() {
+        let mut state = State::default();
+        state.apply(&Edit { keyspaces: vec![keyspace(4, "users")], ..Edit::default() }).unwrap();
+        assert_eq!(state.next_keyspace, 5);
+        assert!(state.keyspace(ScopeId::MAIN, "users").is_some());
+        let renamed = Edit { keyspaces: vec![keyspace(4, "people")], ..Edit::default() };
+        assert_eq!(state.apply(&renamed), Err(Corruption::BadVersion));
+        let dropped = KeyspaceRecord { dropped: Some(Tick::from_ms(5)), ..keyspace(4, "users") };
+        state.apply(&Edit { keyspaces: vec![dropped], ..Edit::default() }).unwrap();
+        assert!(state.keyspace(ScopeId::MAIN, "users").is_none());
+        let revived = Edit { keyspaces: vec![keyspace(4, "users")], ..Edit::default() };
+        assert_eq!(state.apply(&revived), Err(Corruption::BadVersion));
+    }
+}
