@@ -46,8 +46,15 @@ impl RelPath {
     /// `name` inside the folder `self`; refuses separators and dots-only names, so a path can not
     /// leave the directory.
     pub fn join(&self, name: &str) -> Option<RelPath> {
-        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
-        plain.then(|| if self.0.is_empty() { RelPath(name.to_owned()) } else { RelPath(format!("{}/{name}", self.0)) })
+        let plain =
+            !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
+        plain.then(|| {
+            if self.0.is_empty() {
+                RelPath(name.to_owned())
+            } else {
+                RelPath(format!("{}/{name}", self.0))
+            }
+        })
     }
 
     /// The folder that holds it.
@@ -141,10 +148,27 @@ mod tests {
     #[test]
     fn names_come_back_and_strangers_do_not() {
         use FileName::*;
-        for name in [Lock, Identity, Current, CurrentCopy, CurrentTemp, Manifest(1), Segment(u64::MAX), Table(7)] {
+        for name in [
+            Lock,
+            Identity,
+            Current,
+            CurrentCopy,
+            CurrentTemp,
+            Manifest(1),
+            Segment(u64::MAX),
+            Table(7),
+        ] {
             assert_eq!(FileName::parse(name.path().as_str()), Some(name));
         }
-        for stranger in ["", "wal", "wal/1.log", "wal/00000000000000000001.sst", "tables/+0000000000000000001.sst", "notes.txt", "wal/99999999999999999999.log"] {
+        for stranger in [
+            "",
+            "wal",
+            "wal/1.log",
+            "wal/00000000000000000001.sst",
+            "tables/+0000000000000000001.sst",
+            "notes.txt",
+            "wal/99999999999999999999.log",
+        ] {
             assert_eq!(FileName::parse(stranger), None, "{stranger}");
         }
     }

@@ -94,6 +94,7 @@ pub enum Resource {
 /// Why the database could not do what was asked.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's sentence is about its fields")]
 pub enum Error {
     /// The operating system refused. `action` completes the sentence "cannot ...".
     Io { action: &'static str, path: PathBuf, source: io::Error },
@@ -183,7 +184,12 @@ impl Error {
     }
 
     /// Corruption of `file` at `offset`.
-    pub fn corrupt(file: FileKind, path: impl AsRef<Path>, offset: u64, found: Corruption) -> Error {
+    pub fn corrupt(
+        file: FileKind,
+        path: impl AsRef<Path>,
+        offset: u64,
+        found: Corruption,
+    ) -> Error {
         Error::Corrupt { file, path: path.as_ref().to_path_buf(), offset, found }
     }
 
@@ -288,9 +294,7 @@ impl Error {
                 "put back the newest CURRENT and manifest, or run `esker repair`"
             }
             Error::CommitFailed { .. } => "check the disk, then open again; nothing was changed",
-            Error::Locked { .. } => {
-                "stop that process, or talk to it with --url if it is a node"
-            }
+            Error::Locked { .. } => "stop that process, or talk to it with --url if it is a node",
             Error::NotADatabase { .. } => "name a database directory, or create one with `init`",
             Error::AlreadyExists { .. } => "choose another directory",
             Error::Permission { .. } => "give this user the right to read and write it",

@@ -248,7 +248,9 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back() {
-        for kind in [FrameKind::Commit, FrameKind::Run, FrameKind::Close, FrameKind::Seal, FrameKind::Edit] {
+        for kind in
+            [FrameKind::Commit, FrameKind::Run, FrameKind::Close, FrameKind::Seal, FrameKind::Edit]
+        {
             let payload: &[u8] = if kind == FrameKind::Run { b"" } else { b"payload" };
             let (key, header, bytes) = sample(kind, payload);
             let frame = decode(&key, &bytes, 40).unwrap();

@@ -17,13 +17,14 @@ pub use os::OsFs;
 pub use sim::{CrashModel, Fault, FaultPlan, OpKind as SimOp, SimFs};
 
 use crate::dir::RelPath;
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A directory on a disk, and what can be done in it.
-pub trait Fs: Send + Sync + fmt::Debug + 'static {
+pub trait Fs: Any + Send + Sync + fmt::Debug {
     /// Where the directory is, for messages.
     fn root(&self) -> &Path;
     /// Opens a finished file (or a segment still growing) for reading.
@@ -164,9 +165,36 @@ pub fn read_small(fs: &dyn Fs, path: &RelPath, len_max: u64) -> io::Result<Vec<u
     let file = fs.open(path)?;
     let len = file.len()?;
     if len > len_max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than such a file gets"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is larger than such a file gets",
+        ));
     }
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Copies all of `source` into the new file `to` of `target` and syncs it. A failed copy leaves no
+/// file behind.
+pub fn copy(source: &dyn ReadFile, target: &dyn Fs, to: &RelPath) -> io::Result<()> {
+    let mut file = target.create(to, 0)?;
+    let copied = copy_bytes(source, &mut *file).and_then(|()| file.finish());
+    if copied.is_err() {
+        let _ = target.remove(to); // the first error is the one to report
+    }
+    copied.map(drop)
+}
+
+fn copy_bytes(source: &dyn ReadFile, target: &mut dyn AppendFile) -> io::Result<()> {
+    const PIECE_LEN: u64 = 1 << 20;
+    let len = source.len()?;
+    let mut buffer = Vec::new();
+    while target.len() < len {
+        let piece_len = PIECE_LEN.min(len - target.len());
+        buffer.resize(usize::try_from(piece_len).map_err(io::Error::other)?, 0);
+        source.read_exact_at(&mut buffer, target.len())?;
+        target.append(&buffer)?;
+    }
+    Ok(())
 }

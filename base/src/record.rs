@@ -138,7 +138,12 @@ fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
     let gap = reader.varint()?;
     let previous = match gap {
         0 => None,
-        gap => seqno.raw().checked_sub(gap).and_then(Tick::from_raw).map(Some).ok_or(Corruption::OutOfRange)?,
+        gap => seqno
+            .raw()
+            .checked_sub(gap)
+            .and_then(Tick::from_raw)
+            .map(Some)
+            .ok_or(Corruption::OutOfRange)?,
     };
     let op_count = reader.varint()?;
     let ops = Ops::take(reader, op_count)?;
