@@ -232,3 +232,6 @@ impl Shard {
 fn prev_power_of_two(n: usize) -> usize {
     1 << n.max(1).ilog2()
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,18 +169,20 @@ fn mixes_hit_as_often_as_under_arc_and_lru() {
     }
 }
 
-/// Popular blocks stay in memory while a scan of cold ones that is many times the cache passes, and
-/// the scan does not teach the policy anything.
+/// Popular blocks stay in memory while a scan of cold ones passes, many times the cache, and the scan
+/// does not teach the policy anything.
 #[test]
 fn a_cold_scan_pushes_out_nothing_but_itself() {
     let mut car = Car::new(1_000);
-    (0..900).cycle().take(9_000).for_each(|key| assert!(car.read((key, 1)) || key < 900));
-    let target = car.policy.target;
+    (0..900).cycle().take(1_800).for_each(|key| _ = car.read((key, 1)));
+    (1_000..1_200).for_each(|key| assert!(!car.read((key, 1))));
+    let (target, ghosts) = (car.policy.target, car.policy.ghosts.len());
     for key in 10_000..30_000 {
         car.insert((key, 1), Temperature::Cold);
     }
     assert_eq!((0..900).filter(|key| car.slots.contains_key(key)).count(), 900);
-    assert_eq!((car.policy.target, car.policy.ghosts.len()), (target, 0));
+    // One warm block made room for the first of the scan.
+    assert_eq!((car.policy.target, car.policy.ghosts.len()), (target, ghosts + 1));
     car.assert_sound();
 }
 
