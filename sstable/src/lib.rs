@@ -10,11 +10,26 @@
 
 pub mod block;
 pub mod cache;
+pub mod cursor;
+pub mod filter;
 pub mod manifest;
 pub mod meta;
+pub mod range_delete;
+pub mod table;
 pub mod writer;
 
+mod compression;
+mod footer;
+mod index;
+mod properties;
+mod tally;
+
 pub use block::Block;
-pub use cache::Cache;
+pub use cache::{Cache, CacheStats, CachedBlock};
+pub use compression::Compression;
+pub use cursor::{ReadMode, TableCursor};
 pub use meta::{TableKey, TableMeta};
-pub use writer::TableOwner;
+pub use properties::SpaceUsage;
+pub use range_delete::RangeDelete;
+pub use table::Table;
+pub use writer::{TableOwner, TableWriter, WriterOptions};

@@ -1,0 +1,110 @@
+//! Finds entries in a block.
+
+use super::{Block, HEADER_LEN, PREFIX_LEN};
+use base::{Trailer, key_prefix};
+use std::cmp::Ordering;
+
+/// Prefixes in one line of cache.
+const LINE: usize = 8;
+/// Up to so many prefixes, looking at one of every line beats halving: the lines are fetched at the
+/// same time.
+const WINDOW: usize = 64 * LINE;
+
+impl Block {
+    /// The first entry at or after (`key`, `trailer`); [`Block::count`] if all are before it.
+    #[inline]
+    pub fn search(&self, key: &[u8], trailer: Trailer) -> usize {
+        let Some(rest) = key.strip_prefix(self.common_prefix()) else {
+            return if key < self.common_prefix() { 0 } else { self.count };
+        };
+        let prefix = key_prefix(rest);
+        let low = self.first_not_below(prefix);
+        if !self.is_before(low, prefix, rest, trailer) {
+            return low;
+        }
+        self.search_ties(low + 1, prefix, rest, trailer)
+    }
+
+    /// The newest entry of `key` at or below `at`.
+    #[inline]
+    pub fn find(&self, key: &[u8], at: Trailer) -> Option<usize> {
+        let index = self.search(key, at);
+        (index < self.count && self.key_is(index, key)).then_some(index)
+    }
+
+    /// Whether the entry `index` has the key `key`.
+    #[inline]
+    pub fn key_is(&self, index: usize, key: &[u8]) -> bool {
+        key.strip_prefix(self.common_prefix()).is_some_and(|rest| {
+            rest.len() == self.rest_len(index)
+                && self.prefix(index) == key_prefix(rest)
+                && self.suffix(index) == rest.get(PREFIX_LEN..).unwrap_or_default()
+        })
+    }
+
+    /// How the rest of the key of the entry `index` compares with one of `rest_len` bytes that ends
+    /// in `suffix`, when their prefixes are equal.
+    #[inline]
+    pub(super) fn compare_rest(&self, index: usize, rest_len: usize, suffix: &[u8]) -> Ordering {
+        // Padding hides lengths below 8. If one is shorter than that, it is a prefix of the other.
+        let by_len = self.rest_len(index).min(PREFIX_LEN).cmp(&rest_len.min(PREFIX_LEN));
+        by_len.then_with(|| self.suffix(index).cmp(suffix))
+    }
+
+    /// Whether the entry `index` exists and is before a target.
+    #[inline]
+    fn is_before(&self, index: usize, prefix: u64, rest: &[u8], trailer: Trailer) -> bool {
+        if index >= self.count {
+            return false;
+        }
+        match self.prefix(index).cmp(&prefix) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => {
+                let suffix = rest.get(PREFIX_LEN..).unwrap_or_default();
+                match self.compare_rest(index, rest.len(), suffix) {
+                    Ordering::Less => true,
+                    Ordering::Greater => false,
+                    Ordering::Equal => self.trailer(index) > trailer,
+                }
+            }
+        }
+    }
+
+    /// Continues a search at `low`: some entries have the target's prefix and are before it.
+    fn search_ties(&self, mut low: usize, prefix: u64, rest: &[u8], trailer: Trailer) -> usize {
+        let mut high = self.count;
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.is_before(middle, prefix, rest, trailer) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The first entry whose prefix is not below `prefix`.
+    #[inline]
+    fn first_not_below(&self, prefix: u64) -> usize {
+        let column = self.bytes.get(HEADER_LEN..self.trailers_at).unwrap_or_default();
+        let (column, _) = column.as_chunks::<PREFIX_LEN>();
+        let below = |entry: &[u8; PREFIX_LEN]| u64::from_le_bytes(*entry) < prefix;
+
+        let (mut skipped, mut window) = (0, column);
+        while window.len() > WINDOW {
+            let (front, back) = window.split_at(window.len() / 2);
+            if front.last().is_some_and(below) {
+                skipped += front.len();
+                window = back;
+            } else {
+                window = front;
+            }
+        }
+        let (lines, _) = window.as_chunks::<LINE>();
+        let whole = LINE * lines.iter().filter(|line| below(&line[LINE - 1])).count();
+        let rest = window.get(whole..).unwrap_or_default();
+        skipped + whole + rest.iter().take(LINE).filter(|entry| below(entry)).count()
+    }
+}
