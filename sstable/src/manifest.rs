@@ -21,7 +21,7 @@ mod version;
 
 pub use edit::{Added, Closed, Edit};
 pub use keyspace::{KeyspaceRecord, KeyspaceSettings};
-pub use log::{ManifestLog, Replayed, replay, survey, Survey};
+pub use log::{ManifestLog, Replayed, Survey, replay, survey};
 pub use reader::{ManifestEntry, ManifestHeader, ManifestReader};
 pub use root::{Root, Roots, read_root, write_root};
 pub use state::State;

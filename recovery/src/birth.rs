@@ -1,0 +1,63 @@
+//! How a database comes to be: as a closed one without a log, which is then opened like any other.
+//!
+//! The last step is the root. Before it, the directory is not a database yet and can be made one by
+//! trying again; after it, the database is complete.
+
+use crate::identity::write_identity;
+use crate::inventory::FOLDERS;
+use base::fs::{Fs, full_path};
+use base::{Error, FileName, Identity, RelPath, Result, Rng, Tick};
+use sstable::manifest::{Closed, Edit, ManifestLog, State, write_root};
+use std::io;
+
+/// The number of the manifest that a database is born with, and its generation.
+const FIRST: u64 = 1;
+
+/// Makes the directory a database of `identity` that holds what `state` says, durably.
+///
+/// The tables of `state` must stand in their folder already, synced. The log is not taken over:
+/// every commit up to `state.last_tick` must be in them.
+pub fn create_database(
+    fs: &dyn Fs,
+    rng: &dyn Rng,
+    identity: &Identity,
+    state: &State,
+) -> Result<()> {
+    for folder in [RelPath::root()].into_iter().chain(FOLDERS.map(RelPath::folder)) {
+        let path = full_path(fs, &folder);
+        fs.create_dir(&folder).map_err(|e| Error::io("create", path, e))?;
+    }
+    let entries = fs.list(&RelPath::root()).map_err(|e| Error::io("list", fs.root(), e))?;
+    let roots = [FileName::Current, FileName::CurrentCopy];
+    if entries.iter().any(|entry| roots.iter().any(|root| root.path().as_str() == entry.name)) {
+        return Err(Error::AlreadyExists { path: fs.root().to_path_buf() });
+    }
+    write_identity(fs, identity)?;
+    let mut manifest = ManifestLog::create(fs, rng, identity.database, FIRST, FIRST, state)?;
+    let last_tick =
+        state.version.tables().map(|table| table.newest()).fold(state.last_tick, Tick::max);
+    let closed = Closed { log_end: state.log_end };
+    manifest.append(&Edit {
+        flushed: Some(last_tick),
+        last_tick: Some(last_tick),
+        closed: Some(closed),
+        ..Edit::default()
+    })?;
+    let root = *manifest.root();
+    manifest.finish()?;
+    write_root(fs, &root)
+}
+
+/// Removes what a creation left that was cut short.
+pub(crate) fn clear(fs: &dyn Fs) -> Result<()> {
+    for name in [FileName::Manifest(FIRST), FileName::Identity] {
+        let path = full_path(fs, &name.path());
+        match fs.remove(&name.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

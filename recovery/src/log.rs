@@ -1,0 +1,85 @@
+//! Stage 9: the log, before anything is replayed.
+//!
+//! After a clean close every commit is in tables, so the log has nothing to add: it may even be
+//! gone. Otherwise the whole log is validated, and where it ends is judged, see [`wal::judge`].
+
+use crate::inventory::Inventory;
+use crate::plan::Verify;
+use base::fs::Fs;
+use base::{Position, Result};
+use sstable::manifest::State;
+use wal::{HeaderState, LogScan, SegmentEnd};
+
+/// What the log adds to the tables.
+#[derive(Debug)]
+pub(crate) enum LogPlan {
+    /// The database was closed: nothing.
+    Closed,
+    /// What was validated.
+    Scanned(LogScan),
+}
+
+impl LogPlan {
+    /// Where the log ends, as the next segment names it.
+    pub(crate) fn end(&self) -> Option<SegmentEnd> {
+        match self {
+            LogPlan::Closed => None,
+            LogPlan::Scanned(scan) => scan.end(),
+        }
+    }
+
+    /// Accepted bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            LogPlan::Closed => 0,
+            LogPlan::Scanned(scan) => scan.bytes,
+        }
+    }
+}
+
+pub(crate) fn validate(
+    fs: &dyn Fs,
+    database: [u8; 16],
+    generation: u64,
+    state: &State,
+    inventory: &Inventory,
+    level: Verify,
+) -> Result<LogPlan> {
+    let segments = without_newer(fs, database, generation, inventory)?;
+    if let Some(closed) = state.closed
+        && state.flushed >= state.last_tick
+        && is_untouched(&segments, inventory, closed.log_end, level)
+    {
+        return Ok(LogPlan::Closed);
+    }
+    wal::scan_log(fs, database, &segments, state.log_start, state.log_end).map(LogPlan::Scanned)
+}
+
+/// Whether a closed log is gone as a whole, or ends exactly where it was closed.
+fn is_untouched(segments: &[u64], inventory: &Inventory, end: Position, level: Verify) -> bool {
+    match segments.last() {
+        None => true,
+        Some(last) => {
+            let len = inventory.segments.get(last).copied();
+            level == Verify::Quick && *last == end.segment && len == Some(end.offset)
+        }
+    }
+}
+
+/// The segments without those that a recovery left which died: they are of a newer generation, and
+/// stage 6 has made sure that they hold no commits.
+fn without_newer(
+    fs: &dyn Fs,
+    database: [u8; 16],
+    generation: u64,
+    inventory: &Inventory,
+) -> Result<Vec<u64>> {
+    let mut segments = inventory.segment_numbers();
+    while let Some(&last) = segments.last() {
+        match wal::read_header(fs, last, database)? {
+            HeaderState::Good(header) if header.owner.generation > generation => segments.pop(),
+            _ => break,
+        };
+    }
+    Ok(segments)
+}

@@ -1,0 +1,119 @@
+//! What to open and how, and what comes out.
+
+use crate::report::Report;
+use base::fs::{Fs, LockGuard};
+use base::{Clock, Identity, Result, Rng, Tick};
+use sstable::manifest::{ManifestLog, State};
+use sstable::{TableMeta, TableOwner};
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+/// What to open and how.
+pub struct Plan {
+    /// The directory.
+    pub fs: Arc<dyn Fs>,
+    /// Times the stages.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and nonces come from here.
+    pub rng: Arc<dyn Rng>,
+    /// What to do if there is no database.
+    pub create: Create,
+    /// How much to verify before it counts as whole.
+    pub verify: Verify,
+    /// Bytes that the sink may hold in memory.
+    pub memory_bytes: u64,
+    /// How the log is written from now on.
+    pub log: wal::LogOptions,
+}
+
+/// What to do if there is no database, or one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// Refuse if there is none.
+    Never,
+    /// Create one in a directory that is missing or empty.
+    IfMissing,
+    /// Create one, and refuse if there is one already.
+    New,
+}
+
+/// How much is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verify {
+    /// Tables are there and have the right length; a cleanly closed log is not read.
+    #[default]
+    Quick,
+    /// Also: the log is read, each table is opened and compared with the manifest.
+    Full,
+    /// Also: every block of every table.
+    Paranoid,
+}
+
+/// Takes the commits that are only in the log, and makes tables of them.
+pub trait ReplaySink {
+    /// Takes one commit: `payload` holds its records ([`base::record::Records`]), already checked.
+    /// Commits come in order of their seqno.
+    fn insert(&mut self, seqno: Tick, payload: &[u8]) -> Result<()>;
+    /// Bytes of memory it holds. Recovery calls `flush` when they exceed the plan's bound, and at
+    /// the end.
+    fn memory(&self) -> u64;
+    /// Writes what it holds as tables that do not overlap, one run of level 0, and forgets it. The
+    /// files are synced, their folder is not. Nothing if it holds nothing.
+    fn flush(&mut self, target: &FlushTarget) -> Result<Vec<TableMeta>>;
+}
+
+/// Where a [`ReplaySink`] writes its tables.
+pub struct FlushTarget {
+    /// The directory.
+    pub fs: Arc<dyn Fs>,
+    /// Whose tables they are.
+    pub owner: TableOwner,
+    next_table: Cell<u64>,
+}
+
+impl FlushTarget {
+    /// Tables will be numbered from `next_table` on.
+    pub fn new(fs: Arc<dyn Fs>, owner: TableOwner, next_table: u64) -> FlushTarget {
+        FlushTarget { fs, owner, next_table: Cell::new(next_table) }
+    }
+
+    /// The number for a new table. If recovery fails, it removes the files of all numbers given.
+    pub fn next_table(&self) -> u64 {
+        let number = self.next_table.get();
+        self.next_table.set(number + 1);
+        number
+    }
+
+    /// The number that the next call of [`FlushTarget::next_table`] will give.
+    pub fn upcoming(&self) -> u64 {
+        self.next_table.get()
+    }
+}
+
+impl fmt::Debug for FlushTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FlushTarget {{ next_table: {} }}", self.next_table.get())
+    }
+}
+
+/// A database, ready to be run.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Keeps the directory. Drop it last.
+    pub lock: LockGuard,
+    /// Who the database is.
+    pub identity: Identity,
+    /// Counts the opens.
+    pub generation: u64,
+    /// Takes the edits from now on.
+    pub manifest: ManifestLog,
+    /// The tables, keyspaces and numbers.
+    pub state: State,
+    /// Takes the commits from now on.
+    pub log: wal::Appender,
+    /// No tick up to this one may be used again.
+    pub last_tick: Tick,
+    /// What was found and done.
+    pub report: Report,
+}

@@ -1,0 +1,42 @@
+//! Stage 12: what nothing needs any more goes.
+//!
+//! Runs only after the root counts: what the manifest does not name is then either replaced, or was
+//! left by someone who died. Failures are warnings; the next open tries again.
+
+use crate::inventory::Inventory;
+use crate::report::Report;
+use base::FileName;
+use base::fs::Fs;
+use sstable::manifest::State;
+use std::collections::HashSet;
+
+/// Removes the manifests other than `manifest`, segments before the log's start, tables that the
+/// state does not name. Only what `inventory` saw can go, so nothing made since.
+pub(crate) fn sweep(
+    fs: &dyn Fs,
+    inventory: &Inventory,
+    state: &State,
+    manifest: u64,
+    report: &mut Report,
+) {
+    let live: HashSet<u64> = state.version.tables().map(|table| table.id).collect();
+    let manifests = inventory.manifests.keys().filter(|number| **number != manifest);
+    let segments = inventory.segments.keys().filter(|number| **number < state.log_start);
+    let tables = inventory.tables.keys().filter(|number| !live.contains(number));
+    let temp = inventory.top.iter().copied().filter(|name| *name == FileName::CurrentTemp);
+    let obsolete = manifests
+        .map(|number| FileName::Manifest(*number))
+        .chain(segments.map(|number| FileName::Segment(*number)))
+        .chain(tables.map(|number| FileName::Table(*number)))
+        .chain(temp);
+    for name in obsolete {
+        match fs.remove(&name.path()) {
+            Ok(()) => report.removed += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let warning = format!("cannot remove {}: {error}", name.path());
+                report.warnings.push(warning);
+            }
+        }
+    }
+}
