@@ -1,1 +1,324 @@
+//! A file system in memory that can crash, lie and run full, for tests.
+//!
+//! What is written is seen at once and safe only after the sync that the real file system would
+//! need: [`SyncHandle::sync_data`](super::SyncHandle) for bytes, [`Fs::sync_dir`] for names. A test
+//! runs a workload, cuts it at any operation with [`SimFs::stop_after`], takes the disk as it is
+//! after a [`SimFs::crash`], and opens that.
+//!
+//! Everything random follows from the seed and the operations so far: same seed, same calls from
+//! one thread, same disk, bit for bit; [`SimFs::trace`] proves it.
 
+mod content;
+mod crash;
+mod disk;
+mod fault;
+mod handle;
+
+pub use crash::CrashModel;
+pub use fault::{Fault, FaultPlan, OpKind};
+
+use super::{AppendFile, DirEntry, DirEntryKind, Fs, LockError, LockGuard, ReadFile, Space, copy};
+use crate::dir::RelPath;
+use crate::lock::assert_may_block;
+use content::{Change, Content};
+use disk::{Disk, Entry, Folder, Place};
+use handle::{HeldLock, OpenFile, SimAppendFile};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a new simulated disk stands.
+const ROOT: &str = "/sim";
+/// What [`Fs::space`] answers while nothing is counted.
+const PLENTY: u64 = 1 << 40;
+/// The process id of whoever holds a lock.
+const PID: u32 = 1;
+
+/// A directory of a simulated disk. Clones and [`Fs::at`] share the disk.
+#[derive(Clone)]
+pub struct SimFs {
+    root: PathBuf,
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl fmt::Debug for SimFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let disk = self.disk.lock();
+        write!(f, "SimFs {} seed {} ops {}", self.root.display(), disk.seed, disk.ops)
+    }
+}
+
+impl SimFs {
+    /// An empty disk; its root exists. `seed` decides everything random about it.
+    pub fn new(seed: u64) -> SimFs {
+        let mut disk = Disk::new(seed);
+        let root = Folder { is_root: true, ..Folder::default() };
+        disk.folders.insert(ROOT.to_owned(), root);
+        SimFs { root: ROOT.into(), disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// How many operations have changed the disk, or tried to. Reads do not count.
+    pub fn ops(&self) -> u64 {
+        self.disk.lock().ops
+    }
+
+    /// A digest of these operations.
+    pub fn trace(&self) -> u64 {
+        self.disk.lock().trace
+    }
+
+    /// Lets the power fail during the change number `ops`, counted as [`SimFs::ops`] does: exactly
+    /// `ops` changes happen. An append that it hits may be there in part. Everything after it
+    /// fails.
+    pub fn stop_after(&self, ops: u64) {
+        self.disk.lock().stop_at = ops;
+    }
+
+    /// The disk as it is after a crash now. This one lives on. Each call makes new choices.
+    pub fn crash(&self, model: CrashModel) -> SimFs {
+        let image = crash::crash(&mut self.disk.lock(), model);
+        SimFs { root: self.root.clone(), disk: Arc::new(Mutex::new(image)) }
+    }
+
+    /// Arms a fault.
+    pub fn inject(&self, plan: FaultPlan) {
+        self.disk.lock().plans.push(plan);
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        self.disk.lock().plans.clear();
+    }
+
+    /// Counts space from now on, with `bytes` of it left.
+    pub fn set_free(&self, bytes: u64) {
+        self.disk.lock().free = Some(bytes);
+    }
+
+    /// The content of a file. Neither counted nor disturbed by faults, as all of these below.
+    pub fn read_file(&self, path: &RelPath) -> io::Result<Vec<u8>> {
+        let file = self.disk.lock().file(&self.place(path)?)?;
+        let content = file.lock().seen().to_vec();
+        Ok(content)
+    }
+
+    /// Makes `bytes` the safe content of a file, under a safe name.
+    pub fn write_file(&self, path: &RelPath, bytes: impl Into<Vec<u8>>) -> io::Result<()> {
+        let place = self.place(path)?;
+        let mut disk = self.disk.lock();
+        disk.entries(&place.folder)?;
+        let inode = disk.new_inode(Content::new(bytes.into()));
+        disk.change_names(vec![(place.clone(), Some(Entry::File(inode)))]);
+        disk.sync_folder(&place.folder);
+        Ok(())
+    }
+
+    /// Removes a file, safely.
+    pub fn remove_file(&self, path: &RelPath) -> io::Result<()> {
+        let place = self.place(path)?;
+        let mut disk = self.disk.lock();
+        disk.file(&place)?;
+        disk.change_names(vec![(place.clone(), None)]);
+        disk.sync_folder(&place.folder);
+        Ok(())
+    }
+
+    /// All files below the root, sorted.
+    pub fn files(&self) -> Vec<RelPath> {
+        let disk = self.disk.lock();
+        let mut files = Vec::new();
+        for (folder, entries) in &disk.folders {
+            let Ok(folder) = Path::new(folder).strip_prefix(&self.root) else { continue };
+            let names = entries.seen.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
+            for (name, _) in names {
+                let steps = folder.iter().filter_map(|step| step.to_str()).chain([name.as_str()]);
+                let start = Some(RelPath::root());
+                files.extend(steps.fold(start, |path, step| path?.join(step)));
+            }
+        }
+        files.sort();
+        files
+    }
+
+    fn full(&self, path: &RelPath) -> String {
+        text(&path.below(&self.root))
+    }
+
+    /// The folder and the name of something that is not the root.
+    fn place(&self, path: &RelPath) -> io::Result<Place> {
+        let name = path.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Place { folder: self.full(&path.parent()), name })
+    }
+
+    fn open_file(&self, path: &RelPath, inode: Arc<Mutex<content::Inode>>) -> OpenFile {
+        OpenFile { disk: Arc::clone(&self.disk), inode, path: self.full(path) }
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+impl Fs for SimFs {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<Arc<dyn ReadFile>> {
+        assert_may_block();
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Open, &self.full(path), 0)?;
+        let inode = disk.file(&self.place(path)?)?;
+        Ok(Arc::new(self.open_file(path, inode)))
+    }
+
+    fn create(&self, path: &RelPath, preallocate: u64) -> io::Result<Box<dyn AppendFile>> {
+        assert_may_block();
+        let place = self.place(path)?;
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Create, &self.full(path), preallocate)?;
+        if disk.entry(&place)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let taken = disk.take_space(preallocate);
+        if taken < preallocate {
+            disk.give_back(taken);
+            return Err(Fault::DiskFull.error());
+        }
+        let inode = disk.new_inode(Content::default());
+        if preallocate > 0 {
+            let len = usize::try_from(preallocate).map_err(io::Error::other)?;
+            inode.lock().change(Change::SetLen(len));
+        }
+        disk.change_names(vec![(place, Some(Entry::File(Arc::clone(&inode))))]);
+        Ok(Box::new(SimAppendFile { file: self.open_file(path, inode), len: 0 }))
+    }
+
+    fn create_dir(&self, path: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let full = self.full(path);
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::CreateDir, &full, 0)?;
+        if *path == RelPath::root() {
+            let folder = disk.folders.entry(full).or_default();
+            folder.is_root = true;
+            return Ok(());
+        }
+        let place = self.place(path)?;
+        match disk.entry(&place)? {
+            Some(Entry::Folder) => return Ok(()),
+            Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+            None => {}
+        }
+        disk.folders.insert(full, Folder::default());
+        disk.change_names(vec![(place, Some(Entry::Folder))]);
+        Ok(())
+    }
+
+    fn rename(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let (from, place) = (self.place(from)?, self.place(to)?);
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Rename, &self.full(to), 0)?;
+        let file = disk.file(&from)?;
+        if let Some(Entry::Folder) = disk.entry(&place)? {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if from != place {
+            disk.change_names(vec![(place, Some(Entry::File(file))), (from, None)]);
+        }
+        Ok(())
+    }
+
+    fn link(&self, from: &RelPath, target: &dyn Fs, to: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let any: &dyn Any = target;
+        let target_sim = any.downcast_ref::<SimFs>();
+        let Some(target) = target_sim.filter(|target| Arc::ptr_eq(&target.disk, &self.disk)) else {
+            return copy(&*self.open(from)?, target, to);
+        };
+        let place = target.place(to)?;
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Link, &self.full(from), 0)?;
+        let file = disk.file(&self.place(from)?)?;
+        if disk.entry(&place)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.change_names(vec![(place, Some(Entry::File(file)))]);
+        Ok(())
+    }
+
+    fn remove(&self, path: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let place = self.place(path)?;
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Remove, &self.full(path), 0)?;
+        disk.file(&place)?;
+        disk.change_names(vec![(place, None)]);
+        Ok(())
+    }
+
+    fn list(&self, path: &RelPath) -> io::Result<Vec<DirEntry>> {
+        assert_may_block();
+        let full = self.full(path);
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::List, &full, 0)?;
+        let entries = disk.entries(&full)?.iter().map(|(name, entry)| {
+            let (kind, len) = match entry {
+                Entry::File(inode) => (DirEntryKind::File, inode.lock().seen().len() as u64),
+                Entry::Folder => (DirEntryKind::Folder, 0),
+            };
+            DirEntry { name: name.clone(), kind, len }
+        });
+        Ok(entries.collect())
+    }
+
+    fn sync_dir(&self, path: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let full = self.full(path);
+        let mut disk = self.disk.lock();
+        match disk.begin(OpKind::SyncDir, &full, 0) {
+            Err(disk::Interruption::Fault(Fault::LyingSync)) => return Ok(()),
+            begun => begun?,
+        }
+        disk.entries(&full)?;
+        disk.sync_folder(&full);
+        Ok(())
+    }
+
+    fn lock(&self, path: &RelPath) -> Result<LockGuard, LockError> {
+        assert_may_block();
+        let full = self.full(path);
+        let place = self.place(path).map_err(LockError::Io)?;
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Lock, &full, 0).map_err(|error| LockError::Io(error.into()))?;
+        if disk.locks.contains(&full) {
+            return Err(LockError::Held(Some(PID)));
+        }
+        if disk.entry(&place).map_err(LockError::Io)?.is_none() {
+            let inode = disk.new_inode(Content::new(format!("{PID}\n").into_bytes()));
+            disk.change_names(vec![(place, Some(Entry::File(inode)))]);
+        }
+        disk.locks.insert(full.clone());
+        Ok(LockGuard::new(HeldLock { disk: Arc::clone(&self.disk), path: full }))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        assert_may_block();
+        let disk = self.disk.lock();
+        if disk.is_off {
+            return Err(disk::Interruption::PowerIsOff.into());
+        }
+        Ok(Space { disk_bytes: disk.free.unwrap_or(PLENTY), handles: PLENTY })
+    }
+
+    fn at(&self, root: &Path) -> Arc<dyn Fs> {
+        Arc::new(SimFs { root: root.to_path_buf(), disk: Arc::clone(&self.disk) })
+    }
+}

@@ -36,4 +36,6 @@ pub enum Rank {
     Obsolete,
     /// Counters and their like.
     Stats,
+    /// What a sleeping thread waits for.
+    Bell,
 }
