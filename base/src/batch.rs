@@ -81,6 +81,15 @@ impl Op<'_> {
         }
     }
 
+    /// Bytes of its value; none for deletes.
+    #[inline]
+    pub fn value_len(&self) -> usize {
+        match self.kind {
+            OpKind::Put(value) | OpKind::PutExpiring { value, .. } => value.len(),
+            OpKind::Delete | OpKind::RangeDelete { .. } => 0,
+        }
+    }
+
     /// The kind of the entry that this op leaves in a memtable.
     pub fn entry_kind(&self) -> EntryKind {
         match self.kind {

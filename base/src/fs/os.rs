@@ -245,3 +245,6 @@ fn handles_left() -> u64 {
     let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     limit.map_or(u64::MAX, |limit| limit.saturating_sub(open))
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,8 @@ impl MapFile {
     fn append_elsewhere(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() < PWRITE_LEN_MIN {
             self.window = None; // unmapped before the next one is mapped
-            self.window = Window::at(&self.plain.file, self.plain.len, self.plain.allocated)?;
+            let window = Window::at(&self.plain.file, self.plain.len, self.plain.allocated);
+            self.window = window.unwrap_or(None); // no room to map: pwrite does as well
             if self.copy(bytes) {
                 return Ok(());
             }

@@ -38,13 +38,17 @@ impl ReadFile for OpenFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         assert_may_block();
         let begun = self.disk.lock().begin(OpKind::Read, &self.path, buffer.len() as u64);
+        let flipped_bit = match begun {
+            Ok(()) => None,
+            Err(Interruption::Fault(Fault::BitFlip(bit))) => Some(bit),
+            Err(interruption) => return Err(interruption.into()),
+        };
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         if !self.inode.lock().seen().read(buffer, offset) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match begun {
-            Err(Interruption::Fault(Fault::BitFlip(bit))) => flip(buffer, bit),
-            begun => begun?,
+        if let Some(bit) = flipped_bit {
+            flip(buffer, bit);
         }
         Ok(())
     }
