@@ -263,3 +263,104 @@ fn tagged(tagger: Tagger, bytes: &[u8], start: u64, run: &Hash) -> (usize, Corru
         (at, tag) = (at + record.len(), record.tag);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Position;
+    use base::frame::FrameHeader;
+
+    const START: u64 = 5000;
+
+    /// A closed run of three records, and where each record ends.
+    fn sample() -> (FrameKey, Hash, Vec<u8>, [usize; 3]) {
+        let key = FrameKey::derive("test", b"segment");
+        let header = FrameHeader {
+            kind: FrameKind::Run,
+            payload_len: 0,
+            offset: START,
+            first_seqno: Tick::from_ms(1),
+            last_seqno: Tick::from_ms(1),
+            promise: Position::ZERO,
+            previous: [1; 16],
+        };
+        let mut bytes = Vec::new();
+        let hash = frame::encode(&mut bytes, &key, &header, &[]);
+        let mut tag = Tagger::first(&hash);
+        let ends = [9usize, 1, 150].map(|len| {
+            let (at, seqno) = (START + bytes.len() as u64, Tick::from_ms(len as u64));
+            tag = Tagger::new(&key).encode(&mut bytes, tag, at, seqno, &vec![len as u8; len]);
+            bytes.len()
+        });
+        let closing = Closing::of(&key, &bytes, 3);
+        let (offset, previous) = (START + bytes.len() as u64, hash);
+        let close = FrameHeader { kind: FrameKind::Close, offset, previous, ..header };
+        frame::encode(&mut bytes, &key, &close, &closing.encode());
+        (key, hash, bytes, ends)
+    }
+
+    fn check(key: &FrameKey, hash: &Hash, bytes: &[u8]) -> RunCheck {
+        check_run(key, Tagger::new(key), bytes, START, hash)
+    }
+
+    #[test]
+    fn a_closed_run_is_good_as_a_whole() {
+        let (key, hash, bytes, ends) = sample();
+        let found = check(&key, &hash, &bytes);
+        assert_eq!((found.records_len, found.len, found.open), (ends[2], bytes.len(), None));
+    }
+
+    /// A run that was cut is good up to the last whole record.
+    #[test]
+    fn an_unterminated_run_is_good_up_to_its_cut() {
+        let (key, hash, bytes, ends) = sample();
+        for cut in frame::HEADER_LEN..bytes.len() {
+            let found = check(&key, &hash, &bytes[..cut]);
+            let whole = ends.iter().rev().find(|end| **end <= cut);
+            assert_eq!(found.records_len, *whole.unwrap_or(&frame::HEADER_LEN), "cut at {cut}");
+            assert!(found.open.is_some());
+        }
+    }
+
+    /// No flipped bit is ever handed out: a run is good up to the record that holds it, at most.
+    #[test]
+    fn every_flipped_bit_of_a_run_is_left_out() {
+        let (key, hash, bytes, ends) = sample();
+        for bit in frame::HEADER_LEN * 8..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let found = check(&key, &hash, &flipped);
+            assert!(found.open.is_some(), "bit {bit}");
+            assert!(found.records_len <= bit / 8, "bit {bit}");
+            let starts = [frame::HEADER_LEN, ends[0], ends[1], ends[2]];
+            assert!(starts.contains(&found.records_len));
+        }
+    }
+
+    #[test]
+    fn a_record_moved_swapped_or_repeated_has_a_bad_tag() {
+        let (key, hash, bytes, ends) = sample();
+        let (first, second) = (&bytes[frame::HEADER_LEN..ends[0]], &bytes[ends[0]..ends[1]]);
+        let front = &bytes[..frame::HEADER_LEN];
+        for (records, good) in [
+            (vec![second, first], 0),
+            (vec![first, first, second], first.len()),
+            (vec![second], 0),
+            (vec![first, second], first.len() + second.len()),
+        ] {
+            let run: Vec<u8> = [front, &records.concat()].concat();
+            assert_eq!(check(&key, &hash, &run).records_len, frame::HEADER_LEN + good);
+        }
+    }
+
+    #[test]
+    fn a_close_that_does_not_match_its_good_records_spoils_the_run() {
+        let (key, hash, bytes, ends) = sample();
+        let mut run = bytes[..ends[2]].to_vec();
+        let closing = Closing { digest: [0; 16], records: 3, run_len: ends[2] as u32 };
+        let header = frame::decode_header(&key, &bytes[ends[2]..], START + ends[2] as u64).unwrap();
+        frame::encode(&mut run, &key, &header, &closing.encode());
+        let found = check(&key, &hash, &run);
+        assert_eq!((found.records_len, found.open), (0, Some(Corruption::DigestMismatch)));
+    }
+}

@@ -266,8 +266,8 @@ impl Chain<'_> {
             let broken = || corrupt(self.fs, number, end.end, Corruption::BrokenChain);
             return if same { Ok(None) } else { Err(broken()) };
         }
-        if found.is_none() && named.is_none() && follower.is_some() {
-            return Ok(None); // Judged at the follower, whose header is damaged.
+        if found.is_none() && named.is_none() {
+            return Ok(None); // Judged at the follower, whose header is damaged, or at the end.
         }
         let mut promise = self.promise_behind(number)?;
         if found.is_some() {
@@ -319,20 +319,25 @@ impl Chain<'_> {
         Ok(true)
     }
 
-    /// Judges the segments behind the last one of the chain, whose headers do not verify.
+    /// Judges what is behind the last segment of the chain: segments whose headers do not verify,
+    /// then the end of the log itself.
     fn settle_rest(&self, scan: &mut LogScan, numbers: &[u64]) -> Result<()> {
         let last = numbers.last().copied().unwrap_or(self.first);
         for (&number, header) in self.headers.range(last + 1..) {
-            let evidence = match header {
-                HeaderState::Good(_) => continue, // Unlinked: a leftover.
-                HeaderState::Bad(_) | HeaderState::Blank => self.headerless(number, None)?,
-            };
-            let blank = *header == HeaderState::Blank;
-            match judge(&evidence) {
-                Verdict::Torn { .. } if blank => {}
-                _ if self.settle(scan, &evidence)? => return Ok(()),
-                _ => {}
+            if matches!(header, HeaderState::Good(_)) {
+                continue; // Unlinked: a leftover.
             }
+            let evidence = self.headerless(number, None)?;
+            let unused =
+                *header == HeaderState::Blank && matches!(judge(&evidence), Verdict::Torn { .. });
+            if !unused && self.settle(scan, &evidence)? {
+                return Ok(());
+            }
+        }
+        if let Some(end) = scan.end() {
+            let at = Position { segment: end.number, offset: end.end };
+            let later = Later::Nothing;
+            self.settle(scan, &Evidence { at, found: None, later, promise: self.promise })?;
         }
         self.note_leftovers(scan, u64::MAX);
         Ok(())

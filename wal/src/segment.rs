@@ -48,6 +48,7 @@ const MAGIC: [u8; 7] = *b"ESKWAL\0";
 const VERSION: u8 = 1;
 const DIGEST_BLAKE3: u8 = 1;
 const COPY_LEN: usize = 160;
+const NUMBER_AT: usize = 32;
 const DIGEST_AT: usize = 144;
 const COPY_AT: usize = 4096;
 const _: () = assert!(DIGEST_AT + HASH_LEN == COPY_LEN, "as the diagram above says");
@@ -172,8 +173,8 @@ pub enum HeaderState {
 
 /// Reads the header of segment `number` of `database`.
 ///
-/// A header that verifies, but names another database, another number, or something this version
-/// does not know, is an error: no crash leaves that behind.
+/// A header that verifies, but names another database or something this version does not know, is an
+/// error: damage does not look like that.
 pub fn read_header(fs: &dyn Fs, number: u64, database: [u8; 16]) -> Result<HeaderState> {
     let file = open_file(fs, number)?;
     header_of(fs, file.as_ref(), number, database)
@@ -207,7 +208,8 @@ pub(crate) fn header_of(
         return Ok(HeaderState::Blank);
     }
     let second = bytes.get(COPY_AT..).unwrap_or_default();
-    let verified = verify(&bytes).or_else(|found| verify(second).map_err(|_| found));
+    let verified =
+        verify(&bytes, number).or_else(|found| verify(second, number).map_err(|_| found));
     let fields = match verified {
         Ok(fields) => fields,
         Err(found) => return Ok(HeaderState::Bad(found)),
@@ -217,9 +219,6 @@ pub(crate) fn header_of(
     if header.owner.database != database {
         return Err(corrupt(&path, FileKind::ForeignLog, Corruption::Foreign));
     }
-    if header.number != number {
-        return Err(corrupt(&path, FileKind::Log, Corruption::Misplaced));
-    }
     Ok(HeaderState::Good(header))
 }
 
@@ -227,14 +226,21 @@ fn corrupt(path: &Path, file: FileKind, found: Corruption) -> Error {
     Error::corrupt(file, path, 0, found)
 }
 
-/// The fields of the copy at the front of `bytes`, if its digest matches.
-fn verify(bytes: &[u8]) -> Decoded<&[u8]> {
+/// The fields of the copy at the front of `bytes`, if its digest matches and it is of segment
+/// `number`. After a crash, blocks may hold what another segment once had there.
+fn verify(bytes: &[u8], number: u64) -> Decoded<&[u8]> {
     let copy = bytes.get(..COPY_LEN).ok_or(Corruption::Truncated)?;
     if !copy.starts_with(&MAGIC) {
         return Err(Corruption::BadMagic);
     }
     let (fields, stored) = copy.split_at_checked(DIGEST_AT).ok_or(Corruption::Truncated)?;
-    if digest(fields) == stored { Ok(fields) } else { Err(Corruption::DigestMismatch) }
+    if digest(fields) != stored {
+        return Err(Corruption::DigestMismatch);
+    }
+    match fields.get(NUMBER_AT..NUMBER_AT + 8) {
+        Some(stored) if stored == number.to_le_bytes() => Ok(fields),
+        _ => Err(Corruption::Misplaced),
+    }
 }
 
 /// Refuses what only a newer version, or one with keys, can read.
@@ -275,4 +281,77 @@ fn decode(fields: &[u8]) -> Decoded<SegmentHeader> {
         (previous != 0).then_some(SegmentEnd { number: previous, end, hash, last_seqno });
     let owner = SegmentOwner { database, origin, generation };
     Ok(SegmentHeader { owner, number, previous, nonce, digest: digest(fields) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::fs::SimFs;
+
+    const DATABASE: [u8; 16] = [4; 16];
+
+    fn sample() -> SegmentHeader {
+        let origin = Origin { node: NodeId([2; 16]), incarnation: Incarnation(8) };
+        let owner = SegmentOwner { database: DATABASE, origin, generation: 6 };
+        let previous =
+            SegmentEnd { number: 6, end: 9999, hash: [5; 16], last_seqno: Tick::from_ms(3) };
+        SegmentHeader::new(owner, 7, Some(previous), [1; 16])
+    }
+
+    fn read(bytes: &[u8]) -> Result<HeaderState> {
+        let disk = SimFs::new(1);
+        disk.create_dir(&base::RelPath::folder(base::dir::WAL_DIR)).unwrap();
+        disk.write_file(&FileName::Segment(7).path(), bytes).unwrap();
+        read_header(&disk, 7, DATABASE)
+    }
+
+    #[test]
+    fn a_header_comes_back() {
+        let header = sample();
+        assert_eq!(header.encode().len() as u64, HEADER_LEN);
+        assert_eq!(read(&header.encode()).unwrap(), HeaderState::Good(header));
+        let first = SegmentHeader::new(header.owner, 7, None, [1; 16]);
+        assert_eq!(read(&first.encode()).unwrap(), HeaderState::Good(first));
+    }
+
+    #[test]
+    fn damage_of_one_copy_harms_nothing_and_of_both_is_found() {
+        let (header, bytes) = (sample(), sample().encode());
+        for at in (0..COPY_LEN).chain(COPY_AT..COPY_AT + COPY_LEN) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert_eq!(read(&flipped).unwrap(), HeaderState::Good(header), "byte {at}");
+            flipped[(at + COPY_AT) % (2 * COPY_AT)] ^= 1 << (at % 8);
+            assert!(matches!(read(&flipped).unwrap(), HeaderState::Bad(_)), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_blank_or_bad() {
+        assert_eq!(read(&[]).unwrap(), HeaderState::Blank);
+        assert_eq!(read(&[0; 20_000]).unwrap(), HeaderState::Blank);
+        let bytes = sample().encode();
+        assert_eq!(read(&bytes[..100]).unwrap(), HeaderState::Bad(Corruption::Truncated));
+        let other = SegmentHeader { number: 8, ..sample() };
+        let other = SegmentHeader::new(other.owner, 8, other.previous, other.nonce).encode();
+        assert_eq!(read(&other).unwrap(), HeaderState::Bad(Corruption::Misplaced));
+        let half = [&other[..COPY_AT], &bytes[COPY_AT..]].concat();
+        assert_eq!(read(&half).unwrap(), HeaderState::Good(sample()));
+    }
+
+    /// What a newer version, or one with keys, wrote is refused by name and not taken for damage.
+    #[test]
+    fn unknown_versions_features_and_keys_are_refused() {
+        let with = |at: usize| {
+            let mut fields = sample().fields();
+            fields[at] ^= 2;
+            let digest = digest(&fields);
+            read(&[fields, digest.to_vec()].concat()).unwrap_err()
+        };
+        assert!(matches!(with(7), Error::FormatUnsupported { found: 3, supported: 1, .. }));
+        assert!(matches!(with(128), Error::FormatUnsupported { .. }));
+        assert!(matches!(with(12), Error::KeyUnavailable { key_id: 2, .. }));
+        assert!(matches!(with(8), Error::Corrupt { found: Corruption::UnknownAlgorithm, .. }));
+        assert!(matches!(with(16), Error::Corrupt { found: Corruption::Foreign, .. }));
+    }
 }

@@ -195,3 +195,141 @@ impl Drop for FailOnDrop<'_> {
         self.0.fail();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retired::SyncState;
+    use base::fs::{OsFs, SyncHandle};
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// A log that counts: how far it was appended, how far it was synced, whether two ever sync.
+    #[derive(Debug)]
+    struct Disk {
+        appended: AtomicU64,
+        syncing: AtomicBool,
+        syncs: AtomicU64,
+        fails_at: u64,
+    }
+
+    impl SyncHandle for Disk {
+        fn sync_data(&self) -> io::Result<()> {
+            assert!(!self.syncing.swap(true, Ordering::SeqCst), "two threads sync at once");
+            thread::yield_now();
+            let syncs = self.syncs.fetch_add(1, Ordering::SeqCst) + 1;
+            self.syncing.store(false, Ordering::SeqCst);
+            if syncs >= self.fails_at { Err(io::Error::other("broken")) } else { Ok(()) }
+        }
+    }
+
+    struct Bench {
+        gate: SyncGate,
+        disk: Arc<Disk>,
+        state: SyncState,
+        synced: AtomicU64,
+    }
+
+    impl Bench {
+        fn new(fails_at: u64) -> Bench {
+            let disk = Disk {
+                appended: AtomicU64::new(0),
+                syncing: AtomicBool::new(false),
+                syncs: AtomicU64::new(0),
+                fails_at,
+            };
+            let gate = SyncGate::new(Position::ZERO);
+            let (disk, state) = (Arc::new(disk), SyncState::new());
+            Bench { gate, disk, state, synced: AtomicU64::new(0) }
+        }
+
+        fn prepare(&self) -> Result<SyncTarget> {
+            self.state.check()?;
+            let offset = self.disk.appended.load(Ordering::SeqCst);
+            Ok(SyncTarget {
+                position: Position { segment: 1, offset },
+                retired: Vec::new(),
+                growing: Some(Arc::clone(&self.disk) as Arc<dyn SyncHandle>),
+                fs: Arc::new(OsFs::new("nowhere")),
+                state: self.state.clone(),
+            })
+        }
+
+        /// Appends something and waits until it is durable.
+        fn commit(&self) -> Result<()> {
+            let offset = self.disk.appended.fetch_add(1, Ordering::SeqCst) + 1;
+            let position = Position { segment: 1, offset };
+            self.gate.wait_durable(
+                position,
+                || self.prepare(),
+                |target| {
+                    self.synced.fetch_max(target.position().offset, Ordering::SeqCst);
+                },
+            )?;
+            assert!(self.synced.load(Ordering::SeqCst) >= offset, "woken before it was durable");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_writer_is_woken_once_its_commit_is_durable_and_one_thread_syncs_at_a_time() {
+        const WRITERS: u64 = 32;
+        const COMMITS: u64 = 300;
+        let bench = Bench::new(u64::MAX);
+        thread::scope(|scope| {
+            for _ in 0..WRITERS {
+                scope.spawn(|| (0..COMMITS).for_each(|_| bench.commit().unwrap()));
+            }
+        });
+        assert_eq!(bench.synced.load(Ordering::SeqCst), WRITERS * COMMITS);
+        assert!(bench.disk.syncs.load(Ordering::SeqCst) <= WRITERS * COMMITS);
+        let state = bench.gate.state.lock();
+        assert!(state.waiters.is_empty() && state.lead == Lead::Free);
+    }
+
+    #[test]
+    fn a_failed_sync_reaches_every_writer_and_all_later_ones() {
+        let bench = Bench::new(20);
+        let causes = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    loop {
+                        match bench.commit() {
+                            Ok(()) => {}
+                            Err(Error::Poisoned) => break,
+                            Err(Error::Io { .. }) => {
+                                causes.fetch_add(1, Ordering::SeqCst);
+                                break;
+                            }
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(causes.load(Ordering::SeqCst), 1, "one thread gets the cause");
+        assert!(matches!(bench.commit(), Err(Error::Poisoned)));
+        assert_eq!(bench.disk.syncs.load(Ordering::SeqCst), 20, "no sync after a failed one");
+    }
+
+    #[test]
+    fn a_leader_that_panics_leaves_nobody_waiting() {
+        let bench = Bench::new(u64::MAX);
+        let position = Position { segment: 1, offset: 1 };
+        thread::scope(|scope| {
+            let leader = scope
+                .spawn(|| bench.gate.wait_durable(position, || panic!("in the callback"), |_| {}));
+            assert!(leader.join().is_err());
+        });
+        assert!(matches!(bench.commit(), Err(Error::Poisoned)));
+    }
+
+    #[test]
+    fn what_is_durable_already_needs_no_sync() {
+        let bench = Bench::new(u64::MAX);
+        bench.commit().unwrap();
+        bench.gate.wait_durable(bench.gate.durable(), || panic!("a sync"), |_| {}).unwrap();
+        assert_eq!(bench.disk.syncs.load(Ordering::SeqCst), 1);
+    }
+}

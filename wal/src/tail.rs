@@ -50,7 +50,6 @@ impl TailReader {
     /// position. `durable` must be what a sync has secured ([`crate::Appender::durable`]).
     ///
     /// A segment that is gone is [`Error::Missing`]. After an error the reader is spent.
-    #[expect(clippy::should_implement_trait, reason = "what is returned borrows from the reader")]
     pub fn next(&mut self, durable: Position) -> Result<Option<CommitRef<'_>>> {
         while self.position < durable {
             match self.step(durable)? {

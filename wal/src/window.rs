@@ -71,3 +71,50 @@ impl Window {
         usize::try_from(below_limit).map_or(len, |below_limit| len.min(below_limit))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug)]
+    struct Bytes(Vec<u8>);
+
+    impl ReadFile for Bytes {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let from = offset as usize;
+            let bytes = self.0.get(from..from + buffer.len());
+            buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is looked at in whatever order, it is the file's bytes, none behind the limit.
+        #[test]
+        fn a_window_shows_the_file_below_its_limit(
+            looks in proptest::collection::vec((0u64..3 << 20, 0usize..2 << 20), 1..12),
+            limits in proptest::collection::vec(0u64..3 << 20, 1..4),
+        ) {
+            let bytes: Vec<u8> = (0..3u32 << 20).map(|at| (at ^ (at >> 8)) as u8).collect();
+            let mut window = Window::new(Arc::new(Bytes(bytes.clone())), 0);
+            for limit in limits {
+                window.raise_limit(limit);
+                let below = &bytes[..window.limit() as usize];
+                for (offset, len) in &looks {
+                    window.fetch(*offset, *len).unwrap();
+                    let expected = below.get(*offset as usize..).unwrap_or_default();
+                    let visible = window.visible(*offset);
+                    prop_assert!(visible.len() >= (*len).min(expected.len()));
+                    prop_assert!(expected.starts_with(visible));
+                }
+            }
+        }
+    }
+}
