@@ -1,0 +1,153 @@
+//! Rules about manifests: who may depend on whom.
+
+use super::Finding;
+
+/// A crate of the workspace and those it may know, directly.
+pub struct House {
+    pub folder: &'static str,
+    pub knows: &'static [&'static str],
+}
+
+/// The arrows of the architecture. `wal` and `sstable` never meet; nobody below `node` and
+/// `replication` knows a network.
+pub const HOUSE: &[House] = &[
+    House { folder: "base", knows: &[] },
+    House { folder: "wal", knows: &["base"] },
+    House { folder: "sstable", knows: &["base"] },
+    House { folder: "recovery", knows: &["base", "wal", "sstable"] },
+    House { folder: "engine", knows: &["base", "wal", "sstable", "recovery"] },
+    House { folder: "replication", knows: &["base", "engine"] },
+    House { folder: "node", knows: &["base", "recovery", "engine", "replication"] },
+    House { folder: "benches", knows: &["base", "wal", "sstable", "engine", "replication"] },
+    House {
+        folder: "fuzz",
+        knows: &["base", "wal", "sstable", "recovery", "engine", "replication", "fuzz"],
+    },
+];
+
+/// Packages that are async, and whose users are.
+pub const ASYNC: [&str; 2] = ["tokio", "quinn"];
+/// Who may be async.
+pub const ASYNC_FOLDERS: [&str; 2] = ["replication/", "node/"];
+
+/// A `Cargo.toml`.
+pub struct Manifest {
+    pub path: String,
+    pub text: String,
+}
+
+impl Manifest {
+    /// The names in all sections of dependencies, with their lines.
+    fn dependencies(&self) -> Vec<(&str, usize)> {
+        let mut is_inside = false;
+        let mut names = Vec::new();
+        for (number, line) in self.text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()))
+        {
+            if let Some(section) = line.strip_prefix('[') {
+                let section = section.trim_end_matches(']');
+                is_inside = section.ends_with("dependencies");
+                // [dependencies.name]
+                names.extend(section.split_once("dependencies.").map(|(_, name)| (name, number)));
+            } else if is_inside && let Some((key, _)) = line.split_once('=') {
+                let name = key.split('.').next().unwrap_or(key);
+                names.push((name.trim(), number));
+            }
+        }
+        names
+    }
+}
+
+/// Dependencies of the house that the arrows do not allow.
+pub fn against_arrows(manifest: &Manifest) -> Vec<Finding> {
+    let folder = manifest.path.split('/').next().unwrap_or_default();
+    let Some(house) = HOUSE.iter().find(|house| house.folder == folder) else {
+        return vec![format!("{}: not a crate of the house", manifest.path)];
+    };
+    // A dependency may be named by folder or by package.
+    let is_house = |name: &str| HOUSE.iter().find(|house| is_named(house, name));
+    let against = |(name, line): &(&str, usize)| {
+        let other = is_house(name)?;
+        let is_known = house.knows.contains(&other.folder);
+        (!is_known).then(|| format!("{}:{line}: {folder} must not know {name}", manifest.path))
+    };
+    manifest.dependencies().iter().filter_map(against).collect()
+}
+
+fn is_named(house: &House, name: &str) -> bool {
+    let package = name.strip_prefix("esker-").unwrap_or(name);
+    house.folder == package || (house.folder == "engine" && name == "esker")
+}
+
+/// Async packages where there is no async.
+pub fn async_dependencies(manifest: &Manifest) -> Vec<Finding> {
+    if ASYNC_FOLDERS.iter().any(|folder| manifest.path.starts_with(folder)) {
+        return Vec::new();
+    }
+    let names = manifest.dependencies().into_iter();
+    let is_async = |name: &str| ASYNC.iter().any(|package| name.starts_with(package));
+    let findings = names.filter(|(name, _)| is_async(name));
+    findings.map(|(name, line)| format!("{}:{line}: {name}", manifest.path)).collect()
+}
+
+/// Libraries and binaries that `cargo bench` would run.
+pub fn benched_targets(manifest: &Manifest) -> Vec<Finding> {
+    let mut open = None;
+    let mut findings = Vec::new();
+    let end = [("[", 0)];
+    let lines = manifest.text.lines().enumerate().map(|(at, line)| (line.trim(), at + 1));
+    for (line, number) in lines.chain(end) {
+        if line.starts_with('[') {
+            let finding = |(section, at)| format!("{}:{at}: {section}", manifest.path);
+            findings.extend(open.take().map(finding));
+            open = matches!(line, "[lib]" | "[[bin]]").then_some((line, number));
+        } else if line.replace(' ', "") == "bench=false" {
+            open = None;
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(path: &str, text: &str) -> Manifest {
+        Manifest { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn wal_and_sstable_may_not_meet() {
+        let text = "[dependencies]\nbase.workspace = true\nsstable = { workspace = true }\n";
+        assert_eq!(against_arrows(&manifest("wal/Cargo.toml", text)).len(), 1);
+        let text = "[dev-dependencies.esker-wal]\npath = \"../wal\"\n";
+        assert_eq!(against_arrows(&manifest("sstable/Cargo.toml", text)).len(), 1);
+        let text = "[dependencies]\nbase.workspace = true\n[features]\nwal = []\n";
+        assert_eq!(against_arrows(&manifest("sstable/Cargo.toml", text)), [""; 0]);
+    }
+
+    #[test]
+    fn the_engine_may_not_know_what_is_above_it() {
+        let text = "[target.'cfg(unix)'.dependencies]\nesker-replication = \"1\"\n";
+        assert_eq!(against_arrows(&manifest("engine/Cargo.toml", text)).len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_crate_is_found() {
+        assert_eq!(against_arrows(&manifest("shared/Cargo.toml", "")).len(), 1);
+    }
+
+    #[test]
+    fn the_engine_may_not_be_async() {
+        let text = "[dependencies]\ntokio = \"1\"\nquinn-proto.workspace = true\n";
+        assert_eq!(async_dependencies(&manifest("engine/Cargo.toml", text)).len(), 2);
+        assert_eq!(async_dependencies(&manifest("node/Cargo.toml", text)).len(), 0);
+    }
+
+    #[test]
+    fn a_library_without_bench_false_is_found() {
+        let good = "[lib]\nname = \"wal\"\nbench = false\n[features]\n";
+        assert_eq!(benched_targets(&manifest("wal/Cargo.toml", good)), [""; 0]);
+        let bad = "[lib]\nname = \"wal\"\n[[bin]]\nname = \"a\"\n";
+        assert_eq!(benched_targets(&manifest("wal/Cargo.toml", bad)).len(), 2);
+    }
+}
