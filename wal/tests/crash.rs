@@ -96,7 +96,7 @@ fn recovered(fs: &dyn Fs, promise: Position, op: u64) -> Commits {
 fn synced_commits_survive_and_the_rest_is_a_prefix() {
     use CrashModel::*;
     for model in [Synced, Prefix, Sectors, Garbage, Directory] {
-        for seed in 0..6 {
+        for seed in 0..24 {
             cut_at_every_op(seed, model, |op, disk, done| {
                 for promise in [Position::ZERO, done.durable] {
                     let found = recovered(disk, promise, op);

@@ -22,7 +22,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let len = prop_oneof![
         8 => 0usize..200,
-        3 => 200usize..3000,
+        5 => 200usize..3000,
         1 => (16usize << 10) - 2..(16 << 10) + 2,
         1 => 30_000usize..70_000,
     ];
@@ -34,7 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Spare),
         1 => Just(Step::Reopen),
     ];
-    proptest::collection::vec(step, 1..60)
+    proptest::collection::vec(step, 1..90)
 }
 
 /// Every commit with the position at which it ended.
@@ -60,9 +60,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_is_appended_is_replayed_and_tailed(steps in steps(), from in any::<prop::sample::Index>()) {
+    fn what_is_appended_is_replayed_and_tailed(
+        steps in steps(),
+        segment_bytes in prop_oneof![Just(SEGMENT_BYTES), Just(160u64 << 10)],
+        from in any::<prop::sample::Index>(),
+    ) {
         let (_, fs) = disk(1);
-        let mut log = create(&fs).unwrap();
+        let mut log = create_sized(&fs, 1, None, segment_bytes).unwrap();
         let mut written: Written = Vec::new();
         let mut following = TailReader::new(Arc::clone(&fs), DATABASE, Position { segment: 1, offset: 0 });
         let mut followed = Vec::new();
@@ -82,7 +86,7 @@ proptest! {
                     let next = segments(fs.as_ref()).last().unwrap() + 1;
                     let scan = scan(fs.as_ref()).unwrap();
                     prop_assert_eq!(&scan.torn, &None);
-                    log = create_behind(&fs, next, scan.end()).unwrap();
+                    log = create_sized(&fs, next, scan.end(), segment_bytes).unwrap();
                 }
             }
             while let Some(commit) = following.next(log.durable()).unwrap() {

@@ -39,7 +39,16 @@ pub(crate) fn create_behind(
     number: u64,
     previous: Option<SegmentEnd>,
 ) -> Result<Appender> {
-    let options = LogOptions { segment_bytes: SEGMENT_BYTES };
+    create_sized(fs, number, previous, SEGMENT_BYTES)
+}
+
+pub(crate) fn create_sized(
+    fs: &Arc<dyn Fs>,
+    number: u64,
+    previous: Option<SegmentEnd>,
+    segment_bytes: u64,
+) -> Result<Appender> {
+    let options = LogOptions { segment_bytes };
     let rng = SeededRng::new(number);
     Appender::create(Arc::clone(fs), &rng, owner(number), number, previous, options)
 }
