@@ -1,0 +1,151 @@
+//! The command line: what is accepted, with an example for each command.
+
+use crate::commands;
+use crate::output::{Format, Verbosity};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::SyncMode;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The keyspace of every command that names none.
+pub(crate) const DEFAULT_KEYSPACE: &str = "default";
+
+const EXAMPLES: &str = "\
+Examples:
+  esker demo
+  esker put --path data ada 1815
+  esker get --path data ada
+  printf 'ada\\t1815\\n' | esker load --path data --format tsv -
+
+Exit codes: 0 ok, 1 other error, 2 usage, 3 not found, 4 already exists, 5 invalid input,
+6 permission or locked, 7 I/O, 8 database, 9 conflict, 10 integrity, 11 a check of demo or bench
+failed, 99 a bug.";
+
+/// An ordered key-value database in a directory.
+#[derive(Debug, Parser)]
+#[command(name = "esker", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// How results and errors are written
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// Writes results and errors only: no remarks, no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// How much is said besides results.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        if self.quiet { Verbosity::Quiet } else { Verbosity::Normal }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Creates an empty database and its identity; refuses an existing one
+    Init(commands::init::InitArgs),
+    /// Runs the whole engine on real data in a temporary directory and checks every step
+    Demo(commands::demo::DemoArgs),
+    /// Loads records from a file or standard input
+    Load(commands::load::LoadArgs),
+    /// Sets the value of a key
+    Put(commands::put::PutArgs),
+    /// Prints the value of a key; exits with 3 if there is none
+    Get(commands::get::GetArgs),
+    /// Deletes a key, whether it exists or not
+    Delete(commands::delete::DeleteArgs),
+    /// Prints the records of a range in order
+    Scan(commands::scan::ScanArgs),
+    /// Writes records as lines that `load` reads back byte for byte
+    Export(commands::export::ExportArgs),
+    /// Prints the digest of the content: equal content, equal digest, on any node
+    Digest(commands::digest::DigestArgs),
+    /// Lists the keyspaces with their records and bytes
+    Keyspaces(commands::keyspaces::KeyspacesArgs),
+    /// Prints counters, levels, cache and space
+    Stats(commands::stats::StatsArgs),
+    /// Verifies a closed database without changing a byte; exits with 10 if it finds anything
+    Check(commands::check::CheckArgs),
+    /// Merges tables until nothing superfluous is left
+    Compact(commands::compact::CompactArgs),
+    /// Writes everything in memory to tables
+    Flush(commands::flush::FlushArgs),
+    /// Measures the database with workloads like those of db_bench
+    Bench(commands::bench::BenchArgs),
+    /// Prints one file of a database, even a damaged one, and where and why it stops
+    Dump(commands::dump::DumpArgs),
+    /// Prints node id, incarnation and public key fingerprint
+    Id(commands::id::IdArgs),
+}
+
+/// The database of a command.
+#[derive(Args, Debug)]
+pub(crate) struct DatabaseArgs {
+    /// The database directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: PathBuf,
+}
+
+/// The database and keyspace of a command.
+#[derive(Args, Debug)]
+pub(crate) struct KeyspaceArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The keyspace
+    #[arg(long, value_name = "K", default_value = DEFAULT_KEYSPACE)]
+    pub(crate) keyspace: String,
+}
+
+/// When a commit is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sync {
+    /// When it is synced to the disk
+    Sync,
+    /// When the process could die; synced every 100 ms
+    Periodic,
+    /// When the process could die; synced about once a second
+    Async,
+}
+
+impl Sync {
+    /// The engine's word for it.
+    pub(crate) fn mode(self) -> SyncMode {
+        match self {
+            Sync::Sync => SyncMode::Sync,
+            Sync::Periodic => SyncMode::Periodic(Duration::from_millis(100)),
+            Sync::Async => SyncMode::Async,
+        }
+    }
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Sync::Sync => "sync",
+            Sync::Periodic => "periodic",
+            Sync::Async => "async",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.contains(&format!("esker {name}")), "{name} has no example");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `esker check`: verifies a closed database without changing a byte.
+
+use crate::args::DatabaseArgs;
+use crate::error::{Exit, Failure, Outcome};
+use crate::output::Output;
+use base::fs::OsFs;
+use clap::ValueEnum;
+use recovery::{Finding, Severity, Verify};
+use serde::Serialize;
+use std::path::Path;
+
+/// The command line of `esker check`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+quick reads what opening reads; full also reads the log and opens every table; paranoid reads every
+byte. Every finding is a line: severity, code, file, byte, what. Damage and warnings end it with 10;
+notes, such as files that the next open tidies up, do not.
+
+Example:
+  esker check --path data --level paranoid")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// How much to verify
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "full")]
+    level: Level,
+}
+
+/// How much is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// What opening reads
+    Quick,
+    /// Also the log, and the structure of every table
+    Full,
+    /// Every byte
+    Paranoid,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    severity: &'static str,
+    code: &'static str,
+    file: String,
+    offset: Option<u64>,
+    what: &'a str,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    level: &'static str,
+    damage: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+/// Prints every finding, then how many there are.
+pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
+    let path = &args.database.path;
+    let findings = all_findings(path, args.level)?;
+    for finding in &findings {
+        print(finding, output)?;
+    }
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let (damage, warnings) = (count(Severity::Damage), count(Severity::Warning));
+    let notes = count(Severity::Note);
+    let level = level_name(args.level);
+    output.remark(
+        format_args!(
+            "checked at level {level}: {damage} damaged, {warnings} warnings, {notes} notes"
+        ),
+        &Summary { level, damage, warnings, notes },
+    )?;
+    match damage + warnings {
+        0 => Ok(()),
+        found => {
+            let message = format!("the database has {found} findings");
+            Err(Failure::new(Exit::Integrity, "Integrity", message).at(path))
+        }
+    }
+}
+
+/// Everything that is wrong with the database at `path`: damage and warnings, no notes.
+pub(super) fn findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
+    let mut findings = all_findings(path, level)?;
+    findings.retain(|finding| finding.severity > Severity::Note);
+    Ok(findings)
+}
+
+fn all_findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
+    let verify = match level {
+        Level::Quick => Verify::Quick,
+        Level::Full => Verify::Full,
+        Level::Paranoid => Verify::Paranoid,
+    };
+    Ok(recovery::check(&OsFs::new(path), verify)?)
+}
+
+fn print(finding: &Finding, output: &mut Output) -> Outcome {
+    let severity = match finding.severity {
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+        Severity::Damage => "damage",
+    };
+    let (code, what, file) = (finding.code, &finding.what, finding.file.display());
+    let offset = finding.offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
+    let object =
+        FindingLine { severity, code, file: file.to_string(), offset: finding.offset, what };
+    output.result(format_args!("{severity}[{code}]: {file}{offset}: {what}"), &object)
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Quick => "quick",
+        Level::Full => "full",
+        Level::Paranoid => "paranoid",
+    }
+}

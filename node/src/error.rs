@@ -1,0 +1,264 @@
+//! How a command fails: what people read, what programs read, and the exit code.
+//!
+//! On standard error a failure is one line, or with `--output json` one object:
+//!
+//! ```text
+//! error[CODE]: what failed; where; what to do
+//! {"code":..,"category":..,"message":..,"action":..,"file":..,"offset":..,"line":..}
+//! ```
+//!
+//! Neither ever holds a key or a value: logs travel further than data may.
+
+use base::{Category, Error};
+use serde::Serialize;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The result of a command.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// The exit codes, part of the contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Anything without a code of its own.
+    Other = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The key or keyspace is not there.
+    NotFound = 3,
+    /// It is there already.
+    Exists = 4,
+    /// Input that makes no sense.
+    Input = 5,
+    /// No permission, or held by another process.
+    Denied = 6,
+    /// The disk, or a file that the user named.
+    Io = 7,
+    /// The directory could not be opened as a database.
+    Database = 8,
+    /// Another commit was first.
+    Conflict = 9,
+    /// `check` has findings.
+    Integrity = 10,
+    /// A check of `demo` or `bench` failed.
+    CheckFailed = 11,
+    /// A bug in this program.
+    Bug = 99,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command stopped.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    code: &'static str,
+    category: &'static str,
+    message: String,
+    action: String,
+    file: Option<PathBuf>,
+    offset: Option<u64>,
+    line: Option<u64>,
+}
+
+/// A failure as programs read it.
+#[derive(Serialize)]
+struct FailureObject<'a> {
+    code: &'a str,
+    category: &'a str,
+    message: &'a str,
+    action: &'a str,
+    file: Option<String>,
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+}
+
+impl Failure {
+    /// A failure of this program's own making.
+    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Failure {
+        let (category, action) = match exit {
+            Exit::Usage | Exit::Input | Exit::NotFound | Exit::Exists => {
+                ("invalid_input", "correct the call")
+            }
+            Exit::Integrity => ("critical", "run `esker repair` or restore a backup"),
+            Exit::CheckFailed | Exit::Bug => ("critical", "report it with this output"),
+            Exit::Other | Exit::Denied | Exit::Io | Exit::Database | Exit::Conflict => {
+                ("retryable", "try again")
+            }
+        };
+        let (message, action) = (message.into(), action.to_owned());
+        Failure { exit, code, category, message, action, file: None, offset: None, line: None }
+    }
+
+    /// Input that makes no sense.
+    pub(crate) fn input(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Input, "InvalidInput", message)
+    }
+
+    /// Standard output was closed by its reader: not worth a word.
+    pub(crate) fn output(source: io::Error) -> Failure {
+        Failure::from(Error::io("write to", STANDARD_OUTPUT, source))
+    }
+
+    /// With another sentence about what to do.
+    pub(crate) fn action(mut self, action: impl Into<String>) -> Failure {
+        self.action = action.into();
+        self
+    }
+
+    /// With the file it is about, if none is known yet.
+    pub(crate) fn at(mut self, file: &Path) -> Failure {
+        self.file.get_or_insert_with(|| file.to_path_buf());
+        self
+    }
+
+    /// With the line of the input it is about.
+    pub(crate) fn line(mut self, line: u64) -> Failure {
+        self.line = Some(line);
+        self
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Whether it only says that nobody reads standard output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.code == BROKEN_PIPE
+    }
+
+    /// As people read it, without a line end.
+    pub(crate) fn to_text(&self) -> String {
+        let place = match (&self.file, self.offset, self.line) {
+            (Some(file), Some(offset), _) => format!("{} at byte {offset}", file.display()),
+            (Some(file), None, Some(line)) => format!("{} line {line}", file.display()),
+            (Some(file), None, None) => file.display().to_string(),
+            (None, _, Some(line)) => format!("line {line}"),
+            (None, _, None) => "command line".to_owned(),
+        };
+        let text = format!("error[{}]: {}; {place}; {}", self.code, self.message, self.action);
+        text.replace(['\n', '\r'], " ")
+    }
+
+    /// As programs read it, without a line end.
+    pub(crate) fn to_json(&self) -> String {
+        let object = FailureObject {
+            code: self.code,
+            category: self.category,
+            message: &self.message,
+            action: &self.action,
+            file: self.file.as_ref().map(|file| file.display().to_string()),
+            offset: self.offset,
+            line: self.line,
+        };
+        serde_json::to_string(&object).unwrap_or_else(|_| String::from("{}"))
+    }
+}
+
+const BROKEN_PIPE: &str = "BrokenPipe";
+/// The path that stands for it in errors.
+const STANDARD_OUTPUT: &str = "standard output";
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        if let Error::Io { path, source, .. } = &error
+            && source.kind() == io::ErrorKind::BrokenPipe
+            && path == Path::new(STANDARD_OUTPUT)
+        {
+            return Failure::new(Exit::Other, BROKEN_PIPE, "standard output was closed");
+        }
+        Failure {
+            exit: exit_of(&error),
+            code: error.code(),
+            category: category_name(error.category()),
+            message: error.to_string(),
+            action: error.action().to_owned(),
+            file: error.path().map(Path::to_path_buf),
+            offset: error.offset(),
+            line: None,
+        }
+    }
+}
+
+/// The exit code of an engine error.
+fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::AlreadyExists { .. } => Exit::Exists,
+        Error::InvalidInput { .. }
+        | Error::TooLarge { .. }
+        | Error::ConfigMismatch { .. }
+        | Error::HistoryGone { .. } => Exit::Input,
+        Error::KeyspaceNotFound { .. } | Error::KeyspaceDropped { .. } => Exit::NotFound,
+        Error::Locked { .. } | Error::Permission { .. } | Error::ReadOnly => Exit::Denied,
+        Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned => Exit::Io,
+        Error::Corrupt { .. }
+        | Error::Missing { .. }
+        | Error::StaleManifest { .. }
+        | Error::ReplayInvariant { .. }
+        | Error::CommitFailed { .. }
+        | Error::NotADatabase { .. }
+        | Error::FormatUnsupported { .. }
+        | Error::KeyUnavailable { .. }
+        | Error::ResourceShort { .. } => Exit::Database,
+        Error::Conflict | Error::TooManyTransactions { .. } => Exit::Conflict,
+        _ => Exit::Other,
+    }
+}
+
+/// The name of a category, for programs.
+fn category_name(category: Category) -> &'static str {
+    match category {
+        Category::Critical => "critical",
+        Category::Retryable => "retryable",
+        Category::Recoverable => "recoverable",
+        Category::InvalidInput => "invalid_input",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_directory_names_its_holder_and_suggests_the_url() {
+        let error = Error::Locked { path: "/data".into(), holder: Some(42) };
+        let failure = Failure::from(error);
+        let text = failure.to_text();
+        assert!(text.starts_with("error[Locked]: ") && text.contains("process 42"), "{text}");
+        assert!(text.contains("--url"), "{text}");
+        assert_eq!(failure.exit(), Exit::Denied);
+    }
+
+    #[test]
+    fn a_failure_is_one_line_and_one_object() {
+        let failure = Failure::input("two\nlines").at(Path::new("a.tsv")).line(7);
+        assert_eq!(
+            failure.to_text(),
+            "error[InvalidInput]: two lines; a.tsv line 7; correct the call"
+        );
+        let object: serde_json::Value = serde_json::from_str(&failure.to_json()).unwrap();
+        assert_eq!(object["code"], "InvalidInput");
+        assert_eq!(object["category"], "invalid_input");
+        assert_eq!(object["file"], "a.tsv");
+        assert_eq!(object["line"], 7);
+        assert!(object["offset"].is_null());
+    }
+
+    #[test]
+    fn the_place_of_a_corruption_is_its_file_and_byte() {
+        use base::error::FileKind;
+        let error =
+            Error::corrupt(FileKind::Table, "/d/tables/7.sst", 80, base::Corruption::Truncated);
+        let failure = Failure::from(error);
+        assert!(failure.to_text().contains("; /d/tables/7.sst at byte 80; "));
+        assert_eq!((failure.exit(), failure.offset), (Exit::Database, Some(80)));
+    }
+}
