@@ -14,6 +14,7 @@ use sstable::manifest::{Edit, ManifestReader};
 use sstable::{Cache, ReadMode, Table, TableMeta};
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of a manifest that are read at most.
@@ -76,9 +77,9 @@ pub fn manifest(file: Arc<dyn ReadFile>, out: &mut dyn Write) -> Result<Outcome>
     let len = file.len().map_err(read)?.min(MANIFEST_LEN_MAX);
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     file.read_exact_at(&mut bytes, 0).map_err(read)?;
-    let mut reader = match ManifestReader::new(&bytes) {
+    let mut reader = match ManifestReader::new(Path::new(""), &bytes) {
         Ok(reader) => reader,
-        Err(found) => return lines.stop(0, &found),
+        Err(error) => return lines.stop_at(&error),
     };
     let header = *reader.header();
     let (number, database, generation) = (header.number, Hex(&header.database), header.generation);

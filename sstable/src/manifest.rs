@@ -17,6 +17,8 @@ mod root;
 #[cfg(test)]
 mod samples;
 mod state;
+#[cfg(test)]
+mod tests;
 mod version;
 
 pub use edit::{Added, Closed, Edit};

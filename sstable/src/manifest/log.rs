@@ -244,7 +244,7 @@ pub fn replay(fs: &dyn Fs, root: &Root) -> Result<Replayed> {
     if blake3::hash(prefix) != root.prefix_digest {
         return Err(corrupt(0, Corruption::DigestMismatch));
     }
-    let mut reader = ManifestReader::new(&bytes).map_err(|found| corrupt(0, found))?;
+    let mut reader = ManifestReader::new(&path, &bytes)?;
     if reader.header().database != root.database {
         return Err(corrupt(0, Corruption::Foreign));
     }
@@ -289,8 +289,8 @@ pub struct Survey {
 
 /// Looks at manifest `number`; `None` if it is not even a whole header of `database`.
 pub fn survey(fs: &dyn Fs, database: [u8; 16], number: u64) -> Result<Option<Survey>> {
-    let (_, bytes) = read(fs, number)?;
-    let Ok(mut reader) = ManifestReader::new(&bytes) else { return Ok(None) };
+    let (path, bytes) = read(fs, number)?;
+    let Ok(mut reader) = ManifestReader::new(&path, &bytes) else { return Ok(None) };
     let header = *reader.header();
     if header.database != database || header.number != number {
         return Ok(None);

@@ -19,11 +19,15 @@
 //! The first frame's `previous` is the header digest, and its edit says everything.
 
 use super::edit::Edit;
+use crate::footer::Refusal;
 use base::codec::{Decoded, Reader};
+use base::error::FileKind;
 use base::frame::{self, FrameKey, FrameKind, HASH_LEN, Hash};
-use base::{Corruption, Position};
+use base::{Corruption, Error, Position};
+use std::path::Path;
 
-const MAGIC: [u8; 8] = *b"ESKRMF\0\x01";
+const MAGIC: [u8; 7] = *b"ESKRMF\0";
+const VERSION: u8 = 1;
 const DIGEST_BLAKE3: u8 = 1;
 const DIGEST_AT: usize = 64;
 pub(super) const HEADER_LEN: usize = DIGEST_AT + HASH_LEN;
@@ -47,6 +51,7 @@ impl ManifestHeader {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Hash {
         let start = out.len();
         out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
         out.extend_from_slice(&[DIGEST_BLAKE3, 0, 0, 0]);
         out.extend_from_slice(&0u32.to_le_bytes());
         out.extend_from_slice(&self.database);
@@ -58,21 +63,20 @@ impl ManifestHeader {
         digest
     }
 
-    /// The header at the front of `bytes`, and its digest. A newer format is an unknown algorithm.
-    pub(super) fn decode(bytes: &[u8]) -> Decoded<(ManifestHeader, Hash)> {
+    /// The header at the front of `bytes`, and its digest. What the digest vouches for was written
+    /// so: from there on, the unknown is unsupported and not corrupt.
+    fn decode(bytes: &[u8]) -> Result<(ManifestHeader, Hash), Refusal> {
         let bytes = bytes.first_chunk::<HEADER_LEN>().ok_or(Corruption::Truncated)?;
         let (fields, stored) = bytes.split_at(DIGEST_AT);
         let mut reader = Reader::new(fields);
         if reader.array()? != MAGIC {
-            return Err(Corruption::BadMagic);
+            return Err(Corruption::BadMagic.into());
         }
         let hash = digest(fields);
         if hash != stored {
-            return Err(Corruption::DigestMismatch);
+            return Err(Corruption::DigestMismatch.into());
         }
-        if reader.array()? != [DIGEST_BLAKE3, 0, 0, 0] || reader.u32()? != 0 {
-            return Err(Corruption::UnknownAlgorithm);
-        }
+        check_format(&mut reader)?;
         let header = ManifestHeader {
             database: reader.array()?,
             number: reader.u64()?,
@@ -88,6 +92,32 @@ impl ManifestHeader {
         material.extend_from_slice(&self.number.to_le_bytes());
         material.extend_from_slice(&self.nonce);
         FrameKey::derive("esker manifest frames v1", &material)
+    }
+}
+
+/// The format version, the algorithms and the key id, as all files of ours have them behind seven
+/// bytes of magic.
+pub(super) fn check_format(reader: &mut Reader<'_>) -> Result<(), Refusal> {
+    let version = reader.u8()?;
+    if version != VERSION {
+        let (found, supported) = (u64::from(version), u64::from(VERSION));
+        return Err(Refusal::Format { found, supported });
+    }
+    let algorithms: [u8; 4] = reader.array()?;
+    match reader.u32()? {
+        0 if algorithms == [DIGEST_BLAKE3, 0, 0, 0] => Ok(()),
+        0 => Err(Corruption::UnknownAlgorithm.into()),
+        key_id => Err(Refusal::Key(key_id)),
+    }
+}
+
+/// The error that the front of `file` at `path` was refused.
+pub(super) fn refused(refusal: Refusal, file: FileKind, path: &Path) -> Error {
+    let path = path.to_path_buf();
+    match refusal {
+        Refusal::Corrupt(found) => Error::Corrupt { file, path, offset: 0, found },
+        Refusal::Format { found, supported } => Error::FormatUnsupported { path, found, supported },
+        Refusal::Key(key_id) => Error::KeyUnavailable { path, key_id },
     }
 }
 
@@ -129,9 +159,11 @@ pub struct ManifestReader<'a> {
 }
 
 impl<'a> ManifestReader<'a> {
-    /// A reader of the manifest whose whole content is `bytes`. Says nothing about whose it is.
-    pub fn new(bytes: &'a [u8]) -> Decoded<ManifestReader<'a>> {
-        let (header, previous) = ManifestHeader::decode(bytes)?;
+    /// A reader of the manifest at `path` whose whole content is `bytes`. Says nothing about whose
+    /// it is.
+    pub fn new(path: &Path, bytes: &'a [u8]) -> base::Result<ManifestReader<'a>> {
+        let (header, previous) = ManifestHeader::decode(bytes)
+            .map_err(|refusal| refused(refusal, FileKind::Manifest, path))?;
         Ok(ManifestReader { bytes, header, key: header.frame_key(), offset: HEADER_LEN, previous })
     }
 

@@ -25,13 +25,16 @@
 //! - `CURRENT` first, then the copy. So one of them is whole at any moment, and if both are whole
 //!   but differ, the newer one counts.
 
-use base::codec::{Decoded, Reader};
+use super::reader::{check_format, refused};
+use crate::footer::Refusal;
+use base::codec::Reader;
 use base::error::FileKind;
 use base::fs::{self, Fs};
 use base::{Corruption, Error, FileName, RelPath, Result};
 use std::io;
 
-const MAGIC: [u8; 8] = *b"ESKRRT\0\x01";
+const MAGIC: [u8; 7] = *b"ESKRRT\0";
+const VERSION: u8 = 1;
 const DIGEST_BLAKE3: u8 = 1;
 const DIGEST_AT: usize = 104;
 const LEN: usize = DIGEST_AT + 32;
@@ -74,6 +77,7 @@ impl Root {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(LEN);
         out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
         out.extend_from_slice(&[DIGEST_BLAKE3, 0, 0, 0]);
         out.extend_from_slice(&0u32.to_le_bytes());
         out.extend_from_slice(&self.required_features.to_le_bytes());
@@ -88,24 +92,29 @@ impl Root {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Decoded<Root> {
+    /// What the digest vouches for was written so: from there on, the unknown is unsupported and
+    /// not corrupt.
+    fn decode(bytes: &[u8]) -> Result<Root, Refusal> {
         let (bytes, behind) = bytes.split_first_chunk::<LEN>().ok_or(Corruption::Truncated)?;
         let (fields, stored) = bytes.split_at(DIGEST_AT);
         let mut reader = Reader::new(fields);
         if reader.array()? != MAGIC {
-            return Err(Corruption::BadMagic);
+            return Err(Corruption::BadMagic.into());
         }
         if digest(fields) != stored {
-            return Err(Corruption::DigestMismatch);
+            return Err(Corruption::DigestMismatch.into());
         }
         if !behind.is_empty() {
-            return Err(Corruption::TrailingBytes);
+            return Err(Corruption::TrailingBytes.into());
         }
-        if reader.array()? != [DIGEST_BLAKE3, 0, 0, 0] || reader.u32()? != 0 {
-            return Err(Corruption::UnknownAlgorithm);
+        check_format(&mut reader)?;
+        let required_features = reader.u64()?;
+        if required_features & !REQUIRED_FEATURES != 0 {
+            let (found, supported) = (required_features, REQUIRED_FEATURES);
+            return Err(Refusal::Format { found, supported });
         }
         Ok(Root {
-            required_features: reader.u64()?,
+            required_features,
             optional_features: reader.u64()?,
             database: reader.array()?,
             generation: reader.u64()?,
@@ -160,16 +169,15 @@ pub fn read_root(fs: &dyn Fs) -> Result<Roots> {
         (Ok(root), Ok(copy)) => {
             (root, FileName::Current, stale(fs, FileName::CurrentCopy, &copy, &root))
         }
+        // An older root does not stand in for one that this version can not read.
+        (Err(error @ (Error::FormatUnsupported { .. } | Error::KeyUnavailable { .. })), _)
+        | (_, Err(error @ (Error::FormatUnsupported { .. } | Error::KeyUnavailable { .. }))) => {
+            return Err(error);
+        }
         (Ok(root), Err(other)) => (root, FileName::Current, Some(other)),
         (Err(other), Ok(root)) => (root, FileName::CurrentCopy, Some(other)),
         (Err(Error::Missing { .. }), Err(error)) | (Err(error), Err(_)) => return Err(error),
     };
-    let unknown = root.required_features & !REQUIRED_FEATURES;
-    if unknown != 0 {
-        let path = fs::full_path(fs, &source.path());
-        let found = root.required_features;
-        return Err(Error::FormatUnsupported { path, found, supported: REQUIRED_FEATURES });
-    }
     Ok(Roots { root, source, other })
 }
 
@@ -194,5 +202,5 @@ fn read(fs: &dyn Fs, name: FileName) -> Result<Root> {
         }
         Err(error) => return Err(Error::io("read", path, error)),
     };
-    Root::decode(&bytes).map_err(|found| Error::corrupt(FileKind::Root, path, 0, found))
+    Root::decode(&bytes).map_err(|refusal| refused(refusal, FileKind::Root, &path))
 }
