@@ -1,0 +1,9 @@
+//! Opening databases on a simulated disk.
+
+mod check;
+mod crash;
+mod create;
+mod dump;
+mod errors;
+mod reopen;
+mod small;
