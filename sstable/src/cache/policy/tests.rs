@@ -117,8 +117,8 @@ fn assert_keeps_up(rates: &Rates) {
 #[test]
 fn loops_hit_as_often_as_under_arc_and_lru() {
     for weights in [Weights::Unit, Weights::Blocks] {
-        for keys in [500, 900, 1_000, 1_010, 1_100, 1_500, 2_000, 3_000] {
-            let trace = cycle(weights, keys, 60_000);
+        for keys in [900, 1_000, 1_010, 1_500, 3_000] {
+            let trace = cycle(weights, keys, 30_000);
             assert_keeps_up(&race(&format!("loop {keys}"), weights, 1_000, &trace));
         }
     }
@@ -128,8 +128,8 @@ fn loops_hit_as_often_as_under_arc_and_lru() {
 fn zipf_hits_as_often_as_under_arc_and_lru() {
     for weights in [Weights::Unit, Weights::Blocks] {
         for skew in [0.8, 0.99] {
-            let trace = zipf(weights, 7, 20_000, skew, 200_000);
-            for blocks in [200, 1_000, 4_000, 10_000] {
+            let trace = zipf(weights, 7, 20_000, skew, 100_000);
+            for blocks in [200, 1_000, 4_000] {
                 assert_keeps_up(&race(&format!("zipf {skew}"), weights, blocks, &trace));
             }
         }
@@ -139,8 +139,8 @@ fn zipf_hits_as_often_as_under_arc_and_lru() {
 #[test]
 fn scans_hit_as_often_as_under_arc_and_lru() {
     for weights in [Weights::Unit, Weights::Blocks] {
-        for (every, len) in [(1_000, 500), (5_000, 5_000), (20_000, 30_000)] {
-            let trace = scanned(zipf(weights, 3, 10_000, 0.99, 150_000), weights, every, len);
+        for (every, len) in [(1_000, 500), (5_000, 5_000), (20_000, 10_000)] {
+            let trace = scanned(zipf(weights, 3, 10_000, 0.99, 60_000), weights, every, len);
             for blocks in [500, 2_000] {
                 let name = format!("zipf 0.99, every {every} scan {len}");
                 assert_keeps_up(&race(&name, weights, blocks, &trace));
@@ -152,10 +152,10 @@ fn scans_hit_as_often_as_under_arc_and_lru() {
 #[test]
 fn mixes_hit_as_often_as_under_arc_and_lru() {
     for weights in [Weights::Unit, Weights::Blocks] {
-        let popular = || zipf(weights, 5, 20_000, 0.8, 100_000);
+        let popular = || zipf(weights, 5, 20_000, 0.8, 50_000);
         let mixes = [
-            ("zipf and a loop of 300", interleaved(popular(), cycle(weights, 300, 100_000))),
-            ("zipf and a loop of 3000", interleaved(popular(), cycle(weights, 3_000, 100_000))),
+            ("zipf and a loop of 300", interleaved(popular(), cycle(weights, 300, 50_000))),
+            ("zipf and a loop of 3000", interleaved(popular(), cycle(weights, 3_000, 50_000))),
             ("drifting slowly", drifting(weights, 5_000, 50_000, 5)),
             ("drifting fast", drifting(weights, 5_000, 5_000, 40)),
             ("zipf, then a loop", [popular(), cycle(weights, 900, 50_000)].concat()),
