@@ -1,0 +1,80 @@
+//! The keyspaces by name and by number.
+
+use crate::keyspace::KeyspaceState;
+use base::lock::{Rank, RwLock};
+use base::{KeyspaceId, SpaceId};
+use sstable::manifest::KeyspaceRecord;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is known of keyspaces in memory; the manifest holds the same durably.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    names: RwLock<Names>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    live: BTreeMap<String, Arc<KeyspaceState>>,
+    dropped: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+}
+
+impl Catalog {
+    /// The catalog of `records`.
+    pub(crate) fn of<'r>(records: impl Iterator<Item = &'r Arc<KeyspaceRecord>>) -> Catalog {
+        let catalog = Catalog { names: RwLock::new(Rank::Keyspaces, Names::default()) };
+        records.for_each(|record| {
+            catalog.note(record);
+        });
+        catalog
+    }
+
+    /// Notes a keyspace that was created or dropped. Returns its state.
+    pub(crate) fn note(&self, record: &KeyspaceRecord) -> Arc<KeyspaceState> {
+        let state = Arc::new(KeyspaceState::of(record));
+        let mut names = self.names.write();
+        if record.dropped.is_some() {
+            names.live.retain(|_, live| live.space != state.space);
+            names.dropped.insert(record.id, state.clone());
+        } else {
+            names.live.insert(record.name.clone(), state.clone());
+        }
+        state
+    }
+
+    /// Notes a keyspace unless it is known: whoever created it first made the state that all handles
+    /// share.
+    pub(crate) fn note_if_new(&self, record: &KeyspaceRecord) {
+        if self.find(&record.name).is_none() {
+            self.note(record);
+        }
+    }
+
+    /// The live keyspace `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<KeyspaceState>> {
+        self.names.read().live.get(name).cloned()
+    }
+
+    /// All live keyspaces, by name.
+    pub(crate) fn live(&self) -> Vec<Arc<KeyspaceState>> {
+        self.names.read().live.values().cloned().collect()
+    }
+
+    /// The live keyspace with this number.
+    pub(crate) fn of_space(&self, space: SpaceId) -> Option<Arc<KeyspaceState>> {
+        self.names.read().live.values().find(|state| state.space == space).cloned()
+    }
+
+    /// The name of the keyspace with this number, live or dropped.
+    pub(crate) fn name_of(&self, space: SpaceId) -> Option<String> {
+        if let Some(state) = self.of_space(space) {
+            return Some(state.name.clone());
+        }
+        self.names.read().dropped.get(&space.keyspace()).map(|state| state.name.clone())
+    }
+
+    /// Whether the keyspace was dropped, so that compactions may forget its entries.
+    pub(crate) fn is_dropped(&self, space: SpaceId) -> bool {
+        self.names.read().dropped.get(&space.keyspace()).is_some_and(|state| state.space == space)
+    }
+}

@@ -1,0 +1,391 @@
+//! The one door for writes: order, log, memtable, visibility.
+//!
+//! A writer takes the queue lock for its turn: it gets the next tick, appends to the log, and joins
+//! the line of pending commits. Then, without the lock, it inserts into the memtable; a Sync commit
+//! then waits until a sync covers it. Commits become visible strictly in the order of their ticks,
+//! a Sync commit not before it is durable.
+//!
+//! Group commit: one thread at a time syncs the log; whatever was appended meanwhile is covered by
+//! the next sync, which one of the waiting writers leads. See `wal::SyncGate`.
+//!
+//! Two watermarks: `visible`, what new reads see; `durable`, what survives a power loss.
+
+mod pending;
+mod queue;
+mod ticket;
+
+pub(crate) use queue::{Queue, Write};
+pub use ticket::CommitTicket;
+
+use crate::bell::Bell;
+use crate::memtable::Memtable;
+use crate::options::SyncMode;
+use crate::pressure::Pressure;
+use crate::view::{NextView, Views};
+use base::lock::{Condvar, Mutex, MutexGuard, Rank};
+use base::{Clock, Error, Position, Result, Tick};
+use crossbeam_utils::CachePadded;
+use pending::Pending;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use wal::SyncGate;
+
+/// See the module.
+pub(crate) struct Commits {
+    queue: Mutex<Queue>,
+    gate: SyncGate,
+    pending: Mutex<Pending>,
+    visible: CachePadded<AtomicU64>,
+    durable: CachePadded<AtomicU64>,
+    is_poisoned: AtomicBool,
+    /// Set and rung when the log worker has something to sync.
+    wants_sync: AtomicBool,
+    /// Whether the log worker sleeps until the next commit.
+    is_log_asleep: AtomicBool,
+    /// Rung when a frozen memtable was flushed.
+    flushed: Condvar,
+    views: Arc<Views>,
+    clock: Arc<dyn Clock>,
+    pressure: Arc<Pressure>,
+    memtable_bytes: usize,
+    bells: Bells,
+}
+
+/// Whom commits notify.
+pub(crate) struct Bells {
+    /// A memtable was frozen.
+    pub(crate) frozen: Arc<Bell>,
+    /// The log needs a sync, a spare segment or a close of its run.
+    pub(crate) log: Arc<Bell>,
+}
+
+/// A commit in the log and in the memtable, perhaps not yet durable or visible.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    /// Its tick.
+    pub(crate) seqno: Tick,
+    /// Where it ends in the log.
+    position: Position,
+    /// Whether a sync must cover it before it is acknowledged.
+    sync: bool,
+}
+
+/// A place in the order of commits that is no write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Barrier {
+    /// The commit before it.
+    pub(crate) before: Tick,
+    /// Its own tick.
+    pub(crate) seqno: Tick,
+}
+
+impl Committed {
+    /// Nothing was to be committed: acknowledged like what is visible at `seqno`.
+    pub(crate) fn nothing(seqno: Tick) -> Committed {
+        Committed { seqno, position: Position::ZERO, sync: false }
+    }
+}
+
+impl Commits {
+    /// The door of a database whose last commit was `last`.
+    pub(crate) fn new(
+        queue: Queue,
+        last: Tick,
+        views: Arc<Views>,
+        clock: Arc<dyn Clock>,
+        pressure: Arc<Pressure>,
+        memtable_bytes: usize,
+        bells: Bells,
+    ) -> Commits {
+        let gate = SyncGate::new(queue.durable());
+        Commits {
+            queue: Mutex::new(Rank::WriteQueue, queue),
+            gate,
+            pending: Mutex::new(Rank::Visibility, Pending::default()),
+            visible: CachePadded::new(AtomicU64::new(last.raw())),
+            durable: CachePadded::new(AtomicU64::new(last.raw())),
+            is_poisoned: AtomicBool::new(false),
+            wants_sync: AtomicBool::new(false),
+            is_log_asleep: AtomicBool::new(true),
+            flushed: Condvar::new(),
+            views,
+            clock,
+            pressure,
+            memtable_bytes,
+            bells,
+        }
+    }
+
+    /// The last commit that new reads see.
+    #[inline]
+    pub(crate) fn visible(&self) -> Tick {
+        tick(self.visible.load(Ordering::Acquire))
+    }
+
+    /// The last commit that survives a power loss.
+    pub(crate) fn durable(&self) -> Tick {
+        tick(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Commits `write` and waits until it is acknowledged.
+    #[inline]
+    pub(crate) fn write(&self, write: Write<'_>, sync: SyncMode) -> Result<Tick> {
+        let committed = self.start(write, sync)?;
+        self.wait(&committed)?;
+        Ok(committed.seqno)
+    }
+
+    /// Commits `write` as far as it goes without waiting: it is in the log and in the memtable.
+    #[inline]
+    pub(crate) fn start(&self, write: Write<'_>, sync: SyncMode) -> Result<Committed> {
+        let sync = sync == SyncMode::Sync;
+        let (seqno, position, memtable) = {
+            let mut queue = self.queue_with_room(write.reservation())?;
+            write.check(&queue)?;
+            let seqno = queue.next_tick(self.clock.wall_ms());
+            let position = queue.append(seqno, &write).inspect_err(|error| self.note(error))?;
+            let waits_for = if sync { position } else { Position::ZERO };
+            self.pending.lock().push(seqno, waits_for);
+            (seqno, position, queue.active().clone())
+        };
+        if let Err(error) = memtable.insert(seqno, write.ops()) {
+            // In the log but not readable: only a reopen can make the two agree.
+            self.poison();
+            return Err(error);
+        }
+        self.publish(|pending| pending.inserted(seqno));
+        if self.is_log_asleep.load(Ordering::Relaxed) {
+            self.wake_log();
+        }
+        Ok(Committed { seqno, position, sync })
+    }
+
+    /// Waits until `committed` is durable if it must be, and visible.
+    #[inline]
+    pub(crate) fn wait(&self, committed: &Committed) -> Result<()> {
+        if committed.sync {
+            self.sync_to(committed.position)?;
+        }
+        if self.visible() >= committed.seqno {
+            return Ok(());
+        }
+        self.wait_visible(committed.seqno)
+    }
+
+    /// The queue, with an active memtable that has room for `need` more bytes.
+    fn queue_with_room(&self, need: usize) -> Result<MutexGuard<'_, Queue>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.is_poisoned.load(Ordering::Relaxed) {
+                return Err(Error::Poisoned);
+            }
+            queue.check_open()?;
+            if queue.has_room(need) {
+                queue.reserve(need);
+                return Ok(queue);
+            }
+            if self.views.current().frozen.len() + 1 < crate::Options::MEMTABLES_MAX {
+                self.freeze(&mut queue, need)?;
+                continue;
+            }
+            self.bells.frozen.ring();
+            self.flushed.wait_for(&mut queue, std::time::Duration::from_millis(100));
+        }
+    }
+
+    /// Freezes the active memtable; a new one takes the writes from now on.
+    fn freeze(&self, queue: &mut Queue, need: usize) -> Result<()> {
+        let memtable = Arc::new(Memtable::new(self.memtable_bytes, need, queue.last())?);
+        let frozen = queue.replace_active(memtable.clone());
+        self.views.install(|view| {
+            let mut next = NextView::from(view);
+            next.active = memtable;
+            next.frozen.insert(0, frozen);
+            self.pressure.note_frozen(next.frozen.len());
+            next
+        });
+        self.bells.frozen.ring();
+        Ok(())
+    }
+
+    /// Freezes the active memtable unless it is empty. Returns the last commit it may hold.
+    pub(crate) fn freeze_active(&self) -> Result<Tick> {
+        let mut queue = self.queue.lock();
+        let last = queue.last();
+        if !queue.active().is_empty() {
+            self.freeze(&mut queue, 0)?;
+        }
+        Ok(last)
+    }
+
+    /// Calls `f` with the queue locked: no commit gets a tick meanwhile.
+    pub(crate) fn with_queue<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
+        f(&mut self.queue.lock())
+    }
+
+    /// Takes the next place in the order of commits for something that is no write. Freezes the
+    /// active memtable, waits until everything before that place is visible, and calls `f`;
+    /// nothing after it becomes visible before `f` has returned.
+    pub(crate) fn barrier<R>(&self, f: impl FnOnce(Barrier) -> Result<R>) -> Result<R> {
+        let (before, seqno) = {
+            let mut queue = self.queue_with_room(0)?;
+            if !queue.active().is_empty() {
+                self.freeze(&mut queue, 0)?;
+            }
+            let before = queue.last();
+            let seqno = queue.next_tick(self.clock.wall_ms());
+            queue.skip(seqno);
+            self.pending.lock().push(seqno, Position::ZERO);
+            (before, seqno)
+        };
+        let result = self.wait_visible(before).and_then(|()| f(Barrier { before, seqno }));
+        self.publish(|pending| pending.inserted(seqno));
+        result
+    }
+
+    /// Notes that a frozen memtable was flushed.
+    pub(crate) fn note_flushed(&self) {
+        self.flushed.notify_all();
+    }
+
+    /// Makes everything appended so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let end = self.queue.lock().log_end()?;
+        self.sync_to(end)
+    }
+
+    /// Waits until the log is durable up to `position`; leads a sync if nobody does.
+    fn sync_to(&self, position: Position) -> Result<()> {
+        let covered = Cell::new(Tick::ZERO);
+        let prepare = || {
+            let mut queue = self.queue.lock();
+            covered.set(queue.last());
+            queue.prepare_sync()
+        };
+        let result = self.gate.wait_durable(position, prepare, |target| {
+            self.synced(target, covered.get());
+        });
+        result.inspect_err(|_| self.poison())
+    }
+
+    /// Notes what a sync has secured.
+    fn synced(&self, target: &wal::SyncTarget, last: Tick) {
+        self.queue.lock().synced(target);
+        self.durable.fetch_max(last.raw(), Ordering::AcqRel);
+        self.publish(|pending| pending.durable_to(target.position()));
+    }
+
+    /// Applies `change` to the line of pending commits and shows what thereby becomes visible.
+    #[inline]
+    fn publish(&self, change: impl FnOnce(&mut Pending) -> Option<Tick>) {
+        let woken = {
+            let mut pending = self.pending.lock();
+            let Some(visible) = change(&mut pending) else { return };
+            self.visible.store(visible.raw(), Ordering::Release);
+            pending.take_waiters(visible)
+        };
+        woken.into_iter().for_each(pending::Waiter::wake);
+    }
+
+    /// Waits until `seqno` is visible.
+    pub(crate) fn wait_visible(&self, seqno: Tick) -> Result<()> {
+        loop {
+            if self.visible() >= seqno {
+                return Ok(());
+            }
+            if self.is_poisoned.load(Ordering::Acquire) {
+                return Err(Error::Poisoned);
+            }
+            let is_waiting = {
+                let mut pending = self.pending.lock();
+                let is_waiting = self.visible() < seqno;
+                if is_waiting {
+                    pending.wait(seqno, pending::Waiter::this_thread());
+                }
+                is_waiting
+            };
+            if is_waiting && !self.is_poisoned.load(Ordering::Acquire) {
+                std::thread::park_timeout(std::time::Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Refuses writes from now on; reads go on.
+    pub(crate) fn poison(&self) {
+        self.is_poisoned.store(true, Ordering::Release);
+        tracing::error!(target: "esker", "a write or sync of the log failed; writes are refused until reopen");
+        let woken = self.pending.lock().take_waiters(Tick::MAX);
+        woken.into_iter().for_each(pending::Waiter::wake);
+    }
+
+    /// Bytes appended to the log since the database was opened.
+    pub(crate) fn bytes_logged(&self) -> u64 {
+        self.queue.lock().bytes_logged()
+    }
+
+    /// Refuses if writes are refused.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.is_poisoned() { Err(Error::Poisoned) } else { self.queue.lock().check_open() }
+    }
+
+    /// Whether writes are refused.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.is_poisoned.load(Ordering::Acquire)
+    }
+
+    /// A full disk passes; any other failure of the log poisons.
+    #[cold]
+    fn note(&self, error: &Error) {
+        if !matches!(error, Error::DiskFull { .. } | Error::TooLarge { .. }) {
+            self.poison();
+        }
+    }
+
+    /// Asks the log worker to sync soon.
+    pub(crate) fn request_sync(&self) {
+        self.wants_sync.store(true, Ordering::Release);
+        self.bells.log.ring();
+    }
+
+    /// Says that the log worker will sleep until the next commit wakes it.
+    pub(crate) fn let_log_sleep(&self) {
+        self.is_log_asleep.store(true, Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn wake_log(&self) {
+        if self.is_log_asleep.swap(false, Ordering::SeqCst) {
+            self.bells.log.ring();
+        }
+    }
+
+    /// Whether a sync was asked for since the last call.
+    pub(crate) fn take_sync_request(&self) -> bool {
+        self.wants_sync.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits for at most `timeout` until a commit after `seqno` is visible. Returns whether one is.
+    pub(crate) fn wait_for_more(&self, seqno: Tick, timeout: std::time::Duration) -> bool {
+        {
+            let mut pending = self.pending.lock();
+            if self.visible() > seqno || self.is_poisoned() {
+                return true;
+            }
+            pending.wait(seqno.next(), pending::Waiter::this_thread());
+        }
+        std::thread::park_timeout(timeout);
+        self.visible() > seqno
+    }
+
+    /// Whether the log holds commits that no sync has covered.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.durable() < self.queue.lock().last()
+    }
+}
+
+/// A watermark as a tick; watermarks are only ever set from ticks.
+#[inline]
+fn tick(raw: u64) -> Tick {
+    Tick::from_raw(raw).unwrap_or(Tick::MAX)
+}

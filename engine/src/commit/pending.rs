@@ -1,0 +1,126 @@
+//! The line of commits between their tick and their visibility.
+
+use base::{Position, Tick};
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::thread::Thread;
+
+/// Commits in the order of their ticks, and who waits for which to become visible.
+#[derive(Default)]
+pub(super) struct Pending {
+    line: VecDeque<Entry>,
+    durable: Position,
+    waiters: Vec<(Tick, Waiter)>,
+}
+
+struct Entry {
+    seqno: Tick,
+    is_inserted: bool,
+    /// What must be durable before it may be visible.
+    waits_for: Position,
+}
+
+impl Pending {
+    /// A commit that got its tick; ticks come in order.
+    #[inline]
+    pub(super) fn push(&mut self, seqno: Tick, waits_for: Position) {
+        self.line.push_back(Entry { seqno, is_inserted: false, waits_for });
+    }
+
+    /// `seqno` is in the memtable. Returns the last commit that thereby becomes visible, if any.
+    #[inline]
+    pub(super) fn inserted(&mut self, seqno: Tick) -> Option<Tick> {
+        let index = self.line.partition_point(|entry| entry.seqno < seqno);
+        if let Some(entry) = self.line.get_mut(index) {
+            entry.is_inserted = true;
+        }
+        if index == 0 { self.advance() } else { None }
+    }
+
+    /// The log is durable up to `position`. Returns what thereby becomes visible, if anything.
+    pub(super) fn durable_to(&mut self, position: Position) -> Option<Tick> {
+        self.durable = self.durable.max(position);
+        self.advance()
+    }
+
+    fn advance(&mut self) -> Option<Tick> {
+        let mut visible = None;
+        while let Some(first) = self.line.front() {
+            if !first.is_inserted || first.waits_for > self.durable {
+                break;
+            }
+            visible = Some(first.seqno);
+            self.line.pop_front();
+        }
+        visible
+    }
+
+    /// Lets `waiter` be woken once `seqno` is visible.
+    pub(super) fn wait(&mut self, seqno: Tick, waiter: Waiter) {
+        self.waiters.push((seqno, waiter));
+    }
+
+    /// Takes the waiters for what is visible up to `visible`.
+    #[inline]
+    pub(super) fn take_waiters(&mut self, visible: Tick) -> Vec<Waiter> {
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let (due, waiting) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|(seqno, _)| *seqno <= visible);
+        self.waiters = waiting;
+        let due: Vec<(Tick, Waiter)> = due;
+        due.into_iter().map(|(_, waiter)| waiter).collect()
+    }
+}
+
+/// Who waits: a blocked thread or a future.
+pub(super) enum Waiter {
+    Thread(Thread),
+    Future(Waker),
+}
+
+impl Waiter {
+    pub(super) fn this_thread() -> Waiter {
+        Waiter::Thread(std::thread::current())
+    }
+
+    pub(super) fn wake(self) {
+        match self {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Future(waker) => waker.wake(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tick(raw: u64) -> Tick {
+        Tick::from_raw(raw).unwrap()
+    }
+
+    #[test]
+    fn commits_become_visible_in_order() {
+        let mut pending = Pending::default();
+        for raw in 1..=3 {
+            pending.push(tick(raw), Position::ZERO);
+        }
+        assert_eq!(pending.inserted(tick(2)), None);
+        assert_eq!(pending.inserted(tick(1)), Some(tick(2)));
+        assert_eq!(pending.inserted(tick(3)), Some(tick(3)));
+    }
+
+    #[test]
+    fn a_sync_commit_holds_back_what_follows_until_it_is_durable() {
+        let at = |offset| Position { segment: 1, offset };
+        let mut pending = Pending::default();
+        pending.push(tick(1), at(10));
+        pending.push(tick(2), Position::ZERO);
+        assert_eq!(pending.inserted(tick(2)), None);
+        assert_eq!(pending.inserted(tick(1)), None);
+        assert_eq!(pending.durable_to(at(9)), None);
+        assert_eq!(pending.durable_to(at(10)), Some(tick(2)));
+    }
+}

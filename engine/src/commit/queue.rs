@@ -1,0 +1,247 @@
+//! What the queue lock guards: clock, log, active memtable, conflicts.
+
+use crate::batch::Batch;
+use crate::conflicts::{Conflicts, ReadSet};
+use crate::keyspace::KeyspaceState;
+use crate::memtable::Memtable;
+use base::record::encode_author_header;
+use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use wal::{Appender, SyncTarget};
+
+/// The order of commits. Whoever holds it assigns ticks and appends to the log.
+pub(crate) struct Queue {
+    /// None once closed.
+    appender: Option<Appender>,
+    last: Tick,
+    /// The previous tick of this node in each scope.
+    previous: Vec<(ScopeId, Tick)>,
+    active: Arc<Memtable>,
+    /// Bytes of the active memtable that commits may still take, at the most.
+    reserved: usize,
+    /// Where records are encoded.
+    scratch: Vec<u8>,
+    bytes_logged: u64,
+    conflicts: Conflicts,
+}
+
+/// What is to be committed.
+pub(crate) enum Write<'a> {
+    /// One op, not worth a batch.
+    One(&'a Arc<KeyspaceState>, Op<'a>),
+    /// A checked batch.
+    Batch(&'a Batch),
+    /// A checked batch that depends on what a transaction read.
+    Transaction(&'a Batch, &'a ReadSet),
+}
+
+impl Queue {
+    /// The queue of a database whose last commit was `last`.
+    pub(crate) fn new(appender: Appender, last: Tick, active: Arc<Memtable>) -> Queue {
+        Queue {
+            appender: Some(appender),
+            last,
+            previous: Vec::new(),
+            active,
+            reserved: 0,
+            scratch: Vec::new(),
+            bytes_logged: 0,
+            conflicts: Conflicts::default(),
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.appender.is_some() { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    /// The last tick assigned.
+    pub(crate) fn last(&self) -> Tick {
+        self.last
+    }
+
+    /// The tick that the next commit gets. It counts as assigned once it was appended or skipped.
+    #[inline]
+    pub(super) fn next_tick(&self, wall_ms: u64) -> Tick {
+        self.last.advance(wall_ms)
+    }
+
+    /// Assigns `seqno` to something that is not in the log.
+    pub(super) fn skip(&mut self, seqno: Tick) {
+        self.last = seqno;
+    }
+
+    pub(crate) fn active(&self) -> &Arc<Memtable> {
+        &self.active
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self, need: usize) -> bool {
+        !self.active.is_full() && self.reserved + need <= self.active.reservable()
+    }
+
+    #[inline]
+    pub(super) fn reserve(&mut self, need: usize) {
+        self.reserved += need;
+    }
+
+    pub(super) fn replace_active(&mut self, memtable: Arc<Memtable>) -> Arc<Memtable> {
+        self.reserved = 0;
+        std::mem::replace(&mut self.active, memtable)
+    }
+
+    /// Appends `write` to the log as commit `seqno`. Returns where it ends. If it fails, nothing of
+    /// the queue has changed.
+    #[inline]
+    pub(super) fn append(&mut self, seqno: Tick, write: &Write<'_>) -> Result<Position> {
+        let mut record = std::mem::take(&mut self.scratch);
+        record.clear();
+        match write {
+            Write::One(keyspace, op) => {
+                let scope = keyspace.space.scope();
+                encode_author_header(&mut record, seqno, scope, self.previous(scope), 1);
+                op.encode(&mut record);
+            }
+            Write::Batch(batch) | Write::Transaction(batch, _) => {
+                for (scope, count, ops) in batch.scopes() {
+                    encode_author_header(&mut record, seqno, scope, self.previous(scope), count);
+                    record.extend_from_slice(ops);
+                }
+            }
+        }
+        let log = self.appender.as_mut().ok_or(Error::Closed)?;
+        let before = log.end();
+        let position = log.append(seqno, &record)?;
+        self.bytes_logged += match position.segment == before.segment {
+            true => position.offset - before.offset,
+            false => position.offset,
+        };
+        if record.capacity() <= 1 << 20 {
+            self.scratch = record;
+        }
+        self.last = seqno;
+        match write {
+            Write::One(keyspace, _) => self.follow(keyspace.space.scope(), seqno),
+            Write::Batch(batch) | Write::Transaction(batch, _) => {
+                batch.scopes().for_each(|(scope, _, _)| self.follow(scope, seqno));
+            }
+        }
+        if self.conflicts.is_watching() {
+            write.ops().for_each(|(space, op)| self.conflicts.note(seqno, space, &op));
+        }
+        Ok(position)
+    }
+
+    /// The previous tick of this node in `scope`.
+    #[inline]
+    fn previous(&self, scope: ScopeId) -> Option<Tick> {
+        self.previous.iter().find(|(of, _)| *of == scope).map(|(_, previous)| *previous)
+    }
+
+    #[inline]
+    fn follow(&mut self, scope: ScopeId, seqno: Tick) {
+        match self.previous.iter_mut().find(|(of, _)| *of == scope) {
+            Some((_, previous)) => *previous = seqno,
+            None => self.previous.push((scope, seqno)),
+        }
+    }
+
+    pub(crate) fn conflicts(&mut self) -> &mut Conflicts {
+        &mut self.conflicts
+    }
+
+    pub(crate) fn appender(&mut self) -> Result<&mut Appender> {
+        self.appender.as_mut().ok_or(Error::Closed)
+    }
+
+    /// Takes the log away: no commit can follow.
+    pub(crate) fn close(&mut self) -> Option<Appender> {
+        self.appender.take()
+    }
+
+    /// Bytes appended to the log so far.
+    pub(super) fn bytes_logged(&self) -> u64 {
+        self.bytes_logged
+    }
+
+    pub(super) fn durable(&self) -> Position {
+        self.appender.as_ref().map_or(Position::ZERO, Appender::durable)
+    }
+
+    pub(super) fn log_end(&self) -> Result<Position> {
+        self.appender.as_ref().map(Appender::end).ok_or(Error::Closed)
+    }
+
+    pub(super) fn prepare_sync(&mut self) -> Result<SyncTarget> {
+        self.appender()?.prepare_sync()
+    }
+
+    pub(super) fn synced(&mut self, target: &SyncTarget) {
+        if let Some(appender) = &mut self.appender {
+            appender.synced(target);
+        }
+    }
+}
+
+impl<'a> Write<'a> {
+    #[inline]
+    pub(super) fn reservation(&self) -> usize {
+        match self {
+            Write::One(_, op) => Memtable::reservation(op) + Memtable::KEYSPACE_RESERVATION,
+            Write::Batch(batch) | Write::Transaction(batch, _) => batch.reservation(),
+        }
+    }
+
+    /// Refuses writes to dropped keyspaces and transactions that others overtook.
+    #[inline]
+    pub(super) fn check(&self, queue: &Queue) -> Result<()> {
+        match self {
+            Write::One(keyspace, _) => keyspace.check_live(),
+            Write::Batch(batch) => {
+                batch.keyspaces().iter().try_for_each(|known| known.check_live())
+            }
+            Write::Transaction(batch, reads) => {
+                batch.keyspaces().iter().try_for_each(|known| known.check_live())?;
+                queue.conflicts.check(reads)
+            }
+        }
+    }
+
+    /// All ops with their keyspaces.
+    #[inline]
+    pub(super) fn ops(&self) -> WriteOps<'_, impl Iterator<Item = (SpaceId, Op<'_>)>> {
+        match self {
+            Write::One(keyspace, op) => WriteOps::One(Some((keyspace.space, *op))),
+            Write::Batch(batch) | Write::Transaction(batch, _) => WriteOps::Batch(batch.ops()),
+        }
+    }
+}
+
+/// The ops of a [`Write`].
+pub(super) enum WriteOps<'a, I> {
+    One(Option<(SpaceId, Op<'a>)>),
+    Batch(I),
+}
+
+impl<'a, I: Iterator<Item = (SpaceId, Op<'a>)>> Iterator for WriteOps<'a, I> {
+    type Item = (SpaceId, Op<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            WriteOps::One(op) => op.take(),
+            WriteOps::Batch(ops) => ops.next(),
+        }
+    }
+}
+
+impl KeyspaceState {
+    /// Refuses a dropped keyspace.
+    #[inline]
+    pub(crate) fn check_live(&self) -> Result<()> {
+        if self.is_dropped.load(Ordering::Acquire) {
+            return Err(Error::KeyspaceDropped { name: self.name.clone() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Merging runs down.
+//!
+//! Lazy leveling (Dayan & Idreos, "Dostoevsky", SIGMOD 2018): upper runs pile up unmerged; the last
+//! level is one run. The picker decides what to merge as a pure function of the version; this file
+//! does it.
+
+pub(crate) mod picker;
+
+use crate::merge::{Merge, RunCursor, Source};
+use crate::output::{Depth, IsFirst, Output, OutputHost, OutputPlan};
+use crate::range_map::RangeMap;
+use crate::resolve::{Policy, Resolve, Verdict};
+use crate::tables::{TableHandle, Tables};
+use base::fs::Fs;
+use base::{EntryKind, Result, SpaceId, Tick, Trailer, key_hash};
+use picker::Job;
+use sstable::manifest::{Added, Edit, LAST_LEVEL};
+use sstable::{ReadMode, Table, TableMeta};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a job's result says, for the one who installs it.
+pub(crate) struct Outcome {
+    /// The edit that replaces the inputs by the outputs.
+    pub(crate) edit: Edit,
+    /// Bytes of tables written.
+    pub(crate) bytes_written: u64,
+}
+
+/// What a job needs from those around it.
+pub(crate) struct Workshop<'a> {
+    /// The disk.
+    pub(crate) fs: Arc<dyn Fs>,
+    /// Tables in use.
+    pub(crate) tables: &'a Tables,
+    /// Numbers and settings.
+    pub(crate) host: &'a dyn OutputHost,
+    /// How outputs are written; the depth is the job's.
+    pub(crate) plan: OutputPlan,
+    /// Read points that snapshots hold, ascending.
+    pub(crate) held: Vec<Tick>,
+    /// Versions above are all kept.
+    pub(crate) horizon: Tick,
+    /// The wall clock.
+    pub(crate) now_ms: u64,
+    /// Whether all entries of the keyspace may be forgotten.
+    pub(crate) is_dropped: &'a dyn Fn(SpaceId) -> bool,
+    /// Asked between keys; true ends the job with [`base::Error::Cancelled`].
+    pub(crate) is_cancelled: &'a dyn Fn() -> bool,
+}
+
+/// Merges the inputs of `job` into new tables.
+pub(crate) fn run(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
+    let inputs: Vec<Arc<[Arc<TableHandle>]>> = job
+        .inputs
+        .iter()
+        .map(|run| run.iter().map(|meta| workshop.tables.handle(meta)).collect())
+        .collect();
+    let mut ranges = Vec::new();
+    let mut spaces = BTreeSet::new();
+    for handle in inputs.iter().flat_map(|run| run.iter()) {
+        let table = handle.table()?;
+        ranges.extend_from_slice(table.range_deletes());
+        spaces.extend(table.spaces().map(|(space, _)| space));
+    }
+    let ranges = RangeMap::of(ranges);
+    let policy = Policy::new(&workshop.held, workshop.horizon, workshop.now_ms, job.bottom, ranges);
+    let depth = if job.level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
+    let plan = OutputPlan { depth, ..workshop.plan.clone() };
+    let kept_ranges = policy.surviving_ranges().cloned().collect();
+    let mut output = Output::new(plan, workshop.fs.clone(), workshop.host, kept_ranges);
+    let mut older = Overlap::over(&job.older, workshop.tables)?;
+    let mut dropped = policy.dropped_range_stamp();
+    for space in spaces.into_iter().filter(|space| !(workshop.is_dropped)(*space)) {
+        let cursors = inputs
+            .iter()
+            .map(|tables| Source::Run(RunCursor::over(tables.clone(), space, ReadMode::Bypass)));
+        let mut merge = Merge::new(cursors.collect());
+        merge.seek_first()?;
+        let stamp = write_space_until(
+            &mut merge,
+            space,
+            &policy,
+            &mut output,
+            &mut older,
+            workshop.is_cancelled,
+        )?;
+        dropped = dropped.max(stamp);
+    }
+    let mut written = output.finish()?;
+    if let Some(first) = written.first_mut() {
+        first.shadowed = older.hits();
+    }
+    Ok(outcome(job, written, dropped))
+}
+
+fn outcome(job: &Job, written: Vec<TableMeta>, dropped: Option<Tick>) -> Outcome {
+    let metas = || job.inputs.iter().flatten();
+    let bytes_written = written.iter().map(|meta| meta.len).sum();
+    let scopes: BTreeSet<_> = metas().map(|meta| meta.scope).collect();
+    let added = written.into_iter().map(|meta| Added {
+        order: job.order,
+        level: job.level,
+        meta: Arc::new(meta),
+    });
+    let edit = Edit {
+        added: added.collect(),
+        removed: metas().map(|meta| meta.id).collect(),
+        dropped_stamps: dropped
+            .map(|stamp| scopes.into_iter().map(|scope| (scope, stamp)).collect())
+            .unwrap_or_default(),
+        ..Edit::default()
+    };
+    Outcome { edit, bytes_written }
+}
+
+/// Writes what the policy keeps of the entries under `merge`, all of `space`.
+pub(crate) fn write_space(
+    merge: &mut Merge,
+    space: SpaceId,
+    policy: &Policy,
+    output: &mut Output<'_>,
+    older: &mut Overlap,
+) -> Result<()> {
+    write_space_until(merge, space, policy, output, older, &|| false).map(|_| ())
+}
+
+/// As [`write_space`], until cancelled. Returns the highest stamp of the tombstones that went.
+fn write_space_until(
+    merge: &mut Merge,
+    space: SpaceId,
+    policy: &Policy,
+    output: &mut Output<'_>,
+    older: &mut Overlap,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Option<Tick>> {
+    let mut resolve = Resolve::new(policy);
+    let mut key = Vec::new();
+    let mut is_first = IsFirst::Yes;
+    let mut dropped = None;
+    let mut until_check = CHECK_EVERY;
+    while merge.is_valid() {
+        if merge.key() != key {
+            key.clear();
+            key.extend_from_slice(merge.key());
+            resolve.next_key();
+            is_first = IsFirst::Yes;
+        }
+        let (trailer, value) = (merge.trailer(), merge.value());
+        match resolve.version(space, &key, trailer, value) {
+            Verdict::Keep => {
+                output.add(space, &key, trailer, value, is_first)?;
+                if is_first == IsFirst::Yes {
+                    older.probe(space, &key);
+                }
+                is_first = IsFirst::No;
+            }
+            Verdict::KeepAsDelete => {
+                let tombstone = Trailer::new(trailer.seqno(), EntryKind::Delete);
+                output.add(space, &key, tombstone, &[], is_first)?;
+                is_first = IsFirst::No;
+            }
+            Verdict::Drop => {}
+            Verdict::DropTombstone => dropped = dropped.max(Some(trailer.seqno())),
+        }
+        merge.step()?;
+        until_check -= 1;
+        if until_check == 0 {
+            until_check = CHECK_EVERY;
+            if is_cancelled() {
+                return Err(base::Error::Cancelled);
+            }
+        }
+    }
+    Ok(dropped)
+}
+
+/// Entries between two looks at whether to stop.
+const CHECK_EVERY: u32 = 4096;
+
+/// Guesses how many entries of a run hide older ones: asks the filters of the older tables about
+/// one key in eight.
+#[derive(Debug, Default)]
+pub(crate) struct Overlap {
+    older: Vec<Arc<Table>>,
+    hits: u64,
+}
+
+impl Overlap {
+    /// Keys asked: one in this many.
+    const SAMPLE: u64 = 8;
+
+    /// Asks the tables that `metas` describe.
+    pub(crate) fn over(metas: &[Arc<TableMeta>], tables: &Tables) -> Result<Overlap> {
+        let open = |meta: &Arc<TableMeta>| tables.handle(meta).table().cloned();
+        Ok(Overlap { older: metas.iter().map(open).collect::<Result<_>>()?, hits: 0 })
+    }
+
+    /// Asks about one key.
+    #[inline]
+    pub(crate) fn probe(&mut self, space: SpaceId, key: &[u8]) {
+        if self.older.is_empty() {
+            return;
+        }
+        let hash = key_hash(space, key);
+        if hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61 != 0 {
+            return;
+        }
+        let mut older = self.older.iter();
+        if older.any(|table| table.meta().covers(space, key) && table.may_contain(hash)) {
+            self.hits += Self::SAMPLE;
+        }
+    }
+
+    /// The estimate.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits
+    }
+}

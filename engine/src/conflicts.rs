@@ -1,0 +1,127 @@
+//! Which keys were written since the oldest open transaction began.
+//!
+//! Lives under the queue lock, so it knows every commit that has a tick, whether or not it is
+//! inserted or visible yet. Costs nothing while no transaction is open.
+
+use base::{Error, Op, OpKind, Result, SpaceId, Tick};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Keys remembered at the most; beyond, the oldest transactions conflict for safety.
+const KEYS_MAX: usize = 1 << 20;
+
+/// What a transaction read, and when.
+#[derive(Debug, Default)]
+pub(crate) struct ReadSet {
+    /// It saw everything up to this commit.
+    pub(crate) at: Tick,
+    /// Keys it looked up.
+    pub(crate) keys: Vec<(SpaceId, Box<[u8]>)>,
+    /// Ranges it scanned: from, and to (exclusive; empty means to the last key).
+    pub(crate) ranges: Vec<(SpaceId, Box<[u8]>, Box<[u8]>)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Conflicts {
+    /// Open transactions by the commit they began after.
+    open: BTreeMap<Tick, usize>,
+    /// The last write of each key.
+    writes: BTreeMap<(SpaceId, Box<[u8]>), Tick>,
+    range_deletes: Vec<(SpaceId, Box<[u8]>, Box<[u8]>, Tick)>,
+    /// Writes up to here may be forgotten.
+    forgotten: Tick,
+}
+
+impl Conflicts {
+    /// Whether writes must be noted.
+    #[inline]
+    pub(crate) fn is_watching(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// How many transactions are open.
+    pub(crate) fn open_count(&self) -> u64 {
+        self.open.values().sum::<usize>() as u64
+    }
+
+    /// A transaction begins that sees everything up to `at`, the last commit so far.
+    pub(crate) fn begin(&mut self, at: Tick) {
+        if self.open.is_empty() {
+            self.forgotten = at;
+        }
+        *self.open.entry(at).or_default() += 1;
+    }
+
+    /// A transaction that began at `at` is over.
+    pub(crate) fn end(&mut self, at: Tick) {
+        if let Some(count) = self.open.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&at);
+            }
+        }
+        match self.open.keys().next() {
+            None => {
+                self.writes.clear();
+                self.range_deletes.clear();
+            }
+            Some(&oldest) if self.writes.len() > KEYS_MAX / 2 => self.forget(oldest),
+            Some(_) => {}
+        }
+    }
+
+    fn forget(&mut self, up_to: Tick) {
+        self.forgotten = self.forgotten.max(up_to);
+        self.writes.retain(|_, seqno| *seqno > up_to);
+        self.range_deletes.retain(|(.., seqno)| *seqno > up_to);
+    }
+
+    /// Notes a write of commit `seqno`.
+    pub(crate) fn note(&mut self, seqno: Tick, space: SpaceId, op: &Op<'_>) {
+        if self.writes.len() >= KEYS_MAX {
+            // Whoever began before this commit can no longer be told that it did not conflict.
+            self.forget(seqno.previous());
+        }
+        match op.kind {
+            OpKind::RangeDelete { end } => {
+                self.range_deletes.push((space, op.key.into(), end.into(), seqno));
+            }
+            _ => {
+                self.writes.insert((space, op.key.into()), seqno);
+            }
+        }
+    }
+
+    /// Refuses a transaction if anything it read was written since.
+    pub(crate) fn check(&self, reads: &ReadSet) -> Result<()> {
+        let is_newer = |seqno: &Tick| *seqno > reads.at;
+        if self.forgotten > reads.at && !(reads.keys.is_empty() && reads.ranges.is_empty()) {
+            return Err(Error::Conflict);
+        }
+        let key_conflict = reads.keys.iter().any(|key| self.writes.get(key).is_some_and(is_newer));
+        let range_conflict = reads.ranges.iter().any(|(space, start, end)| {
+            let upper = match &**end {
+                [] => Bound::Excluded((SpaceId(space.0.saturating_add(1)), Box::default())),
+                _ => Bound::Excluded((*space, end.clone())),
+            };
+            let lower = Bound::Included((*space, start.clone()));
+            self.writes.range((lower, upper)).any(|(_, seqno)| is_newer(seqno))
+        });
+        let deleted =
+            self.range_deletes.iter().filter(|(.., seqno)| is_newer(seqno)).any(|deleted| {
+                let (of, start, end, _) = deleted;
+                reads.keys.iter().any(|(space, key)| space == of && is_in(key, start, end))
+                    || reads.ranges.iter().any(|(space, from, to)| {
+                        space == of
+                            && (end.is_empty() || from < end)
+                            && (to.is_empty() || start < to)
+                    })
+            });
+        if key_conflict || range_conflict || deleted { Err(Error::Conflict) } else { Ok(()) }
+    }
+}
+
+fn is_in(key: &[u8], start: &[u8], end: &[u8]) -> bool {
+    key >= start && (end.is_empty() || key < end)
+}

@@ -1,0 +1,427 @@
+//! The database: each method is a few lines that call a part.
+
+use crate::batch::Batch;
+use crate::changes::Changes;
+use crate::checkpoint::checkpoint;
+use crate::commit::CommitTicket;
+use crate::health::{Health, Status};
+use crate::jobs;
+use crate::keyspace::Keyspace;
+use crate::open::{self, Platform};
+use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
+use crate::parts::Parts;
+use crate::snapshot::Snapshot;
+use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
+use crate::transaction::Transaction;
+use crate::workers::Workers;
+use base::limits::check_keyspace_name;
+use base::lock::{Mutex, Rank};
+use base::{Error, Identity, KeyspaceId, Result, ScopeId, Tick};
+use recovery::Report;
+use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An open database. Cheap to clone; any number of threads may use it. The directory is held until
+/// the last clone is closed or dropped; keyspaces, snapshots and iterators do not keep it open.
+#[derive(Clone)]
+pub struct Db {
+    running: Arc<Running>,
+}
+
+/// What ends when the database ends.
+struct Running {
+    parts: Arc<Parts>,
+    report: Report,
+    workers: Mutex<Workers>,
+}
+
+impl Db {
+    /// Opens the database in the directory `path`; creates it if [`Options::create`] allows.
+    ///
+    /// After a clean close this reads no table, whatever the size; after a crash it replays the log.
+    ///
+    /// # Errors
+    /// `Locked` if another process holds the directory; `NotADatabase`; the errors of recovery, each
+    /// with file, offset and what to do; `InvalidInput` for options out of range.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        Db::open_on(Platform::at(path), options)
+    }
+
+    /// As [`Db::open`], on a given disk and clock.
+    pub fn open_on(platform: Platform, options: Options) -> Result<Db> {
+        let (parts, report) = open::open(platform, options)?;
+        let parts = Arc::new(parts);
+        let workers = match parts.options.background {
+            Background::On => Workers::start(&parts)?,
+            Background::Off => Workers::default(),
+        };
+        let workers = Mutex::new(Rank::Lifecycle, workers);
+        Ok(Db { running: Arc::new(Running { parts, report, workers }) })
+    }
+
+    fn parts(&self) -> &Arc<Parts> {
+        &self.running.parts
+    }
+
+    /// Opens the keyspace `name`, creating it if there is none. A created keyspace is durable when
+    /// this returns.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is empty, longer than 255 bytes or holds control characters;
+    /// `ConfigMismatch` if it exists in another scope.
+    pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        check_keyspace_name(name)?;
+        self.check_open()?;
+        let scope = match options.scope {
+            Scope::Main => ScopeId::MAIN,
+            Scope::Local => ScopeId::LOCAL,
+        };
+        if let Some(keyspace) = self.find(name) {
+            return same_scope(keyspace, scope);
+        }
+        let settings = KeyspaceSettings {
+            compression: u8::from(options.compression == Compression::Zstd),
+            filter_bits: options.filter_bits_per_key,
+            ..KeyspaceSettings::default()
+        };
+        let created = self.parts().commits.visible();
+        self.parts().installer.record_then(
+            |state| new_keyspace(state, name, scope, settings, created),
+            |state| {
+                if let Some(record) = state.keyspace(scope, name) {
+                    self.parts().catalog.note_if_new(record);
+                }
+            },
+        )?;
+        let keyspace = self.find(name).ok_or(Error::KeyspaceNotFound { name: name.to_owned() })?;
+        same_scope(keyspace, scope)
+    }
+
+    /// The keyspace `name`, if there is one.
+    pub fn existing_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.check_open()?;
+        self.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })
+    }
+
+    fn find(&self, name: &str) -> Option<Keyspace> {
+        let state = self.parts().catalog.find(name)?;
+        Some(Keyspace::new(state, self.parts().clone()))
+    }
+
+    /// All keyspaces, by name.
+    pub fn keyspaces(&self) -> Vec<Keyspace> {
+        let live = self.parts().catalog.live();
+        live.into_iter().map(|state| Keyspace::new(state, self.parts().clone())).collect()
+    }
+
+    /// Drops a keyspace with all it holds. Durable when this returns; the space is reclaimed by
+    /// compactions. A keyspace created later under the same name is another one.
+    pub fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
+        self.check_open()?;
+        keyspace.state().check_live()?;
+        let id: KeyspaceId = keyspace.state().space.keyspace();
+        let commits = &self.parts().commits;
+        // Under the queue's lock: a commit is either before the drop or refused.
+        let dropped = commits.with_queue(|queue| {
+            keyspace.state().is_dropped.store(true, Ordering::Release);
+            queue.last()
+        });
+        self.parts().installer.record_then(
+            |state| drop_of(state, id, dropped),
+            |state| {
+                if let Some(record) = state.keyspaces.get(&id) {
+                    self.parts().catalog.note(record);
+                }
+            },
+        )?;
+        self.parts().compaction_bell.ring();
+        Ok(())
+    }
+
+    /// Commits a batch: all of it or nothing.
+    pub fn write(&self, batch: Batch) -> Result<Tick> {
+        self.parts().write(batch, WriteOptions::default())
+    }
+
+    /// As [`Db::write`], with options for this batch.
+    pub fn write_with(&self, batch: Batch, options: WriteOptions) -> Result<Tick> {
+        self.parts().write(batch, options)
+    }
+
+    /// Starts to commit a batch: its place in the order is fixed, and the ticket says when it is
+    /// acknowledged.
+    pub fn submit(&self, batch: Batch) -> Result<CommitTicket> {
+        self.parts().submit(batch, WriteOptions::default())
+    }
+
+    /// As [`Db::submit`], with options for this batch.
+    pub fn submit_with(&self, batch: Batch, options: WriteOptions) -> Result<CommitTicket> {
+        self.parts().submit(batch, options)
+    }
+
+    /// The database as it is now, for as long as the snapshot lives.
+    pub fn snapshot(&self) -> Snapshot {
+        let held = self.parts().snapshots.hold(|| self.parts().commits.visible());
+        Snapshot::new(self.parts().clone(), held)
+    }
+
+    /// The database as it was at the end of a millisecond, given since the Unix epoch, while
+    /// [`Options::history`] keeps it.
+    ///
+    /// # Errors
+    /// `HistoryGone` if the moment is older than what is kept.
+    pub fn snapshot_at(&self, wall_ms: u64) -> Result<Snapshot> {
+        let parts = self.parts();
+        let asked = Tick::last_of_ms(wall_ms);
+        let held = parts.snapshots.hold(|| asked.min(parts.commits.visible()));
+        let oldest = parts.horizon();
+        if held.at() < oldest {
+            return Err(Error::HistoryGone { asked: asked.raw(), oldest: oldest.raw() });
+        }
+        Ok(Snapshot::new(parts.clone(), held))
+    }
+
+    /// Begins a serializable transaction.
+    ///
+    /// # Errors
+    /// `TooManyTransactions` past [`Options::transactions_max`].
+    pub fn transaction(&self) -> Result<Transaction> {
+        Transaction::begin(self.parts())
+    }
+
+    /// Durable commits after `after`, in order: the change feed. [`Tick::ZERO`] asks for all.
+    ///
+    /// # Errors
+    /// `HistoryGone` if the log no longer holds them; see [`Options::log_retention_bytes`].
+    pub fn changes(&self, after: Tick) -> Result<Changes> {
+        Changes::after(self.parts(), after)
+    }
+
+    /// Makes every commit so far durable.
+    pub fn sync(&self) -> Result<()> {
+        self.parts().commits.sync()
+    }
+
+    /// Writes everything committed so far into tables.
+    pub fn flush(&self) -> Result<()> {
+        let parts = self.parts();
+        let last = parts.commits.freeze_active()?;
+        parts.commits.sync()?;
+        parts.commits.wait_visible(last)?;
+        jobs::flush_up_to(parts, last)?;
+        parts.obsolete.settle(parts);
+        Ok(())
+    }
+
+    /// Flushes, and merges everything into one sorted run: the fewest bytes on disk, the fastest
+    /// reads. Works on the whole database, because keyspaces share tables.
+    pub fn compact(&self, keyspace: &Keyspace) -> Result<()> {
+        keyspace.state().check_live()?;
+        self.compact_all()
+    }
+
+    /// As [`Db::compact`].
+    pub fn compact_all(&self) -> Result<()> {
+        self.flush()?;
+        jobs::compact_everything(self.parts())?;
+        self.parts().obsolete.settle(self.parts());
+        Ok(())
+    }
+
+    /// Makes the missing or empty directory `target` a database with everything committed so far.
+    /// Tables are hard-linked where the disk allows, so it costs next to nothing; writers go on. The
+    /// copy is another incarnation: both may be opened and written.
+    pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<Tick> {
+        self.check_open()?;
+        checkpoint(self.parts(), target.as_ref())
+    }
+
+    /// Loads index and filter of every table into memory, so that first reads are fast.
+    pub fn warm_up(&self) -> Result<()> {
+        let view = self.parts().views.current();
+        view.runs.tables().try_for_each(|handle| handle.table().map(|_| ()))
+    }
+
+    /// What opening found and did.
+    pub fn recovery_report(&self) -> &Report {
+        &self.running.report
+    }
+
+    /// Who this database is.
+    pub fn identity(&self) -> &Identity {
+        &self.parts().identity
+    }
+
+    /// The numbers of this moment.
+    pub fn stats(&self) -> Stats {
+        let parts = self.parts();
+        let view = parts.views.current();
+        let cache = parts.tables.cache().stats();
+        let version = parts.installer.version();
+        let (meters, points) = (&parts.meters, parts.snapshots.points());
+        let memtables = || std::iter::once(&view.active).chain(&view.frozen);
+        let transactions = parts.commits.with_queue(|queue| queue.conflicts().open_count());
+        let runs = version.runs().iter().map(|run| RunStats {
+            level: run.level,
+            tables: run.tables.len() as u64,
+            bytes: run.bytes(),
+            entries: run.tables.iter().map(|table| table.entries).sum(),
+        });
+        Stats {
+            gets: meters.total(Counter::Gets),
+            hits: meters.total(Counter::Hits),
+            scans: meters.total(Counter::Scans),
+            commits: meters.total(Counter::Commits),
+            bytes_written: meters.total(Counter::BytesWritten),
+            get_latency: meters.get_latency.percentiles(),
+            commit_latency: meters.commit_latency.percentiles(),
+            flushes: meters.flushes.load(Ordering::Relaxed),
+            compactions: meters.compactions.load(Ordering::Relaxed),
+            moves: meters.moves.load(Ordering::Relaxed),
+            bytes_logged: parts.commits.bytes_logged(),
+            bytes_flushed: meters.bytes_flushed.load(Ordering::Relaxed),
+            bytes_compacted: meters.bytes_compacted.load(Ordering::Relaxed),
+            memtable_bytes: memtables().map(|memtable| memtable.used_bytes() as u64).sum(),
+            frozen_memtables: view.frozen.len() as u64,
+            cache_bytes: cache.bytes as u64,
+            index_bytes: cache.charged_bytes as u64,
+            cache_capacity_bytes: cache.capacity_bytes as u64,
+            cache_hits: cache.hits,
+            cache_misses: cache.misses,
+            table_bytes: version.bytes(),
+            runs: runs.collect(),
+            snapshots: points.len() as u64,
+            oldest_snapshot: points.first().map(|point| point.raw()),
+            transactions,
+            write_pressure: parts.pressure.debt(view.active.fill()),
+            throttled: parts.pressure.slept(),
+            visible_seqno: parts.commits.visible().raw(),
+            durable_seqno: parts.commits.durable().raw(),
+        }
+    }
+
+    /// What each keyspace holds in tables, by name.
+    pub fn keyspace_stats(&self) -> Result<Vec<KeyspaceStats>> {
+        let view = self.parts().views.current();
+        let live = self.parts().catalog.live();
+        let mut stats: Vec<KeyspaceStats> = Vec::with_capacity(live.len());
+        for state in live {
+            let mut of = KeyspaceStats { name: state.name.clone(), ..KeyspaceStats::default() };
+            for handle in view.runs.tables() {
+                let meta = handle.meta();
+                if meta.smallest.space <= state.space && state.space <= meta.largest.space {
+                    let mut spaces = handle.table()?.spaces();
+                    if let Some((_, usage)) = spaces.find(|(space, _)| *space == state.space) {
+                        of.entries += usage.entries;
+                        of.raw_bytes += usage.raw_bytes;
+                        of.table_bytes += usage.stored_bytes;
+                    }
+                }
+            }
+            stats.push(of);
+        }
+        Ok(stats)
+    }
+
+    /// Whether everything works, and if not, why.
+    pub fn health(&self) -> Health {
+        let parts = self.parts();
+        if parts.is_closed.load(Ordering::Acquire) {
+            return Health { status: Status::Closed, reasons: Vec::new() };
+        }
+        if parts.commits.is_poisoned() {
+            let reason = "a write or sync failed; close and open again to recover".to_owned();
+            return Health { status: Status::Poisoned, reasons: vec![reason] };
+        }
+        let mut reasons: Vec<String> = parts.trouble.lock().clone().into_iter().collect();
+        let debt = parts.pressure.debt(parts.views.current().active.fill());
+        if debt > 0.5 {
+            reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
+        }
+        let status = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
+        Health { status, reasons }
+    }
+
+    /// Flushes what is in memory, marks the clean close and lets the directory go. All clones and
+    /// everything made from them refuse from now on. Dropping the last clone does the same, without
+    /// telling how it went.
+    pub fn close(self) -> Result<()> {
+        self.running.close()
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.parts().is_closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Running {
+    fn close(&self) -> Result<()> {
+        let mut workers = self.workers.lock();
+        if self.parts.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        workers.stop();
+        drop(workers);
+        open::close(&self.parts)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(target: "esker", %error, "the database was not closed cleanly");
+        }
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db({})", self.parts().fs.root().display())
+    }
+}
+
+fn same_scope(keyspace: Keyspace, scope: ScopeId) -> Result<Keyspace> {
+    let stored = keyspace.state().space.scope();
+    if stored != scope {
+        return Err(Error::ConfigMismatch {
+            what: "the keyspace's scope",
+            stored: format!("{}", stored.0),
+            given: format!("{}", scope.0),
+        });
+    }
+    Ok(keyspace)
+}
+
+/// The edit that creates a keyspace; nothing if another thread was faster.
+fn new_keyspace(
+    state: &State,
+    name: &str,
+    scope: ScopeId,
+    settings: KeyspaceSettings,
+    created: Tick,
+) -> Edit {
+    let exists = state.keyspaces.values().any(|known| known.name == name && !known.is_dropped());
+    if exists {
+        return Edit::default();
+    }
+    let id = KeyspaceId(state.next_keyspace);
+    let record =
+        KeyspaceRecord { id, scope, name: name.to_owned(), created, dropped: None, settings };
+    Edit {
+        keyspaces: vec![record],
+        next_keyspace: Some(state.next_keyspace.saturating_add(1)),
+        ..Edit::default()
+    }
+}
+
+fn drop_of(state: &State, id: KeyspaceId, dropped: Tick) -> Edit {
+    let record = state.keyspaces.get(&id).filter(|record| !record.is_dropped());
+    let dropped =
+        record.map(|record| KeyspaceRecord { dropped: Some(dropped), ..(**record).clone() });
+    Edit { keyspaces: dropped.into_iter().collect(), ..Edit::default() }
+}

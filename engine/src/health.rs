@@ -1,0 +1,24 @@
+//! Whether a database works as it should, and if not, why.
+
+/// The state of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything works.
+    Healthy,
+    /// It works, but something needs attention.
+    Degraded,
+    /// Writes are refused; reads go on.
+    Poisoned,
+    /// It was closed.
+    Closed,
+}
+
+/// The state of a database and its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The state.
+    pub status: Status,
+    /// What needs attention, as sentences. Empty while healthy.
+    pub reasons: Vec<String>,
+}

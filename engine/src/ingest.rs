@@ -1,0 +1,78 @@
+//! Bulk load of sorted entries: straight into tables.
+//!
+//! The tables are written with seqno 0 before anything is locked. Then the ingest takes its place in
+//! the order of commits as a barrier: what came before is flushed, so that newer runs hold newer
+//! entries; the tables are installed with the barrier's tick as the seqno of all their entries.
+
+use crate::jobs;
+use crate::keyspace::KeyspaceState;
+use crate::output::{IsFirst, Output};
+use crate::parts::Parts;
+use base::limits::{check_key, check_value};
+use base::{EntryKind, Error, Result, Tick, Trailer};
+use sstable::TableMeta;
+use sstable::manifest::{Added, Edit, State};
+use std::sync::Arc;
+
+/// Stores `entries` in `keyspace` as one commit.
+pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    parts: &Parts,
+    keyspace: &KeyspaceState,
+    entries: impl IntoIterator<Item = (K, V)>,
+) -> Result<Tick> {
+    keyspace.check_live()?;
+    let written = write(parts, keyspace, entries)?;
+    if written.is_empty() {
+        return Ok(parts.commits.visible());
+    }
+    let ids: Vec<u64> = written.iter().map(|meta| meta.id).collect();
+    let installed = parts.commits.barrier(|barrier| {
+        jobs::flush_up_to(parts, barrier.before)?;
+        keyspace.check_live()?;
+        install(parts, written, barrier.seqno)?;
+        Ok(barrier.seqno)
+    });
+    if installed.is_err() {
+        ids.into_iter().for_each(|id| parts.installer.free(base::FileName::Table(id)));
+    }
+    parts.update_pressure();
+    parts.compaction_bell.ring();
+    installed
+}
+
+fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    parts: &Parts,
+    keyspace: &KeyspaceState,
+    entries: impl IntoIterator<Item = (K, V)>,
+) -> Result<Vec<TableMeta>> {
+    let plan = parts.output_plan(parts.options.table_bytes);
+    let mut output = Output::new(plan, parts.fs.clone(), parts, Vec::new());
+    let mut last: Option<Vec<u8>> = None;
+    for (key, value) in entries {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_key(key)?;
+        check_value(value)?;
+        if last.as_deref().is_some_and(|last| last >= key) {
+            return Err(Error::invalid("an ingested key does not ascend; sort the input"));
+        }
+        let trailer = Trailer::new(Tick::ZERO, EntryKind::Put);
+        output.add(keyspace.space, key, trailer, value, IsFirst::Yes)?;
+        let last = last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+    }
+    output.finish()
+}
+
+fn install(parts: &Parts, written: Vec<TableMeta>, seqno: Tick) -> Result<()> {
+    let edit = |state: &State| {
+        let order = state.version.next_order();
+        let added = written.into_iter().map(|meta| {
+            let meta = TableMeta { seqno_override: Some(seqno), ..meta };
+            Added { order, level: 0, meta: Arc::new(meta) }
+        });
+        let added = added.collect();
+        Edit { added, flushed: Some(seqno), last_tick: Some(seqno), ..Edit::default() }
+    };
+    parts.installer.install(edit, |_| {})
+}

@@ -1,0 +1,203 @@
+//! The one door through which the set of tables changes: an edit becomes durable in the manifest,
+//! then current in the view; what it removed is retired.
+
+use crate::range_map::RangeMap;
+use crate::tables::{LiveRuns, Tables};
+use crate::view::{NextView, View, Views};
+use base::fs::Fs;
+use base::lock::{Mutex, Rank};
+use base::{FileName, Result, Rng};
+use sstable::manifest::{Edit, ManifestLog, State, Version};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+pub(crate) struct Installer {
+    durable: Mutex<Durable>,
+    next_table: AtomicU64,
+    fs: Arc<dyn Fs>,
+    rng: Arc<dyn Rng>,
+    tables: Arc<Tables>,
+    views: Arc<Views>,
+}
+
+/// The manifest and what it says.
+struct Durable {
+    /// None once closed.
+    log: Option<ManifestLog>,
+    state: State,
+    /// Files that no edit names any more, by the count of edits after which they may be deleted.
+    freed: Vec<(u64, FileName)>,
+    is_poisoned: bool,
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Durable {{ tables: {} }}", self.state.version.table_count())
+    }
+}
+
+impl Installer {
+    /// The door of a database in `state`, written to `log`.
+    pub(crate) fn new(
+        log: ManifestLog,
+        state: State,
+        fs: Arc<dyn Fs>,
+        rng: Arc<dyn Rng>,
+        tables: Arc<Tables>,
+        views: Arc<Views>,
+    ) -> Installer {
+        let next_table = AtomicU64::new(state.next_table);
+        let durable = Durable { log: Some(log), state, freed: Vec::new(), is_poisoned: false };
+        let durable = Mutex::new(Rank::Manifest, durable);
+        Installer { durable, next_table, fs, rng, tables, views }
+    }
+
+    /// A number for a new table. Never given twice, even if the table is never installed.
+    pub(crate) fn next_table(&self) -> u64 {
+        self.next_table.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The current set of tables.
+    pub(crate) fn version(&self) -> Version {
+        self.durable.lock().state.version.clone()
+    }
+
+    /// Asks about the durable state.
+    pub(crate) fn with_state<R>(&self, ask: impl FnOnce(&State) -> R) -> R {
+        ask(&self.durable.lock().state)
+    }
+
+    /// Makes the edit that `edit` builds from the current state durable, then current. `adjust` changes
+    /// what else the view holds in the same step (a flush takes its memtable away).
+    pub(crate) fn install(
+        &self,
+        edit: impl FnOnce(&State) -> Edit,
+        adjust: impl FnOnce(&mut NextView),
+    ) -> Result<()> {
+        let mut durable = self.durable.lock();
+        let mut edit = edit(&durable.state);
+        edit.next_table = Some(self.next_table.load(Ordering::Relaxed));
+        let changes_tables = !edit.added.is_empty() || !edit.removed.is_empty();
+        let stays = |id: &u64| edit.added.iter().any(|added| added.meta.id == *id);
+        let retired: Vec<u64> = edit.removed.iter().copied().filter(|id| !stays(id)).collect();
+        durable.append(&edit)?;
+        let next = if changes_tables {
+            let runs = LiveRuns::of(&durable.state.version, &self.tables);
+            let ranges = table_ranges(&runs)?;
+            Some((Arc::new(runs), Arc::new(ranges)))
+        } else {
+            None
+        };
+        self.views.install(|view: &View| {
+            let mut parts = NextView::from(view);
+            if let Some((runs, ranges)) = next {
+                parts.runs = runs;
+                parts.table_ranges = ranges;
+            }
+            adjust(&mut parts);
+            parts
+        });
+        self.tables.retire(&retired);
+        self.roll_if_large(&mut durable)
+    }
+
+    /// Makes an edit durable that concerns no table and no view.
+    pub(crate) fn record(&self, edit: impl FnOnce(&State) -> Edit) -> Result<()> {
+        let mut durable = self.durable.lock();
+        let mut edit = edit(&durable.state);
+        edit.next_table = Some(self.next_table.load(Ordering::Relaxed));
+        durable.append(&edit)?;
+        self.roll_if_large(&mut durable)
+    }
+
+    /// As [`Installer::record`], and lets `then` look at the new state before anyone else changes it.
+    pub(crate) fn record_then(
+        &self,
+        edit: impl FnOnce(&State) -> Edit,
+        then: impl FnOnce(&State),
+    ) -> Result<()> {
+        let mut durable = self.durable.lock();
+        let edit = edit(&durable.state);
+        durable.append(&edit)?;
+        then(&durable.state);
+        self.roll_if_large(&mut durable)
+    }
+
+    fn roll_if_large(&self, durable: &mut Durable) -> Result<()> {
+        let Some(log) = &durable.log else { return Ok(()) };
+        if !log.wants_roll() {
+            return Ok(());
+        }
+        let old = log.number();
+        let rolled = log.roll(&*self.fs, &*self.rng, &durable.state)?;
+        sstable::manifest::write_root(&*self.fs, rolled.root())?;
+        durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
+        durable.log = Some(rolled);
+        durable.freed.push((0, FileName::Manifest(old)));
+        Ok(())
+    }
+
+    /// Says that `file` is named by no edit any more.
+    pub(crate) fn free(&self, file: FileName) {
+        let mut durable = self.durable.lock();
+        let edits = durable.log.as_ref().map_or(0, ManifestLog::edits);
+        durable.freed.push((edits, file));
+    }
+
+    /// Takes the files that may be deleted: a later frame of the manifest has promised the edit that
+    /// freed them.
+    pub(crate) fn take_deletable(&self) -> Vec<FileName> {
+        let mut durable = self.durable.lock();
+        let promised = durable.log.as_ref().map_or(u64::MAX, ManifestLog::promised_edits);
+        let freed = std::mem::take(&mut durable.freed);
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            freed.into_iter().partition(|(edits, _)| *edits <= promised);
+        durable.freed = waiting;
+        ready.into_iter().map(|(_, file)| file).collect()
+    }
+
+    /// Whether files wait for one more edit before they may be deleted.
+    pub(crate) fn has_freed(&self) -> bool {
+        !self.durable.lock().freed.is_empty()
+    }
+
+    /// Writes the last edit and closes the manifest.
+    pub(crate) fn close(&self, edit: impl FnOnce(&State) -> Edit) -> Result<()> {
+        let mut durable = self.durable.lock();
+        let edit = edit(&durable.state);
+        durable.append(&edit)?;
+        match durable.log.take() {
+            Some(log) => log.finish(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Durable {
+    fn append(&mut self, edit: &Edit) -> Result<()> {
+        if self.is_poisoned {
+            return Err(base::Error::Poisoned);
+        }
+        let mut next = self.state.clone();
+        let invalid = |found| base::Error::corrupt(base::error::FileKind::Manifest, "", 0, found);
+        next.apply(edit).map_err(invalid)?;
+        let log = self.log.as_mut().ok_or(base::Error::Closed)?;
+        if let Err(error) = log.append(edit) {
+            // What is on disk is unknown now.
+            self.is_poisoned = true;
+            return Err(error);
+        }
+        self.state = next;
+        Ok(())
+    }
+}
+
+/// The range deletes of all tables. Opens the few tables that have any.
+pub(crate) fn table_ranges(runs: &LiveRuns) -> Result<RangeMap> {
+    let mut ranges = Vec::new();
+    for handle in runs.tables().filter(|handle| handle.meta().range_deletes > 0) {
+        ranges.extend_from_slice(handle.table()?.range_deletes());
+    }
+    Ok(RangeMap::of(ranges))
+}

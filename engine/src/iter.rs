@@ -1,0 +1,234 @@
+//! What users walk through entries with.
+
+use crate::parts::Reader;
+use crate::scan::{Scan, prefix_end};
+use crate::value::Value;
+use base::Result;
+use std::ops::{Bound, RangeBounds};
+
+/// From where to where, as keys: `start` inclusive, `end` exclusive and empty for "to the last key".
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+    is_empty: bool,
+}
+
+impl Bounds {
+    /// The keys in `range`.
+    pub(crate) fn of<K: AsRef<[u8]>, R: RangeBounds<K>>(range: &R) -> Bounds {
+        let start = match range.start_bound() {
+            Bound::Included(key) => key.as_ref().to_vec(),
+            Bound::Excluded(key) => successor(key.as_ref()),
+            Bound::Unbounded => Vec::new(),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(key) => successor(key.as_ref()),
+            // No key is below the empty one.
+            Bound::Excluded(key) if key.as_ref().is_empty() => {
+                return Bounds { is_empty: true, ..Bounds::default() };
+            }
+            Bound::Excluded(key) => key.as_ref().to_vec(),
+            Bound::Unbounded => Vec::new(),
+        };
+        let is_empty = !end.is_empty() && start >= end;
+        Bounds { start, end, is_empty }
+    }
+
+    /// Whether no key can be in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// The keys that start with `prefix`.
+    pub(crate) fn prefix(prefix: &[u8]) -> Bounds {
+        Bounds { start: prefix.to_vec(), end: prefix_end(prefix), is_empty: false }
+    }
+}
+
+/// The smallest key above `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next
+}
+
+/// Entries of a range of keys, as of the moment it was made. Items are `Result<(key, value)>`; after
+/// an error it ends. Owns what it reads from: it may outlive every handle and move between threads.
+pub struct Iter {
+    reader: Reader,
+    bounds: Bounds,
+    front: Option<Scan>,
+    back: Option<Scan>,
+    is_done: bool,
+}
+
+impl Iter {
+    pub(crate) fn new(reader: Reader, bounds: Bounds) -> Iter {
+        let is_done = bounds.is_empty;
+        Iter { reader, bounds, front: None, back: None, is_done }
+    }
+
+    /// Moves the front to its next entry. Returns whether there is one; then `front` stands on it.
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        if self.is_done {
+            return Ok(false);
+        }
+        let result = self.advance_front();
+        if !matches!(result, Ok(true)) {
+            self.finish();
+        }
+        result
+    }
+
+    fn advance_front(&mut self) -> Result<bool> {
+        let front = match &mut self.front {
+            Some(front) => {
+                front.advance()?;
+                front
+            }
+            none => {
+                let front = none.insert(self.reader.scan()?);
+                front.seek(&self.bounds.start)?;
+                front
+            }
+        };
+        let is_before_end = self.bounds.end.is_empty() || front.key() < &*self.bounds.end;
+        let is_before_back = self.back.as_ref().is_none_or(|back| front.key() < back.key());
+        Ok(front.is_valid() && is_before_end && is_before_back)
+    }
+
+    fn retreat_back(&mut self) -> Result<bool> {
+        let back = match &mut self.back {
+            Some(back) => {
+                back.retreat()?;
+                back
+            }
+            none => {
+                let back = none.insert(self.reader.scan()?);
+                match &*self.bounds.end {
+                    [] => back.seek_last()?,
+                    end => back.seek_before(end)?,
+                }
+                back
+            }
+        };
+        let is_after_start = back.key() >= &*self.bounds.start;
+        let is_after_front = self.front.as_ref().is_none_or(|front| back.key() > front.key());
+        Ok(back.is_valid() && is_after_start && is_after_front)
+    }
+
+    fn finish(&mut self) {
+        self.is_done = true;
+        self.front = None;
+        self.back = None;
+    }
+
+    fn item(
+        &mut self,
+        moved: Result<bool>,
+        from: fn(&Iter) -> Option<&Scan>,
+    ) -> Option<<Iter as Iterator>::Item> {
+        match moved {
+            Ok(true) => {
+                let entry = from(self)?;
+                Some(Ok((Value::copy_of(entry.key()), Value::copy_of(entry.value()))))
+            }
+            Ok(false) => {
+                self.finish();
+                None
+            }
+            Err(error) => {
+                self.finish();
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Value, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let moved = self.advance_front();
+        self.item(moved, |iter| iter.front.as_ref())
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let moved = self.retreat_back();
+        self.item(moved, |iter| iter.back.as_ref())
+    }
+}
+
+impl std::iter::FusedIterator for Iter {}
+
+/// A place among the entries of a keyspace, as of the moment it was made. Lends what it shows, and
+/// can be placed again at will: the cheapest way to scan. Stands nowhere until it is placed.
+pub struct Cursor {
+    scan: Scan,
+}
+
+impl Cursor {
+    pub(crate) fn new(reader: Reader) -> Result<Cursor> {
+        Ok(Cursor { scan: reader.scan()? })
+    }
+
+    /// Moves to the first entry at or after `key`.
+    #[inline]
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.scan.seek(key.as_ref())
+    }
+
+    /// Moves to the last entry whose key is below `key`.
+    pub fn seek_before(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.scan.seek_before(key.as_ref())
+    }
+
+    /// Moves to the first entry.
+    pub fn seek_first(&mut self) -> Result<()> {
+        self.scan.seek_first()
+    }
+
+    /// Moves to the last entry.
+    pub fn seek_last(&mut self) -> Result<()> {
+        self.scan.seek_last()
+    }
+
+    /// Moves to the next entry. Past the last one the cursor stands nowhere.
+    #[inline]
+    pub fn advance(&mut self) -> Result<()> {
+        self.scan.advance()
+    }
+
+    /// Moves to the entry before. Before the first one the cursor stands nowhere.
+    pub fn retreat(&mut self) -> Result<()> {
+        self.scan.retreat()
+    }
+
+    /// The key and value here, or `None` where it stands nowhere. Valid until the cursor moves.
+    #[inline]
+    pub fn entry(&self) -> Option<(&[u8], &[u8])> {
+        self.scan.is_valid().then(|| (self.scan.key(), self.scan.value()))
+    }
+}
+
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Iter")
+    }
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cursor")
+    }
+}

@@ -1,0 +1,207 @@
+//! What background threads do, one step at a time; also callable by hand.
+
+use crate::compaction::picker::{self, Action, Job, Limits, Load};
+use crate::compaction::{self, Outcome, Overlap, Workshop};
+use crate::flush::write_memtables;
+use crate::memtable::Memtable;
+use crate::output::Output;
+use crate::parts::Parts;
+use crate::range_map::RangeMap;
+use crate::resolve::{Bottom, Policy};
+use crate::view::View;
+use base::{FileName, Result, SpaceId, Tick};
+use sstable::manifest::{Added, Edit, State};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Flushes the frozen memtables whose commits are all visible into one run of level 0. Returns
+/// whether there were any.
+pub(crate) fn flush(parts: &Parts) -> Result<bool> {
+    let flushed = {
+        let _flushing = parts.flushing.lock();
+        let view = parts.views.current();
+        let (frozen, boundary) = flushable(&view, parts.commits.visible());
+        if frozen.is_empty() {
+            return wait_until_flushable(parts, &view);
+        }
+        let added = write_frozen(parts, frozen)?;
+        install_flush(parts, added, frozen, boundary)?;
+        boundary
+    };
+    parts.commits.note_flushed();
+    parts.update_pressure();
+    parts.meters.flushes.fetch_add(1, Ordering::Relaxed);
+    release_log(parts, flushed);
+    parts.compaction_bell.ring();
+    Ok(true)
+}
+
+/// The oldest frozen memtables that hold no commit above `visible`, newest first, and the last
+/// commit that they may hold.
+fn flushable(view: &View, visible: Tick) -> (&[Arc<Memtable>], Tick) {
+    // What a memtable holds ends where the next newer one begins.
+    let mut end = view.active.after();
+    for (index, memtable) in view.frozen.iter().enumerate() {
+        if end <= visible {
+            return (view.frozen.get(index..).unwrap_or_default(), end);
+        }
+        end = memtable.after();
+    }
+    (&[], Tick::ZERO)
+}
+
+/// Gives the commits that still hold a frozen memtable back a moment to become visible. Returns
+/// whether there is any such memtable.
+fn wait_until_flushable(parts: &Parts, view: &View) -> Result<bool> {
+    if view.frozen.is_empty() {
+        return Ok(false);
+    }
+    parts.commits.check_writable()?;
+    parts.commits.request_sync();
+    parts.commits.wait_for_more(parts.commits.visible(), Duration::from_millis(10));
+    Ok(true)
+}
+
+/// Flushes everything up to and including `seqno`, which is visible and no longer in the active
+/// memtable.
+pub(crate) fn flush_up_to(parts: &Parts, seqno: Tick) -> Result<()> {
+    while parts.views.current().frozen.iter().any(|memtable| memtable.after() < seqno) {
+        flush(parts)?;
+    }
+    Ok(())
+}
+
+fn write_frozen(parts: &Parts, frozen: &[Arc<Memtable>]) -> Result<Vec<sstable::TableMeta>> {
+    let horizon = parts.horizon();
+    let held = parts.snapshots.points();
+    let ranges: Vec<_> =
+        frozen.iter().flat_map(|memtable| memtable.range_deletes().ranges().to_vec()).collect();
+    let map = RangeMap::of(ranges.clone());
+    let policy = Policy::new(&held, horizon, parts.clock.wall_ms(), Bottom::Below, map);
+    let output = Output::new(parts.output_plan(u64::MAX), parts.fs.clone(), parts, ranges);
+    let version = parts.installer.version();
+    let older: Vec<_> = version.tables().cloned().collect();
+    let mut overlap = Overlap::over(&older, &parts.tables)?;
+    write_memtables(frozen, &policy, output, &mut overlap)
+}
+
+fn install_flush(
+    parts: &Parts,
+    written: Vec<sstable::TableMeta>,
+    frozen: &[Arc<Memtable>],
+    boundary: Tick,
+) -> Result<()> {
+    let bytes: u64 = written.iter().map(|meta| meta.len).sum();
+    let (log_start, log_end) = parts.commits.with_queue(|queue| {
+        queue.appender().map(|log| {
+            let needed = log.segments().into_iter().find(|span| span.last_seqno > boundary);
+            (needed.map_or(log.end().segment, |span| span.number), log.durable())
+        })
+    })?;
+    let edit = |state: &State| {
+        let order = state.version.next_order();
+        let added = written.into_iter().map(|meta| Added { order, level: 0, meta: Arc::new(meta) });
+        Edit {
+            added: added.collect(),
+            flushed: Some(boundary),
+            last_tick: Some(boundary),
+            log_start: Some(log_start),
+            log_end: Some(log_end),
+            ..Edit::default()
+        }
+    };
+    parts.installer.install(edit, |next| {
+        next.frozen.retain(|memtable| !frozen.iter().any(|done| Arc::ptr_eq(done, memtable)));
+    })?;
+    parts.meters.bytes_flushed.fetch_add(bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Lets go of the log segments that are wholly flushed and that no one wants to keep.
+fn release_log(parts: &Parts, flushed: Tick) {
+    let retention = parts.options.log_retention_bytes;
+    let released = parts.commits.with_queue(|queue| {
+        let Ok(log) = queue.appender() else { return Vec::new() };
+        let mut kept = 0;
+        let mut keep_from = parts.pins.oldest();
+        for span in log.segments().iter().rev() {
+            kept += span.end;
+            if kept > retention {
+                break;
+            }
+            keep_from = Some(keep_from.map_or(span.number, |from: u64| from.min(span.number)));
+        }
+        let before: Vec<_> = log.segments();
+        let released = log.release(flushed, keep_from);
+        let gone = before.iter().filter(|span| released.contains(&span.number));
+        if let Some(last) = gone.map(|span| span.last_seqno).max() {
+            parts.pins.note_released(last);
+        }
+        released
+    });
+    released.into_iter().for_each(|segment| parts.installer.free(FileName::Segment(segment)));
+    parts.obsolete.delete(parts);
+}
+
+/// Runs the next compaction that is due. Returns whether there was one.
+pub(crate) fn compact_once(
+    parts: &Parts,
+    load: Load,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<bool> {
+    let limits = Limits { now_ms: parts.clock.wall_ms(), ..Limits::default() };
+    let is_plain = |space: SpaceId| {
+        parts.catalog.of_space(space).is_some_and(|state| state.settings.compression == 0)
+    };
+    let _compacting = parts.compacting.lock();
+    let Some(job) = picker::pick(&parts.installer.version(), &limits, load, &is_plain) else {
+        return Ok(false);
+    };
+    run(parts, &job, is_cancelled)?;
+    Ok(true)
+}
+
+/// Merges everything into the last level.
+pub(crate) fn compact_everything(parts: &Parts) -> Result<()> {
+    {
+        let _compacting = parts.compacting.lock();
+        let Some(job) = picker::everything(&parts.installer.version()) else { return Ok(()) };
+        run(parts, &job, &|| false)?;
+    }
+    parts.obsolete.delete(parts);
+    Ok(())
+}
+
+fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
+    if job.action == Action::Move {
+        let removed = job.inputs.iter().flatten().map(|meta| meta.id).collect();
+        let added = job.inputs.iter().flatten().map(|meta| Added {
+            order: job.order,
+            level: job.level,
+            meta: meta.clone(),
+        });
+        let edit = Edit { added: added.collect(), removed, ..Edit::default() };
+        parts.installer.install(|_| edit, |_| {})?;
+        parts.meters.moves.fetch_add(1, Ordering::Relaxed);
+    } else {
+        let workshop = Workshop {
+            fs: parts.fs.clone(),
+            tables: &parts.tables,
+            host: parts,
+            plan: parts.output_plan(parts.options.table_bytes),
+            horizon: parts.horizon(),
+            held: parts.snapshots.points(),
+            now_ms: parts.clock.wall_ms(),
+            is_dropped: &|space| parts.catalog.is_dropped(space),
+            is_cancelled,
+        };
+        let Outcome { edit, bytes_written } = compaction::run(job, &workshop)?;
+        parts.installer.install(|_| edit, |_| {})?;
+        parts.meters.compactions.fetch_add(1, Ordering::Relaxed);
+        parts.meters.bytes_compacted.fetch_add(bytes_written, Ordering::Relaxed);
+    }
+    parts.update_pressure();
+    parts.obsolete.delete(parts);
+    Ok(())
+}

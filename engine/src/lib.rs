@@ -1,0 +1,98 @@
+//! Esker: an embeddable key-value engine.
+//!
+//! A log-structured merge tree with a Blake3-checksummed log, snapshots, serializable transactions,
+//! a change feed and, in its formats, replication.
+//!
+//! ```
+//! use esker::{Batch, Db, KeyspaceOptions, Options};
+//!
+//! # fn main() -> esker::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("data");
+//! let db = Db::open(&path, Options::default())?;
+//! let users = db.keyspace("users", KeyspaceOptions::default())?;
+//! users.put(b"ada", b"1815")?;
+//! users.put(b"grace", b"1906")?;
+//!
+//! assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+//! for entry in users.prefix(b"a") {
+//!     let (name, born) = entry?;
+//!     println!("{} bytes of name, {} of year", name.len(), born.len());
+//! }
+//!
+//! let mut transaction = db.transaction()?;
+//! if transaction.get(&users, b"ada")?.is_some() {
+//!     transaction.put(&users, b"ada", b"10 December 1815")?;
+//! }
+//! transaction.commit()?;
+//! db.close()?;
+//! # Ok(()) }
+//! ```
+//!
+//! Acknowledged means: a killed process loses nothing, in every [`SyncMode`]; a power loss loses
+//! nothing in `Sync`, and at most the last period otherwise.
+//!
+//! Limits: keys of 1 to 65 535 bytes, values up to 32 MiB, batches up to 64 MiB, keyspace names of 1
+//! to 255 bytes of UTF-8. One process at a time; any number of threads.
+
+mod batch;
+mod bell;
+mod catalog;
+mod changes;
+mod checkpoint;
+mod commit;
+mod compaction;
+mod conflicts;
+mod db;
+mod flush;
+mod health;
+mod ingest;
+mod install;
+mod iter;
+mod jobs;
+mod keyspace;
+mod memtable;
+mod merge;
+mod obsolete;
+mod open;
+mod options;
+mod output;
+mod parts;
+mod pressure;
+mod range_map;
+mod read;
+mod replay;
+mod resolve;
+mod scan;
+mod snapshot;
+mod stats;
+mod tables;
+mod transaction;
+mod value;
+mod view;
+mod workers;
+
+pub use base::{Category, Corruption, Error, Identity, Result, Tick};
+pub use batch::Batch;
+pub use changes::{Change, ChangeKind, Changes, Commit};
+pub use commit::CommitTicket;
+pub use db::Db;
+pub use health::{Health, Status};
+pub use iter::{Cursor, Iter};
+pub use keyspace::Keyspace;
+pub use open::Platform;
+pub use options::{
+    Background, Compression, Create, KeyspaceOptions, Options, Scope, SyncMode, WriteOptions,
+};
+pub use recovery::Report;
+pub use snapshot::Snapshot;
+pub use stats::{KeyspaceStats, Latency, RunStats, Stats};
+pub use transaction::{Transaction, TransactionIter};
+pub use value::Value;
+
+/// The seams to disk, clock and randomness, for those who bring their own.
+pub mod platform {
+    pub use base::clock::{Clock, SystemClock};
+    pub use base::fs::{Fs, OsFs};
+    pub use base::rng::{OsRng, Rng};
+}

@@ -1,0 +1,159 @@
+//! From a directory to a running database, and back.
+
+use crate::bell::Bell;
+use crate::catalog::Catalog;
+use crate::changes::ChangePins;
+use crate::commit::{Bells, Commits, Queue};
+use crate::install::{Installer, table_ranges};
+use crate::jobs;
+use crate::memtable::Memtable;
+use crate::obsolete::Obsolete;
+use crate::options::{Create, Options};
+use crate::parts::Parts;
+use crate::pressure::Pressure;
+use crate::replay::Replay;
+use crate::snapshot::Snapshots;
+use crate::stats::Meters;
+use crate::tables::{LiveRuns, Tables};
+use crate::view::Views;
+use base::fs::{Fs, OsFs};
+use base::lock::{Mutex, Rank};
+use base::{Clock, OsRng, Result, Rng, SystemClock};
+use recovery::{Plan, Progress, Recovered, Report, Verify};
+use sstable::Cache;
+use sstable::manifest::{Closed, Edit};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What a database runs on. [`Platform::at`] is the real one; tests bring their own.
+#[derive(Clone)]
+pub struct Platform {
+    /// The directory.
+    pub fs: Arc<dyn Fs>,
+    /// Wall clock and monotonic clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for identities and nonces.
+    pub rng: Arc<dyn Rng>,
+}
+
+impl Platform {
+    /// The directory `path` on this machine's disk, its clock and its randomness.
+    pub fn at(path: impl AsRef<Path>) -> Platform {
+        Platform {
+            fs: Arc::new(OsFs::new(path.as_ref())),
+            clock: Arc::new(SystemClock::default()),
+            rng: Arc::new(OsRng),
+        }
+    }
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Platform {{ root: {} }}", self.fs.root().display())
+    }
+}
+
+/// Recovers the directory and assembles the parts. Starts no thread.
+pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Report)> {
+    options.check()?;
+    let Platform { fs, clock, rng } = platform;
+    let mut replay = Replay::new(options.memtable_bytes, options.block_bytes, clock.wall_ms());
+    let plan = Plan {
+        fs: fs.clone(),
+        clock: clock.clone(),
+        rng: rng.clone(),
+        create: match options.create {
+            Create::IfMissing => recovery::Create::IfMissing,
+            Create::Never => recovery::Create::Never,
+            Create::New => recovery::Create::New,
+        },
+        verify: Verify::Quick,
+        memory_bytes: options.memtable_bytes as u64 * 2,
+        log: wal::LogOptions { segment_bytes: options.segment_bytes },
+    };
+    let recovered = recovery::recover(plan, &mut replay, &Progress::default())?;
+    let report = recovered.report.clone();
+    let parts = assemble(recovered, options, Platform { fs, clock, rng })?;
+    Ok((parts, report))
+}
+
+fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Result<Parts> {
+    let Recovered { lock, identity, generation, manifest, state, log, last_tick, .. } = recovered;
+    let Platform { fs, clock, rng } = platform;
+    let cache = Cache::new(options.cache_bytes());
+    let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache));
+    let runs = LiveRuns::of(&state.version, &tables);
+    let ranges = table_ranges(&runs)?;
+    let active = Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?);
+    let views = Arc::new(Views::new(active.clone(), Arc::new(runs), Arc::new(ranges)));
+    let catalog = Catalog::of(state.keyspaces.values());
+    let pressure = Arc::new(Pressure::default());
+    let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+    let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone() };
+    let queue = Queue::new(log, last_tick, active);
+    let commits = Commits::new(
+        queue,
+        last_tick,
+        views.clone(),
+        clock.clone(),
+        pressure.clone(),
+        options.memtable_bytes,
+        bells,
+    );
+    let installer =
+        Installer::new(manifest, state, fs.clone(), rng.clone(), tables.clone(), views.clone());
+    let parts = Parts {
+        options,
+        fs,
+        clock,
+        rng,
+        identity,
+        generation,
+        commits: Arc::new(commits),
+        views,
+        snapshots: Arc::new(Snapshots::default()),
+        catalog,
+        tables,
+        installer,
+        obsolete: Obsolete::default(),
+        pressure,
+        meters: Meters::default(),
+        pins: ChangePins::new(last_tick),
+        flushing: Mutex::new(Rank::Jobs, ()),
+        compacting: Mutex::new(Rank::Jobs, ()),
+        compaction_bell: Arc::new(Bell::default()),
+        flush_bell,
+        log_bell,
+        trouble: Mutex::new(Rank::Stats, None),
+        is_closed: AtomicBool::new(false),
+        lock: Mutex::new(Rank::Lifecycle, Some(lock)),
+    };
+    parts.update_pressure();
+    Ok(parts)
+}
+
+/// Flushes what is in memory, marks the clean close, and lets the directory go. Threads must have
+/// stopped. Whatever fails, the directory is let go.
+pub(crate) fn close(parts: &Parts) -> Result<()> {
+    let result = close_files(parts);
+    *parts.lock.lock() = None;
+    result
+}
+
+fn close_files(parts: &Parts) -> Result<()> {
+    parts.commits.check_writable()?;
+    parts.commits.sync()?;
+    let last = parts.commits.freeze_active()?;
+    parts.commits.wait_visible(last)?;
+    jobs::flush_up_to(parts, last)?;
+    let Some(log) = parts.commits.with_queue(|queue| queue.close()) else { return Ok(()) };
+    let log_end = log.finish()?;
+    parts.installer.close(|_| Edit {
+        flushed: Some(last),
+        last_tick: Some(last),
+        log_end: Some(log_end),
+        closed: Some(Closed { log_end }),
+        ..Edit::default()
+    })
+}

@@ -1,0 +1,199 @@
+//! How a database behaves. Checked in one place, [`Options::check`].
+
+use base::{Error, Result};
+use std::time::Duration;
+
+/// How a database behaves. Name what you change and end with `..Options::default()`.
+///
+/// Values only: the file system and the clock are passed separately.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Whether `open` may create the database. Default [`Create::IfMissing`].
+    pub create: Create,
+    /// When a commit is acknowledged, unless a write says otherwise. Default [`SyncMode::Sync`].
+    pub sync: SyncMode,
+    /// Bytes of memory for memtables, cached blocks, indexes and filters together. Default 256 MiB.
+    ///
+    /// The cache gets what up to three memtables leave. More means fewer disk reads.
+    pub memory_bytes: usize,
+    /// Bytes a memtable may hold before it is frozen and flushed to level 0. Default 64 MiB.
+    ///
+    /// Larger means fewer, bigger flushes and fewer compactions; it costs memory, and a longer
+    /// replay after a crash.
+    pub memtable_bytes: usize,
+    /// Bytes of a block before compression. Default 8 KiB.
+    ///
+    /// Larger compresses better and needs less index; every uncached read loads and verifies a
+    /// whole block.
+    pub block_bytes: usize,
+    /// Bytes of a table that a compaction writes. Default 64 MiB.
+    pub table_bytes: u64,
+    /// Bytes of one log segment. Default 32 MiB.
+    ///
+    /// Space is reserved in this unit, and freed in it once flushed.
+    pub segment_bytes: u64,
+    /// Bytes of flushed log segments kept for [`crate::Db::changes`]. Default 0: only what is not
+    /// yet flushed.
+    pub log_retention_bytes: u64,
+    /// How long overwritten and deleted versions are kept for reads as of an earlier time. Default
+    /// zero: only snapshots keep them. Costs disk space and scan time.
+    pub history: Duration,
+    /// Transactions that may be open at once. Default 1000.
+    pub transactions_max: u64,
+    /// Whether background threads flush, compact and sync. Default [`Background::On`].
+    pub background: Background,
+}
+
+/// Whether `open` may create the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// Opens what is there; creates it in a missing or empty directory.
+    IfMissing,
+    /// Refuses a directory that is not a database.
+    Never,
+    /// Refuses a directory that is one already.
+    New,
+}
+
+/// Whether background threads work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Flushes, compacts and syncs in threads of its own.
+    On,
+    /// Flushes when a write finds the memtables full, compacts only when asked. For tests and tools
+    /// that want every step in their own hands.
+    Off,
+}
+
+/// What an acknowledged write survives besides a killed process: a power loss always, a power loss
+/// older than the period, or only what the operating system had written. Async still syncs about
+/// once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Acknowledged means synced.
+    Sync,
+    /// Synced once a period. The usual period is 100 ms.
+    Periodic(Duration),
+    /// Synced about once a second.
+    Async,
+}
+
+impl SyncMode {
+    /// The interval of background syncs that this mode needs.
+    pub(crate) fn period(self) -> Duration {
+        match self {
+            SyncMode::Periodic(period) => period,
+            SyncMode::Sync | SyncMode::Async => Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            create: Create::IfMissing,
+            sync: SyncMode::Sync,
+            memory_bytes: 256 << 20,
+            memtable_bytes: 64 << 20,
+            block_bytes: 8 << 10,
+            table_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
+            log_retention_bytes: 0,
+            history: Duration::ZERO,
+            transactions_max: 1000,
+            background: Background::On,
+        }
+    }
+}
+
+impl Options {
+    /// Memtables that may exist at once: the active one and those waiting for their flush.
+    pub(crate) const MEMTABLES_MAX: usize = 3;
+
+    /// Refuses values that make no sense, naming each with its limits.
+    pub(crate) fn check(&self) -> Result<()> {
+        let ranges = [
+            ("memtable_bytes", self.memtable_bytes as u64, 64 << 10, 8 << 30),
+            ("memory_bytes", self.memory_bytes as u64, 1 << 20, 1 << 44),
+            ("block_bytes", self.block_bytes as u64, 512, 1 << 20),
+            ("table_bytes", self.table_bytes, 64 << 10, 1 << 36),
+            ("segment_bytes", self.segment_bytes, 64 << 10, 4 << 30),
+            ("transactions_max", self.transactions_max, 1, 1 << 20),
+        ];
+        for (name, value, min, max) in ranges {
+            if value < min || value > max {
+                return Err(Error::invalid(format!(
+                    "{name} is {value}; allowed is {min} to {max}"
+                )));
+            }
+        }
+        if self.memory_bytes < Self::MEMTABLES_MAX * self.memtable_bytes {
+            return Err(Error::invalid(format!(
+                "memory_bytes is {}; it must be at least {} times memtable_bytes, {}",
+                self.memory_bytes,
+                Self::MEMTABLES_MAX,
+                Self::MEMTABLES_MAX * self.memtable_bytes
+            )));
+        }
+        match self.sync {
+            SyncMode::Periodic(period)
+                if period.is_zero() || period > Duration::from_secs(3600) =>
+            {
+                Err(Error::invalid("a sync period is more than zero and at most an hour"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of the budget for blocks, indexes and filters.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.memory_bytes.saturating_sub(Self::MEMTABLES_MAX * self.memtable_bytes).max(256 << 10)
+    }
+}
+
+/// How one keyspace is stored. Fixed when the keyspace is created; opening an existing keyspace
+/// with other options keeps the stored ones, except that another scope is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// Whether it replicates. Default [`Scope::Main`].
+    pub scope: Scope,
+    /// How blocks of the last level are compressed. Default [`Compression::Zstd`] where built in.
+    pub compression: Compression,
+    /// Bits of filter a key. Default 10: about one false positive in a hundred.
+    pub filter_bits_per_key: u8,
+}
+
+/// Which dataset a keyspace belongs to, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The default dataset, which replicas share.
+    Main,
+    /// This node's own; never replicated.
+    Local,
+}
+
+/// How blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// zstd at level 1, on the last level only: blocks above it die young.
+    Zstd,
+}
+
+impl Default for KeyspaceOptions {
+    fn default() -> Self {
+        KeyspaceOptions {
+            scope: Scope::Main,
+            compression: if cfg!(feature = "zstd") { Compression::Zstd } else { Compression::None },
+            filter_bits_per_key: 10,
+        }
+    }
+}
+
+/// How one write deviates from the database's options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// When it is acknowledged; none means as [`Options::sync`] says.
+    pub sync: Option<SyncMode>,
+}

@@ -1,0 +1,173 @@
+//! Tables being written: where one ends and the next begins.
+
+use base::fs::Fs;
+use base::{Result, SpaceId, Trailer};
+use sstable::manifest::KeyspaceSettings;
+use sstable::{Compression, RangeDelete, TableMeta, TableOwner, TableWriter, WriterOptions};
+use std::sync::Arc;
+
+/// What all tables of a job share.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputPlan {
+    /// Who writes.
+    pub(crate) owner: TableOwner,
+    /// Bytes of a block before compression.
+    pub(crate) block_bytes: usize,
+    /// Bytes after which a table ends at the next key.
+    pub(crate) table_bytes: u64,
+    /// Upper tables die young and are asked often: no compression, more filter.
+    pub(crate) depth: Depth,
+}
+
+/// Where the tables will stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Above the last level.
+    Upper,
+    /// On the last level.
+    Last,
+}
+
+/// What an output asks of those around it.
+pub(crate) trait OutputHost {
+    /// A number for a new table.
+    fn next_table(&self) -> u64;
+    /// The table of that number will not be handed over.
+    fn discard(&self, table: u64);
+    /// How the keyspace is stored; none if it is unknown or dropped.
+    fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings>;
+}
+
+/// A sequence of tables in order: one run.
+pub(crate) struct Output<'a> {
+    plan: OutputPlan,
+    fs: Arc<dyn Fs>,
+    host: &'a dyn OutputHost,
+    /// Range deletes to be stored, in order of space and start.
+    ranges: Vec<RangeDelete>,
+    writer: Option<TableWriter>,
+    space: Option<SpaceId>,
+    finished: Vec<TableMeta>,
+    created: Vec<u64>,
+}
+
+impl<'a> Output<'a> {
+    /// No table yet. `ranges` go into the first table of their scope.
+    pub(crate) fn new(
+        plan: OutputPlan,
+        fs: Arc<dyn Fs>,
+        host: &'a dyn OutputHost,
+        ranges: Vec<RangeDelete>,
+    ) -> Output<'a> {
+        let (finished, created) = (Vec::new(), Vec::new());
+        Output { plan, fs, host, ranges, writer: None, space: None, finished, created }
+    }
+
+    /// Adds the next entry. A table may end only before a `first` version, so that the versions of
+    /// a key stay together.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        space: SpaceId,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+        first: IsFirst,
+    ) -> Result<()> {
+        if self.space != Some(space) {
+            self.enter(space)?;
+        } else if first == IsFirst::Yes
+            && self.writer.as_ref().is_some_and(|w| w.estimated_len() >= self.plan.table_bytes)
+        {
+            self.end_table()?;
+        }
+        self.writer()?.add(space, key, trailer, value)
+    }
+
+    /// The entries that follow are of `space`. Tables end at scopes, and at keyspaces once the
+    /// table is of a good size.
+    fn enter(&mut self, space: SpaceId) -> Result<()> {
+        let ends = self.space.is_some_and(|before| before.scope() != space.scope())
+            || self.writer.as_ref().is_some_and(|w| w.estimated_len() >= self.plan.table_bytes / 2);
+        if ends {
+            self.end_table()?;
+        }
+        self.space = Some(space);
+        let options = self.options(space);
+        if let Some(writer) = &mut self.writer {
+            writer.set_options(options);
+        }
+        Ok(())
+    }
+
+    fn options(&self, space: SpaceId) -> WriterOptions {
+        let settings = self.host.settings(space);
+        let bits = settings.as_ref().map_or(10, |settings| u32::from(settings.filter_bits));
+        let compression = match (self.plan.depth, settings.map_or(0, |s| s.compression)) {
+            (Depth::Upper, _) | (_, 0) => Compression::None,
+            (Depth::Last, _) => Compression::Zstd,
+        };
+        WriterOptions { block_bytes: self.plan.block_bytes, filter_bits_per_key: bits, compression }
+    }
+
+    fn writer(&mut self) -> Result<&mut TableWriter> {
+        if self.writer.is_none() {
+            let id = self.host.next_table();
+            let space = self.space.unwrap_or_default();
+            let options = self.options(space);
+            self.created.push(id);
+            let mut writer = TableWriter::create(self.fs.clone(), id, self.plan.owner, options)?;
+            let of_scope = |range: &RangeDelete| range.space.scope() == space.scope();
+            let (here, later) = std::mem::take(&mut self.ranges).into_iter().partition(of_scope);
+            self.ranges = later;
+            let here: Vec<RangeDelete> = here;
+            here.into_iter().for_each(|range| writer.add_range_delete(range));
+            self.writer = Some(writer);
+        }
+        self.writer.as_mut().ok_or(base::Error::Closed)
+    }
+
+    fn end_table(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.finished.push(writer.finish()?);
+        }
+        Ok(())
+    }
+
+    /// Ends the last table, and makes the files' names durable. Returns the tables in order.
+    pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
+        self.end_table()?;
+        while let Some(range) = self.ranges.first() {
+            self.space = Some(range.space);
+            self.writer()?;
+            self.end_table()?;
+        }
+        if !self.finished.is_empty() {
+            let folder = base::RelPath::folder(base::dir::TABLES_DIR);
+            self.fs
+                .sync_dir(&folder)
+                .map_err(|e| base::Error::io("sync", base::fs::full_path(&*self.fs, &folder), e))?;
+        }
+        self.created.clear();
+        let mut finished = std::mem::take(&mut self.finished);
+        finished.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        Ok(finished)
+    }
+}
+
+impl Drop for Output<'_> {
+    /// Tables that were not handed over are leftovers of a failed job.
+    fn drop(&mut self) {
+        self.writer = None;
+        self.created.iter().for_each(|id| self.host.discard(*id));
+    }
+}
+
+/// Whether an entry is the first, newest version of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IsFirst {
+    /// It is.
+    Yes,
+    /// An older version.
+    No,
+}

@@ -1,0 +1,312 @@
+//! The parts of an open database, and the short ways through them.
+
+use crate::batch::Batch;
+use crate::bell::Bell;
+use crate::catalog::Catalog;
+use crate::changes::ChangePins;
+use crate::commit::{CommitTicket, Commits, Committed, Write};
+use crate::install::Installer;
+use crate::keyspace::KeyspaceState;
+use crate::obsolete::Obsolete;
+use crate::options::{Options, SyncMode, WriteOptions};
+use crate::output::{Depth, OutputHost, OutputPlan};
+use crate::pressure::Pressure;
+use crate::read::{self, ReadPoint};
+use crate::scan::Scan;
+use crate::snapshot::{Held, Snapshots};
+use crate::stats::{Counter, Meters, SAMPLE_EVERY};
+use crate::tables::Tables;
+use crate::value::Value;
+use crate::view::{View, Views};
+use base::fs::{Fs, LockGuard};
+use base::lock::Mutex;
+use base::{Clock, Error, Identity, Op, Result, Rng, SpaceId, Tick};
+use sstable::manifest::KeyspaceSettings;
+use sstable::{ReadMode, TableOwner};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// See the module. Everything here synchronises itself.
+pub(crate) struct Parts {
+    pub(crate) options: Options,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) identity: Identity,
+    pub(crate) generation: u64,
+    pub(crate) commits: Arc<Commits>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) catalog: Catalog,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) installer: Installer,
+    pub(crate) obsolete: Obsolete,
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) meters: Meters,
+    pub(crate) pins: ChangePins,
+    /// Held by the one who flushes.
+    pub(crate) flushing: Mutex<()>,
+    /// Held by the one who compacts.
+    pub(crate) compacting: Mutex<()>,
+    /// Rung when a flush or an install may have made a compaction due.
+    pub(crate) compaction_bell: Arc<Bell>,
+    /// Rung when a memtable was frozen.
+    pub(crate) flush_bell: Arc<Bell>,
+    /// Rung when the log has work.
+    pub(crate) log_bell: Arc<Bell>,
+    /// The first failure of a background thread that is not yet cured.
+    pub(crate) trouble: Mutex<Option<String>>,
+    pub(crate) is_closed: AtomicBool,
+    /// The directory's lock; let go when the database is closed.
+    pub(crate) lock: Mutex<Option<LockGuard>>,
+}
+
+impl Parts {
+    /// Commits one op.
+    #[inline]
+    pub(crate) fn write_one(&self, keyspace: &Arc<KeyspaceState>, op: Op<'_>) -> Result<Tick> {
+        let bytes = op.key.len() + op.value_len();
+        self.commit(Write::One(keyspace, op), self.options.sync, bytes)
+    }
+
+    /// Commits a batch.
+    pub(crate) fn write(&self, mut batch: Batch, options: WriteOptions) -> Result<Tick> {
+        batch.check()?;
+        if batch.is_empty() {
+            return Ok(self.commits.visible());
+        }
+        let sync = options.sync.unwrap_or(self.options.sync);
+        self.commit(Write::Batch(&batch), sync, batch.byte_len())
+    }
+
+    /// Commits a batch as far as it goes without waiting.
+    pub(crate) fn submit(&self, mut batch: Batch, options: WriteOptions) -> Result<CommitTicket> {
+        batch.check()?;
+        let sync = options.sync.unwrap_or(self.options.sync);
+        self.admit(batch.byte_len());
+        let committed = match batch.is_empty() {
+            true => Committed::nothing(self.commits.visible()),
+            false => self.commits.start(Write::Batch(&batch), sync)?,
+        };
+        self.count_commit(batch.byte_len());
+        Ok(CommitTicket::new(self.commits.clone(), committed))
+    }
+
+    /// Commits `write`, which has `bytes` of keys and values.
+    #[inline]
+    pub(crate) fn commit(&self, write: Write<'_>, sync: SyncMode, bytes: usize) -> Result<Tick> {
+        self.admit(bytes);
+        let sample = self.count_commit(bytes).is_multiple_of(SAMPLE_EVERY);
+        if !sample {
+            return self.commits.write(write, sync);
+        }
+        let started = self.clock.monotonic();
+        let result = self.commits.write(write, sync);
+        self.meters.commit_latency.record(self.clock.monotonic().saturating_sub(started));
+        result
+    }
+
+    #[inline]
+    fn count_commit(&self, bytes: usize) -> u64 {
+        self.meters.add(Counter::BytesWritten, bytes as u64);
+        self.meters.add(Counter::Commits, 1)
+    }
+
+    /// Lets a write pass, slower the more work is owed.
+    #[inline]
+    fn admit(&self, bytes: usize) {
+        if self.pressure.is_free() {
+            return;
+        }
+        let fill = self.views.with(|view| view.active.fill());
+        self.pressure.admit(bytes, fill);
+        if self.options.background == crate::options::Background::Off {
+            // Nobody else flushes; a failure shows when the memtables are used up.
+            let _ = crate::jobs::flush(self);
+        }
+    }
+
+    /// Calls `found` with the current value of `key`, if it has one.
+    #[inline]
+    pub(crate) fn get<R>(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let sample = self.meters.add(Counter::Gets, 1).is_multiple_of(SAMPLE_EVERY);
+        let started = if sample { Some(self.clock.monotonic()) } else { None };
+        let result = self.get_newest(keyspace, key, found);
+        if let Some(started) = started {
+            self.meters.get_latency.record(self.clock.monotonic().saturating_sub(started));
+        }
+        if matches!(result, Ok(Some(_))) {
+            self.meters.add(Counter::Hits, 1);
+        }
+        result
+    }
+
+    #[inline]
+    fn get_newest<R>(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_readable(keyspace)?;
+        let mut found = Some(found);
+        loop {
+            let result = self.views.with(|view| {
+                let at = self.commits.visible();
+                // A commit after `at` may stand in a memtable that this view does not know, but
+                // none up to `at` can, unless the view was replaced in between.
+                if !self.views.is_current(view) {
+                    return None;
+                }
+                let found = found.take()?;
+                Some(read::get(view, keyspace.space, key, at, || self.clock.wall_ms(), found))
+            });
+            if let Some(result) = result {
+                return result;
+            }
+        }
+    }
+
+    /// Calls `found` with the value that `key` had at `at`, a point that a snapshot holds.
+    pub(crate) fn get_at<R>(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        at: Tick,
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_readable(keyspace)?;
+        self.meters.add(Counter::Gets, 1);
+        let now_ms = || self.clock.wall_ms();
+        self.views.with(|view| read::get(view, keyspace.space, key, at, now_ms, found))
+    }
+
+    /// The values of `keys`, all as of one moment.
+    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Arc<KeyspaceState>,
+        keys: &[K],
+        at: Option<Tick>,
+    ) -> Result<Vec<Option<Value>>> {
+        let reader = self.reader_at(keyspace, at);
+        reader.check()?;
+        self.meters.add(Counter::Gets, keys.len() as u64);
+        let (view, point, space) = (&reader.view, reader.point, keyspace.space);
+        let get = |key: &K| {
+            read::get(view, space, key.as_ref(), point.at, || point.now_ms, Value::copy_of)
+        };
+        keys.iter().map(get).collect()
+    }
+
+    /// What reads the keyspace as of now, or of a held point.
+    pub(crate) fn reader(&self, keyspace: &Arc<KeyspaceState>, held: Option<&Held>) -> Reader {
+        self.meters.add(Counter::Scans, 1);
+        self.reader_at(keyspace, held.map(Held::at))
+    }
+
+    fn reader_at(&self, keyspace: &Arc<KeyspaceState>, at: Option<Tick>) -> Reader {
+        let refused = self.check_readable(keyspace).err();
+        let now_ms = self.clock.wall_ms();
+        let (view, at) = match at {
+            // Everything up to a held point is in every later view.
+            Some(at) => (self.views.current(), at),
+            None => self.current_point(),
+        };
+        Reader { view, space: keyspace.space, point: ReadPoint { at, now_ms }, refused }
+    }
+
+    /// A view, and the last commit that is visible and wholly in it.
+    fn current_point(&self) -> (Arc<View>, Tick) {
+        loop {
+            let view = self.views.with(Arc::clone);
+            let at = self.commits.visible();
+            if self.views.is_current(&view) {
+                return (view, at);
+            }
+        }
+    }
+
+    #[inline]
+    fn check_readable(&self, keyspace: &KeyspaceState) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        keyspace.check_live()
+    }
+
+    /// The horizon: versions above it may be read at any later moment.
+    pub(crate) fn horizon(&self) -> Tick {
+        let visible = self.commits.visible();
+        if self.options.history.is_zero() {
+            return visible;
+        }
+        let history_ms = u64::try_from(self.options.history.as_millis()).unwrap_or(u64::MAX);
+        visible.min(Tick::from_ms(self.clock.wall_ms().saturating_sub(history_ms)))
+    }
+
+    /// How tables of upper levels are written.
+    pub(crate) fn output_plan(&self, table_bytes: u64) -> OutputPlan {
+        let owner = TableOwner {
+            database: self.identity.database,
+            origin: self.identity.origin(),
+            generation: self.generation,
+        };
+        let block_bytes = self.options.block_bytes;
+        OutputPlan { owner, block_bytes, table_bytes, depth: Depth::Upper }
+    }
+
+    /// Notes how much work is owed.
+    pub(crate) fn update_pressure(&self) {
+        let frozen = self.views.current().frozen.len();
+        let version = self.installer.version();
+        let is_upper = |level: u8| level < sstable::manifest::LAST_LEVEL;
+        let upper = version.runs().iter().filter(|run| is_upper(run.level)).count();
+        self.pressure.update(frozen, upper);
+    }
+}
+
+impl OutputHost for Parts {
+    fn next_table(&self) -> u64 {
+        self.installer.next_table()
+    }
+
+    fn discard(&self, table: u64) {
+        self.installer.free(base::FileName::Table(table));
+    }
+
+    fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings> {
+        self.catalog.of_space(space).map(|state| state.settings.clone())
+    }
+}
+
+/// One keyspace as of one moment; makes any number of scans that agree.
+pub(crate) struct Reader {
+    view: Arc<View>,
+    space: SpaceId,
+    point: ReadPoint,
+    /// Why it can not be read.
+    refused: Option<Error>,
+}
+
+impl Reader {
+    fn check(&self) -> Result<()> {
+        match &self.refused {
+            None => Ok(()),
+            Some(Error::KeyspaceDropped { name }) => {
+                Err(Error::KeyspaceDropped { name: name.clone() })
+            }
+            Some(_) => Err(Error::Closed),
+        }
+    }
+
+    /// A scan that stands nowhere.
+    pub(crate) fn scan(&self) -> Result<Scan> {
+        self.check()?;
+        Ok(Scan::new(self.view.clone(), self.space, self.point, ReadMode::Cached))
+    }
+}

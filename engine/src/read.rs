@@ -1,0 +1,94 @@
+//! One key through a view.
+
+use crate::view::View;
+use base::{EntryKind, Result, SpaceId, Tick, Trailer, key_hash};
+
+/// The moment a read is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPoint {
+    /// It sees commits up to this one.
+    pub(crate) at: Tick,
+    /// What has expired by this wall clock reads as deleted.
+    pub(crate) now_ms: u64,
+}
+
+/// What a stored entry shows a reader: its value, or nothing if it is deleted or expired.
+#[inline]
+pub(crate) fn live_value(trailer: Trailer, stored: &[u8], now_ms: u64) -> Option<&[u8]> {
+    match trailer.kind()? {
+        EntryKind::Put => Some(stored),
+        EntryKind::PutExpiring => {
+            let (expires_at_ms, value) = stored.split_first_chunk::<8>()?;
+            (u64::from_le_bytes(*expires_at_ms) > now_ms).then_some(value)
+        }
+        _ => None,
+    }
+}
+
+/// Calls `found` with the value of `key` if it has one. `now_ms` is asked only if an entry expires.
+#[inline]
+pub(crate) fn get<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    now_ms: impl Fn() -> u64,
+    found: impl FnOnce(&[u8]) -> R,
+) -> Result<Option<R>> {
+    let covered = match view.has_range_deletes() {
+        true => covering(view, space, key, at),
+        false => None,
+    };
+    newest(view, space, key, at, |trailer, stored| {
+        if covered.is_some_and(|stamp| stamp > trailer.seqno()) {
+            return None;
+        }
+        let now_ms = if trailer.kind() == Some(EntryKind::PutExpiring) { now_ms() } else { 0 };
+        live_value(trailer, stored, now_ms).map(found)
+    })
+    .map(Option::flatten)
+}
+
+/// Calls `found` with the newest entry of `key` at or below `at`: the sources from newest to oldest,
+/// up to the first that has one.
+#[inline]
+fn newest<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    found: impl FnOnce(Trailer, &[u8]) -> R,
+) -> Result<Option<R>> {
+    let hash = key_hash(space, key);
+    let at = Trailer::at(at);
+    if let Some((trailer, stored)) = view.active.get(space, key, hash, at) {
+        return Ok(Some(found(trailer, stored)));
+    }
+    for memtable in &view.frozen {
+        if let Some((trailer, stored)) = memtable.get(space, key, hash, at) {
+            return Ok(Some(found(trailer, stored)));
+        }
+    }
+    let mut found = Some(found);
+    for run in view.runs.runs() {
+        let Some(handle) = run.table_for(space, key) else { continue };
+        let result = handle.table()?.get(space, key, hash, at, |trailer, stored, _| {
+            found.take().map(|found| found(trailer, stored))
+        })?;
+        if let Some(result) = result {
+            return Ok(result);
+        }
+    }
+    Ok(None)
+}
+
+/// The greatest stamp of the range deletes anywhere in the view that cover `key` as of `at`.
+#[cold]
+pub(crate) fn covering(view: &View, space: SpaceId, key: &[u8], at: Tick) -> Option<Tick> {
+    let memtables = std::iter::once(&view.active).chain(&view.frozen);
+    memtables
+        .filter(|memtable| memtable.has_range_deletes())
+        .filter_map(|memtable| memtable.range_deletes().covering(space, key, at))
+        .chain(view.table_ranges.covering(space, key, at))
+        .max()
+}

@@ -1,0 +1,251 @@
+//! What a database has done and holds, as numbers.
+
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Stripes of the counters, so that threads rarely share a cache line.
+const STRIPES: usize = 8;
+/// Sub-buckets of each power of two of a histogram: values are exact to 12.5 %.
+const SUB_BUCKETS: usize = 8;
+const BUCKETS: usize = 40 * SUB_BUCKETS;
+
+/// What operations are counted as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counter {
+    Gets,
+    Hits,
+    Scans,
+    Commits,
+    BytesWritten,
+}
+
+const COUNTERS: usize = 5;
+
+/// Counters that any thread may raise.
+#[derive(Debug, Default)]
+pub(crate) struct Meters {
+    stripes: [CachePadded<[AtomicU64; COUNTERS]>; STRIPES],
+    /// Time of a sampled get and of a sampled commit.
+    pub(crate) get_latency: Histogram,
+    /// See `get_latency`.
+    pub(crate) commit_latency: Histogram,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) bytes_flushed: AtomicU64,
+    pub(crate) bytes_compacted: AtomicU64,
+}
+
+thread_local! {
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
+    };
+}
+
+impl Meters {
+    /// Adds `amount`. Returns the stripe's count before, by which callers pick samples.
+    #[inline]
+    pub(crate) fn add(&self, counter: Counter, amount: u64) -> u64 {
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
+        let counters = self.stripes.get(stripe).and_then(|s| s.get(counter as usize));
+        counters.map_or(0, |counter| counter.fetch_add(amount, Ordering::Relaxed))
+    }
+
+    /// The sum over all threads.
+    pub(crate) fn total(&self, counter: Counter) -> u64 {
+        let counters = self.stripes.iter().filter_map(|stripe| stripe.get(counter as usize));
+        counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Operations between two that are timed: reading the clock twice costs more than some gets.
+pub(crate) const SAMPLE_EVERY: u64 = 64;
+
+/// Durations in buckets of an eighth of a power of two.
+#[derive(Debug)]
+pub(crate) struct Histogram {
+    buckets: Box<[AtomicU64]>,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Histogram {
+    /// Counts `duration`.
+    pub(crate) fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(SUB_BUCKETS as u64);
+        let power = nanos.ilog2() as usize;
+        let sub = (nanos >> (power - 3)) as usize & (SUB_BUCKETS - 1);
+        let bucket = ((power - 3) * SUB_BUCKETS + sub).min(BUCKETS - 1);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Percentiles of what was counted.
+    pub(crate) fn percentiles(&self) -> Latency {
+        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        let at = |permille: u64| {
+            let mut rank = (total * permille).div_ceil(1000);
+            for (bucket, count) in counts.iter().enumerate() {
+                if rank <= *count && rank > 0 {
+                    let nanos =
+                        ((SUB_BUCKETS + bucket % SUB_BUCKETS) as u64) << (bucket / SUB_BUCKETS);
+                    return Duration::from_nanos(nanos);
+                }
+                rank = rank.saturating_sub(*count);
+            }
+            Duration::ZERO
+        };
+        Latency { samples: total, p50: at(500), p99: at(990), p999: at(999) }
+    }
+}
+
+/// Percentiles of sampled durations, exact to an eighth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// How many operations were timed.
+    pub samples: u64,
+    /// Half took at most this long.
+    pub p50: Duration,
+    /// 99 in 100 took at most this long.
+    pub p99: Duration,
+    /// 999 in 1000 took at most this long.
+    pub p999: Duration,
+}
+
+/// The numbers of one moment. Counts are since the database was opened.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Lookups of one key.
+    pub gets: u64,
+    /// Lookups that found a value.
+    pub hits: u64,
+    /// Iterators and cursors made.
+    pub scans: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Bytes of keys and values in those commits.
+    pub bytes_written: u64,
+    /// Time of a get.
+    pub get_latency: Latency,
+    /// Time of a commit, waiting included.
+    pub commit_latency: Latency,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Compactions run.
+    pub compactions: u64,
+    /// Compactions that only moved tables.
+    pub moves: u64,
+    /// Bytes appended to the log.
+    pub bytes_logged: u64,
+    /// Bytes of tables written by flushes.
+    pub bytes_flushed: u64,
+    /// Bytes of tables written by compactions.
+    pub bytes_compacted: u64,
+    /// Bytes in memtables.
+    pub memtable_bytes: u64,
+    /// Memtables that wait for their flush.
+    pub frozen_memtables: u64,
+    /// Bytes of cached blocks.
+    pub cache_bytes: u64,
+    /// Bytes of the budget that indexes and filters take.
+    pub index_bytes: u64,
+    /// Bytes that the cache may use.
+    pub cache_capacity_bytes: u64,
+    /// Block lookups served from memory.
+    pub cache_hits: u64,
+    /// Block lookups that had to read.
+    pub cache_misses: u64,
+    /// Bytes of all tables.
+    pub table_bytes: u64,
+    /// Tables, by run, newest run first.
+    pub runs: Vec<RunStats>,
+    /// Open snapshots.
+    pub snapshots: u64,
+    /// The oldest commit that a snapshot still sees.
+    pub oldest_snapshot: Option<u64>,
+    /// Open transactions.
+    pub transactions: u64,
+    /// How much work is owed, from 0 to 1; writes slow down from a quarter on.
+    pub write_pressure: f64,
+    /// Time that writes were held back.
+    pub throttled: Duration,
+    /// The last commit that reads see.
+    pub visible_seqno: u64,
+    /// The last commit that survives a power loss.
+    pub durable_seqno: u64,
+}
+
+/// One sorted run of tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunStats {
+    /// Its level: 0 fresh from a flush, 6 the last.
+    pub level: u8,
+    /// Its tables.
+    pub tables: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their entries, all versions and tombstones.
+    pub entries: u64,
+}
+
+impl Stats {
+    /// Bytes written to disk for each byte the user wrote.
+    pub fn write_amplification(&self) -> f64 {
+        let disk = self.bytes_logged + self.bytes_flushed + self.bytes_compacted;
+        disk as f64 / self.bytes_written.max(1) as f64
+    }
+
+    /// The part of block lookups served from memory.
+    pub fn cache_hit_rate(&self) -> f64 {
+        self.cache_hits as f64 / (self.cache_hits + self.cache_misses).max(1) as f64
+    }
+
+    /// What to change, if the numbers suggest anything.
+    pub fn advice(&self) -> Option<&'static str> {
+        let lookups = self.cache_hits + self.cache_misses;
+        (lookups > 10_000 && self.cache_hit_rate() < 0.5)
+            .then_some("fewer than half of the block lookups hit the cache: raise memory_bytes")
+    }
+}
+
+/// What one keyspace holds in tables. What is only in memtables is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceStats {
+    /// Its name.
+    pub name: String,
+    /// Entries, all versions and tombstones included.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub raw_bytes: u64,
+    /// Bytes of its blocks in the files.
+    pub table_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_exact_to_an_eighth() {
+        let histogram = Histogram::default();
+        for micros in 1..=1000u64 {
+            histogram.record(Duration::from_micros(micros));
+        }
+        let latency = histogram.percentiles();
+        assert_eq!(latency.samples, 1000);
+        for (found, expected) in [(latency.p50, 500.0), (latency.p99, 990.0), (latency.p999, 999.0)]
+        {
+            let ratio = found.as_secs_f64() * 1e6 / expected;
+            assert!((0.87..=1.01).contains(&ratio), "{found:?} for {expected} us");
+        }
+    }
+}

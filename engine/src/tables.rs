@@ -1,0 +1,201 @@
+//! The tables that reads use: opened when first needed, closed when no view needs them.
+
+use base::fs::Fs;
+use base::lock::{Mutex, Rank};
+use base::{Result, SpaceId, key_prefix};
+use sstable::manifest::Version;
+use sstable::{Cache, Table, TableMeta};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Where tables come from, and which are in use.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    fs: Arc<dyn Fs>,
+    database: [u8; 16],
+    cache: Arc<Cache>,
+    live: Mutex<HashMap<u64, Weak<TableHandle>>>,
+    /// Numbers of tables that left the last view and may be deleted.
+    obsolete: Arc<Mutex<Vec<u64>>>,
+}
+
+/// One table of a version. The file outlives every handle.
+#[derive(Debug)]
+pub(crate) struct TableHandle {
+    meta: Arc<TableMeta>,
+    opened: OnceLock<Arc<Table>>,
+    fs: Arc<dyn Fs>,
+    database: [u8; 16],
+    cache: Arc<Cache>,
+    is_obsolete: AtomicBool,
+    obsolete: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Tables {
+    /// No tables yet.
+    pub(crate) fn new(fs: Arc<dyn Fs>, database: [u8; 16], cache: Arc<Cache>) -> Tables {
+        Tables {
+            fs,
+            database,
+            cache,
+            live: Mutex::new(Rank::TableCache, HashMap::new()),
+            obsolete: Arc::new(Mutex::new(Rank::Obsolete, Vec::new())),
+        }
+    }
+
+    /// The block cache that tables fill.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// The handle of the table that `meta` describes.
+    pub(crate) fn handle(&self, meta: &Arc<TableMeta>) -> Arc<TableHandle> {
+        let mut live = self.live.lock();
+        if let Some(handle) = live.get(&meta.id).and_then(Weak::upgrade) {
+            return handle;
+        }
+        let handle = Arc::new(TableHandle {
+            meta: meta.clone(),
+            opened: OnceLock::new(),
+            fs: self.fs.clone(),
+            database: self.database,
+            cache: self.cache.clone(),
+            is_obsolete: AtomicBool::new(false),
+            obsolete: self.obsolete.clone(),
+        });
+        live.insert(meta.id, Arc::downgrade(&handle));
+        handle
+    }
+
+    /// Says that the durable version no longer names these tables: each may be deleted once no
+    /// view holds it.
+    pub(crate) fn retire(&self, ids: &[u64]) {
+        let mut unused = Vec::new();
+        let mut held = Vec::new();
+        {
+            let mut live = self.live.lock();
+            for id in ids {
+                match live.remove(id).and_then(|handle| handle.upgrade()) {
+                    Some(handle) => held.push(handle),
+                    None => unused.push(*id),
+                }
+            }
+        }
+        for handle in &held {
+            handle.is_obsolete.store(true, Ordering::Release);
+        }
+        // Dropped without the lock: the last holder of a handle may be this one.
+        drop(held);
+        self.obsolete.lock().extend(unused);
+    }
+
+    /// Takes the tables that may be deleted now.
+    pub(crate) fn take_obsolete(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.obsolete.lock())
+    }
+}
+
+impl TableHandle {
+    /// What the manifest knows about the table.
+    #[inline]
+    pub(crate) fn meta(&self) -> &Arc<TableMeta> {
+        &self.meta
+    }
+
+    /// The open table; opens it when first asked.
+    #[inline]
+    pub(crate) fn table(&self) -> Result<&Arc<Table>> {
+        match self.opened.get() {
+            Some(table) => Ok(table),
+            None => self.open(),
+        }
+    }
+
+    #[cold]
+    fn open(&self) -> Result<&Arc<Table>> {
+        let table = Table::open(&*self.fs, self.meta.clone(), self.database, self.cache.clone())?;
+        // Another thread may have been faster; both opened the same immutable file.
+        Ok(self.opened.get_or_init(|| Arc::new(table)))
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if self.is_obsolete.load(Ordering::Acquire) {
+            self.obsolete.lock().push(self.meta.id);
+        }
+    }
+}
+
+/// The tables of a version, ready to be read: runs, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct LiveRuns {
+    runs: Vec<LiveRun>,
+}
+
+/// One sorted run: tables that do not overlap, in order.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    tables: Arc<[Arc<TableHandle>]>,
+    /// Space and key prefix of each table's last key.
+    fences: Vec<(SpaceId, u64)>,
+}
+
+impl LiveRuns {
+    /// The runs of `version`.
+    pub(crate) fn of(version: &Version, tables: &Tables) -> LiveRuns {
+        let runs = version.runs().iter().map(|run| {
+            let handles: Arc<[_]> = run.tables.iter().map(|meta| tables.handle(meta)).collect();
+            let fences =
+                run.tables.iter().map(|meta| (meta.largest.space, key_prefix(&meta.largest.key)));
+            LiveRun { tables: handles, fences: fences.collect() }
+        });
+        LiveRuns { runs: runs.collect() }
+    }
+
+    /// The runs, newest first.
+    #[inline]
+    pub(crate) fn runs(&self) -> &[LiveRun] {
+        &self.runs
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
+        self.runs.iter().flat_map(|run| run.tables.iter())
+    }
+}
+
+impl LiveRun {
+    /// The tables, in order.
+    pub(crate) fn tables(&self) -> &Arc<[Arc<TableHandle>]> {
+        &self.tables
+    }
+
+    /// Whether a table of it may hold entries of the keyspace.
+    pub(crate) fn may_hold(&self, space: SpaceId) -> bool {
+        let index = self.fences.partition_point(|(last, _)| *last < space);
+        self.tables.get(index).is_some_and(|table| table.meta().smallest.space <= space)
+    }
+
+    /// The place of the first table whose last key is at or after `key`; past the end if there is
+    /// none.
+    #[inline]
+    pub(crate) fn find(&self, space: SpaceId, key: &[u8]) -> usize {
+        let target = (space, key_prefix(key));
+        let mut index = self.fences.partition_point(|fence| *fence < target);
+        // Equal prefixes decide nothing.
+        while self.fences.get(index) == Some(&target)
+            && self.tables.get(index).is_some_and(|table| *table.meta().largest.key < *key)
+        {
+            index += 1;
+        }
+        index
+    }
+
+    /// The one table that may hold an entry of `key`.
+    #[inline]
+    pub(crate) fn table_for(&self, space: SpaceId, key: &[u8]) -> Option<&Arc<TableHandle>> {
+        self.tables.get(self.find(space, key)).filter(|table| table.meta().covers(space, key))
+    }
+}

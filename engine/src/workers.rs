@@ -1,0 +1,211 @@
+//! The background threads: one flushes, one compacts, one tends the log.
+//!
+//! A thread that fails notes the trouble and tries again later; a thread that panics poisons the
+//! database, because what it left half-done is unknown.
+
+use crate::bell::Bell;
+use crate::compaction::picker::Load;
+use crate::jobs;
+use crate::parts::Parts;
+use base::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Without a write for this long, compaction tidies up.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// Between two looks at an active log: how long a run may stay open.
+const LOG_TICK: Duration = Duration::from_millis(5);
+/// Looks without a commit after which the log is sealed.
+const QUIET_TICKS: u32 = 4;
+/// Before a failed step is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// A sleeping thread looks around this often even if nobody rings.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
+
+/// The threads of one database. They stop when told, and are waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    should_stop: Arc<AtomicBool>,
+    bells: Vec<Arc<Bell>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    pub(crate) fn start(parts: &Arc<Parts>) -> Result<Workers> {
+        let mut workers = Workers::default();
+        workers.spawn("esker-flush", parts, &parts.flush_bell, flush_loop)?;
+        workers.spawn("esker-compact", parts, &parts.compaction_bell, compaction_loop)?;
+        workers.spawn("esker-log", parts, &parts.log_bell, log_loop)?;
+        Ok(workers)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        parts: &Arc<Parts>,
+        bell: &Arc<Bell>,
+        work: fn(&Parts, &AtomicBool),
+    ) -> Result<()> {
+        let (parts, should_stop) = (parts.clone(), self.should_stop.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| work(&parts, &should_stop));
+            if std::panic::catch_unwind(run).is_err() {
+                parts.commits.poison();
+                *parts.trouble.lock() = Some("a background thread panicked".to_owned());
+            }
+        });
+        let thread = thread.map_err(|e| Error::io("start a thread for", parts_path(), e))?;
+        self.threads.push(thread);
+        self.bells.push(bell.clone());
+        Ok(())
+    }
+
+    /// Stops the threads after the step they are at.
+    pub(crate) fn stop(&mut self) {
+        self.should_stop.store(true, Ordering::Release);
+        self.bells.iter().for_each(|bell| bell.ring());
+        for thread in self.threads.drain(..) {
+            // A panic was noted by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn parts_path() -> &'static str {
+    "the database"
+}
+
+/// Calls `step` until it finds nothing to do; notes trouble and waits before the next try.
+fn drain(parts: &Parts, should_stop: &AtomicBool, mut step: impl FnMut() -> Result<bool>) -> bool {
+    let mut did_anything = false;
+    while !should_stop.load(Ordering::Acquire) {
+        match step() {
+            Ok(true) => did_anything = true,
+            Ok(false) => {
+                return did_anything;
+            }
+            Err(Error::Cancelled | Error::Closed) => return did_anything,
+            Err(error) => {
+                tracing::warn!(target: "esker", %error, "a background step failed; it will be tried again");
+                *parts.trouble.lock() = Some(error.to_string());
+                std::thread::sleep(RETRY_AFTER);
+                continue;
+            }
+        }
+        *parts.trouble.lock() = None;
+    }
+    did_anything
+}
+
+fn flush_loop(parts: &Parts, should_stop: &AtomicBool) {
+    while !should_stop.load(Ordering::Acquire) {
+        parts.flush_bell.wait(LOOK_AROUND);
+        drain(parts, should_stop, || jobs::flush(parts));
+    }
+}
+
+fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
+    let is_cancelled = || should_stop.load(Ordering::Acquire);
+    let mut last_seen = parts.commits.visible();
+    while !is_cancelled() {
+        let was_rung = parts.compaction_bell.wait(IDLE_AFTER);
+        drain(parts, should_stop, || jobs::compact_once(parts, Load::Busy, &is_cancelled));
+        let seen = parts.commits.visible();
+        if !was_rung && seen == last_seen {
+            // A write that arrives does not stop a tidying step, only the next one.
+            let is_idle = || parts.commits.visible() == seen;
+            drain(parts, should_stop, || match is_idle() {
+                true => jobs::compact_once(parts, Load::Idle, &is_cancelled),
+                false => Ok(false),
+            });
+            parts.views.sweep();
+            parts.obsolete.settle(parts);
+            parts.compaction_bell.wait(LOOK_AROUND);
+        }
+        last_seen = seen;
+    }
+}
+
+fn log_loop(parts: &Parts, should_stop: &AtomicBool) {
+    let mut state = LogTending { since_sync: Duration::ZERO, ..LogTending::default() };
+    while !should_stop.load(Ordering::Acquire) {
+        parts.log_bell.wait(if state.is_asleep { LOOK_AROUND } else { LOG_TICK });
+        if let Err(error) = state.tick(parts)
+            && !matches!(error, Error::Closed | Error::Poisoned)
+        {
+            tracing::warn!(target: "esker", %error, "the log could not be tended");
+            *parts.trouble.lock() = Some(error.to_string());
+            std::thread::sleep(RETRY_AFTER);
+        }
+    }
+}
+
+/// What the log's thread remembers between two looks.
+#[derive(Debug, Default)]
+struct LogTending {
+    open_run: Option<base::Position>,
+    last_end: base::Position,
+    quiet_ticks: u32,
+    since_sync: Duration,
+    is_asleep: bool,
+}
+
+impl LogTending {
+    fn tick(&mut self, parts: &Parts) -> Result<()> {
+        self.is_asleep = false;
+        self.build_spare(parts)?;
+        if parts.commits.take_sync_request() {
+            parts.commits.sync()?;
+        }
+        let end = parts.commits.with_queue(|queue| {
+            let log = queue.appender()?;
+            // A run found open twice is older than a tick.
+            if self.open_run.is_some() && log.open_run() == self.open_run {
+                log.close_run()?;
+            }
+            self.open_run = log.open_run();
+            Ok::<_, Error>(log.end())
+        })?;
+        self.quiet_ticks = if end == self.last_end { self.quiet_ticks + 1 } else { 0 };
+        self.last_end = end;
+        self.since_sync += LOG_TICK;
+        let is_due = self.since_sync >= parts.options.sync.period();
+        if self.quiet_ticks >= QUIET_TICKS {
+            self.seal(parts)?;
+        } else if is_due && parts.commits.has_unsynced() {
+            parts.commits.sync()?;
+            self.since_sync = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Nothing was committed for a while: promises the tail, and sleeps until the next commit.
+    fn seal(&mut self, parts: &Parts) -> Result<()> {
+        parts.commits.let_log_sleep();
+        let end = parts.commits.with_queue(|queue| queue.appender().map(|log| log.end()))?;
+        if end != self.last_end {
+            return Ok(());
+        }
+        parts.commits.sync()?;
+        let has_sealed = parts.commits.with_queue(|queue| queue.appender()?.seal())?;
+        if has_sealed {
+            parts.commits.sync()?;
+        }
+        self.last_end = parts.commits.with_queue(|queue| queue.appender().map(|log| log.end()))?;
+        (self.since_sync, self.quiet_ticks, self.is_asleep) = (Duration::ZERO, 0, true);
+        Ok(())
+    }
+
+    fn build_spare(&self, parts: &Parts) -> Result<()> {
+        let builder = parts.commits.with_queue(|queue| {
+            let log = queue.appender()?;
+            Ok::<_, Error>(if log.wants_spare() { Some(log.spare()) } else { None })
+        })?;
+        let Some(builder) = builder else { return Ok(()) };
+        let spare = builder.build()?;
+        parts.commits.with_queue(|queue| queue.appender().map(|log| log.give_spare(spare)))
+    }
+}
