@@ -16,12 +16,19 @@ pub(super) enum Reserved {
 
 /// Makes the empty `file` `len` bytes long, zeros with blocks of their own. Where a disk does not
 /// know this, the file stays empty.
+///
+/// More than is free is refused before anything is reserved: some disks would take all there is
+/// before they fail, and starve everyone else meanwhile.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: &File, len: u64) -> io::Result<Reserved> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::{Errno, retry_on_intr};
     if len == 0 {
         return Ok(Reserved::Nothing);
+    }
+    let disk = rustix::fs::fstatvfs(file)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < len {
+        return Err(Errno::NOSPC.into());
     }
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
         Ok(()) if is_mappable(file)? => Ok(Reserved::Mappable),

@@ -78,6 +78,33 @@ fn a_rename_is_atomic_even_between_folders() {
 }
 
 #[test]
+fn the_sync_of_either_folder_secures_a_rename_between_them() {
+    let quarantine = RelPath::folder("quarantine");
+    for synced in [RelPath::root(), quarantine.clone()] {
+        let fs = SimFs::new(1);
+        fs.create_dir(&quarantine).unwrap();
+        fs.sync_dir(&RelPath::root()).unwrap();
+        fs.create(&path("a"), 0).unwrap();
+        fs.rename(&path("a"), &quarantine.join("a").unwrap()).unwrap();
+        fs.sync_dir(&synced).unwrap();
+        for model in [CrashModel::Synced, CrashModel::Directory] {
+            assert_eq!(names(&fs.crash(model)), ["quarantine/a"]);
+        }
+    }
+}
+
+#[test]
+fn names_changed_twice_before_a_sync_end_as_they_were_last() {
+    let fs = SimFs::new(1);
+    fs.create(&path("a"), 0).unwrap();
+    fs.remove(&path("a")).unwrap();
+    fs.create(&path("b"), 0).unwrap();
+    fs.rename(&path("b"), &path("c")).unwrap();
+    fs.sync_dir(&RelPath::root()).unwrap();
+    assert_eq!(names(&fs.crash(CrashModel::Synced)), ["c"]);
+}
+
+#[test]
 fn changes_of_names_get_lost_one_by_one() {
     let fs = SimFs::new(1);
     for name in ["a", "b", "c"] {
@@ -117,8 +144,11 @@ fn synced_bytes_survive_every_crash_but_a_lying_one() {
 fn sectors_get_lost_in_any_order() {
     let holes = (0..100).filter(|seed| {
         let (fs, mut file) = disk_with_file(*seed, 4096);
-        file.append(&[2; 4096]).unwrap();
-        let bytes = fs.crash(CrashModel::Sectors).read_file(&path("a")).unwrap();
+        file.append(&[2; 100]).unwrap();
+        file.sync_handle().sync_data().unwrap();
+        file.append(&[2; 3996]).unwrap();
+        let mut bytes = fs.crash(CrashModel::Sectors).read_file(&path("a")).unwrap();
+        bytes.copy_within(100..200, 0); // the first sector's new part instead of its safe one
         bytes.chunks(512).for_each(|sector| assert!(sector.iter().all(|byte| *byte == sector[0])));
         bytes[..512] == [0; 512] && bytes.contains(&2)
     });
@@ -228,7 +258,10 @@ fn a_full_disk_shows_at_create_or_append_and_removal_frees_it() {
     assert_eq!(growing.len(), 0, "the part that is there does not count");
     assert_eq!(fs.space().unwrap().disk_bytes, 0);
     reserved.append(&[1; 100]).unwrap();
+    fs.link(&path("a"), &fs, &path("c")).unwrap();
     fs.remove(&path("a")).unwrap();
+    assert_eq!(growing.append(&[2; 300]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    fs.remove(&path("c")).unwrap();
     growing.append(&[2; 300]).unwrap();
     assert_eq!(growing.finish().unwrap(), 300);
     assert_eq!(fs.space().unwrap().disk_bytes, 700);
