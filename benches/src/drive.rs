@@ -84,6 +84,8 @@ fn died() -> Failure {
     "a thread of the workload panicked".into()
 }
 
+/// Stays a function of its own, so that an instruction counter can be switched on by its name.
+#[inline(never)]
 fn drive_share<O>(load: &Load, share: std::ops::Range<u64>, mut op: O) -> Result<Driven>
 where
     O: FnMut(u64) -> Result<()>,

@@ -2,11 +2,14 @@
 //! and what a directory takes on the disk. Linux only where `/proc` is read; 0 elsewhere.
 
 use crate::Result;
+use crate::drive::duration_ns;
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{read_dir, read_to_string, symlink_metadata, write};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Nanoseconds that the calling thread has spent on a processor.
 pub fn thread_cpu_ns() -> u64 {
@@ -22,6 +25,22 @@ fn nanos(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Returns once `progress` has stood still for a while and nothing in this process runs. For engines
+/// that offer no call to wait for their compactions.
+pub fn wait_until_quiet<T: PartialEq>(progress: impl Fn() -> T) {
+    const LOOK: Duration = Duration::from_millis(20);
+    const QUIET_LOOKS: u32 = 5;
+    let mut quiet = 0;
+    let (mut before, mut cpu_before) = (progress(), process_cpu_ns());
+    while quiet < QUIET_LOOKS {
+        sleep(LOOK);
+        let (now, cpu) = (progress(), process_cpu_ns());
+        let is_idle = cpu - cpu_before < duration_ns(LOOK) / 10;
+        quiet = if now == before && is_idle { quiet + 1 } else { 0 };
+        (before, cpu_before) = (now, cpu);
+    }
 }
 
 /// Bytes that this process has caused to be written to the disk, now or later.

@@ -93,25 +93,23 @@ const METRICS: &[Metric] = &[
         title: "Write amplification: bytes written to the disk until settled, by bytes put",
         best: Best::Smallest,
         digits: 2,
-        value: |outcome| ratio(outcome.written_bytes, outcome.user_bytes),
+        value: |outcome| {
+            writes_only(outcome, outcome.written_bytes as f64 / outcome.user_bytes as f64)
+        },
     },
     Metric {
         title: "Space amplification: disk taken once settled, by bytes of live records",
         best: Best::Smallest,
         digits: 2,
-        value: |outcome| ratio(outcome.disk_bytes, outcome.live_bytes),
+        value: |outcome| {
+            writes_only(outcome, outcome.disk_bytes as f64 / outcome.live_bytes as f64)
+        },
     },
     Metric {
         title: "Disk once settled, MiB",
         best: Best::Smallest,
         digits: 1,
-        value: |outcome| (outcome.disk_bytes > 0).then_some(outcome.disk_bytes as f64 / MIB),
-    },
-    Metric {
-        title: "Time to settle, milliseconds",
-        best: Best::Smallest,
-        digits: 1,
-        value: |outcome| (outcome.user_bytes > 0).then_some(outcome.settle_ns as f64 / 1e6),
+        value: |outcome| writes_only(outcome, outcome.disk_bytes as f64 / MIB),
     },
     Metric {
         title: "Peak resident memory, MiB (touched pages of a memory map count)",
@@ -161,8 +159,8 @@ fn single_ops_only(outcome: &Outcome, value: f64) -> Option<f64> {
     (!is_opening(outcome) && outcome.workload != Workload::FullScan.name()).then_some(value)
 }
 
-fn ratio(bytes: u64, of: u64) -> Option<f64> {
-    (bytes > 0 && of > 0).then(|| bytes as f64 / of as f64)
+fn writes_only(outcome: &Outcome, value: f64) -> Option<f64> {
+    (outcome.user_bytes > 0 && value.is_finite()).then_some(value)
 }
 
 fn held_rate(outcome: &Outcome) -> Option<f64> {

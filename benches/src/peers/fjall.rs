@@ -4,12 +4,11 @@
 //! operating system before it returns; a synced one is followed by `persist`, as its manual says.
 
 use crate::contender::{Compression, Contender, Durability, Entry, Reader, Setup};
+use crate::meter::wait_until_quiet;
 use crate::{Failure, Result};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::Duration;
 
 struct Fjall {
     db: Database,
@@ -40,12 +39,6 @@ impl Fjall {
         }
         Ok(())
     }
-
-    fn is_quiet(&self) -> bool {
-        self.db.outstanding_flushes() == 0
-            && self.db.active_compactions() == 0
-            && self.keyspace.sealed_memtable_count() == 0
-    }
 }
 
 impl Contender for Fjall {
@@ -72,17 +65,15 @@ impl Contender for Fjall {
         Ok(Box::new(FjallReader { keyspace: &self.keyspace }))
     }
 
-    /// There is no call that waits for compactions: quiet five times in a row counts.
     fn settle(&self) -> Result<()> {
         self.keyspace.rotate_memtable_and_wait()?;
-        let mut quiet = 0;
-        let mut completed = self.db.compactions_completed();
-        while quiet < 5 {
-            sleep(Duration::from_millis(20));
-            let now = self.db.compactions_completed();
-            quiet = if self.is_quiet() && now == completed { quiet + 1 } else { 0 };
-            completed = now;
-        }
+        wait_until_quiet(|| {
+            (
+                self.db.outstanding_flushes(),
+                self.db.active_compactions(),
+                self.db.compactions_completed(),
+            )
+        });
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! RocksDB: the LSM tree most others are measured against, in C++.
 //!
 //! Settings from its tuning guide: a full filter of 10 bits per key, the hyper clock cache, index
-//! and filters outside the cache, 8 KiB blocks, up to three memtables as Esker has. A write
-//! goes to the operating system before it returns; a synced one sets `sync`.
+//! and filters outside the cache, 8 KiB blocks, up to three memtables as Esker has, zstd at the last
+//! level and LZ4 above where compression is asked for. A write goes to the operating system before
+//! it returns; a synced one sets `sync`.
 
 use crate::contender::{Compression, Contender, Durability, Entry, Reader, Setup};
 use crate::{Failure, Result};
@@ -30,11 +31,15 @@ pub fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Contender>> {
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(setup.buffer_bytes);
     options.set_max_write_buffer_number(3);
-    options.set_compression_type(match setup.compression {
-        Compression::None => DBCompressionType::None,
-        Compression::Zstd => DBCompressionType::Zstd,
-    });
-    options.set_compression_options(-14, 1, 0, 0);
+    match setup.compression {
+        Compression::None => options.set_compression_type(DBCompressionType::None),
+        Compression::Zstd => {
+            options.set_compression_type(DBCompressionType::Lz4);
+            options.set_bottommost_compression_type(DBCompressionType::Zstd);
+            // The window bits are RocksDB's own default.
+            options.set_bottommost_compression_options(-14, 1, 0, 0, true);
+        }
+    }
     let db = DB::open(&options, dir)?;
     Ok(Box::new(Rocks { db, durability: setup.durability }))
 }
