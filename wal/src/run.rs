@@ -338,6 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn the_close_of_another_run_closes_nothing() {
+        let (key, hash, bytes, ends) = sample();
+        let mut run = bytes[..ends[2]].to_vec();
+        let header = frame::decode_header(&key, &bytes[ends[2]..], START + ends[2] as u64).unwrap();
+        let other = FrameHeader { previous: [9; 16], ..header };
+        frame::encode(&mut run, &key, &other, &Closing::of(&key, &bytes[..ends[2]], 3).encode());
+        let found = check(&key, &hash, &run);
+        assert_eq!((found.records_len, found.open), (ends[2], Some(Corruption::BrokenChain)));
+    }
+
+    #[test]
     fn a_record_moved_swapped_or_repeated_has_a_bad_tag() {
         let (key, hash, bytes, ends) = sample();
         let (first, second) = (&bytes[frame::HEADER_LEN..ends[0]], &bytes[ends[0]..ends[1]]);

@@ -75,6 +75,13 @@ impl LogScan {
         self.segments.iter().map(|facts| facts.commits).sum()
     }
 
+    /// The accepted segments of a generation newer than `generation`, the root's. Without commits
+    /// they were left by a recovery that died; see [`newer_commits`] for those with.
+    pub fn abandoned(&self, generation: u64) -> impl Iterator<Item = u64> {
+        let newer = move |facts: &&SegmentFacts| facts.header.owner.generation > generation;
+        self.segments.iter().filter(newer).map(SegmentFacts::number)
+    }
+
     /// Hands every accepted commit to `sink` (seqno, end, payload), in order.
     pub fn replay(
         &self,

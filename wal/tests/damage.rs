@@ -166,6 +166,26 @@ fn a_segment_of_another_history_is_refused() {
     assert!(matches!(error, Error::Corrupt { found: Corruption::BrokenChain, .. }), "{error}");
 }
 
+/// Frames of two histories with the same key, spliced where both have a frame: every frame
+/// verifies by itself, only the chain does not.
+#[test]
+fn a_frame_of_another_history_breaks_the_chain() {
+    let history = |byte: u8| {
+        let (sim, fs) = disk(9);
+        let mut log = create(&fs).unwrap();
+        log.append(tick(1), &[byte; 100]).unwrap();
+        let middle = sync(&mut log).unwrap();
+        log.append(tick(2), &[byte; 100]).unwrap();
+        sync(&mut log).unwrap();
+        (sim, middle.offset as usize)
+    };
+    let ((sim, middle), (other, _)) = (history(1), history(2));
+    let spliced = [&read(&sim, 1)[..middle], &read(&other, 1)[middle..]].concat();
+    write(&sim, 1, &spliced);
+    let torn = scan(&sim).unwrap().torn.unwrap();
+    assert_eq!((torn.at.offset as usize, torn.found), (middle, Some(Corruption::BrokenChain)));
+}
+
 #[test]
 fn a_bad_byte_in_the_last_unpromised_group_is_torn_and_told() {
     let (sim, fs) = disk(5);
@@ -243,6 +263,19 @@ fn an_unlinked_segment_without_commits_is_left_over_and_one_with_commits_is_refu
     let error = scan_promised(&sim, promise).unwrap_err();
     assert!(matches!(error, Error::Corrupt { found: Corruption::BrokenChain, .. }));
     assert_eq!(wal::newer_commits(&sim, DATABASE, &segments(&sim), 1).unwrap(), Some((3, 3)));
+}
+
+/// A recovery that died behind the accepted end left a segment that links, but holds nothing.
+#[test]
+fn a_linked_segment_of_a_newer_generation_is_told() {
+    let (sim, expected, promise) = sealed(Promised::ByManifest);
+    let fs: Arc<dyn Fs> = Arc::new(sim.clone());
+    let end = scan_promised(&sim, promise).unwrap().end();
+    drop(create_behind(&fs, 3, end).unwrap());
+    let found = scan_promised(&sim, promise).unwrap();
+    assert_eq!(commits(&sim, &found).unwrap(), expected);
+    assert_eq!(found.abandoned(1).collect::<Vec<_>>(), [3]);
+    assert_eq!(found.abandoned(3).count(), 0);
 }
 
 /// A value that holds frames, even of this very segment, is only a value: their promises count for
