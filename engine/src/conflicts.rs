@@ -17,9 +17,12 @@ pub(crate) struct ReadSet {
     pub(crate) at: Tick,
     /// Keys it looked up.
     pub(crate) keys: Vec<(SpaceId, Box<[u8]>)>,
-    /// Ranges it scanned: from, and to (exclusive; empty means to the last key).
-    pub(crate) ranges: Vec<(SpaceId, Box<[u8]>, Box<[u8]>)>,
+    /// Ranges it scanned.
+    pub(crate) ranges: Vec<KeyRange>,
 }
+
+/// Keys of a keyspace: from, and to (exclusive; empty means to the last key).
+pub(crate) type KeyRange = (SpaceId, Box<[u8]>, Box<[u8]>);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub(crate) struct Conflicts {
     open: BTreeMap<Tick, usize>,
     /// The last write of each key.
     writes: BTreeMap<(SpaceId, Box<[u8]>), Tick>,
-    range_deletes: Vec<(SpaceId, Box<[u8]>, Box<[u8]>, Tick)>,
+    range_deletes: Vec<(KeyRange, Tick)>,
     /// Writes up to here may be forgotten.
     forgotten: Tick,
 }
@@ -74,7 +77,7 @@ impl Conflicts {
     fn forget(&mut self, up_to: Tick) {
         self.forgotten = self.forgotten.max(up_to);
         self.writes.retain(|_, seqno| *seqno > up_to);
-        self.range_deletes.retain(|(.., seqno)| *seqno > up_to);
+        self.range_deletes.retain(|(_, seqno)| *seqno > up_to);
     }
 
     /// Notes a write of commit `seqno`.
@@ -85,7 +88,7 @@ impl Conflicts {
         }
         match op.kind {
             OpKind::RangeDelete { end } => {
-                self.range_deletes.push((space, op.key.into(), end.into(), seqno));
+                self.range_deletes.push(((space, op.key.into(), end.into()), seqno));
             }
             _ => {
                 self.writes.insert((space, op.key.into()), seqno);
@@ -108,17 +111,18 @@ impl Conflicts {
             let lower = Bound::Included((*space, start.clone()));
             self.writes.range((lower, upper)).any(|(_, seqno)| is_newer(seqno))
         });
-        let deleted =
-            self.range_deletes.iter().filter(|(.., seqno)| is_newer(seqno)).any(|deleted| {
-                let (of, start, end, _) = deleted;
-                reads.keys.iter().any(|(space, key)| space == of && is_in(key, start, end))
-                    || reads.ranges.iter().any(|(space, from, to)| {
-                        space == of
-                            && (end.is_empty() || from < end)
-                            && (to.is_empty() || start < to)
-                    })
-            });
-        if key_conflict || range_conflict || deleted { Err(Error::Conflict) } else { Ok(()) }
+        let deleted = self.range_deletes.iter().filter(|(_, seqno)| is_newer(seqno));
+        let delete_conflict = deleted.map(|(range, _)| range).any(|(of, start, end)| {
+            reads.keys.iter().any(|(space, key)| space == of && is_in(key, start, end))
+                || reads.ranges.iter().any(|(space, from, to)| {
+                    space == of && (end.is_empty() || from < end) && (to.is_empty() || start < to)
+                })
+        });
+        if key_conflict || range_conflict || delete_conflict {
+            Err(Error::Conflict)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -280,7 +280,7 @@ impl OutputHost for Parts {
     }
 
     fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings> {
-        self.catalog.of_space(space).map(|state| state.settings.clone())
+        self.catalog.of_space(space).map(|state| state.settings)
     }
 }
 

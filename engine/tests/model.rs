@@ -1,6 +1,8 @@
 //! Random operations against a sorted map: whatever is put, deleted, flushed, compacted, reopened,
 //! read by snapshot or by transaction, the database shows what the map holds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use base::clock::ManualClock;
 use base::fs::SimFs;
 use base::rng::SeededRng;
@@ -66,6 +68,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Each key's value, and the moment it expires.
+type Stored = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
+
 /// A database and what it should hold.
 struct World {
     fs: SimFs,
@@ -73,9 +78,8 @@ struct World {
     now_ms: u64,
     db: Option<Db>,
     keyspace: Option<Keyspace>,
-    /// Value and moment of expiry.
-    model: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
-    snapshots: Vec<(Snapshot, BTreeMap<Vec<u8>, (Vec<u8>, u64)>)>,
+    model: Stored,
+    snapshots: Vec<(Snapshot, Stored)>,
     sync: SyncMode,
 }
 
@@ -118,7 +122,7 @@ impl World {
         self.db = Some(db);
     }
 
-    fn live(model: &BTreeMap<Vec<u8>, (Vec<u8>, u64)>, now_ms: u64) -> Model {
+    fn live(model: &Stored, now_ms: u64) -> Model {
         let live = model.iter().filter(|(_, (_, expires))| *expires > now_ms);
         live.map(|(k, (v, _))| (k.clone(), v.clone())).collect()
     }

@@ -139,7 +139,7 @@ fn probes_for(bits_per_key: u64) -> u8 {
 /// The line of a key: the low half of its hash, scaled.
 #[inline]
 fn line_of(hash: u64, lines: usize) -> usize {
-    ((hash & 0xffff_ffff) * lines as u64 >> 32) as usize
+    (((hash & 0xffff_ffff) * lines as u64) >> 32) as usize
 }
 
 /// What the bits of a key are taken from: the high half of its hash.
