@@ -108,7 +108,8 @@ impl Small {
         };
         let target = FlushTarget::new(self.fs.clone(), owner, self.recovered.state.next_table);
         let tables = self.memory.flush(&target)?;
-        self.fs.sync_dir(&base::RelPath::folder("tables")).unwrap();
+        let folder = base::RelPath::folder("tables");
+        self.fs.sync_dir(&folder).map_err(|e| base::Error::io("sync", "tables", e))?;
         let order = self.recovered.state.version.next_order();
         let added = tables.into_iter().map(|meta| Added { order, level: 0, meta: Arc::new(meta) });
         let edit = Edit { added: added.collect(), flushed: Some(self.tick), ..Edit::default() };
