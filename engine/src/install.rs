@@ -125,15 +125,12 @@ impl Installer {
     }
 
     fn roll_if_large(&self, durable: &mut Durable) -> Result<()> {
-        let Some(log) = &durable.log else { return Ok(()) };
+        let Some(log) = &mut durable.log else { return Ok(()) };
         if !log.wants_roll() {
             return Ok(());
         }
-        let old = log.number();
-        let rolled = log.roll(&*self.fs, &*self.rng, &durable.state)?;
-        sstable::manifest::write_root(&*self.fs, rolled.root())?;
+        let old = log.roll(&*self.fs, &*self.rng, &durable.state)?;
         durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
-        durable.log = Some(rolled);
         durable.freed.push((0, FileName::Manifest(old)));
         Ok(())
     }

@@ -9,7 +9,7 @@
 
 use super::edit::Edit;
 use super::reader::{HEADER_LEN, ManifestHeader, ManifestReader};
-use super::root::Root;
+use super::root::{Root, write_root};
 use super::state::State;
 use base::error::FileKind;
 use base::frame::{self, FrameHeader, FrameKey, FrameKind, Hash};
@@ -37,6 +37,8 @@ pub struct ManifestLog {
     reserved_bytes: u64,
     edits: u64,
     promised_edits: u64,
+    /// Of the manifest after this one. A number that failed is not tried again.
+    next_number: u64,
     health: Health,
 }
 
@@ -57,7 +59,7 @@ enum Health {
 
 impl ManifestLog {
     /// Creates manifest `number` with one edit that says all of `state`, durable when this returns.
-    /// It counts once its [`ManifestLog::root`] was written. A failure leaves the file behind.
+    /// It counts once its [`ManifestLog::root`] was written. A failure may leave the file behind.
     pub fn create(
         fs: &dyn Fs,
         rng: &dyn Rng,
@@ -112,18 +114,30 @@ impl ManifestLog {
             reserved_bytes,
             edits: 0,
             promised_edits: 0,
+            next_number: number + 1,
             health: Health::Sound,
         })
     }
 
-    /// Creates the manifest that follows this one, of the same generation. The caller writes its
-    /// root, then appends to it alone, and removes this one after a later edit.
+    /// Goes on in a new manifest that starts with all of `state`, and makes it count. Returns the
+    /// number of the old one, which can be removed.
     ///
-    /// Counts of edits go on; all earlier edits are promised once the root is written.
-    pub fn roll(&self, fs: &dyn Fs, rng: &dyn Rng, state: &State) -> Result<ManifestLog> {
-        let ManifestHeader { database, number, generation, .. } = self.header;
-        let next = ManifestLog::create(fs, rng, database, generation, number + 1, state)?;
-        Ok(ManifestLog { edits: self.edits, promised_edits: self.edits, ..next })
+    /// Counts of edits go on; all earlier edits are promised. If the new manifest can not be
+    /// created, nothing has changed; if its root can not be written, which of the two counts is
+    /// unknown, and the log is poisoned.
+    pub fn roll(&mut self, fs: &dyn Fs, rng: &dyn Rng, state: &State) -> Result<u64> {
+        self.refuse_if_poisoned()?;
+        let ManifestHeader { database, number: old, generation, .. } = self.header;
+        let number = self.next_number;
+        self.next_number += 1;
+        let created = ManifestLog::create(fs, rng, database, generation, number, state);
+        let next = created.inspect_err(|_| {
+            let _ = fs.remove(&FileName::Manifest(number).path());
+        })?;
+        self.health = Health::Poisoned;
+        write_root(fs, &next.root)?;
+        *self = ManifestLog { edits: self.edits, promised_edits: self.edits, ..next };
+        Ok(old)
     }
 
     /// Appends `edit` and syncs. After a failure the log is poisoned: what is on disk is unknown.
@@ -149,9 +163,7 @@ impl ManifestLog {
     }
 
     fn append_frame(&mut self, kind: FrameKind, payload: &[u8]) -> Result<()> {
-        if self.health == Health::Poisoned {
-            return Err(Error::Poisoned);
-        }
+        self.refuse_if_poisoned()?;
         let offset = self.file.len();
         let header = FrameHeader {
             kind,
@@ -170,6 +182,13 @@ impl ManifestLog {
         self.health = Health::Sound;
         self.previous = hash;
         Ok(())
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<()> {
+        match self.health {
+            Health::Sound => Ok(()),
+            Health::Poisoned => Err(Error::Poisoned),
+        }
     }
 
     /// The root that makes this manifest count.

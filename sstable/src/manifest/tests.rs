@@ -97,10 +97,9 @@ fn an_edit_is_promised_by_the_next_frame() {
     log.seal().unwrap();
     assert_eq!((log.edits(), log.promised_edits()), (2, 2));
     log.append(&edit(3)).unwrap();
-    let mut rolled = log.roll(&fs, &SeededRng::new(4), &state_after(3)).unwrap();
-    write_root(&fs, rolled.root()).unwrap();
-    assert_eq!((rolled.number(), rolled.edits(), rolled.promised_edits()), (2, 3, 3));
-    rolled.append(&edit(4)).unwrap();
+    assert_eq!(log.roll(&fs, &SeededRng::new(4), &state_after(3)).unwrap(), 1);
+    assert_eq!((log.number(), log.edits(), log.promised_edits()), (2, 3, 3));
+    log.append(&edit(4)).unwrap();
     assert_eq!(reopen(&fs).unwrap().state, state_after(4));
 }
 
@@ -127,6 +126,38 @@ fn after_a_failed_sync_nothing_is_appended() {
     assert!(matches!(log.seal(), Err(Error::Poisoned)));
 }
 
+/// No space for a new manifest: the old one goes on, and later the next number is taken.
+#[test]
+fn a_roll_that_can_not_be_created_changes_nothing() {
+    let fs = disk();
+    let mut log = create(&fs, 1, &State::default()).unwrap();
+    log.append(&edit(1)).unwrap();
+    for op in [SimOp::Create, SimOp::Append, SimOp::SyncData, SimOp::SyncDir] {
+        fs.inject(FaultPlan::new(op, Fault::DiskFull));
+        log.roll(&fs, &SeededRng::new(4), &state_after(1)).unwrap_err();
+        fs.clear_faults();
+    }
+    log.append(&edit(2)).unwrap();
+    assert_eq!(reopen(&fs).unwrap().state, state_after(2));
+    log.roll(&fs, &SeededRng::new(4), &state_after(2)).unwrap();
+    assert_eq!(log.number(), 6);
+    assert_eq!(reopen(&fs).unwrap().state, state_after(2));
+}
+
+/// It is unknown which manifest counts, so neither may be written to.
+#[test]
+fn a_roll_whose_root_can_not_be_written_poisons() {
+    for after in 0..2 {
+        let fs = disk();
+        let mut log = create(&fs, 1, &State::default()).unwrap();
+        fs.inject(FaultPlan::new(SimOp::Rename, Fault::Io).after(after));
+        log.roll(&fs, &SeededRng::new(4), &State::default()).unwrap_err();
+        fs.clear_faults();
+        assert!(matches!(log.append(&edit(1)), Err(Error::Poisoned)));
+        assert_eq!(reopen(&fs).unwrap().state, State::default());
+    }
+}
+
 /// Cut at every operation, under every model: what was acknowledged is there, and nothing but a
 /// prefix of what was tried.
 #[test]
@@ -138,12 +169,10 @@ fn acknowledged_edits_survive_a_crash_at_every_operation() {
                 return Some(id - 1);
             }
         }
-        let rolled = log.roll(fs, &SeededRng::new(4), &state_after(3)).ok();
-        let Some(mut rolled) = rolled else { return Some(3) };
-        if write_root(fs, rolled.root()).is_err() {
+        if log.roll(fs, &SeededRng::new(4), &state_after(3)).is_err() {
             return Some(3);
         }
-        Some(if rolled.append(&edit(4)).is_ok() && rolled.finish().is_ok() { 4 } else { 3 })
+        Some(if log.append(&edit(4)).is_ok() && log.finish().is_ok() { 4 } else { 3 })
     };
     let whole = disk();
     let before = whole.ops();
