@@ -276,11 +276,8 @@ impl World {
         let mut mixed = Vec::new();
         let mut iter = keyspace.iter();
         let mut from_back = Vec::new();
-        loop {
-            match iter.next().map(own) {
-                Some(entry) => mixed.push(entry),
-                None => break,
-            }
+        while let Some(entry) = iter.next().map(own) {
+            mixed.push(entry);
             match iter.next_back().map(own) {
                 Some(entry) => from_back.push(entry),
                 None => break,
