@@ -13,6 +13,9 @@ use std::io;
 /// The folders of a database.
 pub(crate) const FOLDERS: [&str; 3] = [MANIFEST_DIR, WAL_DIR, TABLES_DIR];
 
+/// Numbers from here on are never given, so files that have them are none of ours.
+const NUMBER_END: u64 = 1 << 62;
+
 /// What is in a database directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
@@ -61,7 +64,7 @@ impl Inventory {
             fs.list(&relative).map_err(|e| Error::io("list", full_path(fs, &relative), e))?;
         for mut entry in entries {
             entry.name = format!("{folder}/{}", entry.name);
-            let name = FileName::parse(&entry.name);
+            let name = FileName::parse(&entry.name).filter(|name| is_given(*name));
             if name.is_some() {
                 require_kind(fs, &entry, DirEntryKind::File)?;
             }
@@ -86,6 +89,15 @@ impl Inventory {
     /// The numbers of all segments, ascending.
     pub(crate) fn segment_numbers(&self) -> Vec<u64> {
         self.segments.keys().copied().collect()
+    }
+}
+
+fn is_given(name: FileName) -> bool {
+    match name {
+        FileName::Manifest(number) | FileName::Segment(number) | FileName::Table(number) => {
+            number < NUMBER_END
+        }
+        _ => true,
     }
 }
 

@@ -46,7 +46,7 @@ pub fn recover(plan: Plan, sink: &mut dyn ReplaySink, progress: &Progress) -> Re
     Ok(Recovered {
         lock,
         identity: facts.identity,
-        generation: facts.root.generation + 1,
+        generation: facts.root.next_generation(),
         manifest,
         last_tick: last_tick(&state),
         state,
@@ -150,12 +150,14 @@ fn write(
         }
         let aside = switch::set_aside(plan, &before, attempt)?;
         report.quarantined = aside.iter().map(ToString::to_string).collect();
-        let generation = root.generation + 1;
+        let generation = root.next_generation();
         let owner =
             TableOwner { database: identity.database, origin: identity.origin(), generation };
         let listed = inventory.tables.last_key_value().map_or(0, |(number, _)| *number);
-        let first = state.next_table.max(listed + 1);
-        let target = FlushTarget::new(plan.fs.clone(), owner, first);
+        // Never the number of a file that someone left.
+        state.next_table = state.next_table.max(listed.saturating_add(1));
+        let first = state.next_table;
+        let target = FlushTarget::new(plan.fs.clone(), owner, &state);
         let fs = plan.fs.as_ref();
         let result =
             replay::replay(fs, log, &mut state, sink, &target, plan.memory_bytes, progress);

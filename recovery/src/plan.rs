@@ -2,10 +2,11 @@
 
 use crate::report::Report;
 use base::fs::{Fs, LockGuard};
-use base::{Clock, Identity, Result, Rng, Tick};
-use sstable::manifest::{ManifestLog, State};
+use base::{Clock, Identity, KeyspaceId, Result, Rng, Tick};
+use sstable::manifest::{KeyspaceRecord, ManifestLog, State};
 use sstable::{TableMeta, TableOwner};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,13 +70,16 @@ pub struct FlushTarget {
     pub fs: Arc<dyn Fs>,
     /// Whose tables they are.
     pub owner: TableOwner,
+    /// How each keyspace is stored.
+    pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
     next_table: Cell<u64>,
 }
 
 impl FlushTarget {
-    /// Tables will be numbered from `next_table` on.
-    pub fn new(fs: Arc<dyn Fs>, owner: TableOwner, next_table: u64) -> FlushTarget {
-        FlushTarget { fs, owner, next_table: Cell::new(next_table) }
+    /// For the keyspaces of `state`. Tables will be numbered from its next on.
+    pub fn new(fs: Arc<dyn Fs>, owner: TableOwner, state: &State) -> FlushTarget {
+        let (keyspaces, next_table) = (state.keyspaces.clone(), Cell::new(state.next_table));
+        FlushTarget { fs, owner, keyspaces, next_table }
     }
 
     /// The number for a new table. If recovery fails, it removes the files of all numbers given.

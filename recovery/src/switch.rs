@@ -37,7 +37,7 @@ pub(crate) fn set_aside(
     before: &Before<'_>,
     attempt: &mut Attempt,
 ) -> Result<Vec<RelPath>> {
-    let mut quarantine = Quarantine::new(&plan.fs, before.root.generation + 1);
+    let mut quarantine = Quarantine::new(&plan.fs, before.root.next_generation());
     let result = fill(&mut quarantine, before);
     attempt.has_made(&quarantine.files);
     result?;
@@ -75,8 +75,7 @@ pub(crate) fn switch(
         let path = full_path(fs, &folder);
         fs.create_dir(&folder).map_err(|e| Error::io("create", path, e))?;
     }
-    let tables = RelPath::folder(TABLES_DIR);
-    fs.sync_dir(&tables).map_err(|e| Error::io("sync", full_path(fs, &tables), e))?;
+    sync_tables(fs, before, state)?;
     let log = start_log(plan, before, state, attempt)?;
     let (start, end) = (log.durable().segment, log.durable());
     let edit = Edit { log_start: Some(start), log_end: Some(end), ..Edit::default() };
@@ -88,6 +87,16 @@ pub(crate) fn switch(
     Ok(Switched { manifest, log })
 }
 
+/// Makes the names of new tables durable, if there are any.
+fn sync_tables(fs: &dyn Fs, before: &Before<'_>, state: &State) -> Result<()> {
+    let generation = before.root.next_generation();
+    if state.version.tables().all(|table| table.generation != generation) {
+        return Ok(());
+    }
+    let tables = RelPath::folder(TABLES_DIR);
+    fs.sync_dir(&tables).map_err(|e| Error::io("sync", full_path(fs, &tables), e))
+}
+
 fn start_log(
     plan: &Plan,
     before: &Before<'_>,
@@ -95,11 +104,11 @@ fn start_log(
     attempt: &mut Attempt,
 ) -> Result<Appender> {
     let last = before.inventory.segments.last_key_value().map_or(0, |(number, _)| *number);
-    let number = (last.max(state.log_end.segment) + 1).max(state.log_start);
+    let number = last.max(state.log_end.segment).saturating_add(1).max(state.log_start);
     let owner = SegmentOwner {
         database: before.identity.database,
         origin: before.identity.origin(),
-        generation: before.root.generation + 1,
+        generation: before.root.next_generation(),
     };
     attempt.will_make(FileName::Segment(number));
     let previous = before.log.end();
@@ -113,9 +122,9 @@ fn start_manifest(
     attempt: &mut Attempt,
 ) -> Result<ManifestLog> {
     let last = before.inventory.manifests.last_key_value().map_or(0, |(number, _)| *number);
-    let number = last.max(before.root.manifest) + 1;
+    let number = last.max(before.root.manifest).saturating_add(1);
     attempt.will_make(FileName::Manifest(number));
-    let generation = before.root.generation + 1;
+    let generation = before.root.next_generation();
     let (fs, rng) = (plan.fs.as_ref(), plan.rng.as_ref());
     ManifestLog::create(fs, rng, before.identity.database, generation, number, state)
 }

@@ -112,7 +112,8 @@ fn every_level_of_verification_opens_a_sound_database() {
 fn strangers_are_reported_and_stay() {
     let fs = SimFs::new(1);
     drop(filled(&fs, 3));
-    let strangers = ["notes.txt", "wal/readme", "tables/7.sst"];
+    let largest = FileName::Segment(u64::MAX).path();
+    let strangers = ["notes.txt", "wal/readme", "tables/7.sst", largest.as_str()];
     let path =
         |name: &str| name.split('/').fold(RelPath::root(), |path, step| path.join(step).unwrap());
     for name in strangers {
@@ -121,7 +122,7 @@ fn strangers_are_reported_and_stay() {
     let small = open(&fs).unwrap();
     let mut reported = small.recovered.report.strangers.clone();
     reported.sort();
-    assert_eq!(reported, ["notes.txt", "tables/7.sst", "wal/readme"]);
+    assert_eq!(reported, ["notes.txt", "tables/7.sst", largest.as_str(), "wal/readme"]);
     for name in strangers {
         assert_eq!(fs.read_file(&path(name)).unwrap(), b"mine");
     }

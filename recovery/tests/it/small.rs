@@ -106,7 +106,7 @@ impl Small {
             origin: self.recovered.identity.origin(),
             generation: self.recovered.generation,
         };
-        let target = FlushTarget::new(self.fs.clone(), owner, self.recovered.state.next_table);
+        let target = FlushTarget::new(self.fs.clone(), owner, &self.recovered.state);
         let tables = self.memory.flush(&target)?;
         let folder = base::RelPath::folder("tables");
         self.fs.sync_dir(&folder).map_err(|e| base::Error::io("sync", "tables", e))?;

@@ -124,6 +124,11 @@ impl Root {
         })
     }
 
+    /// The generation after this one.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.saturating_add(1)
+    }
+
     fn age(&self) -> (u64, u64) {
         (self.generation, self.manifest)
     }
