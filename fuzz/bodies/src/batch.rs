@@ -1,0 +1,25 @@
+//! The records of a commit, as the log hands them up.
+
+use base::Trailer;
+use base::record::{Records, encode_author_header};
+
+/// Decodes `data` as the records of a commit. What decodes, encodes to the same bytes: there is one
+/// way to write a record.
+pub fn batch(data: &[u8]) {
+    let mut again = Vec::new();
+    let mut records = Records::new(data);
+    for record in records.by_ref() {
+        let Ok(record) = record else { return };
+        let (seqno, scope) = (record.seqno, record.scope);
+        encode_author_header(&mut again, seqno, scope, record.previous, record.op_count);
+        let mut ops = 0;
+        for op in record.ops {
+            op.encode(&mut again);
+            assert_eq!(Trailer::new(seqno, op.entry_kind()).seqno(), seqno);
+            ops += 1;
+        }
+        assert_eq!(ops, record.op_count, "checked ops are all there");
+    }
+    assert!(records.next().is_none(), "it stays at its end");
+    assert_eq!(again, data, "there is one way to write a record");
+}

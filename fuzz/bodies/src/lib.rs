@@ -1,0 +1,38 @@
+//! What the fuzz targets do, as functions of bytes. A panic is a finding.
+//!
+//! ```text
+//! fuzz_targets/*.rs ──> bodies <── tests/replay.rs: the seeds of corpus/, and random bytes
+//! ```
+//!
+//! Digests stop most random bytes at the door. So most targets first build something genuine from
+//! their input, then damage it, and hold the strong rule: what is read is an error or the truth.
+//! Some also seal the damage again, with fresh digests, to reach the decoders behind them.
+
+mod batch;
+mod block;
+mod damage;
+mod frame;
+mod input;
+mod manifest;
+mod operations;
+mod table;
+
+pub use batch::batch;
+pub use block::block;
+pub use frame::frame;
+pub use manifest::manifest;
+pub use operations::operations;
+pub use table::table_open;
+
+/// A fuzz target: its name, and what it does with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets. The names are those of the folders of the corpus.
+pub const TARGETS: [Target; 6] = [
+    ("frame", frame),
+    ("batch", batch),
+    ("block", block),
+    ("table_open", table_open),
+    ("manifest", manifest),
+    ("operations", operations),
+];
