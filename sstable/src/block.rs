@@ -33,7 +33,6 @@ mod builder;
 mod search;
 mod validate;
 
-pub(crate) use builder::common_len;
 pub use builder::{BlockBuilder, Repeat};
 
 use base::codec::Decoded;
@@ -54,24 +53,29 @@ const GUARD_LEN: usize = 8;
 const FLAG_FIXED: u16 = 1;
 const FLAG_PLAIN: u16 = 2;
 
+/// Parts that [`Block::pivots`] cut the prefix column into.
+const PARTS_LOG2: u32 = 3;
+const PIVOTS: usize = (1 << PARTS_LOG2) - 1;
+
 /// A validated block in memory.
 pub struct Block {
     bytes: Box<[u8]>,
-    space: SpaceId,
     base_trailer: u64,
-    trailer_mask: u64,
-    end_mask: u64,
-    count: usize,
-    trailer_width: usize,
-    end_width: usize,
-    trailers_at: usize,
-    ends_at: usize,
+    trailers_at: u32,
+    ends_at: u32,
     /// Where the column of rest lengths is; with FIXED, nothing is there.
-    rest_lens_at: usize,
-    common_at: usize,
-    data_at: usize,
-    fixed_rest_len: usize,
+    rest_lens_at: u32,
+    common_at: u32,
+    data_at: u32,
+    count: u32,
+    fixed_rest_len: u16,
     flags: u16,
+    trailer_width: u8,
+    end_width: u8,
+    /// The prefixes that start all parts of the column but the first. They are beside the fields
+    /// above, so a search has narrowed the column down before it touches the bytes.
+    pivots: [u64; PIVOTS],
+    space: SpaceId,
 }
 
 impl Block {
@@ -86,7 +90,7 @@ impl Block {
     }
 
     fn raise(&mut self, seqno: Tick) -> Decoded<()> {
-        if (0..self.count).any(|index| self.trailer(index).seqno() != Tick::ZERO) {
+        if (0..self.count()).any(|index| self.trailer(index).seqno() != Tick::ZERO) {
             return Err(Corruption::OutOfRange);
         }
         self.base_trailer += seqno.raw() << 8;
@@ -96,7 +100,7 @@ impl Block {
     /// How many entries it has; at least 1.
     #[inline]
     pub fn count(&self) -> usize {
-        self.count
+        self.count as usize
     }
 
     /// The keyspace of all of its entries.
@@ -115,14 +119,18 @@ impl Block {
     /// What all keys start with.
     #[inline]
     pub fn common_prefix(&self) -> &[u8] {
-        self.slice(self.common_at, self.data_at)
+        self.slice(self.common_at as usize, self.data_at as usize)
+    }
+
+    #[inline]
+    fn common_len(&self) -> usize {
+        (self.data_at - self.common_at) as usize
     }
 
     /// The trailer of the entry `index`.
     #[inline]
     pub fn trailer(&self, index: usize) -> Trailer {
-        let delta = self.load(self.trailers_at + index * self.trailer_width) & self.trailer_mask;
-        Trailer(self.base_trailer.wrapping_add(delta))
+        Trailer(self.base_trailer.wrapping_add(self.trailer_delta(index)))
     }
 
     /// The value of the entry `index`.
@@ -181,13 +189,20 @@ impl Block {
         self.load(HEADER_LEN + index * PREFIX_LEN)
     }
 
+    /// The trailer of the entry `index` less the base.
+    #[inline]
+    fn trailer_delta(&self, index: usize) -> u64 {
+        let width = usize::from(self.trailer_width);
+        self.load(self.trailers_at as usize + index * width) & mask_of(width)
+    }
+
     /// How many bytes the key of the entry `index` has behind the common ones.
     #[inline]
     fn rest_len(&self, index: usize) -> usize {
         if self.flags & FLAG_FIXED != 0 {
-            self.fixed_rest_len
+            usize::from(self.fixed_rest_len)
         } else {
-            (self.load(self.rest_lens_at + index * REST_LEN_LEN) & 0xffff) as usize
+            (self.load(self.rest_lens_at as usize + index * REST_LEN_LEN) & 0xffff) as usize
         }
     }
 
@@ -203,14 +218,16 @@ impl Block {
     fn start(&self, index: usize) -> usize {
         match index.checked_sub(1) {
             Some(before) => self.end(before),
-            None => self.data_at,
+            None => self.data_at as usize,
         }
     }
 
     /// Where the entry `index` ends in the bytes.
     #[inline]
     fn end(&self, index: usize) -> usize {
-        self.data_at + (self.load(self.ends_at + index * self.end_width) & self.end_mask) as usize
+        let width = usize::from(self.end_width);
+        let end = self.load(self.ends_at as usize + index * width) & mask_of(width);
+        self.data_at as usize + end as usize
     }
 
     /// Eight bytes at `at`; decode has made sure that they are there.
@@ -239,7 +256,8 @@ impl fmt::Debug for Block {
 }
 
 /// The bits of the low `width` bytes.
-fn mask_of(width: usize) -> u64 {
+#[inline]
+const fn mask_of(width: usize) -> u64 {
     match width {
         8.. => u64::MAX,
         _ => (1 << (8 * width)) - 1,

@@ -20,7 +20,8 @@
 //! - Blocks ascend by space, last key and last trailer (descending), and fill the file up to the
 //!   first section.
 
-use crate::block::{BLOCK_LEN_MAX, common_len};
+use crate::block::BLOCK_LEN_MAX;
+use crate::bytes::{common_len, strip_prefix};
 use crate::compression::Compression;
 use crate::footer::Digest;
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
@@ -152,7 +153,7 @@ impl Index {
     pub(crate) fn find(&self, space: SpaceId, key: &[u8], trailer: Trailer) -> Option<usize> {
         let section = self.section(space)?;
         let Range { start, end } = section.blocks;
-        let Some(rest) = key.strip_prefix(&*section.common) else {
+        let Some(rest) = strip_prefix(key, &section.common) else {
             return (*key < *section.common).then_some(start);
         };
         let fences = self.fences.get(start..end)?;

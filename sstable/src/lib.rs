@@ -18,6 +18,7 @@ pub mod range_delete;
 pub mod table;
 pub mod writer;
 
+mod bytes;
 mod compression;
 mod footer;
 mod index;

@@ -1,6 +1,7 @@
 //! Collects entries and lays them out as a block.
 
 use super::{FLAG_FIXED, FLAG_PLAIN, GUARD_LEN, HEADER_LEN, PREFIX_LEN, REST_LEN_LEN, mask_of};
+use crate::bytes::common_len;
 use base::{EntryKind, SpaceId, Trailer, key_prefix};
 
 /// Bytes that columns and guard cost an entry at most, for estimates.
@@ -211,11 +212,6 @@ impl Layout {
     fn suffix_len(&self, entry: &Pending) -> usize {
         (entry.key_len as usize - self.common_len).saturating_sub(PREFIX_LEN)
     }
-}
-
-/// How many bytes two keys start with alike.
-pub(crate) fn common_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 fn store(columns: &mut [u8], at: usize, value: u64) {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+type Entry = ((Vec<u8>, Reverse<u64>), Vec<u8>);
 type Entries = BTreeMap<(Vec<u8>, Reverse<u64>), Vec<u8>>;
 
 const SPACE: SpaceId = SpaceId(7);
@@ -37,7 +38,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_trailer() -> impl Strategy<Value = Reverse<u64>> {
-    let seqno = prop_oneof![0u64..3, 1000..1300, 0..1 << 56];
+    let seqno = prop_oneof![0u64..3, 1000u64..1300, 0u64..1 << 56];
     let kind = prop_oneof![4 => Just(EntryKind::Put), 1 => Just(EntryKind::Delete)];
     (seqno, kind).prop_map(|(seqno, kind)| Reverse(trailer(seqno, kind)))
 }
@@ -160,7 +161,7 @@ fn every_flipped_bit_leaves_a_block_in_order_or_none() {
 fn a_block_of_puts_of_distinct_keys_is_plain_and_any_other_is_not() {
     let put =
         |key: &[u8], seqno| ((key.to_vec(), Reverse(trailer(seqno, EntryKind::Put))), vec![1]);
-    let is_plain = |entries: &[((Vec<u8>, Reverse<u64>), Vec<u8>)]| {
+    let is_plain = |entries: &[Entry]| {
         Block::decode(build(&entries.iter().cloned().collect()), None).unwrap().is_plain()
     };
     assert!(is_plain(&[put(b"a", 1), put(b"b", 2)]));

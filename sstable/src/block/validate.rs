@@ -1,8 +1,8 @@
 //! Decides once whether bytes are a block.
 
 use super::{
-    BLOCK_LEN_MAX, Block, FLAG_FIXED, FLAG_PLAIN, GUARD_LEN, HEADER_LEN, PREFIX_LEN, REST_LEN_LEN,
-    mask_of,
+    BLOCK_LEN_MAX, Block, FLAG_FIXED, FLAG_PLAIN, GUARD_LEN, HEADER_LEN, PIVOTS, PREFIX_LEN,
+    REST_LEN_LEN,
 };
 use base::codec::{Decoded, Reader};
 use base::limits::KEY_LEN_MAX;
@@ -11,8 +11,9 @@ use std::cmp::Ordering;
 
 /// The block in `bytes`, if all that accessors rely on is true.
 pub(super) fn decode(bytes: Box<[u8]>) -> Decoded<Block> {
-    let block = decode_header(bytes)?;
+    let mut block = decode_header(bytes)?;
     block.check_entries()?;
+    block.place_pivots();
     Ok(block)
 }
 
@@ -48,22 +49,22 @@ fn decode_header(bytes: Box<[u8]>) -> Decoded<Block> {
     if data_at + GUARD_LEN > bytes.len() {
         return Err(Corruption::Truncated);
     }
+    // As the sum is at most BLOCK_LEN_MAX, all of them fit 32 bits.
     Ok(Block {
         bytes,
-        space,
         base_trailer,
-        trailer_mask: mask_of(trailer_width),
-        end_mask: mask_of(end_width),
-        count,
-        trailer_width,
-        end_width,
-        trailers_at,
-        ends_at,
-        rest_lens_at,
-        common_at,
-        data_at,
-        fixed_rest_len,
+        trailers_at: trailers_at as u32,
+        ends_at: ends_at as u32,
+        rest_lens_at: rest_lens_at as u32,
+        common_at: common_at as u32,
+        data_at: data_at as u32,
+        count: count as u32,
+        fixed_rest_len: fixed_rest_len as u16,
         flags,
+        trailer_width: trailer_width as u8,
+        end_width: end_width as u8,
+        pivots: [0; PIVOTS],
+        space,
     })
 }
 
@@ -73,10 +74,10 @@ impl Block {
         if self.load(data_end) != 0 {
             return Err(Corruption::TrailingBytes);
         }
-        let rest_len_max = KEY_LEN_MAX.checked_sub(self.data_at - self.common_at);
+        let rest_len_max = KEY_LEN_MAX.checked_sub(self.common_len());
         let rest_len_max = rest_len_max.ok_or(Corruption::OutOfRange)?;
-        let mut start = self.data_at;
-        for index in 0..self.count {
+        let mut start = self.data_at as usize;
+        for index in 0..self.count() {
             let (end, rest_len) = (self.end(index), self.rest_len(index));
             let suffix_end = start + rest_len.saturating_sub(PREFIX_LEN);
             if rest_len > rest_len_max || suffix_end > end || end > data_end {
@@ -91,18 +92,23 @@ impl Block {
         if start != data_end {
             return Err(Corruption::TrailingBytes);
         }
-        (1..self.count).try_for_each(|index| self.check_order(index))
+        (1..self.count()).try_for_each(|index| self.check_order(index))
     }
 
     fn check_trailer(&self, index: usize) -> Decoded<()> {
-        let delta = self.load(self.trailers_at + index * self.trailer_width) & self.trailer_mask;
-        if self.base_trailer.checked_add(delta).is_none() {
+        if self.base_trailer.checked_add(self.trailer_delta(index)).is_none() {
             return Err(Corruption::OutOfRange);
         }
         if self.is_plain() && self.trailer(index).0 as u8 != EntryKind::Put as u8 {
             return Err(Corruption::UnknownKind);
         }
         Ok(())
+    }
+
+    fn place_pivots(&mut self) {
+        for part in 1..=PIVOTS {
+            self.pivots[part - 1] = self.prefix(self.part_start(part));
+        }
     }
 
     /// The entry `index` comes after the one before it. The first prefix that differs decides, so
