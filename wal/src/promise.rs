@@ -71,3 +71,58 @@ fn read_at_most(
     bytes.resize(len.min(rest), 0);
     file.read_exact_at(bytes, start)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Tick;
+    use base::dir::{RelPath, TABLES_DIR};
+    use base::frame::FrameKind;
+    use base::fs::{Fs, SimFs};
+    use std::sync::Arc;
+
+    fn file_of(bytes: &[u8]) -> Arc<dyn ReadFile> {
+        let disk = SimFs::new(1);
+        let folder = RelPath::folder(TABLES_DIR);
+        disk.create_dir(&folder).unwrap();
+        let path = folder.join("any").unwrap();
+        disk.write_file(&path, bytes).unwrap();
+        disk.open(&path).unwrap()
+    }
+
+    /// A frame is found wherever it stands, also across the border of two reads.
+    #[test]
+    fn a_promise_is_found_at_every_place() {
+        let key = FrameKey::derive("test", b"segment");
+        let promise = Position { segment: 4, offset: 77 };
+        for offset in [10, STEP_LEN - HEADER_LEN, STEP_LEN - 95, STEP_LEN - 1, STEP_LEN] {
+            let header = FrameHeader {
+                kind: FrameKind::Seal,
+                payload_len: 0,
+                offset: offset as u64,
+                first_seqno: Tick::ZERO,
+                last_seqno: Tick::ZERO,
+                promise,
+                previous: [0; 16],
+            };
+            let mut bytes = vec![b'E'; offset];
+            frame::encode(&mut bytes, &key, &header, &[]);
+            let file = file_of(&bytes);
+            assert_eq!(highest_promise(file.as_ref(), &key, 0).unwrap(), promise);
+            let behind = highest_promise(file.as_ref(), &key, offset as u64 + 1).unwrap();
+            assert_eq!(behind, Position::ZERO);
+        }
+    }
+
+    #[test]
+    fn one_bit_anywhere_is_not_only_zeros() {
+        let mut bytes = vec![0; STEP_LEN + 1000];
+        assert!(only_zeros(file_of(&bytes).as_ref(), 0).unwrap());
+        for at in [0, 255, 256, STEP_LEN - 1, STEP_LEN, STEP_LEN + 999] {
+            bytes[at] = 1;
+            assert!(!only_zeros(file_of(&bytes).as_ref(), 0).unwrap(), "byte {at}");
+            assert!(only_zeros(file_of(&bytes).as_ref(), at as u64 + 1).unwrap());
+            bytes[at] = 0;
+        }
+    }
+}

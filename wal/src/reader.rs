@@ -351,3 +351,53 @@ impl std::fmt::Debug for SegmentReader {
         write!(f, "SegmentReader {{ at: {} }}", self.position())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Closing;
+    use crate::segment::SegmentOwner;
+    use crate::{Appender, LogOptions};
+    use base::Origin;
+    use base::dir::{RelPath, WAL_DIR};
+    use base::fs::SimFs;
+    use base::rng::SeededRng;
+    use std::sync::Arc;
+
+    /// A run whose Close verifies but does not match is bad from its start, and the chain ends with
+    /// the frame before it.
+    #[test]
+    fn a_spoiled_run_ends_the_log_where_it_starts() {
+        let disk = SimFs::new(1);
+        disk.create_dir(&RelPath::folder(WAL_DIR)).unwrap();
+        let owner = SegmentOwner { database: [1; 16], origin: Origin::default(), generation: 1 };
+        let (fs, options) = (Arc::new(disk.clone()), LogOptions { segment_bytes: 8192 });
+        let mut log = Appender::create(fs, &SeededRng::new(1), owner, 1, None, options).unwrap();
+        log.append(Tick::from_ms(1), b"before").unwrap();
+        log.close_run().unwrap();
+        let start = log.end().offset;
+        log.append(Tick::from_ms(2), b"spoiled").unwrap();
+        let close = log.end().offset;
+        log.close_run().unwrap();
+        let open = |limit| SegmentReader::open(&disk, 1, [1; 16], limit).unwrap();
+
+        let path = FileName::Segment(1).path();
+        let mut bytes = disk.read_file(&path).unwrap();
+        let key = open(Limit::EndOfFile).key;
+        let header = frame::decode_header(&key, &bytes[close as usize..], close).unwrap();
+        let mut forged = Vec::new();
+        let closing = Closing { digest: [7; 16], records: 1, run_len: (close - start) as u32 };
+        frame::encode(&mut forged, &key, &header, &closing.encode());
+        bytes[close as usize..][..forged.len()].copy_from_slice(&forged);
+        disk.write_file(&path, bytes).unwrap();
+
+        let mut reader = open(Limit::EndOfFile);
+        assert_eq!(reader.next().unwrap().unwrap().payload, b"before");
+        assert_eq!(reader.next().unwrap(), None);
+        let ending = reader.ending();
+        assert_eq!((ending.end.end, ending.found), (start, Some(Corruption::DigestMismatch)));
+        let mut before = open(Limit::AtMost(start));
+        while before.next().unwrap().is_some() {}
+        assert_eq!(before.ending(), Ending { found: None, ..ending });
+    }
+}

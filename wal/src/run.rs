@@ -364,6 +364,18 @@ mod tests {
         }
     }
 
+    /// A good record in the place of another one that was as good: what follows does not follow it.
+    #[test]
+    fn a_replaced_record_breaks_the_tags_behind_it() {
+        let (key, hash, mut bytes, ends) = sample();
+        let mut other = Vec::new();
+        let at = START + frame::HEADER_LEN as u64;
+        let first = Tagger::first(&hash);
+        Tagger::new(&key).encode(&mut other, first, at, Tick::from_ms(9), &[8; 9]);
+        bytes[frame::HEADER_LEN..ends[0]].copy_from_slice(&other);
+        assert_eq!(check(&key, &hash, &bytes).records_len, ends[0]);
+    }
+
     #[test]
     fn a_close_that_does_not_match_its_good_records_spoils_the_run() {
         let (key, hash, bytes, ends) = sample();

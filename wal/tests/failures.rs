@@ -208,3 +208,22 @@ fn finish_secures_what_was_rolled_and_never_synced() {
     let crashed = sim.crash(base::fs::CrashModel::Synced);
     assert_eq!(scan_promised(&crashed, end).unwrap().commits(), 19);
 }
+
+/// A segment that was synced in part before it was rolled still needs its last sync.
+#[test]
+fn a_segment_rolled_during_its_sync_is_synced_again() {
+    let (sim, fs) = disk(4);
+    let mut log = create(&fs).unwrap();
+    append(&mut log, 1, 700);
+    let target = log.prepare_sync().unwrap();
+    target.sync().unwrap();
+    let mut seqno = 1;
+    while log.end().segment == 1 {
+        seqno += 1;
+        append(&mut log, seqno, 700);
+    }
+    log.synced(&target);
+    sync(&mut log).unwrap();
+    let crashed = sim.crash(base::fs::CrashModel::Synced);
+    assert_eq!(scan_promised(&crashed, log.durable()).unwrap().commits(), seqno);
+}

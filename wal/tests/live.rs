@@ -9,6 +9,7 @@ use base::fs::{Fs, OsFs};
 use base::lock::{Mutex, Rank};
 use log::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use wal::{Appender, SyncGate, TailReader};
 
@@ -57,11 +58,14 @@ fn writers_commit_together_and_a_tail_sees_what_is_durable_in_order() {
     let gate = SyncGate::new(log.durable());
     let shared = Shared { log: Mutex::new(Rank::WriteQueue, (log, 0)), gate };
 
+    let is_over = AtomicBool::new(false);
     let followed = thread::scope(|scope| {
-        let tail = scope.spawn(|| follow(&fs, &shared.gate));
-        for _ in 0..WRITERS {
-            scope.spawn(|| (0..COMMITS).for_each(|_| shared.commit()));
-        }
+        let tail = scope.spawn(|| follow(&fs, &shared.gate, &is_over));
+        let commits = || (0..COMMITS).for_each(|_| shared.commit());
+        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(commits)).collect();
+        let written: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        is_over.store(true, Ordering::Release); // also if a writer has panicked
+        written.into_iter().for_each(|writer| writer.unwrap());
         tail.join().unwrap()
     });
     assert_eq!(followed, (1..=WRITERS * COMMITS).collect::<Vec<_>>());
@@ -73,10 +77,11 @@ fn writers_commit_together_and_a_tail_sees_what_is_durable_in_order() {
     assert_eq!((scan.commits(), scan.torn), (WRITERS * COMMITS, None));
 }
 
-fn follow(fs: &Arc<dyn Fs>, gate: &SyncGate) -> Vec<u64> {
+fn follow(fs: &Arc<dyn Fs>, gate: &SyncGate, is_over: &AtomicBool) -> Vec<u64> {
     let mut tail = TailReader::new(Arc::clone(fs), DATABASE, Position { segment: 1, offset: 0 });
     let mut seqnos = Vec::new();
-    while seqnos.len() < (WRITERS * COMMITS) as usize {
+    loop {
+        let was_over = is_over.load(Ordering::Acquire);
         let durable = gate.durable();
         while let Some(commit) = tail.next(durable).unwrap() {
             assert!(commit.end <= durable);
@@ -84,9 +89,11 @@ fn follow(fs: &Arc<dyn Fs>, gate: &SyncGate) -> Vec<u64> {
             assert_eq!(commit.payload, payload(seqno, 10 + (seqno as usize * 37) % 900));
             seqnos.push(seqno);
         }
+        if was_over {
+            return seqnos;
+        }
         thread::yield_now();
     }
-    seqnos
 }
 
 #[test]
