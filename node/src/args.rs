@@ -101,7 +101,7 @@ pub(crate) struct KeyspaceArgs {
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sync {
+pub(crate) enum Durability {
     /// When it is synced to the disk
     Sync,
     /// When the process could die; synced every 100 ms
@@ -110,22 +110,22 @@ pub(crate) enum Sync {
     Async,
 }
 
-impl Sync {
+impl Durability {
     /// The engine's word for it.
     pub(crate) fn mode(self) -> SyncMode {
         match self {
-            Sync::Sync => SyncMode::Sync,
-            Sync::Periodic => SyncMode::Periodic(Duration::from_millis(100)),
-            Sync::Async => SyncMode::Async,
+            Durability::Sync => SyncMode::Sync,
+            Durability::Periodic => SyncMode::Periodic(Duration::from_millis(100)),
+            Durability::Async => SyncMode::Async,
         }
     }
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Sync::Sync => "sync",
-            Sync::Periodic => "periodic",
-            Sync::Async => "async",
+            Durability::Sync => "sync",
+            Durability::Periodic => "periodic",
+            Durability::Async => "async",
         }
     }
 }

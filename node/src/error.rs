@@ -57,6 +57,11 @@ impl From<Exit> for ExitCode {
 /// Why a command stopped.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    details: Box<Details>,
+}
+
+#[derive(Debug)]
+struct Details {
     exit: Exit,
     code: &'static str,
     category: &'static str,
@@ -94,7 +99,9 @@ impl Failure {
             }
         };
         let (message, action) = (message.into(), action.to_owned());
-        Failure { exit, code, category, message, action, file: None, offset: None, line: None }
+        let (file, offset, line) = (None, None, None);
+        let details = Details { exit, code, category, message, action, file, offset, line };
+        Failure { details: Box::new(details) }
     }
 
     /// Input that makes no sense.
@@ -109,55 +116,57 @@ impl Failure {
 
     /// With another sentence about what to do.
     pub(crate) fn action(mut self, action: impl Into<String>) -> Failure {
-        self.action = action.into();
+        self.details.action = action.into();
         self
     }
 
     /// With the file it is about, if none is known yet.
     pub(crate) fn at(mut self, file: &Path) -> Failure {
-        self.file.get_or_insert_with(|| file.to_path_buf());
+        self.details.file.get_or_insert_with(|| file.to_path_buf());
         self
     }
 
     /// With the line of the input it is about.
     pub(crate) fn line(mut self, line: u64) -> Failure {
-        self.line = Some(line);
+        self.details.line = Some(line);
         self
     }
 
     /// What the process ends with.
     pub(crate) fn exit(&self) -> Exit {
-        self.exit
+        self.details.exit
     }
 
     /// Whether it only says that nobody reads standard output any more.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        self.code == BROKEN_PIPE
+        self.details.code == BROKEN_PIPE
     }
 
     /// As people read it, without a line end.
     pub(crate) fn to_text(&self) -> String {
-        let place = match (&self.file, self.offset, self.line) {
+        let Details { code, message, action, .. } = &*self.details;
+        let place = match (&self.details.file, self.details.offset, self.details.line) {
             (Some(file), Some(offset), _) => format!("{} at byte {offset}", file.display()),
             (Some(file), None, Some(line)) => format!("{} line {line}", file.display()),
             (Some(file), None, None) => file.display().to_string(),
             (None, _, Some(line)) => format!("line {line}"),
             (None, _, None) => "command line".to_owned(),
         };
-        let text = format!("error[{}]: {}; {place}; {}", self.code, self.message, self.action);
+        let text = format!("error[{code}]: {message}; {place}; {action}");
         text.replace(['\n', '\r'], " ")
     }
 
     /// As programs read it, without a line end.
     pub(crate) fn to_json(&self) -> String {
+        let details = &*self.details;
         let object = FailureObject {
-            code: self.code,
-            category: self.category,
-            message: &self.message,
-            action: &self.action,
-            file: self.file.as_ref().map(|file| file.display().to_string()),
-            offset: self.offset,
-            line: self.line,
+            code: details.code,
+            category: details.category,
+            message: &details.message,
+            action: &details.action,
+            file: details.file.as_ref().map(|file| file.display().to_string()),
+            offset: details.offset,
+            line: details.line,
         };
         serde_json::to_string(&object).unwrap_or_else(|_| String::from("{}"))
     }
@@ -175,7 +184,7 @@ impl From<Error> for Failure {
         {
             return Failure::new(Exit::Other, BROKEN_PIPE, "standard output was closed");
         }
-        Failure {
+        let details = Details {
             exit: exit_of(&error),
             code: error.code(),
             category: category_name(error.category()),
@@ -184,7 +193,8 @@ impl From<Error> for Failure {
             file: error.path().map(Path::to_path_buf),
             offset: error.offset(),
             line: None,
-        }
+        };
+        Failure { details: Box::new(details) }
     }
 }
 
@@ -259,6 +269,6 @@ mod tests {
             Error::corrupt(FileKind::Table, "/d/tables/7.sst", 80, base::Corruption::Truncated);
         let failure = Failure::from(error);
         assert!(failure.to_text().contains("; /d/tables/7.sst at byte 80; "));
-        assert_eq!((failure.exit(), failure.offset), (Exit::Database, Some(80)));
+        assert_eq!((failure.exit(), failure.details.offset), (Exit::Database, Some(80)));
     }
 }

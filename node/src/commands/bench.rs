@@ -4,7 +4,7 @@ mod keys;
 mod workload;
 
 use self::workload::{Measured, Setup, Workload};
-use crate::args::{DatabaseArgs, Sync};
+use crate::args::{DatabaseArgs, Durability};
 use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
@@ -56,7 +56,7 @@ pub(crate) struct BenchArgs {
     threads: u64,
     /// When a commit is acknowledged
     #[arg(long, value_enum, value_name = "MODE", default_value = "sync")]
-    sync: Sync,
+    sync: Durability,
 }
 
 /// One workload's result.

@@ -9,12 +9,15 @@ use serde::Serialize;
 
 /// The command line of `esker compact`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:
-  esker compact --path data --keyspace users")]
+#[command(after_help = "\
+Keyspaces share tables, so naming one compacts the others as well; it must exist.
+
+Example:
+  esker compact --path data")]
 pub(crate) struct CompactArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Only this keyspace; all of them if none is named
+    /// The keyspace that matters
     #[arg(long, value_name = "K")]
     keyspace: Option<String>,
 }
@@ -29,12 +32,12 @@ struct Compacted {
 pub(crate) fn run(args: &CompactArgs, output: &mut Output) -> Outcome {
     let disk_bytes_before = files::disk_usage(&args.database.path);
     let db = database::open(&args.database)?;
-    let keyspaces = match &args.keyspace {
-        Some(name) => database::keyspace_to_read(&db, name)?.into_iter().collect(),
-        None => database::all_keyspaces(&db)?,
-    };
-    for keyspace in &keyspaces {
-        db.compact(keyspace)?;
+    match &args.keyspace {
+        Some(name) => match database::keyspace_to_read(&db, name)? {
+            Some(keyspace) => db.compact(&keyspace)?,
+            None => {}
+        },
+        None => db.compact_all()?,
     }
     db.close()?;
     let disk_bytes_after = files::disk_usage(&args.database.path);

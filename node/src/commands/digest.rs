@@ -37,7 +37,7 @@ pub(crate) fn run(args: &DigestArgs, output: &mut Output) -> Outcome {
     let db = database::open(&args.database)?;
     let keyspaces = match &args.keyspace {
         Some(name) => database::keyspace_to_read(&db, name)?.into_iter().collect(),
-        None => database::all_keyspaces(&db)?,
+        None => db.keyspaces(),
     };
     let progress = Progress::new(output, "records", 0);
     let snapshot = db.snapshot();

@@ -42,7 +42,7 @@ struct Exported {
 pub(crate) fn run(args: &ExportArgs, output: &mut Output) -> Outcome {
     let db = database::open(&args.database)?;
     let keyspaces = match args.all {
-        true => database::all_keyspaces(&db)?,
+        true => db.keyspaces(),
         false => database::keyspace_to_read(&db, &args.keyspace)?.into_iter().collect(),
     };
     let progress = Progress::new(output, "records", 0);

@@ -1,7 +1,7 @@
 //! `esker init`: creates an empty database and its identity.
 
 use super::id::IdentityLine;
-use crate::args::{DatabaseArgs, Sync};
+use crate::args::{DatabaseArgs, Durability};
 use crate::database;
 use crate::error::Outcome;
 use crate::output::Output;
@@ -19,7 +19,7 @@ pub(crate) struct InitArgs {
 /// Creates the database.
 pub(crate) fn run(args: &InitArgs, output: &mut Output) -> Outcome {
     let path = &args.database.path;
-    database::open_with(path, Create::New, Sync::Sync)?.close()?;
+    database::open_with(path, Create::New, Durability::Sync)?.close()?;
     let identity = IdentityLine::read(path)?;
     let text = format_args!("created {}, node {}", path.display(), identity.node);
     output.remark(text, &identity)

@@ -29,7 +29,7 @@ struct KeyspaceLine<'a> {
 pub(crate) fn run(args: &KeyspacesArgs, output: &mut Output) -> Outcome {
     let db = database::open(&args.database)?;
     let snapshot = db.snapshot();
-    for keyspace in &database::all_keyspaces(&db)? {
+    for keyspace in &db.keyspaces() {
         let (mut records, mut bytes) = (0, 0);
         database::for_each(&snapshot, keyspace, |key, value| {
             records += 1;

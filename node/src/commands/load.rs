@@ -3,7 +3,7 @@
 //! Streams: memory holds one batch. What `--ack` printed is stored, whatever happens to this
 //! process afterwards.
 
-use crate::args::{KeyspaceArgs, Sync};
+use crate::args::{Durability, KeyspaceArgs};
 use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
@@ -52,7 +52,7 @@ pub(crate) struct LoadArgs {
     batch: NonZeroU64,
     /// When a commit is acknowledged
     #[arg(long, value_enum, value_name = "MODE", default_value = "sync")]
-    sync: Sync,
+    sync: Durability,
     /// Prints the number of records acknowledged so far after each commit, a line each
     #[arg(long)]
     ack: bool,

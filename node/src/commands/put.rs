@@ -1,6 +1,6 @@
 //! `esker put`: sets the value of one key.
 
-use crate::args::{KeyspaceArgs, Sync};
+use crate::args::{Durability, KeyspaceArgs};
 use crate::database;
 use crate::error::Outcome;
 use crate::files;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &PutArgs, output: &mut Output) -> Outcome {
         bytes => bytes.to_vec(),
     };
     check_value(&value)?;
-    let db = database::open_with(&args.place.database.path, Create::IfMissing, Sync::Sync)?;
+    let db = database::open_with(&args.place.database.path, Create::IfMissing, Durability::Sync)?;
     let keyspace = database::keyspace_to_write(&db, &args.place.keyspace)?;
     let seqno = keyspace.put(key, &value)?.raw();
     db.close()?;

@@ -22,7 +22,7 @@ pub(super) fn write_value(number: u64, salt: u64, value: &mut [u8]) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        // The upper half repeats: real values are not noise.
+        // The upper half is zero: real values are not noise.
         let word = (state & 0xffff_ffff).to_le_bytes();
         for (to, from) in chunk.iter_mut().zip(word) {
             *to = from;

@@ -5,7 +5,7 @@
 //! acknowledge may be there, but only as whole batches.
 
 use super::report::{Report, Step};
-use crate::args::Sync;
+use crate::args::Durability;
 use crate::database;
 use crate::error::{Failure, Outcome};
 use crate::ucd;
@@ -95,7 +95,7 @@ fn feed(pipe: ChildStdin) -> BufWriter<ChildStdin> {
 
 /// Opens what the killed process left: everything promised, and only whole batches.
 fn verify(path: &Path, promised: usize, step: &mut Step) -> Outcome {
-    let db = database::open_with(path, Create::Never, Sync::Sync)?;
+    let db = database::open_with(path, Create::Never, Durability::Sync)?;
     let Some(keyspace) = database::keyspace_to_read(&db, KEYSPACE)? else {
         step.check(promised == 0, "the keyspace is gone");
         return Ok(db.close()?);

@@ -3,7 +3,7 @@
 //! A plain ordered map in memory goes through the same changes; the database must equal it.
 
 use super::report::{Report, Step};
-use crate::args::Sync;
+use crate::args::Durability;
 use crate::database;
 use crate::digest::ContentDigest;
 use crate::error::{Exit, Failure, Outcome};
@@ -28,7 +28,7 @@ impl Workshop {
     /// A new database in the folder `main` of `directory`.
     pub(super) fn open(directory: &Path) -> Outcome<Workshop> {
         let path = directory.join("main");
-        let db = database::open_with(&path, Create::New, Sync::Sync)?;
+        let db = database::open_with(&path, Create::New, Durability::Sync)?;
         let characters = database::keyspace_to_write(&db, KEYSPACE)?;
         Ok(Workshop { path, db, characters, model: BTreeMap::new() })
     }
@@ -202,8 +202,7 @@ impl Workshop {
         let Workshop { path, db, characters, model } = self;
         drop(characters);
         db.close()?;
-        drop(db);
-        let db = database::open_with(&path, Create::Never, Sync::Sync)?;
+        let db = database::open_with(&path, Create::Never, Durability::Sync)?;
         let opened = report.seconds(&step);
         let Some(characters) = database::keyspace_to_read(&db, KEYSPACE)? else {
             return Err(Failure::new(Exit::CheckFailed, "CheckFailed", "a keyspace is gone"));

@@ -1,0 +1,118 @@
+//! Check, dump, stats: looking at a database without trusting it.
+
+mod shell;
+
+use shell::{Place, content_of, esker};
+use std::path::PathBuf;
+
+/// A closed database with tables and a log.
+fn filled() -> Place {
+    let place = Place::new();
+    let lines: String = (0..3000).map(|n| format!("key{n:05}\tvalue {n}\n")).collect();
+    place.run_with("load --format tsv -", lines.as_bytes()).ok();
+    place.run("flush").ok();
+    place.run("put last one").ok();
+    place
+}
+
+/// The files below `folder` of the database, newest last.
+fn files(place: &Place, folder: &str) -> Vec<PathBuf> {
+    content_of(&place.path("data").join(folder)).into_iter().map(|(path, _)| path).collect()
+}
+
+#[test]
+fn a_whole_database_has_no_findings_and_is_not_changed() {
+    let place = filled();
+    let before = content_of(&place.path("data"));
+    for level in ["quick", "full", "paranoid"] {
+        let ended = place.run(&format!("check --level {level}")).ok();
+        assert!(ended.text().contains("0 damaged, 0 warnings"), "{}", ended.text());
+    }
+    let summary = place.run("check --output json").ok().json();
+    assert_eq!(summary.last().unwrap()["damage"], 0);
+    assert!(before == content_of(&place.path("data")), "a check changed a byte");
+}
+
+#[test]
+fn a_flipped_bit_in_a_table_is_found_and_named() {
+    let place = filled();
+    let table = files(&place, "tables").pop().unwrap();
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+    let ended = place.run("check --level paranoid").fails(10, "error[Integrity]: ");
+    assert!(ended.text().contains("damage[TableCorrupt]: "), "{}", ended.text());
+    assert!(ended.text().contains(table.to_str().unwrap()), "{}", ended.text());
+    let ended = place.run("check --level paranoid --output json").fails(10, "Integrity");
+    let finding = &ended.json()[0];
+    assert_eq!(finding["severity"], "damage");
+    assert_eq!(finding["code"], "TableCorrupt");
+    let ended = place.run("scan").fails(8, "error[TableCorrupt]: ");
+    assert!(ended.err.contains(" at byte "), "{}", ended.err);
+}
+
+#[test]
+fn a_missing_table_refuses_to_open_and_says_which() {
+    let place = filled();
+    let table = files(&place, "tables").pop().unwrap();
+    std::fs::remove_file(&table).unwrap();
+    let ended = place.run("get last").fails(8, "error[TableMissing]: ");
+    assert!(ended.err.contains(table.to_str().unwrap()) && ended.err.contains("repair"));
+    place.run("check --level quick").fails(10, "Integrity");
+}
+
+#[test]
+fn a_damaged_root_is_found_and_its_copy_opens() {
+    let place = filled();
+    let root = place.path("data/CURRENT");
+    let mut bytes = std::fs::read(&root).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&root, bytes).unwrap();
+    let ended = place.run("check").fails(10, "error[Integrity]: ");
+    assert!(ended.text().contains("warning[RootCorrupt]: "), "{}", ended.text());
+    assert_eq!(place.run("get last").ok().text(), "one\n");
+    place.run("check").ok();
+}
+
+#[test]
+fn every_kind_of_file_is_dumped_to_its_end() {
+    let place = filled();
+    for (kind, folder) in [("wal", "wal"), ("manifest", "manifest"), ("table", "tables")] {
+        let file = files(&place, folder).pop().unwrap();
+        let ended = esker(["dump", kind, file.to_str().unwrap()]).ok();
+        let last = ended.text().lines().last().unwrap().to_owned();
+        assert!(last.starts_with("ends at byte "), "{kind}: {last}");
+        let ended = esker(["dump", kind, file.to_str().unwrap(), "--output", "json"]).ok();
+        assert_eq!(ended.json().last().unwrap()["line"], last);
+    }
+    let table = files(&place, "tables").pop().unwrap();
+    let ended = esker(["dump", "table", table.to_str().unwrap()]).ok();
+    assert!(ended.text().contains("key02999"), "the entries are there");
+}
+
+#[test]
+fn a_damaged_file_is_dumped_up_to_where_it_stops() {
+    let place = filled();
+    let table = files(&place, "tables").pop().unwrap();
+    let bytes = std::fs::read(&table).unwrap();
+    let copy = place.path("copy.bin");
+    for len in [0, 7, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&copy, &bytes[..len]).unwrap();
+        for kind in ["table", "wal", "manifest"] {
+            let ended = esker(["dump", kind, copy.to_str().unwrap()]).fails(10, "Integrity");
+            assert!(ended.text().lines().last().unwrap().starts_with("stops at byte "), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn stats_tell_what_the_database_holds() {
+    let place = filled();
+    let stats = &place.run("stats --output json").ok().json()[0];
+    assert!(stats["table_bytes"].as_u64().unwrap() > 0, "{stats}");
+    assert!(stats["disk_bytes"].as_u64() >= stats["table_bytes"].as_u64(), "{stats}");
+    assert_eq!(stats["keyspaces"], 1);
+    assert!(!stats["runs"].as_array().unwrap().is_empty(), "{stats}");
+    let text = place.run("stats").ok();
+    assert!(text.text().contains("table_bytes: ") && text.text().contains("run: level "));
+}
