@@ -52,7 +52,9 @@ impl Spans {
             self.fetch(table, blocks, number, direction)?;
         }
         let stored = self.stored(place.position, place.stored_len).unwrap_or_default();
-        let block = table.decode(number, place, Stored::Borrowed(stored))?;
+        let block = table.decode(number, place, Stored::Borrowed(stored));
+        // A reader that tries again shall read again.
+        let block = block.inspect_err(|_| self.bytes.clear())?;
         Ok(table.cache.bypass(&table.slots, number as u32, block))
     }
 
@@ -87,8 +89,9 @@ impl Spans {
             }
         }
         let position = table.place(first)?.position;
-        self.position = position;
-        table.file.read_into(&mut self.bytes, position, len(first, last)?)?;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        table.file.read_into(&mut bytes, position, len(first, last)?)?;
+        (self.position, self.bytes) = (position, bytes);
         self.bytes_wanted = (2 * self.bytes_wanted).min(SPAN_BYTES_MAX);
         Ok(())
     }

@@ -16,7 +16,7 @@ impl Weights {
         let spread = mix(key ^ 0x77);
         let weight = match self {
             Weights::Unit => 1,
-            Weights::Blocks if spread % 50 == 0 => 70_000,
+            Weights::Blocks if spread.is_multiple_of(50) => 70_000,
             Weights::Blocks => 4_000 + (spread % 5_000) as usize,
         };
         (key, weight)
