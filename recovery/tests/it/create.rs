@@ -109,6 +109,21 @@ fn lost_roots_are_an_error_and_not_a_fresh_start() {
     assert!(matches!(error, Error::Missing { file: FileKind::Root, .. }), "{error}");
 }
 
+/// Nor is one that has lost its log as well, and never had tables.
+#[test]
+fn lost_roots_of_a_database_of_keyspaces_alone_are_an_error() {
+    let fs = SimFs::new(1);
+    let mut small = create(&fs).unwrap();
+    small.keyspace().unwrap();
+    small.close().unwrap();
+    let kept = [FileName::Identity, FileName::Lock, FileName::Manifest(2)].map(FileName::path);
+    for file in fs.files().into_iter().filter(|file| !kept.contains(file)) {
+        fs.remove_file(&file).unwrap();
+    }
+    let error = create(&fs).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Missing { file: FileKind::Root, .. }), "{error}");
+}
+
 #[test]
 fn a_copy_of_the_tables_becomes_a_database_with_a_new_life() {
     let fs = SimFs::new(1);

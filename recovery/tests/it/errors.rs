@@ -208,6 +208,19 @@ fn log_errors() {
     assert_eq!(open(&fs).unwrap().content(), expected(20));
 }
 
+/// Although nothing of it is needed, a closed log is as long as it was.
+#[test]
+fn a_closed_log_of_another_length_is_noticed() {
+    let fs = SimFs::new(1);
+    filled(&fs).close().unwrap();
+    let segment = the_only(&fs, "wal/");
+    let whole = fs.read_file(&segment).unwrap();
+    fs.write_file(&segment, whole[..whole.len() - 1].to_vec()).unwrap();
+    refuses_quick(&fs, "WalCorrupt");
+    fs.write_file(&segment, [whole, vec![0; 100]].concat()).unwrap();
+    assert_eq!(open(&fs).unwrap().content(), expected(20), "zeros are unused space");
+}
+
 /// A log of the same database that does not belong to this moment.
 #[test]
 fn a_segment_of_an_earlier_time_is_noticed() {
