@@ -12,11 +12,12 @@
 //!      0     8  space
 //!      8     4  next in the bucket; 0 at the end
 //!     12     4  unused
-//!     16    96  head of the list
+//!     16   160  head of the list
 //! ```
 
 mod arena;
 mod cursor;
+mod fingers;
 mod list;
 
 pub(crate) use cursor::MemtableCursor;
