@@ -1,3 +1,5 @@
+//! The memtable against a map, and under many threads.
+
 use super::*;
 use base::{Cursor, KeyspaceId};
 use proptest::prelude::*;

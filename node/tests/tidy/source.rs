@@ -43,7 +43,8 @@ impl Source {
             test_modules: Vec::new(),
         };
         source.leave_out_tests();
-        let is_test_folder = |part: &str| matches!(part, "tests" | "benches");
+        // A fuzz target panics to report what it found.
+        let is_test_folder = |part: &str| matches!(part, "tests" | "benches" | "fuzz");
         if path.split('/').any(is_test_folder) {
             source.mark_as_test();
         }

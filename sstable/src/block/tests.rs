@@ -1,3 +1,5 @@
+//! Blocks against a sorted list, and hostile ones.
+
 use super::*;
 use base::EntryKind;
 use proptest::prelude::*;

@@ -193,11 +193,10 @@ fn space_counts_disk_and_handles() {
     assert!(space.disk_bytes > 0 && space.handles > 0);
 }
 
-/// Run by the test below in a process of its own.
+/// Run by the test below in a process of its own; elsewhere there is nothing to do.
 #[test]
-#[ignore = "appends until it is killed"]
 fn child_appends_until_it_is_killed() {
-    let root = std::env::var("ESKER_TEST_ROOT").unwrap();
+    let Ok(root) = std::env::var("ESKER_TEST_ROOT") else { return };
     let mut file = OsFs::new(root).create(&path("a"), 8 * MIB).unwrap();
     for number in 0u64.. {
         file.append(&number.to_le_bytes()).unwrap();
@@ -210,7 +209,7 @@ fn appended_bytes_survive_the_death_of_the_process_without_a_sync() {
     let (dir, fs) = temp();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "fs::os::tests::child_appends_until_it_is_killed"])
-        .args(["--ignored", "--nocapture"])
+        .arg("--nocapture")
         .env("ESKER_TEST_ROOT", dir.path())
         .stdout(Stdio::piped())
         .spawn()
