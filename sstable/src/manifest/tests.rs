@@ -270,6 +270,16 @@ fn a_manifest_that_is_not_the_one_named_is_refused() {
     assert_eq!(reopen(&fs).unwrap_err().code(), "ManifestCorrupt");
 }
 
+/// Same database, number and generation, sound in itself, and yet not the one that was named.
+#[test]
+fn a_manifest_of_another_history_is_refused() {
+    let (fs, other) = (disk(), disk());
+    create(&fs, 1, &State::default()).unwrap();
+    create(&other, 1, &state_after(3)).unwrap();
+    fs.write_file(&manifest(1), other.read_file(&manifest(1)).unwrap()).unwrap();
+    assert_eq!(reopen(&fs).unwrap_err().code(), "ManifestCorrupt");
+}
+
 #[test]
 fn an_edit_that_breaks_an_invariant_is_refused() {
     let fs = disk();
