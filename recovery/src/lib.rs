@@ -17,6 +17,8 @@
 //! This crate knows no memtables, threads or networks. It is the only code that quarantines a file.
 //! [`check`] looks at a closed database without changing it; [`dump`] renders single files.
 
+#![forbid(unsafe_code)]
+
 pub mod dump;
 
 mod attempt;
