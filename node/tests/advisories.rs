@@ -3,6 +3,8 @@
 //!
 //! Read from `Cargo.lock` and, for licences and edges, from `cargo metadata`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -3,14 +3,14 @@
 use super::Finding;
 
 /// A crate of the workspace and those it may know, directly.
-pub struct House {
-    pub folder: &'static str,
-    pub knows: &'static [&'static str],
+pub(crate) struct House {
+    pub(crate) folder: &'static str,
+    pub(crate) knows: &'static [&'static str],
 }
 
 /// The arrows of the architecture. `wal` and `sstable` never meet; nobody below `node` and
 /// `replication` knows a network.
-pub const HOUSE: &[House] = &[
+pub(crate) const HOUSE: &[House] = &[
     House { folder: "base", knows: &[] },
     House { folder: "wal", knows: &["base"] },
     House { folder: "sstable", knows: &["base"] },
@@ -26,14 +26,14 @@ pub const HOUSE: &[House] = &[
 ];
 
 /// Packages that are async, and whose users are.
-pub const ASYNC: [&str; 2] = ["tokio", "quinn"];
+pub(crate) const ASYNC: [&str; 2] = ["tokio", "quinn"];
 /// Who may be async.
-pub const ASYNC_FOLDERS: [&str; 2] = ["replication/", "node/"];
+pub(crate) const ASYNC_FOLDERS: [&str; 2] = ["replication/", "node/"];
 
 /// A `Cargo.toml`.
-pub struct Manifest {
-    pub path: String,
-    pub text: String,
+pub(crate) struct Manifest {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Manifest {
@@ -58,7 +58,7 @@ impl Manifest {
 }
 
 /// Dependencies of the house that the arrows do not allow.
-pub fn against_arrows(manifest: &Manifest) -> Vec<Finding> {
+pub(crate) fn against_arrows(manifest: &Manifest) -> Vec<Finding> {
     let folder = manifest.path.split('/').next().unwrap_or_default();
     let Some(house) = HOUSE.iter().find(|house| house.folder == folder) else {
         return vec![format!("{}: not a crate of the house", manifest.path)];
@@ -79,7 +79,7 @@ fn is_named(house: &House, name: &str) -> bool {
 }
 
 /// Async packages where there is no async.
-pub fn async_dependencies(manifest: &Manifest) -> Vec<Finding> {
+pub(crate) fn async_dependencies(manifest: &Manifest) -> Vec<Finding> {
     if ASYNC_FOLDERS.iter().any(|folder| manifest.path.starts_with(folder)) {
         return Vec::new();
     }
@@ -90,7 +90,7 @@ pub fn async_dependencies(manifest: &Manifest) -> Vec<Finding> {
 }
 
 /// Libraries and binaries that `cargo bench` would run.
-pub fn benched_targets(manifest: &Manifest) -> Vec<Finding> {
+pub(crate) fn benched_targets(manifest: &Manifest) -> Vec<Finding> {
     let mut open = None;
     let mut findings = Vec::new();
     let end = [("[", 0)];

@@ -16,19 +16,19 @@ const EMPTY_WORDS: [&str; 7] =
 const FORMAT_FOLDERS: [&str; 4] = ["base/", "wal/", "sstable/", "recovery/"];
 
 /// The file, if it is too long.
-pub fn long_files(source: &Source) -> Vec<Finding> {
+pub(crate) fn long_files(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().count() - source.test_lines;
     let is_long = lines > FILE_LINES_MAX && !source.is_test;
     is_long.then(|| format!("{}: {lines} lines", source.path)).into_iter().collect()
 }
 
 /// Functions that are too long.
-pub fn long_functions(source: &Source) -> Vec<Finding> {
+pub(crate) fn long_functions(source: &Source) -> Vec<Finding> {
     functions_over(source, FUNCTION_LINES_MAX)
 }
 
 /// Functions that are nearly too long.
-pub fn red_zone(source: &Source) -> Vec<Finding> {
+pub(crate) fn red_zone(source: &Source) -> Vec<Finding> {
     functions_over(source, FUNCTION_LINES_RED)
 }
 
@@ -60,13 +60,13 @@ fn functions(tokens: &[Token]) -> Vec<(&str, usize, usize)> {
 }
 
 /// The file, if its first line does not say what it is.
-pub fn missing_headers(source: &Source) -> Vec<Finding> {
+pub(crate) fn missing_headers(source: &Source) -> Vec<Finding> {
     let has_header = source.text.starts_with("//! ");
     (!has_header).then(|| format!("{}:1: no header", source.path)).into_iter().collect()
 }
 
 /// The file, if it writes bytes to the disk without drawing them.
-pub fn missing_diagrams(source: &Source) -> Vec<Finding> {
+pub(crate) fn missing_diagrams(source: &Source) -> Vec<Finding> {
     let is_format = FORMAT_FOLDERS.iter().any(|folder| source.path.starts_with(folder));
     let mut header = source.text.lines().take_while(|line| line.starts_with("//!"));
     if !is_format || header.any(|line| line.contains("```text")) {
@@ -85,7 +85,7 @@ pub fn missing_diagrams(source: &Source) -> Vec<Finding> {
 }
 
 /// Names of files and types that say nothing.
-pub fn empty_names(source: &Source) -> Vec<Finding> {
+pub(crate) fn empty_names(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     if source.path.trim_end_matches(".rs").split(['/', '_', '-']).any(is_empty_word) {
         findings.push(source.path.clone());

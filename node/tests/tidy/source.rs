@@ -4,32 +4,32 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One token: an identifier, a literal, a bracket, one character of punctuation, or `::`.
 #[derive(Clone, Debug)]
-pub struct Token {
-    pub text: String,
-    pub line: usize,
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) line: usize,
 }
 
 /// A file of the workspace.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// From the root of the workspace, with forward slashes.
-    pub path: String,
-    pub text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
     /// Whether the whole file is seen by tests or benchmarks only.
-    pub is_test: bool,
+    pub(crate) is_test: bool,
     /// Everything.
-    pub all: Vec<Token>,
+    pub(crate) all: Vec<Token>,
     /// Everything but items under `#[cfg(test)]`; empty if the whole file is a test.
-    pub product: Vec<Token>,
+    pub(crate) product: Vec<Token>,
     /// Lines of items under `#[cfg(test)]`.
-    pub test_lines: usize,
+    pub(crate) test_lines: usize,
     /// Names of the modules under `#[cfg(test)]` that are files of their own.
-    pub test_modules: Vec<String>,
+    pub(crate) test_modules: Vec<String>,
 }
 
 impl Source {
     /// Reads `text`, the content of `path`.
-    pub fn parse(path: &str, text: &str) -> Source {
+    pub(crate) fn parse(path: &str, text: &str) -> Source {
         let stream: TokenStream = text.parse().unwrap_or_else(|e| panic!("{path}: {e}"));
         let mut all = Vec::new();
         flatten(stream, &mut all);
@@ -52,18 +52,18 @@ impl Source {
     }
 
     /// The whole file turned out to be a test.
-    pub fn mark_as_test(&mut self) {
+    pub(crate) fn mark_as_test(&mut self) {
         self.is_test = true;
         self.product.clear();
     }
 
     /// Whether an identifier stands anywhere in the file.
-    pub fn has(&self, identifier: &str) -> bool {
+    pub(crate) fn has(&self, identifier: &str) -> bool {
         self.all.iter().any(|token| token.text == identifier)
     }
 
     /// Where the modules of this file are looked for.
-    pub fn module_folder(&self) -> String {
+    pub(crate) fn module_folder(&self) -> String {
         let path = self.path.strip_suffix(".rs").unwrap_or(&self.path);
         let (folder, stem) = path.rsplit_once('/').unwrap_or(("", path));
         let is_folder_itself = matches!(stem, "lib" | "main" | "mod");
@@ -92,7 +92,7 @@ impl Source {
 }
 
 /// The index behind the bracket that closes the one at `open`.
-pub fn closing(tokens: &[Token], open: usize) -> usize {
+pub(crate) fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         match token.text.as_str() {
@@ -108,7 +108,7 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
 }
 
 /// The lines where `pattern`, tokens separated by spaces, begins. A quote is any string.
-pub fn lines_of(tokens: &[Token], pattern: &str) -> Vec<usize> {
+pub(crate) fn lines_of(tokens: &[Token], pattern: &str) -> Vec<usize> {
     let pattern: Vec<&str> = pattern.split(' ').collect();
     let is_token = |token: &Token, expected: &str| match expected {
         "\"" => token.text.starts_with('"'),

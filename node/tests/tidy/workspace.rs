@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What there is to check.
-pub struct Workspace {
-    pub sources: Vec<Source>,
-    pub manifests: Vec<Manifest>,
+pub(crate) struct Workspace {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) manifests: Vec<Manifest>,
 }
 
 impl Workspace {
     /// The workspace that this test belongs to, read once.
-    pub fn get() -> &'static Workspace {
+    pub(crate) fn get() -> &'static Workspace {
         static WORKSPACE: OnceLock<Workspace> = OnceLock::new();
         WORKSPACE.get_or_init(Workspace::read)
     }
@@ -40,7 +40,7 @@ impl Workspace {
 }
 
 /// The root of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
