@@ -82,12 +82,12 @@ impl Records {
     /// The next record or bad line; `None` at the end of the input.
     pub(crate) fn next(&mut self) -> Outcome<Option<Parsed>> {
         let parsed = match self {
-            Records::Ndjson(lines) => lines.next_parsed(RecordLine::parse)?,
+            Records::Ndjson(lines) => lines.next_parsed(is_blank, RecordLine::parse)?,
             Records::Keyed(lines, field) => {
                 let field = field.as_str();
-                lines.next_parsed(|line| keyed::parse(line, field))?
+                lines.next_parsed(is_blank, |line| keyed::parse(line, field))?
             }
-            Records::Tsv(lines) => lines.next_parsed(parse_tsv)?,
+            Records::Tsv(lines) => lines.next_parsed(<[u8]>::is_empty, parse_tsv)?,
             Records::Csv(records) => records.next()?,
         };
         Ok(parsed.map(|parsed| Parsed { record: parsed.record.and_then(within_limits), ..parsed }))
@@ -95,15 +95,16 @@ impl Records {
 }
 
 impl Lines {
-    /// The next line that is not empty, through `parse`.
+    /// The next line that holds something, through `parse`.
     fn next_parsed(
         &mut self,
+        is_empty: impl Fn(&[u8]) -> bool,
         parse: impl Fn(&[u8]) -> Result<Record, String>,
     ) -> Outcome<Option<Parsed>> {
         loop {
             let Some(line) = self.next()? else { return Ok(None) };
             match line {
-                Line::Whole { bytes, .. } if bytes.trim_ascii().is_empty() => {}
+                Line::Whole { bytes, .. } if is_empty(bytes) => {}
                 Line::Whole { number, bytes } => {
                     return Ok(Some(Parsed { line: number, record: parse(bytes) }));
                 }
@@ -114,6 +115,11 @@ impl Lines {
             }
         }
     }
+}
+
+/// Whether a line of JSON holds nothing.
+fn is_blank(line: &[u8]) -> bool {
+    line.trim_ascii().is_empty()
 }
 
 /// Key, TAB, value.
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn tsv_is_bytes_and_further_tabs_belong_to_the_value() {
-        let all = read(b"a\tb\tc\r\n\n\xff\\n\t\nno tab\n\tx\nlast\t1", InputFormat::Tsv, None);
+        let all = read(b"a\tb\tc\r\n\n\xff\\n\t\nno tab\n\t\nlast\t1", InputFormat::Tsv, None);
         let expected = [
             (1, "a=b\tc\r"),
             (3, "\u{fffd}\\n="),

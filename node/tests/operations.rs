@@ -1,4 +1,5 @@
 //! Single operations, scans and what they print.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shell;
 

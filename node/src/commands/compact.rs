@@ -32,11 +32,12 @@ struct Compacted {
 pub(crate) fn run(args: &CompactArgs, output: &mut Output) -> Outcome {
     let disk_bytes_before = files::disk_usage(&args.database.path);
     let db = database::open(&args.database)?;
-    match &args.keyspace {
-        Some(name) => match database::keyspace_to_read(&db, name)? {
-            Some(keyspace) => db.compact(&keyspace)?,
-            None => {}
-        },
+    let keyspace = match &args.keyspace {
+        Some(name) => database::keyspace_to_read(&db, name)?,
+        None => None,
+    };
+    match keyspace {
+        Some(keyspace) => db.compact(&keyspace)?,
         None => db.compact_all()?,
     }
     db.close()?;

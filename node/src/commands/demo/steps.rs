@@ -48,7 +48,7 @@ impl Workshop {
         }
         self.db.write(batch)?;
         let (records, seconds) = (self.model.len(), report.seconds(&step));
-        step.check(self.characters.count::<&[u8], _>(..)? == records as u64, "a record is missing");
+        step.check(self.characters.count(..)? == records as u64, "a record is missing");
         let (size, rate) = (human_bytes(bytes as u64), per_second(records, seconds));
         let what = format!("{records} characters, {size}, in synced batches of {BATCH_RECORDS}");
         report.end(step, format_args!("{what}: {rate}/s"))
