@@ -61,6 +61,9 @@ const REMOVAL_FILES: &[&str] = &[
 const REMOVALS: [&str; 5] =
     ["fs . remove (", "fs ( ) . remove (", "Fs :: remove", "remove_file", "remove_dir_all"];
 
+/// The only files of the engine that know the database as a whole.
+const WHOLE_FILES: [&str; 2] = ["engine/src/db", "engine/src/lib"];
+
 fn find(source: &Source, patterns: &[&str]) -> Vec<Finding> {
     let lines = |pattern: &&str| {
         let found = format!("`{}`", pattern.replace(' ', ""));
@@ -127,6 +130,12 @@ pub(crate) fn unsafe_code(source: &Source) -> Vec<Finding> {
 pub(crate) fn removals(source: &Source) -> Vec<Finding> {
     let may_remove = is_in(source, REMOVAL_FILES) || is_in(source, &FILE_FILES);
     if may_remove { Vec::new() } else { find(source, &REMOVALS) }
+}
+
+/// The whole database named by one of its parts: each takes only what it needs.
+pub(crate) fn names_of_the_whole(source: &Source) -> Vec<Finding> {
+    let is_part = source.path.starts_with("engine/src/") && !is_in(source, &WHOLE_FILES);
+    if is_part { find(source, &["Db"]) } else { Vec::new() }
 }
 
 /// Tests that do not run.
@@ -232,6 +241,14 @@ mod tests {
         assert_finds(removals, "fn f() { self.fs().remove(path)?; }", "recovery/src/sweep.rs");
         let map = Source::parse("engine/src/a.rs", "fn f() { self.tables.remove(&id); }");
         assert_eq!(removals(&map), [""; 0]);
+    }
+
+    #[test]
+    fn a_part_that_names_the_whole_is_found() {
+        assert_finds(names_of_the_whole, "fn flush(db: &Db) {}", "engine/src/db.rs");
+        assert_finds(names_of_the_whole, "fn flush(db: &Db) {}", "node/src/a.rs");
+        let docs = Source::parse("engine/src/flush.rs", "/// See `Db`.\nfn flush() {}");
+        assert_eq!(names_of_the_whole(&docs), [""; 0]);
     }
 
     #[test]

@@ -118,6 +118,11 @@ fn files_are_deleted_in_one_place() {
 }
 
 #[test]
+fn no_part_of_the_engine_names_the_whole() {
+    hold("only engine/src/db.rs and lib.rs name Db", calls::names_of_the_whole);
+}
+
+#[test]
 fn no_test_is_ignored() {
     hold("an ignored test tests nothing", calls::ignored_tests);
 }
