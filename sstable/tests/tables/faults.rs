@@ -70,9 +70,12 @@ fn a_cursor_survives_a_bad_read_by_seeking_again() {
     let table = bed.open(&bed.write(1, &model, SMALL_BLOCKS));
     for read in [ReadMode::Bypass, ReadMode::Cached] {
         let mut cursor = table.cursor(space(1), read);
-        bed.disk.inject(FaultPlan::new(SimOp::Read, Fault::Io));
-        cursor.seek_first().unwrap_err();
-        assert!(!cursor.is_valid() && cursor.key().is_empty() && cursor.value().is_empty());
+        bed.disk.clear_faults();
+        for fault in [Fault::Io, Fault::BitFlip(5)] {
+            bed.disk.inject(FaultPlan::new(SimOp::Read, fault));
+            cursor.seek_first().unwrap_err();
+            assert!(!cursor.is_valid() && cursor.key().is_empty() && cursor.value().is_empty());
+        }
         bed.disk.inject(FaultPlan::new(SimOp::Read, Fault::Io).after(1));
         cursor.seek_first().unwrap();
         while cursor.is_valid() && cursor.advance().is_ok() {}

@@ -153,6 +153,24 @@ fn options_change_from_the_next_block_on() {
     assert_eq!(cursor.block().unwrap().count(), 200, "the second keyspace has the larger blocks");
 }
 
+/// Scans trust a plain block to start with a key that the block before does not have.
+#[test]
+fn a_block_that_starts_with_an_older_version_is_not_plain() {
+    let bed = Bed::new();
+    let model: Model = (1..=60).map(|seqno| (put(1, b"key", seqno), vec![0; 30])).collect();
+    let table = bed.open(&bed.write(1, &model, SMALL_BLOCKS));
+    let mut cursor = table.cursor(space(1), sstable::ReadMode::Cached);
+    cursor.seek_last().unwrap();
+    let mut blocks = 0;
+    while cursor.is_valid() {
+        let block = cursor.block().unwrap().clone();
+        assert!(!block.is_plain());
+        blocks += 1;
+        (0..block.count()).for_each(|_| cursor.retreat().unwrap());
+    }
+    assert!(blocks > 5, "{blocks}");
+}
+
 #[test]
 fn the_estimate_is_near_the_truth() {
     let bed = Bed::new();
