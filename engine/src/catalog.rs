@@ -4,7 +4,7 @@ use crate::keyspace::KeyspaceState;
 use base::lock::{Rank, RwLock};
 use base::{KeyspaceId, SpaceId};
 use sstable::manifest::KeyspaceRecord;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What is known of keyspaces in memory; the manifest holds the same durably.
@@ -16,6 +16,8 @@ pub(crate) struct Catalog {
 #[derive(Debug, Default)]
 struct Names {
     live: BTreeMap<String, Arc<KeyspaceState>>,
+    /// The same by number.
+    spaces: HashMap<SpaceId, Arc<KeyspaceState>>,
     dropped: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
 }
 
@@ -34,10 +36,13 @@ impl Catalog {
         let state = Arc::new(KeyspaceState::of(record));
         let mut names = self.names.write();
         if record.dropped.is_some() {
-            names.live.retain(|_, live| live.space != state.space);
+            if let Some(live) = names.spaces.remove(&state.space) {
+                names.live.remove(&live.name);
+            }
             names.dropped.insert(record.id, state.clone());
         } else {
             names.live.insert(record.name.clone(), state.clone());
+            names.spaces.insert(state.space, state.clone());
         }
         state
     }
@@ -62,7 +67,7 @@ impl Catalog {
 
     /// The live keyspace with this number.
     pub(crate) fn of_space(&self, space: SpaceId) -> Option<Arc<KeyspaceState>> {
-        self.names.read().live.values().find(|state| state.space == space).cloned()
+        self.names.read().spaces.get(&space).cloned()
     }
 
     /// The name of the keyspace with this number, live or dropped.

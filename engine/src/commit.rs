@@ -18,6 +18,7 @@ pub(crate) use queue::{Queue, Write};
 pub use ticket::CommitTicket;
 
 use crate::bell::Bell;
+use crate::conflicts::Conflicts;
 use crate::memtable::Memtable;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
@@ -141,10 +142,14 @@ impl Commits {
     pub(crate) fn start(&self, write: Write<'_>, sync: SyncMode) -> Result<Committed> {
         let sync = sync == SyncMode::Sync;
         let (seqno, position, memtable) = {
-            let mut queue = self.queue_with_room(write.reservation())?;
-            write.check(&queue)?;
+            let need = write.reservation();
+            let mut queue = self.queue_with_room(need)?;
             let seqno = queue.next_tick(self.clock.wall_ms());
-            let position = queue.append(seqno, &write).inspect_err(|error| self.note(error))?;
+            let appended = write.check(&queue).and_then(|()| queue.append(seqno, &write));
+            let position = appended.inspect_err(|error| {
+                queue.give_back(need);
+                self.note(error);
+            })?;
             let waits_for = if sync { position } else { Position::ZERO };
             self.pending.lock().push(seqno, waits_for);
             (seqno, position, queue.active().clone())
@@ -224,22 +229,28 @@ impl Commits {
         f(&mut self.queue.lock())
     }
 
-    /// Takes the next place in the order of commits for something that is no write. Freezes the
-    /// active memtable, waits until everything before that place is visible, and calls `f`;
-    /// nothing after it becomes visible before `f` has returned.
-    pub(crate) fn barrier<R>(&self, f: impl FnOnce(Barrier) -> Result<R>) -> Result<R> {
+    /// Takes the next place in the order of commits for something that is no write; `claim` is told
+    /// of it before anyone else. Freezes the active memtable, waits until everything before that
+    /// place is visible, and calls `f`; nothing after it becomes visible before `f` has returned.
+    pub(crate) fn barrier<R>(
+        &self,
+        claim: impl FnOnce(&mut Conflicts, Tick),
+        f: impl FnOnce(Barrier) -> Result<R>,
+    ) -> Result<R> {
         let (before, seqno) = {
             let mut queue = self.queue_with_room(0)?;
-            if !queue.active().is_empty() {
+            let before = queue.last();
+            // An empty one too, if it would look as if it held commits from before this place.
+            if !queue.active().is_empty() || queue.active().after() < before {
                 self.freeze(&mut queue, 0)?;
             }
-            let before = queue.last();
             let seqno = queue.next_tick(self.clock.wall_ms());
             queue.skip(seqno);
+            claim(queue.conflicts(), seqno);
             self.pending.lock().push(seqno, Position::ZERO);
             (before, seqno)
         };
-        let result = self.wait_visible(before).and_then(|()| f(Barrier { before, seqno }));
+        let result = self.secure(before).and_then(|()| f(Barrier { before, seqno }));
         self.publish(|pending| pending.inserted(seqno));
         result
     }
@@ -311,10 +322,19 @@ impl Commits {
         }
     }
 
+    /// As [`Commits::wait_visible`], and syncs what `seqno` may be waiting for.
+    pub(crate) fn secure(&self, seqno: Tick) -> Result<()> {
+        if self.visible() < seqno {
+            self.sync()?;
+        }
+        self.wait_visible(seqno)
+    }
+
     /// Refuses writes from now on; reads go on.
     pub(crate) fn poison(&self) {
-        self.is_poisoned.store(true, Ordering::Release);
-        tracing::error!(target: "esker", "a write or sync of the log failed; writes are refused until reopen");
+        if !self.is_poisoned.swap(true, Ordering::AcqRel) {
+            tracing::error!(target: "esker", "a write or sync failed; writes are refused until reopen");
+        }
         let woken = self.pending.lock().take_waiters(Tick::MAX);
         woken.into_iter().for_each(pending::Waiter::wake);
     }
@@ -334,10 +354,18 @@ impl Commits {
         self.is_poisoned.load(Ordering::Acquire)
     }
 
-    /// A full disk passes; any other failure of the log poisons.
+    /// A full disk passes, and so does a refused write; a failure of the log poisons.
     #[cold]
     fn note(&self, error: &Error) {
-        if !matches!(error, Error::DiskFull { .. } | Error::TooLarge { .. }) {
+        let is_harmless = matches!(
+            error,
+            Error::DiskFull { .. }
+                | Error::TooLarge { .. }
+                | Error::Conflict
+                | Error::KeyspaceDropped { .. }
+                | Error::Closed
+        );
+        if !is_harmless {
             self.poison();
         }
     }
@@ -375,6 +403,7 @@ impl Commits {
             pending.wait(seqno.next(), pending::Waiter::this_thread());
         }
         std::thread::park_timeout(timeout);
+        self.pending.lock().forget_this_thread();
         self.visible() > seqno
     }
 

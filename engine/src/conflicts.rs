@@ -31,7 +31,8 @@ pub(crate) struct Conflicts {
     open: BTreeMap<Tick, usize>,
     /// The last write of each key.
     writes: BTreeMap<(SpaceId, Box<[u8]>), Tick>,
-    range_deletes: Vec<(KeyRange, Tick)>,
+    /// Ranges that were deleted or ingested into.
+    range_writes: Vec<(KeyRange, Tick)>,
     /// Writes up to here may be forgotten.
     forgotten: Tick,
 }
@@ -67,7 +68,7 @@ impl Conflicts {
         match self.open.keys().next() {
             None => {
                 self.writes.clear();
-                self.range_deletes.clear();
+                self.range_writes.clear();
             }
             Some(&oldest) if self.writes.len() > KEYS_MAX / 2 => self.forget(oldest),
             Some(_) => {}
@@ -77,7 +78,7 @@ impl Conflicts {
     fn forget(&mut self, up_to: Tick) {
         self.forgotten = self.forgotten.max(up_to);
         self.writes.retain(|_, seqno| *seqno > up_to);
-        self.range_deletes.retain(|(_, seqno)| *seqno > up_to);
+        self.range_writes.retain(|(_, seqno)| *seqno > up_to);
     }
 
     /// Notes a write of commit `seqno`.
@@ -88,11 +89,18 @@ impl Conflicts {
         }
         match op.kind {
             OpKind::RangeDelete { end } => {
-                self.range_deletes.push(((space, op.key.into(), end.into()), seqno));
+                self.range_writes.push(((space, op.key.into(), end.into()), seqno));
             }
             _ => {
                 self.writes.insert((space, op.key.into()), seqno);
             }
+        }
+    }
+
+    /// Notes that commit `seqno` may have written any key of `range`.
+    pub(crate) fn note_range(&mut self, seqno: Tick, range: KeyRange) {
+        if self.is_watching() {
+            self.range_writes.push((range, seqno));
         }
     }
 
@@ -111,7 +119,7 @@ impl Conflicts {
             let lower = Bound::Included((*space, start.clone()));
             self.writes.range((lower, upper)).any(|(_, seqno)| is_newer(seqno))
         });
-        let deleted = self.range_deletes.iter().filter(|(_, seqno)| is_newer(seqno));
+        let deleted = self.range_writes.iter().filter(|(_, seqno)| is_newer(seqno));
         let delete_conflict = deleted.map(|(range, _)| range).any(|(of, start, end)| {
             reads.keys.iter().any(|(space, key)| space == of && is_in(key, start, end))
                 || reads.ranges.iter().any(|(space, from, to)| {

@@ -87,7 +87,7 @@ impl Db {
             ..KeyspaceSettings::default()
         };
         let created = self.parts().commits.visible();
-        self.parts().installer.record_then(
+        self.parts().record_then(
             |state| new_keyspace(state, name, scope, settings, created),
             |state| {
                 if let Some(record) = state.keyspace(scope, name) {
@@ -128,7 +128,7 @@ impl Db {
             keyspace.state().is_dropped.store(true, Ordering::Release);
             queue.last()
         });
-        self.parts().installer.record_then(
+        self.parts().record_then(
             |state| drop_of(state, id, dropped),
             |state| {
                 if let Some(record) = state.keyspaces.get(&id) {
@@ -335,7 +335,7 @@ impl Db {
             let reason = "a write or sync failed; close and open again to recover".to_owned();
             return Health { status: Status::Poisoned, reasons: vec![reason] };
         }
-        let mut reasons: Vec<String> = parts.trouble.lock().clone().into_iter().collect();
+        let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
         let debt = parts.pressure.debt(parts.views.current().active.fill());
         if debt > 0.5 {
             reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));

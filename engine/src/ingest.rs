@@ -4,12 +4,14 @@
 //! the order of commits as a barrier: what came before is flushed, so that newer runs hold newer
 //! entries; the tables are installed with the barrier's tick as the seqno of all their entries.
 
+use crate::bounds::successor;
+use crate::conflicts::{Conflicts, KeyRange};
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::output::{IsFirst, Output};
 use crate::parts::Parts;
 use base::limits::{check_key, check_value};
-use base::{EntryKind, Error, Result, Tick, Trailer};
+use base::{EntryKind, Error, Result, SpaceId, Tick, Trailer};
 use sstable::TableMeta;
 use sstable::manifest::{Added, Edit, State};
 use std::sync::Arc;
@@ -21,15 +23,20 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     entries: impl IntoIterator<Item = (K, V)>,
 ) -> Result<Tick> {
     keyspace.check_live()?;
+    parts.commits.check_writable()?;
     let written = write(parts, keyspace, entries)?;
     if written.is_empty() {
         return Ok(parts.commits.visible());
     }
     let ids: Vec<u64> = written.iter().map(|meta| meta.id).collect();
-    let installed = parts.commits.barrier(|barrier| {
+    let ranges = written.iter().map(|meta| key_range(keyspace.space, meta));
+    let claim = |conflicts: &mut Conflicts, seqno: Tick| {
+        ranges.for_each(|range| conflicts.note_range(seqno, range));
+    };
+    let installed = parts.commits.barrier(claim, |barrier| {
         jobs::flush_up_to(parts, barrier.before)?;
         keyspace.check_live()?;
-        install(parts, written, barrier.seqno)?;
+        install(parts, &written, barrier.seqno)?;
         Ok(barrier.seqno)
     });
     if installed.is_err() {
@@ -64,15 +71,20 @@ fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     output.finish()
 }
 
-fn install(parts: &Parts, written: Vec<TableMeta>, seqno: Tick) -> Result<()> {
+/// The keys that the table may hold.
+fn key_range(space: SpaceId, meta: &TableMeta) -> KeyRange {
+    (space, (*meta.smallest.key).into(), successor(&meta.largest.key).into())
+}
+
+fn install(parts: &Parts, written: &[TableMeta], seqno: Tick) -> Result<()> {
     let edit = |state: &State| {
         let order = state.version.next_order();
-        let added = written.into_iter().map(|meta| {
-            let meta = TableMeta { seqno_override: Some(seqno), ..meta };
+        let added = written.iter().map(|meta| {
+            let meta = TableMeta { seqno_override: Some(seqno), ..meta.clone() };
             Added { order, level: 0, meta: Arc::new(meta) }
         });
         let added = added.collect();
         Edit { added, flushed: Some(seqno), last_tick: Some(seqno), ..Edit::default() }
     };
-    parts.installer.install(edit, |_| {})
+    parts.install(edit, |_| {})
 }

@@ -99,7 +99,8 @@ impl Installer {
             parts
         });
         self.tables.retire(&retired);
-        self.roll_if_large(&mut durable)
+        self.roll_if_large(&mut durable);
+        Ok(())
     }
 
     /// Makes an edit durable that concerns no table and no view.
@@ -108,7 +109,8 @@ impl Installer {
         let mut edit = edit(&durable.state);
         edit.next_table = Some(self.next_table.load(Ordering::Relaxed));
         durable.append(&edit)?;
-        self.roll_if_large(&mut durable)
+        self.roll_if_large(&mut durable);
+        Ok(())
     }
 
     /// As [`Installer::record`], and lets `then` look at the new state before anyone else changes it.
@@ -121,18 +123,31 @@ impl Installer {
         let edit = edit(&durable.state);
         durable.append(&edit)?;
         then(&durable.state);
-        self.roll_if_large(&mut durable)
+        self.roll_if_large(&mut durable);
+        Ok(())
     }
 
-    fn roll_if_large(&self, durable: &mut Durable) -> Result<()> {
-        let Some(log) = &mut durable.log else { return Ok(()) };
+    /// Goes on in a new manifest if the old one is large. A failure is no failure of the edit: the
+    /// next one tries again, or finds the manifest poisoned.
+    fn roll_if_large(&self, durable: &mut Durable) {
+        let Some(log) = &mut durable.log else { return };
         if !log.wants_roll() {
-            return Ok(());
+            return;
         }
-        let old = log.roll(&*self.fs, &*self.rng, &durable.state)?;
-        durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
-        durable.freed.push((0, FileName::Manifest(old)));
-        Ok(())
+        match log.roll(&*self.fs, &*self.rng, &durable.state) {
+            Ok(old) => {
+                durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
+                durable.freed.push((0, FileName::Manifest(old)));
+            }
+            Err(error) => {
+                tracing::warn!(target: "esker", %error, "the manifest could not be renewed");
+            }
+        }
+    }
+
+    /// Whether an edit failed, so that what is on disk is unknown.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.durable.lock().is_poisoned
     }
 
     /// Says that `file` is named by no edit any more.
@@ -157,6 +172,11 @@ impl Installer {
     /// Whether files wait for one more edit before they may be deleted.
     pub(crate) fn has_freed(&self) -> bool {
         !self.durable.lock().freed.is_empty()
+    }
+
+    /// Lets go of the manifest, whatever state it is in: no edit can follow.
+    pub(crate) fn abandon(&self) {
+        self.durable.lock().log = None;
     }
 
     /// Writes the last edit and closes the manifest.

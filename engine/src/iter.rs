@@ -1,58 +1,10 @@
 //! What users walk through entries with.
 
+use crate::bounds::Bounds;
 use crate::parts::Reader;
-use crate::scan::{Scan, prefix_end};
+use crate::scan::Scan;
 use crate::value::Value;
 use base::Result;
-use std::ops::{Bound, RangeBounds};
-
-/// From where to where, as keys: `start` inclusive, `end` exclusive and empty for "to the last key".
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Bounds {
-    pub(crate) start: Vec<u8>,
-    pub(crate) end: Vec<u8>,
-    is_empty: bool,
-}
-
-impl Bounds {
-    /// The keys in `range`.
-    pub(crate) fn of<K: AsRef<[u8]>, R: RangeBounds<K>>(range: &R) -> Bounds {
-        let start = match range.start_bound() {
-            Bound::Included(key) => key.as_ref().to_vec(),
-            Bound::Excluded(key) => successor(key.as_ref()),
-            Bound::Unbounded => Vec::new(),
-        };
-        let end = match range.end_bound() {
-            Bound::Included(key) => successor(key.as_ref()),
-            // No key is below the empty one.
-            Bound::Excluded(key) if key.as_ref().is_empty() => {
-                return Bounds { is_empty: true, ..Bounds::default() };
-            }
-            Bound::Excluded(key) => key.as_ref().to_vec(),
-            Bound::Unbounded => Vec::new(),
-        };
-        let is_empty = !end.is_empty() && start >= end;
-        Bounds { start, end, is_empty }
-    }
-
-    /// Whether no key can be in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.is_empty
-    }
-
-    /// The keys that start with `prefix`.
-    pub(crate) fn prefix(prefix: &[u8]) -> Bounds {
-        Bounds { start: prefix.to_vec(), end: prefix_end(prefix), is_empty: false }
-    }
-}
-
-/// The smallest key above `key`.
-fn successor(key: &[u8]) -> Vec<u8> {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    next
-}
 
 /// Entries of a range of keys, as of the moment it was made. Items are `Result<(key, value)>`; after
 /// an error it ends. Owns what it reads from: it may outlive every handle and move between threads.
@@ -66,7 +18,7 @@ pub struct Iter {
 
 impl Iter {
     pub(crate) fn new(reader: Reader, bounds: Bounds) -> Iter {
-        let is_done = bounds.is_empty;
+        let is_done = bounds.is_empty();
         Iter { reader, bounds, front: None, back: None, is_done }
     }
 

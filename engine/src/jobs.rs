@@ -4,12 +4,13 @@ use crate::compaction::picker::{self, Action, Job, Limits, Load};
 use crate::compaction::{self, Outcome, Overlap, Workshop};
 use crate::flush::write_memtables;
 use crate::memtable::Memtable;
+use crate::options::Background;
 use crate::output::Output;
 use crate::parts::Parts;
 use crate::range_map::RangeMap;
 use crate::resolve::{Bottom, Policy};
 use crate::view::View;
-use base::{FileName, Result, SpaceId, Tick};
+use base::{Error, FileName, Result, SpaceId, Tick};
 use sstable::manifest::{Added, Edit, State};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,7 +59,10 @@ fn wait_until_flushable(parts: &Parts, view: &View) -> Result<bool> {
         return Ok(false);
     }
     parts.commits.check_writable()?;
-    parts.commits.request_sync();
+    match parts.options.background {
+        Background::On => parts.commits.request_sync(),
+        Background::Off => parts.commits.sync()?,
+    }
     parts.commits.wait_for_more(parts.commits.visible(), Duration::from_millis(10));
     Ok(true)
 }
@@ -111,7 +115,7 @@ fn install_flush(
             ..Edit::default()
         }
     };
-    parts.installer.install(edit, |next| {
+    parts.install(edit, |next| {
         next.frozen.retain(|memtable| !frozen.iter().any(|done| Arc::ptr_eq(done, memtable)));
     })?;
     parts.meters.bytes_flushed.fetch_add(bytes, Ordering::Relaxed);
@@ -155,6 +159,7 @@ pub(crate) fn compact_once(
         parts.catalog.of_space(space).is_some_and(|state| state.settings.compression == 0)
     };
     let _compacting = parts.compacting.lock();
+    refuse_if_closed(parts)?;
     let Some(job) = picker::pick(&parts.installer.version(), &limits, load, &is_plain) else {
         return Ok(false);
     };
@@ -166,11 +171,20 @@ pub(crate) fn compact_once(
 pub(crate) fn compact_everything(parts: &Parts) -> Result<()> {
     {
         let _compacting = parts.compacting.lock();
+        refuse_if_closed(parts)?;
         let Some(job) = picker::everything(&parts.installer.version()) else { return Ok(()) };
-        run(parts, &job, &|| false)?;
+        let is_closed = || parts.is_closed.load(Ordering::Acquire);
+        run(parts, &job, &is_closed).map_err(|error| match error {
+            Error::Cancelled => Error::Closed,
+            error => error,
+        })?;
     }
     parts.obsolete.delete(parts);
     Ok(())
+}
+
+fn refuse_if_closed(parts: &Parts) -> Result<()> {
+    if parts.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
 }
 
 fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
@@ -182,7 +196,7 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             meta: meta.clone(),
         });
         let edit = Edit { added: added.collect(), removed, ..Edit::default() };
-        parts.installer.install(|_| edit, |_| {})?;
+        parts.install(|_| edit, |_| {})?;
         parts.meters.moves.fetch_add(1, Ordering::Relaxed);
     } else {
         let workshop = Workshop {
@@ -197,7 +211,7 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             is_cancelled,
         };
         let Outcome { edit, bytes_written } = compaction::run(job, &workshop)?;
-        parts.installer.install(|_| edit, |_| {})?;
+        parts.install(|_| edit, |_| {})?;
         parts.meters.compactions.fetch_add(1, Ordering::Relaxed);
         parts.meters.bytes_compacted.fetch_add(bytes_written, Ordering::Relaxed);
     }

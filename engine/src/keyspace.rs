@@ -1,14 +1,14 @@
 //! A keyspace: a named, ordered map within the database.
 
 use crate::batch::Batch;
-use crate::iter::{Bounds, Cursor, Iter};
+use crate::bounds::{Bounds, KeyBounds};
+use crate::iter::{Cursor, Iter};
 use crate::options::{Compression, WriteOptions};
 use crate::parts::Parts;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
 use base::{Op, OpKind, Result, SpaceId, Tick};
 use sstable::manifest::{KeyspaceRecord, KeyspaceSettings};
-use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -147,11 +147,11 @@ impl Keyspace {
 
     /// All entries, in order of their keys, as of now. Use `.rev()` for the other direction.
     pub fn iter(&self) -> Iter {
-        self.range::<&[u8], _>(..)
+        self.range(..)
     }
 
     /// The entries whose keys lie in `range`, as of now.
-    pub fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Iter {
+    pub fn range(&self, range: impl KeyBounds) -> Iter {
         Iter::new(self.parts.reader(&self.state, None), Bounds::of(&range))
     }
 
@@ -167,7 +167,7 @@ impl Keyspace {
     }
 
     /// How many keys of `range` have a value. Walks them.
-    pub fn count<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, range: R) -> Result<u64> {
+    pub fn count(&self, range: impl KeyBounds) -> Result<u64> {
         let mut iter = self.range(range);
         let mut count = 0;
         while iter.advance()? {

@@ -37,6 +37,7 @@
 
 mod batch;
 mod bell;
+mod bounds;
 mod catalog;
 mod changes;
 mod checkpoint;
@@ -74,6 +75,7 @@ mod workers;
 
 pub use base::{Category, Corruption, Error, Identity, Result, Tick};
 pub use batch::Batch;
+pub use bounds::KeyBounds;
 pub use changes::{Change, ChangeKind, Changes, Commit};
 pub use commit::CommitTicket;
 pub use db::Db;

@@ -22,6 +22,7 @@ use base::{Clock, OsRng, Result, Rng, SystemClock};
 use recovery::{Plan, Progress, Recovered, Report, Verify};
 use sstable::Cache;
 use sstable::manifest::{Closed, Edit};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Platform {
 pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Report)> {
     options.check()?;
     let Platform { fs, clock, rng } = platform;
-    let mut replay = Replay::new(options.memtable_bytes, options.block_bytes, clock.wall_ms());
+    let mut replay = Replay::new(&options, clock.wall_ms());
     let plan = Plan {
         fs: fs.clone(),
         clock: clock.clone(),
@@ -125,7 +126,7 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
         compaction_bell: Arc::new(Bell::default()),
         flush_bell,
         log_bell,
-        trouble: Mutex::new(Rank::Stats, None),
+        trouble: Mutex::new(Rank::Stats, BTreeMap::new()),
         is_closed: AtomicBool::new(false),
         lock: Mutex::new(Rank::Lifecycle, Some(lock)),
     };
@@ -137,12 +138,17 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
 /// stopped. Whatever fails, the directory is let go.
 pub(crate) fn close(parts: &Parts) -> Result<()> {
     let result = close_files(parts);
+    drop(parts.commits.with_queue(|queue| queue.close()));
+    parts.installer.abandon();
     *parts.lock.lock() = None;
     result
 }
 
 fn close_files(parts: &Parts) -> Result<()> {
+    // Whoever compacts is told to stop.
+    drop(parts.compacting.lock());
     parts.commits.check_writable()?;
+    parts.commits.with_queue(|queue| queue.begin_close());
     parts.commits.sync()?;
     let last = parts.commits.freeze_active()?;
     parts.commits.wait_visible(last)?;

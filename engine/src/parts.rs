@@ -8,7 +8,7 @@ use crate::commit::{CommitTicket, Commits, Committed, Write};
 use crate::install::Installer;
 use crate::keyspace::KeyspaceState;
 use crate::obsolete::Obsolete;
-use crate::options::{Options, SyncMode, WriteOptions};
+use crate::options::{Background, Options, SyncMode, WriteOptions};
 use crate::output::{Depth, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
@@ -17,14 +17,17 @@ use crate::snapshot::{Held, Snapshots};
 use crate::stats::{Counter, Meters, SAMPLE_EVERY};
 use crate::tables::Tables;
 use crate::value::Value;
-use crate::view::{View, Views};
+use crate::view::{NextView, View, Views};
+use crate::workers::Worker;
 use base::fs::{Fs, LockGuard};
 use base::lock::Mutex;
 use base::{Clock, Error, Identity, Op, Result, Rng, SpaceId, Tick};
-use sstable::manifest::KeyspaceSettings;
+use sstable::manifest::{Edit, KeyspaceSettings, State};
 use sstable::{ReadMode, TableOwner};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// See the module. Everything here synchronises itself.
 pub(crate) struct Parts {
@@ -54,8 +57,8 @@ pub(crate) struct Parts {
     pub(crate) flush_bell: Arc<Bell>,
     /// Rung when the log has work.
     pub(crate) log_bell: Arc<Bell>,
-    /// The first failure of a background thread that is not yet cured.
-    pub(crate) trouble: Mutex<Option<String>>,
+    /// The last failure of each background thread that it has not yet got over.
+    pub(crate) trouble: Mutex<BTreeMap<Worker, String>>,
     pub(crate) is_closed: AtomicBool,
     /// The directory's lock; let go when the database is closed.
     pub(crate) lock: Mutex<Option<LockGuard>>,
@@ -83,7 +86,7 @@ impl Parts {
     pub(crate) fn submit(&self, mut batch: Batch, options: WriteOptions) -> Result<CommitTicket> {
         batch.check()?;
         let sync = options.sync.unwrap_or(self.options.sync);
-        self.admit(batch.byte_len());
+        self.admit(batch.byte_len())?;
         let committed = match batch.is_empty() {
             true => Committed::nothing(self.commits.visible()),
             false => self.commits.start(Write::Batch(&batch), sync)?,
@@ -95,7 +98,7 @@ impl Parts {
     /// Commits `write`, which has `bytes` of keys and values.
     #[inline]
     pub(crate) fn commit(&self, write: Write<'_>, sync: SyncMode, bytes: usize) -> Result<Tick> {
-        self.admit(bytes);
+        self.admit(bytes)?;
         let sample = self.count_commit(bytes).is_multiple_of(SAMPLE_EVERY);
         if !sample {
             return self.commits.write(write, sync);
@@ -114,15 +117,56 @@ impl Parts {
 
     /// Lets a write pass, slower the more work is owed.
     #[inline]
-    fn admit(&self, bytes: usize) {
+    fn admit(&self, bytes: usize) -> Result<()> {
         if self.pressure.is_free() {
-            return;
+            return Ok(());
         }
         let fill = self.views.with(|view| view.active.fill());
         self.pressure.admit(bytes, fill);
-        if self.options.background == crate::options::Background::Off {
-            // Nobody else flushes; a failure shows when the memtables are used up.
-            let _ = crate::jobs::flush(self);
+        match self.options.background {
+            Background::On => Ok(()),
+            Background::Off => self.flush_in_the_foreground(),
+        }
+    }
+
+    /// Flushes because nobody else does. A failure counts once the memtables are used up.
+    #[cold]
+    fn flush_in_the_foreground(&self) -> Result<()> {
+        let flushed = crate::jobs::flush(self);
+        let is_used_up = self.views.current().frozen.len() + 1 >= Options::MEMTABLES_MAX;
+        if is_used_up { flushed.map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Waits until `seqno` is visible. Without a log thread nobody else might sync it.
+    pub(crate) fn wait_visible(&self, seqno: Tick) -> Result<()> {
+        match self.options.background {
+            Background::On => self.commits.wait_visible(seqno),
+            Background::Off => self.commits.secure(seqno),
+        }
+    }
+
+    /// Installs what `edit` makes of the set of tables, see [`Installer::install`].
+    pub(crate) fn install(
+        &self,
+        edit: impl FnOnce(&State) -> Edit,
+        adjust: impl FnOnce(&mut NextView),
+    ) -> Result<()> {
+        self.installer.install(edit, adjust).inspect_err(|_| self.follow_manifest())
+    }
+
+    /// Makes an edit durable, see [`Installer::record_then`].
+    pub(crate) fn record_then(
+        &self,
+        edit: impl FnOnce(&State) -> Edit,
+        then: impl FnOnce(&State),
+    ) -> Result<()> {
+        self.installer.record_then(edit, then).inspect_err(|_| self.follow_manifest())
+    }
+
+    /// Once an edit failed, nothing can be flushed any more: writes are refused too.
+    pub(crate) fn follow_manifest(&self) {
+        if self.installer.is_poisoned() {
+            self.commits.poison();
         }
     }
 
@@ -241,12 +285,7 @@ impl Parts {
 
     /// The horizon: versions above it may be read at any later moment.
     pub(crate) fn horizon(&self) -> Tick {
-        let visible = self.commits.visible();
-        if self.options.history.is_zero() {
-            return visible;
-        }
-        let history_ms = u64::try_from(self.options.history.as_millis()).unwrap_or(u64::MAX);
-        visible.min(Tick::from_ms(self.clock.wall_ms().saturating_sub(history_ms)))
+        horizon(self.commits.visible(), self.options.history, self.clock.wall_ms())
     }
 
     /// How tables of upper levels are written.
@@ -268,6 +307,15 @@ impl Parts {
         let upper = version.runs().iter().filter(|run| is_upper(run.level)).count();
         self.pressure.update(frozen, upper);
     }
+}
+
+/// The horizon when commits up to `last` are visible and `history` is kept.
+pub(crate) fn horizon(last: Tick, history: Duration, now_ms: u64) -> Tick {
+    if history.is_zero() {
+        return last;
+    }
+    let history_ms = u64::try_from(history.as_millis()).unwrap_or(u64::MAX);
+    last.min(Tick::from_ms(now_ms.saturating_sub(history_ms)))
 }
 
 impl OutputHost for Parts {

@@ -3,82 +3,111 @@
 use crate::compaction::Overlap;
 use crate::flush::write_memtables;
 use crate::memtable::Memtable;
+use crate::options::Options;
 use crate::output::{Depth, Output, OutputHost, OutputPlan};
+use crate::parts::horizon;
+use crate::range_map::RangeMap;
 use crate::resolve::{Bottom, Policy};
 use base::record::Records;
-use base::{Error, Result, SpaceId, Tick};
+use base::{Op, Result, SpaceId, Tick};
 use recovery::{FlushTarget, ReplaySink};
 use sstable::TableMeta;
 use sstable::manifest::KeyspaceSettings;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A memtable that recovery fills and flushes.
+/// Memtables that recovery fills and flushes.
 pub(crate) struct Replay {
-    memtable: Option<Arc<Memtable>>,
+    /// Oldest first. More than one only if a commit did not fit.
+    memtables: Vec<Arc<Memtable>>,
+    /// Bytes of the last memtable that commits may have taken, at the most.
+    reserved: usize,
     memtable_bytes: usize,
     block_bytes: usize,
+    history: Duration,
     now_ms: u64,
     last: Tick,
 }
 
 impl Replay {
-    /// Nothing replayed yet. `memtable_bytes` is the usual size of a memtable.
-    pub(crate) fn new(memtable_bytes: usize, block_bytes: usize, now_ms: u64) -> Replay {
-        Replay { memtable: None, memtable_bytes, block_bytes, now_ms, last: Tick::ZERO }
+    /// Nothing replayed yet.
+    pub(crate) fn new(options: &Options, now_ms: u64) -> Replay {
+        Replay {
+            memtables: Vec::new(),
+            reserved: 0,
+            memtable_bytes: options.memtable_bytes,
+            block_bytes: options.block_bytes,
+            history: options.history,
+            now_ms,
+            last: Tick::ZERO,
+        }
     }
 
-    fn insert_records(&mut self, seqno: Tick, payload: &[u8]) -> Result<()> {
-        let memtable = match &self.memtable {
-            Some(memtable) => memtable,
-            None => {
-                // Recovery flushes only after it exceeded its bound by one commit.
-                let room = 4 * self.memtable_bytes + 4 * payload.len();
-                let memtable = Memtable::new(self.memtable_bytes, room, Tick::ZERO)?;
-                self.memtable.insert(Arc::new(memtable))
-            }
-        };
-        for record in Records::new(payload) {
-            let record = record.map_err(|found| {
-                Error::corrupt(base::error::FileKind::Log, base::dir::WAL_DIR, 0, found)
-            })?;
-            let scope = record.scope;
-            let ops = record.ops.map(|op| (SpaceId::new(scope, op.keyspace), op));
-            memtable.insert(seqno, ops)?;
+    /// The memtable that takes `need` more bytes.
+    fn with_room(&mut self, need: usize) -> Result<Arc<Memtable>> {
+        if let Some(last) = self.memtables.last()
+            && self.reserved + need <= last.reservable()
+        {
+            self.reserved += need;
+            return Ok(last.clone());
         }
-        self.last = seqno;
-        Ok(())
+        // Recovery flushes once its bound is exceeded, which is less than this.
+        let room = need.max(4 * self.memtable_bytes);
+        let memtable = Arc::new(Memtable::new(self.memtable_bytes, room, Tick::ZERO)?);
+        self.memtables.push(memtable.clone());
+        self.reserved = need;
+        Ok(memtable)
     }
+
+    /// Versions above it are kept for reads as of an earlier time.
+    fn horizon(&self) -> Tick {
+        horizon(self.last, self.history, self.now_ms)
+    }
+}
+
+/// The ops of a commit that recovery has checked.
+fn ops_of(payload: &[u8]) -> impl Iterator<Item = (SpaceId, Op<'_>)> {
+    Records::new(payload).map_while(Result::ok).flat_map(|record| {
+        let scope = record.scope;
+        record.ops.map(move |op| (SpaceId::new(scope, op.keyspace), op))
+    })
 }
 
 impl ReplaySink for Replay {
     fn insert(&mut self, seqno: Tick, payload: &[u8]) -> Result<()> {
-        self.insert_records(seqno, payload)
+        let mut need = 0;
+        let mut previous = None;
+        for (space, op) in ops_of(payload) {
+            need += Memtable::reservation(&op);
+            if previous.replace(space) != Some(space) {
+                need += Memtable::KEYSPACE_RESERVATION;
+            }
+        }
+        self.with_room(need)?.insert(seqno, ops_of(payload))?;
+        self.last = seqno;
+        Ok(())
     }
 
     fn memory(&self) -> u64 {
-        self.memtable.as_ref().map_or(0, |memtable| memtable.used_bytes() as u64)
+        self.memtables.iter().map(|memtable| memtable.used_bytes() as u64).sum()
     }
 
     fn flush(&mut self, target: &FlushTarget) -> Result<Vec<TableMeta>> {
-        let Some(memtable) = self.memtable.take() else { return Ok(Vec::new()) };
+        let mut memtables = std::mem::take(&mut self.memtables);
+        memtables.reverse();
         let plan = OutputPlan {
             owner: target.owner,
             block_bytes: self.block_bytes,
             table_bytes: u64::MAX,
             depth: Depth::Upper,
         };
-        let ranges = memtable.range_deletes();
-        let kept = ranges.ranges().to_vec();
-        let policy = Policy::new(
-            &[],
-            self.last,
-            self.now_ms,
-            Bottom::Below,
-            crate::range_map::RangeMap::of(kept.clone()),
-        );
+        let ranges: Vec<_> =
+            memtables.iter().flat_map(|m| m.range_deletes().ranges().to_vec()).collect();
+        let map = RangeMap::of(ranges.clone());
+        let policy = Policy::new(&[], self.horizon(), self.now_ms, Bottom::Below, map);
         let host = ReplayHost { target };
-        let output = Output::new(plan, target.fs.clone(), &host, kept);
-        write_memtables(&[memtable], &policy, output, &mut Overlap::default())
+        let output = Output::new(plan, target.fs.clone(), &host, ranges);
+        write_memtables(&memtables, &policy, output, &mut Overlap::default())
     }
 }
 
@@ -94,7 +123,8 @@ impl OutputHost for ReplayHost<'_> {
 
     fn discard(&self, _table: u64) {}
 
-    fn settings(&self, _space: SpaceId) -> Option<KeyspaceSettings> {
-        None
+    fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings> {
+        let keyspace = self.target.keyspaces.get(&space.keyspace())?;
+        Some(keyspace.settings)
     }
 }

@@ -1,13 +1,13 @@
 //! The read points that users hold. The oldest bounds what compaction may drop.
 
-use crate::iter::{Bounds, Cursor, Iter};
+use crate::bounds::{Bounds, KeyBounds};
+use crate::iter::{Cursor, Iter};
 use crate::keyspace::Keyspace;
 use crate::parts::Parts;
 use crate::value::Value;
 use base::lock::{Mutex, Rank};
 use base::{Result, Tick};
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
 use std::sync::Arc;
 
 /// Counts the holders of each read point.
@@ -111,11 +111,11 @@ impl Snapshot {
 
     /// All entries of the keyspace, in order.
     pub fn iter(&self, keyspace: &Keyspace) -> Iter {
-        self.range::<&[u8], _>(keyspace, ..)
+        self.range(keyspace, ..)
     }
 
     /// The entries whose keys lie in `range`.
-    pub fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(&self, keyspace: &Keyspace, range: R) -> Iter {
+    pub fn range(&self, keyspace: &Keyspace, range: impl KeyBounds) -> Iter {
         let reader = self.parts.reader(keyspace.state(), Some(&self.held));
         Iter::new(reader, Bounds::of(&range))
     }

@@ -6,9 +6,10 @@
 //! Kung & Robinson, "On Optimistic Methods for Concurrency Control" (1981), backward validation.
 
 use crate::batch::Batch;
+use crate::bounds::{Bounds, KeyBounds};
 use crate::commit::Write;
 use crate::conflicts::ReadSet;
-use crate::iter::{Bounds, Iter};
+use crate::iter::Iter;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::options::WriteOptions;
 use crate::parts::Parts;
@@ -17,7 +18,7 @@ use crate::value::Value;
 use base::limits::{check_key, check_value};
 use base::{Error, OpKind, Result, SpaceId, Tick};
 use std::collections::BTreeMap;
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Reads and writes that are committed as one, if nobody interfered. Dropping it undoes nothing,
@@ -51,7 +52,7 @@ impl Transaction {
         let reads = ReadSet { at: held.at(), ..ReadSet::default() };
         let transaction =
             Transaction { parts: parts.clone(), held, reads, writes: BTreeMap::new() };
-        parts.commits.wait_visible(transaction.reads.at)?;
+        parts.wait_visible(transaction.reads.at)?;
         Ok(transaction)
     }
 
@@ -101,11 +102,7 @@ impl Transaction {
 
     /// The entries whose keys lie in `range`, as this transaction has left them, in order. The whole
     /// range counts as read, however far the iterator is walked.
-    pub fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(
-        &mut self,
-        keyspace: &Keyspace,
-        range: R,
-    ) -> TransactionIter {
+    pub fn range(&mut self, keyspace: &Keyspace, range: impl KeyBounds) -> TransactionIter {
         self.walk(keyspace, Bounds::of(&range))
     }
 

@@ -24,6 +24,17 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// A sleeping thread looks around this often even if nobody rings.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
 
+/// A background thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Worker {
+    /// Flushes.
+    Flush,
+    /// Compacts.
+    Compaction,
+    /// Tends the log.
+    Log,
+}
+
 /// The threads of one database. They stop when told, and are waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
@@ -36,25 +47,26 @@ impl Workers {
     /// Starts the threads.
     pub(crate) fn start(parts: &Arc<Parts>) -> Result<Workers> {
         let mut workers = Workers::default();
-        workers.spawn("esker-flush", parts, &parts.flush_bell, flush_loop)?;
-        workers.spawn("esker-compact", parts, &parts.compaction_bell, compaction_loop)?;
-        workers.spawn("esker-log", parts, &parts.log_bell, log_loop)?;
+        workers.spawn(Worker::Flush, parts, &parts.flush_bell, flush_loop)?;
+        workers.spawn(Worker::Compaction, parts, &parts.compaction_bell, compaction_loop)?;
+        workers.spawn(Worker::Log, parts, &parts.log_bell, log_loop)?;
         Ok(workers)
     }
 
     fn spawn(
         &mut self,
-        name: &str,
+        worker: Worker,
         parts: &Arc<Parts>,
         bell: &Arc<Bell>,
         work: fn(&Parts, &AtomicBool),
     ) -> Result<()> {
         let (parts, should_stop) = (parts.clone(), self.should_stop.clone());
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| work(&parts, &should_stop));
             if std::panic::catch_unwind(run).is_err() {
                 parts.commits.poison();
-                *parts.trouble.lock() = Some("a background thread panicked".to_owned());
+                let panicked = format!("the thread {} panicked", worker.name());
+                parts.trouble.lock().insert(worker, panicked);
             }
         });
         let thread = thread.map_err(|e| Error::io("start a thread for", parts_path(), e))?;
@@ -74,36 +86,52 @@ impl Workers {
     }
 }
 
+impl Worker {
+    fn name(self) -> &'static str {
+        match self {
+            Worker::Flush => "esker-flush",
+            Worker::Compaction => "esker-compact",
+            Worker::Log => "esker-log",
+        }
+    }
+}
+
 fn parts_path() -> &'static str {
     "the database"
 }
 
-/// Calls `step` until it finds nothing to do; notes trouble and waits before the next try.
-fn drain(parts: &Parts, should_stop: &AtomicBool, mut step: impl FnMut() -> Result<bool>) -> bool {
-    let mut did_anything = false;
+/// Calls `step` until it finds nothing to do. Notes trouble of `worker`, and waits before it tries
+/// again.
+fn drain(
+    worker: Worker,
+    parts: &Parts,
+    should_stop: &AtomicBool,
+    mut step: impl FnMut() -> Result<bool>,
+) {
     while !should_stop.load(Ordering::Acquire) {
-        match step() {
-            Ok(true) => did_anything = true,
-            Ok(false) => {
-                return did_anything;
+        let result = step();
+        match &result {
+            Ok(_) => {
+                parts.trouble.lock().remove(&worker);
             }
-            Err(Error::Cancelled | Error::Closed) => return did_anything,
+            Err(Error::Cancelled | Error::Closed | Error::Poisoned) => {}
             Err(error) => {
                 tracing::warn!(target: "esker", %error, "a background step failed; it will be tried again");
-                *parts.trouble.lock() = Some(error.to_string());
+                parts.trouble.lock().insert(worker, error.to_string());
                 std::thread::sleep(RETRY_AFTER);
                 continue;
             }
         }
-        *parts.trouble.lock() = None;
+        if !matches!(result, Ok(true)) {
+            return;
+        }
     }
-    did_anything
 }
 
 fn flush_loop(parts: &Parts, should_stop: &AtomicBool) {
     while !should_stop.load(Ordering::Acquire) {
         parts.flush_bell.wait(LOOK_AROUND);
-        drain(parts, should_stop, || jobs::flush(parts));
+        drain(Worker::Flush, parts, should_stop, || jobs::flush(parts));
     }
 }
 
@@ -112,12 +140,14 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
     let mut last_seen = parts.commits.visible();
     while !is_cancelled() {
         let was_rung = parts.compaction_bell.wait(IDLE_AFTER);
-        drain(parts, should_stop, || jobs::compact_once(parts, Load::Busy, &is_cancelled));
+        drain(Worker::Compaction, parts, should_stop, || {
+            jobs::compact_once(parts, Load::Busy, &is_cancelled)
+        });
         let seen = parts.commits.visible();
         if !was_rung && seen == last_seen {
             // A write that arrives does not stop a tidying step, only the next one.
             let is_idle = || parts.commits.visible() == seen;
-            drain(parts, should_stop, || match is_idle() {
+            drain(Worker::Compaction, parts, should_stop, || match is_idle() {
                 true => jobs::compact_once(parts, Load::Idle, &is_cancelled),
                 false => Ok(false),
             });
@@ -133,12 +163,16 @@ fn log_loop(parts: &Parts, should_stop: &AtomicBool) {
     let mut state = LogTending { since_sync: Duration::ZERO, ..LogTending::default() };
     while !should_stop.load(Ordering::Acquire) {
         parts.log_bell.wait(if state.is_asleep { LOOK_AROUND } else { LOG_TICK });
-        if let Err(error) = state.tick(parts)
-            && !matches!(error, Error::Closed | Error::Poisoned)
-        {
-            tracing::warn!(target: "esker", %error, "the log could not be tended");
-            *parts.trouble.lock() = Some(error.to_string());
-            std::thread::sleep(RETRY_AFTER);
+        match state.tick(parts) {
+            Ok(()) => {
+                parts.trouble.lock().remove(&Worker::Log);
+            }
+            Err(Error::Closed | Error::Poisoned) => {}
+            Err(error) => {
+                tracing::warn!(target: "esker", %error, "the log could not be tended");
+                parts.trouble.lock().insert(Worker::Log, error.to_string());
+                std::thread::sleep(RETRY_AFTER);
+            }
         }
     }
 }

@@ -130,12 +130,12 @@ fn a_batch_is_never_seen_half() {
                     let snapshot = db.snapshot();
                     let mut values = Vec::new();
                     for keyspace in [a, b, local] {
-                        values.extend(snapshot.multi_get(keyspace, &[b"first", b"last"]).unwrap());
+                        values.extend(snapshot.multi_get(keyspace, &["first", "last"]).unwrap());
                         values.push(snapshot.get(keyspace, b"first").unwrap());
                     }
                     assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
                     // Without a snapshot each call is one moment.
-                    let pair = a.multi_get(&[b"first", b"last"]).unwrap();
+                    let pair = a.multi_get(&["first", "last"]).unwrap();
                     assert_eq!(pair[0], pair[1]);
                     let mut all: Vec<_> = match reader {
                         0 => a.iter().map(own).collect(),

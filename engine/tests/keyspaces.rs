@@ -93,7 +93,7 @@ fn a_handle_of_a_dropped_keyspace_says_so() {
         k.multi_get(&[b"a"]).map(drop),
         k.iter().next().unwrap().map(drop),
         k.cursor().map(drop),
-        k.count::<&[u8], _>(..).map(drop),
+        k.count(..).map(drop),
         k.ingest([(b"a", b"")]).map(drop),
         snapshot.get(&k, b"a").map(drop),
         snapshot.iter(&k).next().unwrap().map(drop),

@@ -206,7 +206,7 @@ impl World {
                 assert_eq!(found, Self::live(&self.model, self.now_ms).get(&k).cloned());
                 transaction.put(&keyspace, &k, &v).unwrap();
                 let seen: Model = transaction
-                    .range::<&[u8], _>(&keyspace, ..)
+                    .range(&keyspace, ..)
                     .map(|entry| entry.map(|(k, v)| (k.into(), v.into())).unwrap())
                     .collect();
                 self.model.insert(k, (v, u64::MAX));

@@ -89,14 +89,14 @@ fn an_unbounded_read_ends_at_its_keyspace() {
     let (_disk, db, k) = open();
     let after = keyspace(&db, "created after k");
     let mut transaction = db.transaction().unwrap();
-    assert_eq!(transaction.range::<&[u8], _>(&k, ..).count(), 0);
+    assert_eq!(transaction.range(&k, ..).count(), 0);
     transaction.put(&k, b"k", b"").unwrap();
     after.put([0], b"").unwrap();
     after.delete_range(b"", b"").unwrap();
     assert!(!conflicts(transaction.commit()));
 
     let mut transaction = db.transaction().unwrap();
-    assert_eq!(transaction.range::<&[u8], _>(&k, ..).count(), 1);
+    assert_eq!(transaction.range(&k, ..).count(), 1);
     transaction.put(&k, b"k", b"").unwrap();
     k.put([255; 300], b"").unwrap();
     assert!(conflicts(transaction.commit()));
@@ -141,7 +141,7 @@ fn reading_alone_never_conflicts() {
     k.put(b"a", b"2").unwrap();
     db.compact(&k).unwrap();
     assert_eq!(transaction.get(&k, b"a").unwrap().unwrap(), b"1");
-    assert_eq!(transaction.range::<&[u8], _>(&k, ..).map(own).count(), 1);
+    assert_eq!(transaction.range(&k, ..).map(own).count(), 1);
     let seqno = transaction.seqno();
     assert_eq!(transaction.commit().unwrap(), seqno);
 }
@@ -188,7 +188,7 @@ fn a_transaction_sees_what_it_did_and_nothing_of_others() {
     transaction.delete(&k, b"f").unwrap();
     transaction.delete(&k, b"nothing there").unwrap();
     k.put(b"d", b"of another").unwrap();
-    let found: Vec<_> = transaction.range::<&[u8], _>(&k, ..).map(own).collect();
+    let found: Vec<_> = transaction.range(&k, ..).map(own).collect();
     let expected = [("a", "stored"), ("b", "new"), ("e", "replaced")];
     assert!(found.iter().eq(&expected.map(|(k, v)| (k.into(), v.into()))), "{found:?}");
     assert_eq!(transaction.range(&k, b"b"..b"e").map(own).count(), 1);

@@ -60,6 +60,13 @@ impl Pending {
         self.waiters.push((seqno, waiter));
     }
 
+    /// This thread waits for nothing any more.
+    pub(super) fn forget_this_thread(&mut self) {
+        let this = std::thread::current().id();
+        let is_other = |waiter: &Waiter| !matches!(waiter, Waiter::Thread(t) if t.id() == this);
+        self.waiters.retain(|(_, waiter)| is_other(waiter));
+    }
+
     /// Takes the waiters for what is visible up to `visible`.
     #[inline]
     pub(super) fn take_waiters(&mut self, visible: Tick) -> Vec<Waiter> {

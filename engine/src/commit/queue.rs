@@ -14,6 +14,8 @@ use wal::{Appender, SyncTarget};
 pub(crate) struct Queue {
     /// None once closed.
     appender: Option<Appender>,
+    /// Whether no commit may follow.
+    is_closing: bool,
     last: Tick,
     /// The previous tick of this node in each scope.
     previous: Vec<(ScopeId, Tick)>,
@@ -41,6 +43,7 @@ impl Queue {
     pub(crate) fn new(appender: Appender, last: Tick, active: Arc<Memtable>) -> Queue {
         Queue {
             appender: Some(appender),
+            is_closing: false,
             last,
             previous: Vec::new(),
             active,
@@ -52,7 +55,7 @@ impl Queue {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.appender.is_some() { Ok(()) } else { Err(Error::Closed) }
+        if self.appender.is_some() && !self.is_closing { Ok(()) } else { Err(Error::Closed) }
     }
 
     /// The last tick assigned.
@@ -83,6 +86,11 @@ impl Queue {
     #[inline]
     pub(super) fn reserve(&mut self, need: usize) {
         self.reserved += need;
+    }
+
+    /// Takes back a reservation in the memtable that is still active.
+    pub(super) fn give_back(&mut self, need: usize) {
+        self.reserved = self.reserved.saturating_sub(need);
     }
 
     pub(super) fn replace_active(&mut self, memtable: Arc<Memtable>) -> Arc<Memtable> {
@@ -152,6 +160,11 @@ impl Queue {
 
     pub(crate) fn appender(&mut self) -> Result<&mut Appender> {
         self.appender.as_mut().ok_or(Error::Closed)
+    }
+
+    /// Refuses commits from now on; those in the log can still be synced.
+    pub(crate) fn begin_close(&mut self) {
+        self.is_closing = true;
     }
 
     /// Takes the log away: no commit can follow.
