@@ -215,6 +215,13 @@ impl Db {
         Ok(())
     }
 
+    /// Flushes, and does all compactions and clean-up that are due now or would be once the database
+    /// falls idle. Afterwards nothing runs in the background until the next write.
+    pub fn settle(&self) -> Result<()> {
+        self.flush()?;
+        jobs::settle(self.parts())
+    }
+
     /// Flushes, and merges everything into one sorted run: the fewest bytes on disk, the fastest
     /// reads. Works on the whole database, because keyspaces share tables.
     pub fn compact(&self, keyspace: &Keyspace) -> Result<()> {

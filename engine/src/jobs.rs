@@ -122,6 +122,36 @@ fn install_flush(
     Ok(())
 }
 
+/// Lets the log go on in a small segment if all of it is flushed, and lets go of what it had.
+fn rest_log(parts: &Parts) -> Result<()> {
+    let view = parts.views.current();
+    if !view.active.is_empty() || !view.frozen.is_empty() {
+        return Ok(());
+    }
+    let flushed = view.active.after();
+    parts.commits.with_queue(|queue| match queue.active().is_empty() {
+        true => queue.appender()?.rest(),
+        false => Ok(()),
+    })?;
+    parts.commits.sync()?;
+    release_log(parts, flushed);
+    Ok(())
+}
+
+/// Does everything that is due, tidying up included: afterwards nothing runs until the next write.
+pub(crate) fn settle(parts: &Parts) -> Result<()> {
+    while compact_once(parts, Load::Idle, &|| false)? {}
+    tidy(parts)
+}
+
+/// Gives back what an idle database does not need: space of the log, files nobody can reach.
+pub(crate) fn tidy(parts: &Parts) -> Result<()> {
+    rest_log(parts)?;
+    parts.views.sweep();
+    parts.obsolete.settle(parts);
+    Ok(())
+}
+
 /// Lets go of the log segments that are wholly flushed and that no one wants to keep.
 fn release_log(parts: &Parts, flushed: Tick) {
     let retention = parts.options.log_retention_bytes;

@@ -144,6 +144,10 @@ pub(crate) fn close(parts: &Parts) -> Result<()> {
     result
 }
 
+fn free_segment(parts: &Parts, segment: u64) {
+    parts.installer.free(base::FileName::Segment(segment));
+}
+
 fn close_files(parts: &Parts) -> Result<()> {
     // Whoever compacts is told to stop.
     drop(parts.compacting.lock());
@@ -153,7 +157,8 @@ fn close_files(parts: &Parts) -> Result<()> {
     let last = parts.commits.freeze_active()?;
     parts.commits.wait_visible(last)?;
     jobs::flush_up_to(parts, last)?;
-    let Some(log) = parts.commits.with_queue(|queue| queue.close()) else { return Ok(()) };
+    let Some(mut log) = parts.commits.with_queue(|queue| queue.close()) else { return Ok(()) };
+    log.give_up_spare().into_iter().for_each(|segment| free_segment(parts, segment));
     let log_end = log.finish()?;
     parts.installer.close(|_| Edit {
         flushed: Some(last),

@@ -28,9 +28,10 @@ pub struct Options {
     pub block_bytes: usize,
     /// Bytes of a table that a compaction writes. Default 64 MiB.
     pub table_bytes: u64,
-    /// Bytes of one log segment. Default 32 MiB.
+    /// Bytes of one log segment at the most. Default 32 MiB.
     ///
-    /// Space is reserved in this unit, and freed in it once flushed.
+    /// Space is reserved by the segment, and freed by it once flushed. Segments start at 1 MiB and
+    /// double, so that a database that is little written takes little.
     pub segment_bytes: u64,
     /// Bytes of flushed log segments kept for [`crate::Db::changes`]. Default 0: only what is not
     /// yet flushed.

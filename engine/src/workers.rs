@@ -151,8 +151,9 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
                 true => jobs::compact_once(parts, Load::Idle, &is_cancelled),
                 false => Ok(false),
             });
-            parts.views.sweep();
-            parts.obsolete.settle(parts);
+            if let Err(error) = jobs::tidy(parts) {
+                tracing::debug!(target: "esker", %error, "tidying up will be tried again");
+            }
             parts.compaction_bell.wait(LOOK_AROUND);
         }
         last_seen = seen;

@@ -57,7 +57,7 @@ impl Drop for Ends<'_> {
 #[test]
 fn a_writer_reads_its_own_writes_whatever_others_do() {
     let (_dir, db, k) = open();
-    let rounds = 1500 * scale() as usize;
+    let rounds = 5000 * scale() as usize;
     let running = Running::new(4);
     thread::scope(|scope| {
         for writer in 0..4usize {
@@ -101,7 +101,7 @@ fn a_batch_is_never_seen_half() {
     let (_dir, db, a) = open();
     let b = keyspace(&db, "b");
     let local = fixture::local_keyspace(&db, "local");
-    let rounds = 1500 * scale();
+    let rounds = 5000 * scale();
     let running = Running::new(2);
     thread::scope(|scope| {
         for writer in 0..2u64 {
@@ -157,7 +157,7 @@ fn a_snapshot_stays_as_it_is_while_others_write_flush_and_compact() {
         k.put(number.to_be_bytes(), b"before").unwrap();
     }
     let running = Running::new(2);
-    let rounds = 4000 * scale() as u32;
+    let rounds = 15_000 * scale() as u32;
     thread::scope(|scope| {
         for writer in 0..2u32 {
             let (k, running) = (&k, &running);
@@ -223,7 +223,7 @@ fn increment(db: &Db, k: &Keyspace, key: &[u8], mode: WriteOptions) {
 #[test]
 fn no_increment_by_a_transaction_is_lost() {
     let (_dir, db, k) = open();
-    let rounds = 400 * scale();
+    let rounds = 1500 * scale();
     thread::scope(|scope| {
         for thread in 0..4u64 {
             let (db, k) = (&db, &k);
@@ -254,7 +254,7 @@ fn money_moves_and_never_appears_or_vanishes() {
     }
     db.write(batch).unwrap();
     let running = Running::new(3);
-    let rounds = 500 * scale();
+    let rounds = 2000 * scale();
     let transfer = |from: u64, to: u64| -> Result<(), Error> {
         let mut transaction = db.transaction()?;
         let rich = number(transaction.get(&k, from.to_be_bytes())?);
@@ -299,7 +299,7 @@ fn money_moves_and_never_appears_or_vanishes() {
 #[test]
 fn transactions_and_ingests_that_race_are_serializable() {
     let (_dir, db, k) = open();
-    let rounds = 60 * scale();
+    let rounds = 150 * scale();
     for round in 0..rounds {
         let (x, y) = (format!("x{round}"), format!("y{round}"));
         let (txn, ingest) = thread::scope(|scope| {
@@ -349,7 +349,7 @@ fn iterators_move_between_threads_and_outlive_the_handles() {
 
 #[test]
 fn closing_under_load_gives_closed_and_keeps_what_was_acknowledged() {
-    for round in 0..8 * scale() as usize {
+    for round in 0..24 * scale() as usize {
         let (dir, db, k) = open();
         let acknowledged = AtomicU64::new(0);
         let started = AtomicBool::new(false);

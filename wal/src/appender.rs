@@ -26,12 +26,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How a log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Bytes reserved for one segment. Default 32 MiB.
+    /// Bytes reserved for one segment at the most. Default 32 MiB.
     ///
-    /// Larger means fewer files; smaller gives space back sooner after a flush. A commit that is
-    /// larger gets a segment of its own size.
+    /// Larger means fewer files; smaller gives space back sooner after a flush. The first segment
+    /// has 1 MiB, each next one twice as much, so a log that is little used stays small. A commit
+    /// that is larger gets a segment of its own size.
     pub segment_bytes: u64,
 }
+
+/// Bytes reserved for the first segment, and for the first after a rest.
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
 impl Default for LogOptions {
     fn default() -> Self {
@@ -53,6 +57,8 @@ pub struct Appender {
     retained: VecDeque<SegmentSpan>,
     next_number: u64,
     spare: Option<Spare>,
+    /// Bytes reserved for the growing segment, had it not had to fit a large commit.
+    usual: u64,
     /// Whether a spare waits or is being built.
     spare_claimed: Arc<AtomicBool>,
     durable: Position,
@@ -80,7 +86,8 @@ impl Appender {
         let mut seed = [0; 32];
         rng.fill(&mut seed).map_err(|e| Error::io("draw random bytes for", &path, e))?;
         let nonces = Nonces(FrameKey::derive("esker wal nonces v1", &seed));
-        let capacity = options.segment_bytes.max(HEADER_LEN);
+        let usual = options.segment_bytes.min(FIRST_SEGMENT_BYTES);
+        let capacity = usual.max(HEADER_LEN);
         let state = SyncState::new();
         let file = create_file(fs.as_ref(), &state, number, capacity)?;
         let header = SegmentHeader::new(owner, number, previous, nonces.of(number));
@@ -98,6 +105,7 @@ impl Appender {
             retained: VecDeque::new(),
             next_number: number + 1,
             spare: None,
+            usual,
             spare_claimed: Arc::default(),
             durable: position,
             promised: position,
@@ -209,10 +217,21 @@ impl Appender {
         SpareBuilder {
             fs: Arc::clone(&self.fs),
             number: self.take_number(),
-            capacity: self.options.segment_bytes.max(HEADER_LEN),
+            capacity: self.next_usual().max(HEADER_LEN),
             state: self.state.clone(),
             claim: Claim::new(&self.spare_claimed),
         }
+    }
+
+    /// Goes on in a small segment, so that the space of the large one can be given back: for a log
+    /// that falls idle. Does nothing if the growing segment is small.
+    pub fn rest(&mut self) -> Result<()> {
+        if self.usual <= FIRST_SEGMENT_BYTES {
+            return Ok(());
+        }
+        self.useless.extend(self.spare.take().map(|spare| spare.number));
+        let usual = std::mem::replace(&mut self.usual, FIRST_SEGMENT_BYTES / 2);
+        self.roll(0).inspect_err(|_| self.usual = usual)
     }
 
     /// Takes a spare for the next roll.
@@ -296,9 +315,11 @@ impl Appender {
         self.close_run()?;
         let room =
             self.growing.room_for_record(payload_len).max(Growing::room_for_frame(payload_len));
-        let capacity = self.options.segment_bytes.max(HEADER_LEN + room);
+        let needed = HEADER_LEN + room;
+        let usual = self.next_usual();
+        let capacity = usual.max(needed);
         let (number, capacity, file) = match self.spare.take() {
-            Some(spare) if spare.capacity >= capacity => (spare.number, spare.capacity, spare.file),
+            Some(spare) if spare.capacity >= needed => (spare.number, spare.capacity, spare.file),
             too_small => {
                 self.useless.extend(too_small.map(|spare| spare.number));
                 let number = self.take_number();
@@ -310,11 +331,17 @@ impl Appender {
         let started = Growing::start(file, capacity, &header);
         let next = self.settle(started)?;
         let span = self.span();
+        self.usual = usual;
         let full = std::mem::replace(&mut self.growing, next);
         let retired = Retired::new(self.fs.as_ref(), span.number, full.into_file());
         self.retired.push(Arc::new(retired));
         self.retained.push_back(span);
         Ok(())
+    }
+
+    /// Bytes to reserve for the next segment.
+    fn next_usual(&self) -> u64 {
+        self.usual.saturating_mul(2).min(self.options.segment_bytes)
     }
 
     fn take_number(&mut self) -> u64 {

@@ -5,7 +5,6 @@
 //! returns; a synced one uses `SyncMode::Sync`.
 
 use crate::contender::{self, Contender, Durability, Entry, Reader, Setup};
-use crate::meter::wait_until_quiet;
 use crate::{Failure, Result};
 use engine::{Batch, Compression, Cursor, Db, Keyspace, KeyspaceOptions, Options, SyncMode};
 use std::path::Path;
@@ -60,12 +59,7 @@ impl Contender for Esker {
     }
 
     fn settle(&self) -> Result<()> {
-        self.db.flush()?;
-        wait_until_quiet(|| {
-            let stats = self.db.stats();
-            (stats.frozen_memtables, stats.flushes, stats.compactions, stats.moves)
-        });
-        Ok(())
+        self.db.settle().map_err(Failure::from)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
