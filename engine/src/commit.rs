@@ -19,7 +19,7 @@ pub use ticket::CommitTicket;
 
 use crate::bell::Bell;
 use crate::conflicts::Conflicts;
-use crate::memtable::Memtable;
+use crate::memtable::{Arenas, Memtable};
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
 use crate::view::{NextView, Views};
@@ -49,6 +49,7 @@ pub(crate) struct Commits {
     views: Arc<Views>,
     clock: Arc<dyn Clock>,
     pressure: Arc<Pressure>,
+    arenas: Arenas,
     memtable_bytes: usize,
     bells: Bells,
 }
@@ -113,6 +114,7 @@ impl Commits {
             views,
             clock,
             pressure,
+            arenas: Arenas::default(),
             memtable_bytes,
             bells,
         }
@@ -141,7 +143,7 @@ impl Commits {
     #[inline]
     pub(crate) fn start(&self, write: Write<'_>, sync: SyncMode) -> Result<Committed> {
         let sync = sync == SyncMode::Sync;
-        let (seqno, position, memtable) = {
+        let (seqno, position, memtable, wants_spare) = {
             let need = write.reservation();
             let mut queue = self.queue_with_room(need)?;
             let seqno = queue.next_tick(self.clock.wall_ms());
@@ -152,7 +154,7 @@ impl Commits {
             })?;
             let waits_for = if sync { position } else { Position::ZERO };
             self.pending.lock().push(seqno, waits_for);
-            (seqno, position, queue.active().clone())
+            (seqno, position, queue.active().clone(), queue.wants_spare())
         };
         if let Err(error) = memtable.insert(seqno, write.ops()) {
             // In the log but not readable: only a reopen can make the two agree.
@@ -162,6 +164,8 @@ impl Commits {
         self.publish(|pending| pending.inserted(seqno));
         if self.is_log_asleep.load(Ordering::Relaxed) {
             self.wake_log();
+        } else if wants_spare {
+            self.bells.log.ring();
         }
         Ok(Committed { seqno, position, sync })
     }
@@ -201,7 +205,9 @@ impl Commits {
 
     /// Freezes the active memtable; a new one takes the writes from now on.
     fn freeze(&self, queue: &mut Queue, need: usize) -> Result<()> {
-        let memtable = Arc::new(Memtable::new(self.memtable_bytes, need, queue.last())?);
+        let after = queue.last();
+        let memtable = Memtable::new_in(&self.arenas, self.memtable_bytes, need, after)?;
+        let memtable = Arc::new(memtable);
         let frozen = queue.replace_active(memtable.clone());
         self.views.install(|view| {
             let mut next = NextView::from(view);

@@ -176,7 +176,7 @@ impl Db {
         let parts = self.parts();
         let asked = Tick::last_of_ms(wall_ms);
         let held = parts.snapshots.hold(|| asked.min(parts.commits.visible()));
-        let oldest = parts.horizon();
+        let oldest = parts.horizon().max(parts.installer.with_state(|state| state.horizon));
         if held.at() < oldest {
             return Err(Error::HistoryGone { asked: asked.raw(), oldest: oldest.raw() });
         }

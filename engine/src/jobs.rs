@@ -26,8 +26,9 @@ pub(crate) fn flush(parts: &Parts) -> Result<bool> {
         if frozen.is_empty() {
             return wait_until_flushable(parts, &view);
         }
-        let added = write_frozen(parts, frozen)?;
-        install_flush(parts, added, frozen, boundary)?;
+        let horizon = parts.horizon();
+        let added = write_frozen(parts, frozen, horizon)?;
+        install_flush(parts, added, frozen, Flushed { boundary, horizon })?;
         boundary
     };
     parts.commits.note_flushed();
@@ -76,8 +77,19 @@ pub(crate) fn flush_up_to(parts: &Parts, seqno: Tick) -> Result<()> {
     Ok(())
 }
 
-fn write_frozen(parts: &Parts, frozen: &[Arc<Memtable>]) -> Result<Vec<sstable::TableMeta>> {
-    let horizon = parts.horizon();
+/// How far a flush has come.
+struct Flushed {
+    /// Every commit up to it is in tables.
+    boundary: Tick,
+    /// Overwritten versions up to it may be gone.
+    horizon: Tick,
+}
+
+fn write_frozen(
+    parts: &Parts,
+    frozen: &[Arc<Memtable>],
+    horizon: Tick,
+) -> Result<Vec<sstable::TableMeta>> {
     let held = parts.snapshots.points();
     let ranges: Vec<_> =
         frozen.iter().flat_map(|memtable| memtable.range_deletes().ranges().to_vec()).collect();
@@ -94,7 +106,7 @@ fn install_flush(
     parts: &Parts,
     written: Vec<sstable::TableMeta>,
     frozen: &[Arc<Memtable>],
-    boundary: Tick,
+    Flushed { boundary, horizon }: Flushed,
 ) -> Result<()> {
     let bytes: u64 = written.iter().map(|meta| meta.len).sum();
     let (log_start, log_end) = parts.commits.with_queue(|queue| {
@@ -112,6 +124,7 @@ fn install_flush(
             last_tick: Some(boundary),
             log_start: Some(log_start),
             log_end: Some(log_end),
+            horizon: Some(horizon),
             ..Edit::default()
         }
     };
@@ -141,8 +154,21 @@ fn rest_log(parts: &Parts) -> Result<()> {
 /// Does everything that is due, tidying up included: afterwards nothing runs until the next write.
 pub(crate) fn settle(parts: &Parts) -> Result<()> {
     while compact_once(parts, Load::Idle, &|| false)? {}
-    tidy(parts)
+    tidy(parts)?;
+    // A thread that was just reading or flushing may hold an old view for a moment longer; what a
+    // snapshot's iterator holds is not waited for.
+    for _ in 0..LINGER_LOOKS {
+        if !parts.tables.has_lingering() && !parts.installer.has_freed() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        tidy(parts)?;
+    }
+    Ok(())
 }
+
+/// How often settling looks again for files that are about to become free.
+const LINGER_LOOKS: u32 = 40;
 
 /// Gives back what an idle database does not need: space of the log, files nobody can reach.
 pub(crate) fn tidy(parts: &Parts) -> Result<()> {
@@ -229,18 +255,20 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
         parts.install(|_| edit, |_| {})?;
         parts.meters.moves.fetch_add(1, Ordering::Relaxed);
     } else {
+        let horizon = parts.horizon();
         let workshop = Workshop {
             fs: parts.fs.clone(),
             tables: &parts.tables,
             host: parts,
             plan: parts.output_plan(parts.options.table_bytes),
-            horizon: parts.horizon(),
+            horizon,
             held: parts.snapshots.points(),
             now_ms: parts.clock.wall_ms(),
             is_dropped: &|space| parts.catalog.is_dropped(space),
             is_cancelled,
         };
         let Outcome { edit, bytes_written } = compaction::run(job, &workshop)?;
+        let edit = Edit { horizon: Some(horizon), ..edit };
         parts.install(|_| edit, |_| {})?;
         parts.meters.compactions.fetch_add(1, Ordering::Relaxed);
         parts.meters.bytes_compacted.fetch_add(bytes_written, Ordering::Relaxed);

@@ -20,6 +20,7 @@ mod cursor;
 mod fingers;
 mod list;
 
+pub(crate) use arena::Arenas;
 pub(crate) use cursor::MemtableCursor;
 
 use crate::range_map::RangeMap;
@@ -61,12 +62,26 @@ impl Memtable {
     /// An empty memtable for the commits after `after`, to be frozen at `limit` bytes but with room
     /// for at least `need` more bytes of reservations.
     pub(crate) fn new(limit: usize, need: usize, after: Tick) -> Result<Memtable> {
+        Memtable::new_in(&Arenas::default(), limit, need, after)
+    }
+
+    /// As [`Memtable::new`], in memory that an earlier memtable has used if there is any.
+    pub(crate) fn new_in(
+        arenas: &Arenas,
+        limit: usize,
+        need: usize,
+        after: Tick,
+    ) -> Result<Memtable> {
         let filter_words = (limit / BYTES_PER_FILTER_WORD).max(8).next_power_of_two();
         let fixed = filter_words * 8 + BUCKETS * 4 + SLACK;
-        let arena = Arena::new(fixed + (2 * limit).max(need))?;
+        let arena = arenas.arena(fixed + (2 * limit).max(need))?;
         let full = || Error::invalid("the memory budget is too small for a memtable");
         let filter = arena.allocate(filter_words * 8).ok_or_else(full)?;
         let buckets = arena.allocate(BUCKETS * 4).ok_or_else(full)?;
+        // SAFETY: both were just allocated, and nobody else knows them yet.
+        unsafe { arena.clear(filter, filter_words * 8 / arena::UNIT) };
+        // SAFETY: as above.
+        unsafe { arena.clear(buckets, BUCKETS * 4 / arena::UNIT) };
         let empty_used = arena.used();
         Ok(Memtable {
             arena,
@@ -260,6 +275,8 @@ impl Memtable {
         }
         let full = || Error::invalid("a memtable is full although room was reserved");
         let entry = self.arena.allocate(SPACE_ENTRY_LEN).ok_or_else(full)?;
+        // SAFETY: the entry was just allocated, and nobody else knows it yet.
+        unsafe { self.arena.clear(entry, SPACE_ENTRY_LEN / arena::UNIT) };
         // SAFETY: the entry was just allocated; offset 0 is inside it.
         unsafe { self.arena.atomic64(entry, 0) }.store(space.0, Ordering::Relaxed);
         let bucket = self.bucket(bucket_of(space));
@@ -269,7 +286,7 @@ impl Memtable {
                 return Ok(list);
             }
             self.next_in_bucket(entry).store(first, Ordering::Relaxed);
-            // Release: whoever finds the entry sees its space; the head is zero as fresh memory is.
+            // Release: whoever finds the entry sees its space and its empty head.
             if bucket.compare_exchange(first, entry, Ordering::Release, Ordering::Relaxed).is_ok() {
                 return Ok(List::new(&self.arena, entry + 2));
             }

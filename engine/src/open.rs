@@ -76,6 +76,9 @@ pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Repor
     let recovered = recovery::recover(plan, &mut replay, &Progress::default())?;
     let report = recovered.report.clone();
     let parts = assemble(recovered, options, Platform { fs, clock, rng })?;
+    if let Some(edit) = replay.edit() {
+        parts.installer.record(|_| edit)?;
+    }
     Ok((parts, report))
 }
 

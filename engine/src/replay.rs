@@ -12,7 +12,7 @@ use base::record::Records;
 use base::{Op, Result, SpaceId, Tick};
 use recovery::{FlushTarget, ReplaySink};
 use sstable::TableMeta;
-use sstable::manifest::KeyspaceSettings;
+use sstable::manifest::{Edit, KeyspaceSettings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Replay {
     history: Duration,
     now_ms: u64,
     last: Tick,
+    /// Overwritten versions up to it may be gone.
+    dropped: Option<Tick>,
 }
 
 impl Replay {
@@ -40,6 +42,7 @@ impl Replay {
             history: options.history,
             now_ms,
             last: Tick::ZERO,
+            dropped: None,
         }
     }
 
@@ -57,6 +60,11 @@ impl Replay {
         self.memtables.push(memtable.clone());
         self.reserved = need;
         Ok(memtable)
+    }
+
+    /// What the manifest must be told once the database is open.
+    pub(crate) fn edit(&self) -> Option<Edit> {
+        self.dropped.map(|horizon| Edit { horizon: Some(horizon), ..Edit::default() })
     }
 
     /// Versions above it are kept for reads as of an earlier time.
@@ -104,7 +112,9 @@ impl ReplaySink for Replay {
         let ranges: Vec<_> =
             memtables.iter().flat_map(|m| m.range_deletes().ranges().to_vec()).collect();
         let map = RangeMap::of(ranges.clone());
-        let policy = Policy::new(&[], self.horizon(), self.now_ms, Bottom::Below, map);
+        let horizon = self.horizon();
+        let policy = Policy::new(&[], horizon, self.now_ms, Bottom::Below, map);
+        self.dropped = Some(horizon).filter(|_| !memtables.is_empty()).max(self.dropped);
         let host = ReplayHost { target };
         let output = Output::new(plan, target.fs.clone(), &host, ranges);
         write_memtables(&memtables, &policy, output, &mut Overlap::default())

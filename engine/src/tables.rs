@@ -6,7 +6,7 @@ use base::{Result, SpaceId, key_prefix};
 use sstable::manifest::Version;
 use sstable::{Cache, Table, TableMeta};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Where tables come from, and which are in use.
@@ -18,6 +18,8 @@ pub(crate) struct Tables {
     live: Mutex<HashMap<u64, Weak<TableHandle>>>,
     /// Numbers of tables that left the last view and may be deleted.
     obsolete: Arc<Mutex<Vec<u64>>>,
+    /// Tables that no version names any more but some view still holds.
+    lingering: Arc<AtomicUsize>,
 }
 
 /// One table of a version. The file outlives every handle.
@@ -30,6 +32,7 @@ pub(crate) struct TableHandle {
     cache: Arc<Cache>,
     is_obsolete: AtomicBool,
     obsolete: Arc<Mutex<Vec<u64>>>,
+    lingering: Arc<AtomicUsize>,
 }
 
 impl Tables {
@@ -41,6 +44,7 @@ impl Tables {
             cache,
             live: Mutex::new(Rank::TableCache, HashMap::new()),
             obsolete: Arc::new(Mutex::new(Rank::Obsolete, Vec::new())),
+            lingering: Arc::default(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Tables {
             cache: self.cache.clone(),
             is_obsolete: AtomicBool::new(false),
             obsolete: self.obsolete.clone(),
+            lingering: self.lingering.clone(),
         });
         live.insert(meta.id, Arc::downgrade(&handle));
         handle
@@ -82,12 +87,18 @@ impl Tables {
                 }
             }
         }
+        self.lingering.fetch_add(held.len(), Ordering::AcqRel);
         for handle in &held {
             handle.is_obsolete.store(true, Ordering::Release);
         }
         // Dropped without the lock: the last holder of a handle may be this one.
         drop(held);
         self.obsolete.lock().extend(unused);
+    }
+
+    /// Whether some view still holds a table that no version names any more.
+    pub(crate) fn has_lingering(&self) -> bool {
+        self.lingering.load(Ordering::Acquire) > 0
     }
 
     /// Takes the tables that may be deleted now.
@@ -124,6 +135,7 @@ impl Drop for TableHandle {
     fn drop(&mut self) {
         if self.is_obsolete.load(Ordering::Acquire) {
             self.obsolete.lock().push(self.meta.id);
+            self.lingering.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

@@ -38,7 +38,7 @@ fn fill(disk: &Disk, db: &Db, k: &Keyspace) -> Vec<(u64, Content)> {
             }
             7 => {
                 k.delete_range(b"b", b"d").unwrap();
-                now.retain(|key, _| **key < *b"b" || **key >= *b"d");
+                now.retain(|key, _| !(&b"b"[..]..&b"d"[..]).contains(&&**key));
             }
             _ => {
                 k.put(&key, ms.to_be_bytes()).unwrap();

@@ -25,7 +25,10 @@ fn assert_too_large(error: &Error, of: &str, max: usize, given: usize) {
     let Error::TooLarge { what, limit, value } = error else { panic!("{error}") };
     assert_eq!((*what, *limit, *value), (of, max as u64, given as u64));
     let message = error.to_string();
-    assert!(message.contains(&max.to_string()) && message.contains(&given.to_string()), "{message}");
+    assert!(
+        message.contains(&max.to_string()) && message.contains(&given.to_string()),
+        "{message}"
+    );
     assert_eq!(error.category(), esker::Category::InvalidInput);
 }
 

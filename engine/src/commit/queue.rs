@@ -177,6 +177,12 @@ impl Queue {
         self.bytes_logged
     }
 
+    /// Whether the log's next segment should be made ready.
+    #[inline]
+    pub(super) fn wants_spare(&self) -> bool {
+        self.appender.as_ref().is_some_and(Appender::wants_spare)
+    }
+
     pub(super) fn durable(&self) -> Position {
         self.appender.as_ref().map_or(Position::ZERO, Appender::durable)
     }

@@ -1,7 +1,8 @@
 //! A bump arena: memory that is handed out once and freed as a whole.
 //!
 //! One contiguous region of fixed capacity, reserved at creation and backed by the operating system
-//! as it is touched. Fresh memory is zero. Places in it are [`Place`]s: 32-bit counts of 8 bytes, so
+//! as it is touched. A region may have been used before, so fresh memory holds anything: what is read
+//! must have been written. Places in it are [`Place`]s: 32-bit counts of 8 bytes, so
 //! an arena may span 32 GiB; place 0 is never handed out and means "nothing".
 //!
 //! Invariants:
@@ -10,32 +11,71 @@
 //! - Memory is written by its allocator before its place is published, and never freed or moved
 //!   while the arena lives.
 
+use base::lock::{Mutex, Rank};
 use base::{Error, Result};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Where something stands in an arena, in units of 8 bytes. Zero is nowhere.
 pub(super) type Place = u32;
 
 /// Bytes a [`Place`] counts.
-const UNIT: usize = 8;
+pub(super) const UNIT: usize = 8;
 /// The largest region that places reach.
 const CAPACITY_MAX: usize = (u32::MAX as usize) * UNIT;
 
 /// See the module.
 pub(super) struct Arena {
-    region: Region,
+    /// None only while it is dropped.
+    region: Option<Region>,
+    base: *mut u8,
+    capacity: usize,
     /// Bytes handed out.
     used: AtomicUsize,
+    home: Arenas,
+}
+
+// SAFETY: `base` points into the region, which is plain memory that may be used from any thread;
+// the methods order all access to it.
+unsafe impl Send for Arena {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Arena {}
+
+/// Where regions go when their arena is dropped, to be used again: touching fresh memory costs a
+/// page fault each 4 KiB. Keeps one.
+#[derive(Clone)]
+pub(crate) struct Arenas(Arc<Mutex<Option<Region>>>);
+
+impl Default for Arenas {
+    fn default() -> Self {
+        Arenas(Arc::new(Mutex::new(Rank::Stats, None)))
+    }
+}
+
+impl Arenas {
+    /// An arena of at least `capacity` bytes.
+    pub(super) fn arena(&self, capacity: usize) -> Result<Arena> {
+        let capacity = capacity.clamp(4096, CAPACITY_MAX).next_multiple_of(4096);
+        let used_before = self.0.lock().take_if(|region| region.len() == capacity);
+        let region = match used_before {
+            Some(region) => region,
+            None => Region::reserve(capacity)?,
+        };
+        let (base, capacity) = (region.base(), region.len());
+        let used = AtomicUsize::new(UNIT);
+        Ok(Arena { region: Some(region), base, capacity, used, home: self.clone() })
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let unused = std::mem::replace(&mut *self.home.0.lock(), self.region.take());
+        // Unmapped without the lock.
+        drop(unused);
+    }
 }
 
 impl Arena {
-    /// An arena of at least `capacity` bytes.
-    pub(super) fn new(capacity: usize) -> Result<Arena> {
-        let capacity = capacity.clamp(4096, CAPACITY_MAX).next_multiple_of(4096);
-        let region = Region::reserve(capacity)?;
-        Ok(Arena { region, used: AtomicUsize::new(UNIT) })
-    }
-
     /// Bytes handed out.
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
@@ -43,7 +83,7 @@ impl Arena {
 
     /// Bytes that can be handed out.
     pub(super) fn capacity(&self) -> usize {
-        self.region.len()
+        self.capacity
     }
 
     /// Hands out `len` bytes, or `None` if they do not fit.
@@ -52,7 +92,7 @@ impl Arena {
         let len = len.next_multiple_of(UNIT);
         let start = self.used.fetch_add(len, Ordering::Relaxed);
         let end = start.checked_add(len)?;
-        if end > self.region.len() {
+        if end > self.capacity {
             return None;
         }
         Some((start / UNIT) as Place)
@@ -64,7 +104,18 @@ impl Arena {
     fn address(&self, place: Place, offset: usize) -> *mut u8 {
         // SAFETY: callers pass places from `allocate` and offsets inside that allocation, so the
         // address lies inside the region; both sums fit in isize because the region does.
-        unsafe { self.region.base().add(place as usize * UNIT + offset) }
+        unsafe { self.base.add(place as usize * UNIT + offset) }
+    }
+
+    /// Makes `units` units from `place` on zero.
+    ///
+    /// # Safety
+    /// They lie inside the allocation, and no other thread knows the place yet.
+    pub(super) unsafe fn clear(&self, place: Place, units: usize) {
+        for unit in 0..units {
+            // SAFETY: the caller vouches for the range.
+            unsafe { self.atomic64(place, unit * UNIT) }.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Writes `bytes` at `offset` behind `place`, before the place is published.
@@ -162,7 +213,7 @@ impl Region {
     fn reserve(len: usize) -> Result<Region> {
         let invalid = |_| Error::invalid("the region is too large");
         let layout = std::alloc::Layout::from_size_align(len, 64).map_err(invalid)?;
-        // SAFETY: the layout is not empty, `Arena::new` asks for at least a page.
+        // SAFETY: the layout is not empty, `Arenas::arena` asks for at least a page.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = std::ptr::NonNull::new(base).ok_or(Error::invalid("out of memory"))?;
         Ok(Region { base, layout })
@@ -198,7 +249,7 @@ mod tests {
 
     #[test]
     fn places_do_not_overlap_and_a_full_arena_says_so() {
-        let arena = Arena::new(4096).unwrap();
+        let arena = Arenas::default().arena(4096).unwrap();
         let mut last_end = UNIT;
         while let Some(place) = arena.allocate(20) {
             let start = place as usize * UNIT;
@@ -210,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back() {
-        let arena = Arena::new(4096).unwrap();
+        let arena = Arenas::default().arena(4096).unwrap();
         let place = arena.allocate(11).unwrap();
         // SAFETY: eleven bytes were allocated at `place`, nobody else uses them.
         unsafe { arena.write(place, 0, b"hello world") };
