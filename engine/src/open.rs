@@ -18,7 +18,7 @@ use crate::tables::{LiveRuns, Tables};
 use crate::view::Views;
 use base::fs::{Fs, OsFs};
 use base::lock::{Mutex, Rank};
-use base::{Clock, OsRng, Result, Rng, SystemClock};
+use base::{Clock, FileName, OsRng, Result, Rng, SystemClock};
 use recovery::{Plan, Progress, Recovered, Report, Verify};
 use sstable::Cache;
 use sstable::manifest::{Closed, Edit};
@@ -147,10 +147,6 @@ pub(crate) fn close(parts: &Parts) -> Result<()> {
     result
 }
 
-fn free_segment(parts: &Parts, segment: u64) {
-    parts.installer.free(base::FileName::Segment(segment));
-}
-
 fn close_files(parts: &Parts) -> Result<()> {
     // Whoever compacts is told to stop.
     drop(parts.compacting.lock());
@@ -161,7 +157,8 @@ fn close_files(parts: &Parts) -> Result<()> {
     parts.commits.wait_visible(last)?;
     jobs::flush_up_to(parts, last)?;
     let Some(mut log) = parts.commits.with_queue(|queue| queue.close()) else { return Ok(()) };
-    log.give_up_spare().into_iter().for_each(|segment| free_segment(parts, segment));
+    let useless = log.give_up_spare();
+    useless.into_iter().for_each(|segment| parts.installer.free(FileName::Segment(segment)));
     let log_end = log.finish()?;
     parts.installer.close(|_| Edit {
         flushed: Some(last),
@@ -169,5 +166,8 @@ fn close_files(parts: &Parts) -> Result<()> {
         log_end: Some(log_end),
         closed: Some(Closed { log_end }),
         ..Edit::default()
-    })
+    })?;
+    // A log that ends elsewhere than where it was closed would be read when it is opened.
+    parts.obsolete.delete(parts);
+    Ok(())
 }

@@ -235,6 +235,7 @@ impl Lines<'_> {
             ("log start", edit.log_start.map(|number| number.to_string())),
             ("closed at", edit.closed.map(|closed| closed.log_end.to_string())),
             ("clock bound", edit.clock_bound.map(|tick| tick.to_string())),
+            ("horizon", edit.horizon.map(|tick| tick.to_string())),
         ];
         for (name, number) in numbers {
             if let Some(number) = number {

@@ -22,6 +22,7 @@
 //!  24  yes      first position  v scope, 16 node, 8 incarnation, v segment, v offset
 //!  26  no       clock bound     8 tick: the clock was never ahead of it
 //!  28  -        reserved        scopes whose content is incomplete
+//!  30  no       horizon         8 tick: overwritten versions up to it may be gone
 //! ```
 //!
 //! An unknown even tag refuses to decode: the edit means more than this version understands. An
@@ -46,6 +47,7 @@ const CLOSED: u64 = 20;
 const DROPPED_STAMP: u64 = 22;
 const FIRST_POSITION: u64 = 24;
 const CLOCK_BOUND: u64 = 26;
+const HORIZON: u64 = 30;
 
 /// A table that joins a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +96,8 @@ pub struct Edit {
     pub first_positions: Vec<(ScopeId, Origin, Position)>,
     /// The clock was never ahead of this.
     pub clock_bound: Option<Tick>,
+    /// Reads as of a tick below it may miss versions that were overwritten since.
+    pub horizon: Option<Tick>,
 }
 
 impl Edit {
@@ -134,6 +138,7 @@ impl Edit {
             });
         }
         tick_field(out, CLOCK_BOUND, self.clock_bound);
+        tick_field(out, HORIZON, self.horizon);
     }
 
     /// The edit in `payload`.
@@ -187,6 +192,7 @@ impl Edit {
                 self.first_positions.push((scope, origin, decode_position(body)?));
             }
             CLOCK_BOUND => self.clock_bound = Some(tick(body)?),
+            HORIZON => self.horizon = Some(tick(body)?),
             tag if tag % 2 == 1 => return Ok(false),
             _ => return Err(Corruption::UnknownKind),
         }
@@ -256,9 +262,9 @@ mod tests {
     #[test]
     fn an_unknown_odd_field_is_skipped_and_an_even_one_refused() {
         let mut bytes = encoded(&full_edit());
-        bytes.extend_from_slice(&[27, 2, 9, 9]);
+        bytes.extend_from_slice(&[31, 2, 9, 9]);
         assert_eq!(Edit::decode(&bytes), Ok(full_edit()));
-        bytes.extend_from_slice(&[28, 0]);
+        bytes.extend_from_slice(&[32, 0]);
         assert_eq!(Edit::decode(&bytes), Err(Corruption::UnknownKind));
     }
 

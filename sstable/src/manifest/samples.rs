@@ -69,5 +69,6 @@ pub(super) fn full_edit() -> Edit {
         dropped_stamps: vec![(ScopeId::LOCAL, Tick::from_ms(1)), (ScopeId::MAIN, Tick::MAX)],
         first_positions: vec![(ScopeId::MAIN, origin, Position { segment: 1, offset: 128 })],
         clock_bound: Some(Tick::from_ms(9)),
+        horizon: Some(Tick::from_ms(7)),
     }
 }

@@ -38,6 +38,8 @@ pub struct State {
     pub first_positions: BTreeMap<(ScopeId, Origin), Position>,
     /// The clock was never ahead of this.
     pub clock_bound: Tick,
+    /// Reads as of a tick below it may miss versions that were overwritten since.
+    pub horizon: Tick,
 }
 
 impl Default for State {
@@ -57,6 +59,7 @@ impl Default for State {
             dropped_stamps: BTreeMap::new(),
             first_positions: BTreeMap::new(),
             clock_bound: Tick::ZERO,
+            horizon: Tick::ZERO,
         }
     }
 }
@@ -79,6 +82,7 @@ impl State {
         raise(&mut self.log_end, edit.log_end.max(edit.closed.map(|closed| closed.log_end)));
         raise(&mut self.log_start, edit.log_start);
         raise(&mut self.clock_bound, edit.clock_bound);
+        raise(&mut self.horizon, edit.horizon);
         self.closed = edit.closed;
         for (scope, tick) in &edit.dropped_stamps {
             raise(self.dropped_stamps.entry(*scope).or_default(), Some(*tick));
@@ -116,6 +120,7 @@ impl State {
                 .map(|((scope, origin), position)| (*scope, *origin, *position))
                 .collect(),
             clock_bound: Some(self.clock_bound),
+            horizon: Some(self.horizon),
         }
     }
 
