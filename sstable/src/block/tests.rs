@@ -187,6 +187,17 @@ fn a_false_promise_of_plainness_is_refused() {
 }
 
 #[test]
+fn bytes_in_the_guard_are_refused() {
+    let entry = ((b"k".to_vec(), Reverse(trailer(3, EntryKind::Put))), vec![]);
+    let bytes = build(&Entries::from([entry]));
+    for at in bytes.len() - GUARD_LEN..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] = 1;
+        assert_eq!(Block::decode(changed, None).unwrap_err(), Corruption::TrailingBytes);
+    }
+}
+
+#[test]
 fn an_override_raises_seqno_zero_and_nothing_else() {
     let put =
         |seqno| Entries::from([((b"k".to_vec(), Reverse(trailer(seqno, EntryKind::Put))), vec![])]);

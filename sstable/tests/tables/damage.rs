@@ -4,6 +4,7 @@ use crate::bed::*;
 use base::{Corruption, Error, Trailer, key_hash};
 use proptest::prelude::*;
 use sstable::{Compression, RangeDelete, ReadMode, Table, TableMeta, WriterOptions};
+use std::ops::Range;
 use std::sync::Arc;
 
 fn found(error: &Error) -> Option<Corruption> {
@@ -135,7 +136,7 @@ fn digest(bytes: &[u8]) -> [u8; 16] {
 
 /// Makes all digests of the changed file true again, as an attacker would who also holds the
 /// manifest. `parts` are the blocks, then the sections, of the file before.
-fn reseal(before: &[u8], after: &mut [u8], parts: &[std::ops::Range<usize>]) -> [u8; 32] {
+fn reseal(before: &[u8], after: &mut [u8], parts: &[Range<usize>]) -> [u8; 32] {
     for part in parts {
         let (old, new) = (digest(&before[part.clone()]), digest(&after[part.clone()]));
         if old != new {
@@ -149,7 +150,7 @@ fn reseal(before: &[u8], after: &mut [u8], parts: &[std::ops::Range<usize>]) -> 
 }
 
 /// Blocks, then the index, then the other sections, as the digests depend on each other.
-fn parts_of(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+fn parts_of(bytes: &[u8]) -> Vec<Range<usize>> {
     let footer = &bytes[bytes.len() - FOOTER_LEN..];
     let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap()) as usize;
     let section = |at: usize| number(at)..number(at) + number(at + 8);
@@ -170,6 +171,73 @@ fn parts_of(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     blocks
 }
 
+/// A table whose author lies: `change` alters the file, and all digests are true again.
+fn forged(change: impl FnOnce(&mut Vec<u8>, &[Range<usize>])) -> (Bed, TableMeta) {
+    let bed = Bed::new();
+    let (_, meta) = small_table(&bed, Compression::None);
+    let before = bed.read(1);
+    let parts = parts_of(&before);
+    let mut after = before.clone();
+    change(&mut after, &parts);
+    assert_ne!(before, after);
+    let root = reseal(&before, &mut after, &parts);
+    bed.replace(1, after);
+    (bed, TableMeta { root, ..meta })
+}
+
+fn position_of(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes.windows(wanted.len()).position(|window| window == wanted).unwrap()
+}
+
+#[test]
+fn a_block_that_ends_elsewhere_than_the_index_says_is_refused() {
+    let (bed, meta) = forged(|bytes, _| {
+        let at = position_of(bytes, b"other");
+        bytes[at + 4] = b's';
+    });
+    let error = bed.open(&meta).verify().unwrap_err();
+    assert_eq!(found(&error), Some(Corruption::Misplaced));
+}
+
+#[test]
+fn verifying_notices_a_filter_that_hides_keys() {
+    let (bed, meta) = forged(|bytes, parts| {
+        let filter = parts[parts.len() - 3].clone();
+        bytes[filter.start + 8..filter.end].fill(0);
+    });
+    let error = bed.open(&meta).verify().unwrap_err();
+    assert_eq!(found(&error), Some(Corruption::BadVersion));
+}
+
+#[test]
+fn verifying_notices_counts_that_are_not_true() {
+    let bed = Bed::new();
+    let (_, meta) = small_table(&bed, Compression::None);
+    let lies = [
+        TableMeta { entries: meta.entries + 1, ..meta.clone() },
+        TableMeta { tombstones: 1, ..meta.clone() },
+        TableMeta { raw_bytes: meta.raw_bytes + 1, ..meta.clone() },
+        TableMeta { range_deletes: 2, ..meta.clone() },
+        TableMeta { expires_at_max_ms: 1, ..meta.clone() },
+        TableMeta { seqno_min: meta.seqno_min.next(), ..meta.clone() },
+        TableMeta { largest: sstable::TableKey::new(space(2), b"othes"), ..meta.clone() },
+    ];
+    for lie in lies {
+        let encoded = |meta: &TableMeta| {
+            let mut out = Vec::new();
+            TableMeta { len: 0, root: [0; 32], ..meta.clone() }.encode(&mut out);
+            out
+        };
+        let (bed, meta) = forged(|bytes, _| {
+            let at = position_of(bytes, &encoded(&meta));
+            bytes[at..at + encoded(&lie).len()].copy_from_slice(&encoded(&lie));
+        });
+        let lie = TableMeta { root: meta.root, ..lie };
+        let error = bed.open(&lie).verify().unwrap_err();
+        assert_eq!(found(&error), Some(Corruption::BadVersion), "{lie:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -180,7 +248,7 @@ proptest! {
         target: Vec<u8>,
     ) {
         thread_local! {
-            static TABLE: (Bed, TableMeta, Vec<u8>, Vec<std::ops::Range<usize>>) = {
+            static TABLE: (Bed, TableMeta, Vec<u8>, Vec<Range<usize>>) = {
                 let bed = Bed::new();
                 let (_, meta) = small_table(&bed, Compression::None);
                 let bytes = bed.read(1);
