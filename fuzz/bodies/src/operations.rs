@@ -53,7 +53,7 @@ pub fn operations(data: &[u8]) {
         if input.is_empty() {
             break;
         }
-        run.step(&mut input);
+        run = run.step(&mut input);
     }
     run.assert_equal();
     run = run.reopen(|db, fs| {
@@ -71,7 +71,7 @@ impl Run {
         Run { fs, clock, sync, db, keyspaces, model, history, snapshots: VecDeque::new() }
     }
 
-    fn step(&mut self, input: &mut Input<'_>) {
+    fn step(mut self, input: &mut Input<'_>) -> Run {
         match input.below(20) {
             0..=5 => self.put(input),
             6 | 7 => self.delete(input),
@@ -86,8 +86,9 @@ impl Run {
             16 => self.get(input),
             17 => self.scan(input),
             18 => self.clock.set(1_700_000_000_000 + input.number() % (1 << 32)),
-            _ => self.stop(input),
+            _ => return self.stop(input),
         }
+        self
     }
 
     fn put(&mut self, input: &mut Input<'_>) {
@@ -197,22 +198,21 @@ impl Run {
     }
 
     /// Ends the process in one of several ways, and opens the database again.
-    fn stop(&mut self, input: &mut Input<'_>) {
+    fn stop(self, input: &mut Input<'_>) -> Run {
         let manner = input.below(3);
         let model = POWER_FAILURES[input.below(POWER_FAILURES.len())];
-        let run = Run::start(SimFs::new(0), self.sync);
-        let before = std::mem::replace(self, run);
-        *self = before.reopen(|db, fs| match manner {
+        let mut run = self.reopen(|db, fs| match manner {
             0 => db.close().map(|()| fs).unwrap(),
             1 => fs.crash(CrashModel::Kill),
             _ => fs.crash(model),
         });
         if manner == 2 {
-            self.accept_one_of_history();
+            run.accept_one_of_history();
         }
-        self.assert_equal();
+        run.assert_equal();
         // Opening has synced what it found.
-        self.note_durable();
+        run.note_durable();
+        run
     }
 
     fn reopen(mut self, stop: impl FnOnce(Db, SimFs) -> SimFs) -> Run {
