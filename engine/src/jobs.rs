@@ -210,7 +210,8 @@ pub(crate) fn compact_once(
     load: Load,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<bool> {
-    let limits = Limits { now_ms: parts.clock.wall_ms(), ..Limits::default() };
+    let (now_ms, horizon) = (parts.clock.wall_ms(), parts.horizon());
+    let limits = Limits { now_ms, horizon, ..Limits::default() };
     let is_plain = |space: SpaceId| {
         parts.catalog.of_space(space).is_some_and(|state| state.settings.compression == 0)
     };

@@ -131,3 +131,21 @@ fn a_time_to_live_without_end_is_no_overflow() {
     k.put_expiring(b"b", b"1", Duration::ZERO).unwrap();
     assert!(k.get(b"b").unwrap().is_none());
 }
+
+/// What has ended but is kept for earlier reads gives compaction nothing to do.
+#[test]
+fn tidying_up_comes_to_an_end_while_history_keeps_what_has_ended() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options { history: Duration::from_secs(10), ..small() });
+    let k = keyspace(&db, "k");
+    k.put_expiring(b"a", b"1", TTL).unwrap();
+    db.compact_all().unwrap();
+    disk.clock.set(START_MS + 200);
+    let before = db.stats().compactions;
+    db.settle().unwrap();
+    assert!(db.stats().compactions <= before + 1);
+    disk.clock.set(START_MS + 20_000);
+    k.put(b"b", b"1").unwrap();
+    db.compact_all().unwrap();
+    assert_eq!(db.stats().runs[0].entries, 1);
+}

@@ -6,7 +6,7 @@
 //! part of it and are many, or when nothing else is to do.
 
 use crate::resolve::Bottom;
-use base::SpaceId;
+use base::{SpaceId, Tick};
 use sstable::TableMeta;
 use sstable::manifest::{LAST_LEVEL, Run, Version};
 use std::sync::Arc;
@@ -20,11 +20,13 @@ pub(crate) struct Limits {
     pub(crate) garbage_percent_max: u64,
     /// The wall clock: tables whose entries have all expired are dropped.
     pub(crate) now_ms: u64,
+    /// Unless earlier reads may still see them: versions above it are all kept.
+    pub(crate) horizon: Tick,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { upper_runs_max: 12, garbage_percent_max: 15, now_ms: 0 }
+        Limits { upper_runs_max: 12, garbage_percent_max: 15, now_ms: 0, horizon: Tick::MAX }
     }
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn pick(
         return Some(job);
     }
     if upper.is_empty() {
-        return last.and_then(|last| expired(last, limits.now_ms));
+        return last.and_then(|last| expired(last, limits));
     }
     let last_entries: u64 = last.map_or(0, |run| entries(run));
     let garbage: u64 = upper.iter().map(|run| garbage(run)).sum();
@@ -198,9 +200,12 @@ fn movable(
 }
 
 /// A table of the last run whose entries have all expired.
-fn expired(last: &Arc<Run>, now_ms: u64) -> Option<Job> {
+fn expired(last: &Arc<Run>, limits: &Limits) -> Option<Job> {
     let is_over = |table: &&Arc<TableMeta>| {
-        table.expiring > 0 && table.expiring == table.entries && table.expires_at_max_ms <= now_ms
+        table.expiring > 0
+            && table.expiring == table.entries
+            && table.expires_at_max_ms <= limits.now_ms
+            && table.newest() <= limits.horizon
     };
     let table = last.tables.iter().find(is_over)?;
     let mut job = merge_of(&[], &[], LAST_LEVEL, Bottom::Reached);
@@ -226,111 +231,4 @@ fn bytes(runs: &[Arc<Run>]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use base::{ScopeId, Tick};
-    use sstable::TableKey;
-    use sstable::manifest::{Added, Edit};
-
-    /// One table a word, `LEVEL.ORDER:FIRST-LAST[:ENTRIES[:SHADOWED[:TOMBSTONES]]]`.
-    fn version(tables: &str) -> Version {
-        let number =
-            |field: Option<&str>, default: u64| field.map_or(default, |f| f.parse().unwrap());
-        let added = tables.split_whitespace().enumerate().map(|(index, table)| {
-            let mut fields = table.split(':');
-            let (level, order) = fields.next().unwrap().split_once('.').unwrap();
-            let (first, last) = fields.next().unwrap().split_once('-').unwrap();
-            let space = SpaceId::new(ScopeId::MAIN, base::KeyspaceId(1));
-            let entries = number(fields.next(), 100);
-            let meta = TableMeta {
-                id: index as u64 + 1,
-                len: entries * 10,
-                root: [0; 32],
-                scope: ScopeId::MAIN,
-                smallest: TableKey::new(space, first.as_bytes()),
-                largest: TableKey::new(space, last.as_bytes()),
-                entries,
-                tombstones: 0,
-                expiring: 0,
-                range_deletes: 0,
-                raw_bytes: entries * 10,
-                seqno_min: Tick::from_ms(1),
-                seqno_max: Tick::from_ms(2),
-                tombstone_stamp_max: Tick::ZERO,
-                expires_at_max_ms: 0,
-                generation: 1,
-                shadowed: number(fields.next(), 0),
-                seqno_override: None,
-            };
-            let meta = TableMeta { tombstones: number(fields.next(), 0), ..meta };
-            Added {
-                order: order.parse().unwrap(),
-                level: level.parse().unwrap(),
-                meta: Arc::new(meta),
-            }
-        });
-        let edit = Edit { added: added.collect(), ..Edit::default() };
-        Version::default().apply(&edit).unwrap()
-    }
-
-    /// The job in the same words: action, level and order of the output, ids of the inputs by run.
-    fn picked(tables: &str, load: Load) -> String {
-        let job = pick(&version(tables), &Limits::default(), load, &|_| false);
-        let Some(job) = job else { return "nothing".to_owned() };
-        let runs: Vec<String> = job
-            .inputs
-            .iter()
-            .map(|run| run.iter().map(|t| t.id.to_string()).collect::<Vec<_>>().join(","))
-            .collect();
-        format!("{:?} {}.{} {}", job.action, job.level, job.order, runs.join(" "))
-    }
-
-    #[test]
-    fn a_busy_database_lets_fresh_runs_pile_up() {
-        assert_eq!(picked("0.2:a-z 0.1:a-z", Load::Busy), "nothing");
-        assert_eq!(picked("0.3:a-z 0.2:a-z 6.1:a-z:1000", Load::Busy), "nothing");
-    }
-
-    #[test]
-    fn an_idle_database_merges_all_into_the_last_level() {
-        assert_eq!(picked("0.2:a-z 0.1:a-z", Load::Idle), "Rewrite 6.1 1 2");
-        assert_eq!(picked("0.2:a-z 6.1:a-z", Load::Idle), "Rewrite 6.1 1 2");
-        assert_eq!(picked("6.1:a-z", Load::Idle), "nothing");
-    }
-
-    #[test]
-    fn hidden_entries_and_tombstones_are_garbage() {
-        assert_eq!(picked("0.2:a-z:100:20 6.1:a-z:100", Load::Busy), "Rewrite 6.1 1 2");
-        assert_eq!(picked("0.2:a-z:100:0:20 6.1:a-z:100", Load::Busy), "Rewrite 6.1 1 2");
-        assert_eq!(picked("0.2:a-z:100:10 6.1:a-z:100", Load::Busy), "nothing");
-    }
-
-    #[test]
-    fn tables_of_the_last_level_outside_the_range_stay() {
-        assert_eq!(picked("0.2:c-d 6.1:a-b 6.1:c-e 6.1:f-g", Load::Idle), "Rewrite 6.1 1 3");
-    }
-
-    /// The output may be one table from c to x: a table between would overlap it.
-    #[test]
-    fn tables_of_the_last_level_between_two_runs_are_merged_too() {
-        let tables = "0.3:c-d 0.2:x-y 6.1:a-b 6.1:m-n 6.1:z-zz";
-        assert_eq!(picked(tables, Load::Idle), "Rewrite 6.1 1 2 4");
-    }
-
-    #[test]
-    fn too_many_runs_are_merged_from_the_newest_on() {
-        let many: String = (0..12).map(|i| format!("0.{}:a-z ", 20 - i)).collect();
-        let with_last = format!("{many} 6.1:a-z:100000");
-        assert_eq!(picked(&with_last, Load::Busy), "Rewrite 6.1 1 2 3 4 5 6 7 8 9 10 11 12 13");
-        let with_old_upper = format!("{many} 1.2:a-z:50000 6.1:a-z:1000000");
-        assert_eq!(picked(&with_old_upper, Load::Busy), "Rewrite 1.9 1 2 3 4 5 6 7 8 9 10 11 12");
-    }
-
-    #[test]
-    fn what_overlaps_nothing_is_moved_if_it_need_not_be_compressed() {
-        let moved = pick(&version("0.2:c-d 6.1:a-b"), &Limits::default(), Load::Busy, &|_| true);
-        assert_eq!(moved.unwrap().action, Action::Move);
-        let kept = pick(&version("0.2:b-d 6.1:a-b"), &Limits::default(), Load::Busy, &|_| true);
-        assert_eq!(kept, None);
-    }
-}
+mod tests;
