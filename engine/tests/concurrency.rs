@@ -1,7 +1,7 @@
 //! Many threads at once on a real disk, with memtables so small that flush and compaction never
 //! rest. Nothing here measures time: threads run a number of rounds.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fixture;
 
@@ -367,7 +367,7 @@ fn closing_under_load_gives_closed_and_keeps_what_was_acknowledged() {
                             [&[writer as u8][..], &written.to_be_bytes()].concat(),
                             [7; 90],
                         );
-                        let mode = if written % 20 == 0 { writer } else { 2 };
+                        let mode = if written.is_multiple_of(20) { writer } else { 2 };
                         match db.write_with(batch, write_mode(mode)) {
                             Ok(_) => written += 1,
                             Err(error) => break error,

@@ -1,7 +1,7 @@
 //! Power failures and kills at every change of the disk: what is recovered is what a prefix of the
 //! batches had left, with every acknowledged one in it, as far as its mode promises.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fixture;
 
@@ -220,7 +220,7 @@ impl History {
             })
         };
         let later = self.states.iter().enumerate().skip(first);
-        let fitting = later.filter(|(_, state)| fits(state)).map(|(number, _)| number).last();
+        let fitting = later.rev().find(|(_, state)| fits(state)).map(|(number, _)| number);
         fitting.unwrap_or_else(|| {
             let number = self.states.iter().position(fits);
             panic!(

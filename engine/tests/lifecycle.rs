@@ -34,7 +34,7 @@ fn bytes_of(path: &Path) -> usize {
 fn a_clean_close_leaves_everything_in_tables() {
     let (_dir, path) = data();
     let db = Db::open(&path, small_busy()).unwrap();
-    assert!(!path.join("wal").read_dir().unwrap().next().is_none());
+    assert!(path.join("wal").read_dir().unwrap().next().is_some());
     fill(&db, 0..2000);
     let expected = content(&keyspace(&db, "k"));
     let seqno = db.snapshot().seqno();
@@ -113,7 +113,7 @@ fn dropping_the_last_handle_closes() {
     let (_dir, path) = data();
     for round in 0..3 {
         let db = Db::open(&path, small_busy()).unwrap();
-        assert_eq!(db.recovery_report().was_closed, true, "round {round}");
+        assert!(db.recovery_report().was_closed, "round {round}");
         fill(&db, 0..100);
     }
 }

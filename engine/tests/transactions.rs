@@ -1,6 +1,6 @@
 //! What serializable means to a caller: whatever a transaction read is still so when it commits.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fixture;
 
