@@ -92,7 +92,7 @@ fn write_frozen(
 ) -> Result<Vec<sstable::TableMeta>> {
     let held = parts.snapshots.points();
     let ranges: Vec<_> =
-        frozen.iter().flat_map(|memtable| memtable.range_deletes().ranges().to_vec()).collect();
+        frozen.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();
     let map = RangeMap::of(ranges.clone());
     let policy = Policy::new(&held, horizon, parts.clock.wall_ms(), Bottom::Below, map);
     let output = Output::new(parts.output_plan(u64::MAX), parts.fs.clone(), parts, ranges);

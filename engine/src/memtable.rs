@@ -30,10 +30,12 @@ use base::{Error, Op, OpKind, Result, SpaceId, Tick, Trailer, key_hash};
 use list::{HEAD_LEN, List};
 use sstable::RangeDelete;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Buckets of the directory of lists.
 const BUCKETS: usize = 1024;
+/// Range deletes after which it should be frozen: each more costs a copy of the list of all.
+const RANGE_DELETES_MAX: usize = 4096;
 const SPACE_ENTRY_LEN: usize = 16 + HEAD_LEN;
 /// Bytes of entries for each 64-bit word of the filter: about three entries of 150 bytes.
 const BYTES_PER_FILTER_WORD: usize = 512;
@@ -55,7 +57,7 @@ pub(crate) struct Memtable {
     after: Tick,
     /// Range deletes, kept apart from the entries; replaced whole.
     range_deletes: RwLock<Arc<RangeMap>>,
-    has_range_deletes: AtomicBool,
+    range_delete_count: AtomicUsize,
 }
 
 impl Memtable {
@@ -91,7 +93,7 @@ impl Memtable {
             limit: limit + fixed,
             after,
             range_deletes: RwLock::new(Rank::Snapshots, Arc::default()),
-            has_range_deletes: AtomicBool::new(false),
+            range_delete_count: AtomicUsize::new(0),
             empty_used,
         })
     }
@@ -128,6 +130,7 @@ impl Memtable {
     /// Whether it should be frozen.
     pub(crate) fn is_full(&self) -> bool {
         self.arena.used() >= self.limit
+            || self.range_delete_count.load(Ordering::Relaxed) >= RANGE_DELETES_MAX
     }
 
     /// Whether nothing was inserted.
@@ -197,14 +200,14 @@ impl Memtable {
             origin: None,
         };
         let mut map = self.range_deletes.write();
-        *map = Arc::new(map.with(&[range]));
-        self.has_range_deletes.store(true, Ordering::Release);
+        *map = Arc::new(map.with([range]));
+        self.range_delete_count.fetch_add(1, Ordering::Release);
     }
 
     /// Whether it holds any range delete.
     #[inline]
     pub(crate) fn has_range_deletes(&self) -> bool {
-        self.has_range_deletes.load(Ordering::Acquire)
+        self.range_delete_count.load(Ordering::Acquire) > 0
     }
 
     /// Its range deletes.

@@ -7,39 +7,42 @@
 
 use base::{SpaceId, Tick};
 use sstable::RangeDelete;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Range deletes of any number of keyspaces, ready to be asked about keys. Immutable.
+/// Range deletes of any number of keyspaces, ready to be asked about keys. Immutable; a map with one
+/// more shares what it has in common.
 #[derive(Debug, Default)]
 pub(crate) struct RangeMap {
-    spaces: BTreeMap<SpaceId, Vec<Fragment>>,
-    all: Vec<RangeDelete>,
+    spaces: BTreeMap<SpaceId, Arc<Vec<Arc<Fragment>>>>,
+    all: Vec<Arc<RangeDelete>>,
 }
 
 /// Keys from `start` to `end` (exclusive; empty means to the last key).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fragment {
     start: Box<[u8]>,
     end: Box<[u8]>,
-    /// (seqno, stamp) of each delete that covers it.
+    /// The seqno of each delete that covers it, ascending, and the greatest stamp up to there.
     deletes: Vec<(Tick, Tick)>,
 }
 
 impl RangeMap {
     /// The map of `ranges`.
     pub(crate) fn of(ranges: Vec<RangeDelete>) -> RangeMap {
-        let mut by_space: BTreeMap<SpaceId, Vec<&RangeDelete>> = BTreeMap::new();
-        for range in &ranges {
-            by_space.entry(range.space).or_default().push(range);
-        }
-        let spaces =
-            by_space.into_iter().map(|(space, ranges)| (space, fragments(&ranges))).collect();
-        RangeMap { spaces, all: ranges }
+        RangeMap::default().with(ranges)
     }
 
     /// This map and `more`.
-    pub(crate) fn with(&self, more: &[RangeDelete]) -> RangeMap {
-        RangeMap::of(self.all.iter().chain(more).cloned().collect())
+    pub(crate) fn with(&self, more: impl IntoIterator<Item = RangeDelete>) -> RangeMap {
+        let mut map = RangeMap { spaces: self.spaces.clone(), all: self.all.clone() };
+        for range in more {
+            let fragments = map.spaces.entry(range.space).or_default();
+            insert(Arc::make_mut(fragments), &range);
+            map.all.push(Arc::new(range));
+        }
+        map
     }
 
     /// Whether it covers nothing.
@@ -48,8 +51,13 @@ impl RangeMap {
     }
 
     /// The range deletes it was made of.
-    pub(crate) fn ranges(&self) -> &[RangeDelete] {
-        &self.all
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = &RangeDelete> {
+        self.all.iter().map(|range| &**range)
+    }
+
+    /// As [`RangeMap::ranges`], to be kept.
+    pub(crate) fn to_vec(&self) -> Vec<RangeDelete> {
+        self.ranges().cloned().collect()
     }
 
     /// The greatest stamp of the range deletes that cover `key` and that a read at `at` sees.
@@ -60,33 +68,74 @@ impl RangeMap {
         if !fragment.end.is_empty() && *fragment.end <= *key {
             return None;
         }
-        fragment.deletes.iter().filter(|(seqno, _)| *seqno <= at).map(|(_, stamp)| *stamp).max()
+        let seen = fragment.deletes.partition_point(|(seqno, _)| *seqno <= at).checked_sub(1)?;
+        fragment.deletes.get(seen).map(|(_, stamp)| *stamp)
     }
 }
 
-fn fragments(ranges: &[&RangeDelete]) -> Vec<Fragment> {
-    let mut cuts: Vec<&[u8]> = Vec::new();
-    for range in ranges {
-        cuts.push(&range.start);
-        if !range.end.is_empty() {
-            cuts.push(&range.end);
+impl Fragment {
+    /// A part of it, from `start` to `end`.
+    fn part(&self, start: &[u8], end: &[u8]) -> Fragment {
+        Fragment { start: start.into(), end: end.into(), deletes: self.deletes.clone() }
+    }
+
+    /// Keys that only `range` covers.
+    fn fresh(start: &[u8], end: &[u8], range: &RangeDelete) -> Fragment {
+        let deletes = vec![(range.seqno, range.stamp)];
+        Fragment { start: start.into(), end: end.into(), deletes }
+    }
+
+    fn add(&mut self, range: &RangeDelete) {
+        let place = self.deletes.partition_point(|(seqno, _)| *seqno <= range.seqno);
+        let before = place.checked_sub(1).and_then(|before| self.deletes.get(before));
+        let stamp = before.map_or(range.stamp, |(_, stamp)| range.stamp.max(*stamp));
+        self.deletes.insert(place, (range.seqno, stamp));
+        for (_, later) in self.deletes.iter_mut().skip(place) {
+            *later = stamp.max(*later);
         }
     }
-    cuts.sort_unstable();
-    cuts.dedup();
-    let ends = cuts.iter().skip(1).copied().chain(std::iter::once(&[][..]));
-    let mut fragments = Vec::new();
-    for (start, end) in cuts.iter().copied().zip(ends) {
-        let deletes: Vec<_> = ranges
-            .iter()
-            .filter(|range| *range.start <= *start && (range.end.is_empty() || *range.end > *start))
-            .map(|range| (range.seqno, range.stamp))
-            .collect();
-        if !deletes.is_empty() {
-            fragments.push(Fragment { start: start.into(), end: end.into(), deletes });
+}
+
+/// Which end comes first; an empty one is behind all others.
+fn by_end(a: &[u8], b: &[u8]) -> Ordering {
+    match (a.is_empty(), b.is_empty()) {
+        (false, false) => a.cmp(b),
+        (is_last, other_is_last) => is_last.cmp(&other_is_last),
+    }
+}
+
+/// Cuts `range` and the fragments it touches at each other's ends.
+fn insert(fragments: &mut Vec<Arc<Fragment>>, range: &RangeDelete) {
+    let (start, end) = (&*range.start, &*range.end);
+    let first = fragments.partition_point(|f| !f.end.is_empty() && *f.end <= *start);
+    let touched = |f: &Arc<Fragment>| end.is_empty() || *f.start < *end;
+    let last = first + fragments.get(first..).unwrap_or_default().partition_point(touched);
+    let mut pieces: Vec<Fragment> = Vec::new();
+    // Up to where the range is covered by pieces; none once it is to the last key.
+    let mut covered_to = Some(start);
+    for old in fragments.get(first..last).unwrap_or_default() {
+        let (old_start, old_end) = (&*old.start, &*old.end);
+        if old_start < start {
+            pieces.push(old.part(old_start, start));
+        } else if let Some(from) = covered_to.filter(|from| *from < old_start) {
+            pieces.push(Fragment::fresh(from, old_start, range));
+        }
+        let is_cut = by_end(end, old_end) == Ordering::Less;
+        let common_end = if is_cut { end } else { old_end };
+        let mut common = old.part(old_start.max(start), common_end);
+        common.add(range);
+        pieces.push(common);
+        covered_to = Some(common_end).filter(|end| !end.is_empty());
+        if is_cut {
+            pieces.push(old.part(end, old_end));
         }
     }
-    fragments
+    if let Some(from) =
+        covered_to.filter(|from| by_end(from, end) == Ordering::Less || from.is_empty())
+    {
+        pieces.push(Fragment::fresh(from, end, range));
+    }
+    fragments.splice(first..last, pieces.into_iter().map(Arc::new));
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl ReplaySink for Replay {
             depth: Depth::Upper,
         };
         let ranges: Vec<_> =
-            memtables.iter().flat_map(|m| m.range_deletes().ranges().to_vec()).collect();
+            memtables.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();
         let map = RangeMap::of(ranges.clone());
         let horizon = self.horizon();
         let policy = Policy::new(&[], horizon, self.now_ms, Bottom::Below, map);

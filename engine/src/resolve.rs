@@ -71,18 +71,13 @@ impl Policy {
     /// The range deletes that must stay in the output.
     pub(crate) fn surviving_ranges(&self) -> impl Iterator<Item = &sstable::RangeDelete> {
         let may_go = |seqno: Tick| self.bottom == Bottom::Reached && seqno <= self.oldest();
-        self.ranges.ranges().iter().filter(move |range| !may_go(range.seqno))
+        self.ranges.ranges().filter(move |range| !may_go(range.seqno))
     }
 
     /// The highest stamp of the range deletes that go.
     pub(crate) fn dropped_range_stamp(&self) -> Option<Tick> {
         let may_go = |seqno: Tick| self.bottom == Bottom::Reached && seqno <= self.oldest();
-        self.ranges
-            .ranges()
-            .iter()
-            .filter(|range| may_go(range.seqno))
-            .map(|range| range.stamp)
-            .max()
+        self.ranges.ranges().filter(|range| may_go(range.seqno)).map(|range| range.stamp).max()
     }
 }
 

@@ -214,3 +214,28 @@ fn options_out_of_range_are_refused_before_anything_is_made() {
         assert!(disk.fs.files().is_empty());
     }
 }
+
+/// Each is one op, and costs one, whether they are apart or repeat.
+#[test]
+fn thousands_of_range_deletes_are_no_burden() {
+    let (disk, db, k) = open();
+    for number in 0..6000u32 {
+        let key = (number * 3).to_be_bytes();
+        k.delete_range(key, (number * 3 + 1).to_be_bytes()).unwrap();
+        if number % 2 == 0 {
+            k.put((number * 3 + 2).to_be_bytes(), b"x").unwrap();
+        }
+        if number % 5 == 0 {
+            k.put(key, b"covered").unwrap();
+            k.delete_prefix(key).unwrap();
+            k.delete_prefix(b"the same").unwrap();
+        }
+    }
+    assert!(db.stats().flushes > 0, "they fill a memtable too");
+    assert_eq!(k.count(..).unwrap(), 3000);
+    let crashed = Disk::of(disk.fs.crash(CrashModel::Kill)).open(small());
+    assert_eq!(keyspace(&crashed, "k").count(..).unwrap(), 3000);
+    db.compact_all().unwrap();
+    assert_eq!(k.count(..).unwrap(), 3000);
+    assert_eq!(db.stats().runs[0].entries, 3000);
+}
