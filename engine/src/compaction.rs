@@ -51,14 +51,15 @@ pub(crate) struct Workshop<'a> {
 
 /// Merges the inputs of `job` into new tables.
 pub(crate) fn run(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
-    let inputs: Vec<Arc<[Arc<TableHandle>]>> = job
-        .inputs
-        .iter()
-        .map(|run| run.iter().map(|meta| workshop.tables.handle(meta)).collect())
-        .collect();
+    let handle = |meta: &Arc<TableMeta>| workshop.tables.handle(meta);
+    let handles = || job.inputs.iter().flatten().map(handle);
+    // A table of range deletes only is in no order with the others of its run.
+    let with_entries =
+        |run: &Vec<_>| run.iter().map(handle).filter(|handle| handle.has_entries()).collect();
+    let inputs: Vec<Arc<[Arc<TableHandle>]>> = job.inputs.iter().map(with_entries).collect();
     let mut ranges = Vec::new();
     let mut spaces = BTreeSet::new();
-    for handle in inputs.iter().flat_map(|run| run.iter()) {
+    for handle in handles() {
         let table = handle.table()?;
         ranges.extend_from_slice(table.range_deletes());
         spaces.extend(table.spaces().map(|(space, _)| space));

@@ -114,6 +114,11 @@ impl TableHandle {
         &self.meta
     }
 
+    /// Whether it holds more than range deletes.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.meta.entries > 0
+    }
+
     /// The open table; opens it when first asked.
     #[inline]
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
@@ -149,7 +154,10 @@ pub(crate) struct LiveRuns {
 /// One sorted run: tables that do not overlap, in order.
 #[derive(Debug)]
 pub(crate) struct LiveRun {
+    /// Those with entries.
     tables: Arc<[Arc<TableHandle>]>,
+    /// Those with range deletes only: in no order with the others.
+    bare: Vec<Arc<TableHandle>>,
     /// Space and key prefix of each table's last key.
     fences: Vec<(SpaceId, u64)>,
 }
@@ -158,10 +166,11 @@ impl LiveRuns {
     /// The runs of `version`.
     pub(crate) fn of(version: &Version, tables: &Tables) -> LiveRuns {
         let runs = version.runs().iter().map(|run| {
-            let handles: Arc<[_]> = run.tables.iter().map(|meta| tables.handle(meta)).collect();
-            let fences =
-                run.tables.iter().map(|meta| (meta.largest.space, key_prefix(&meta.largest.key)));
-            LiveRun { tables: handles, fences: fences.collect() }
+            let handles = run.tables.iter().map(|meta| tables.handle(meta));
+            let (tables, bare): (Vec<_>, Vec<_>) = handles.partition(|handle| handle.has_entries());
+            let last_keys = tables.iter().map(|handle| &handle.meta().largest);
+            let fences = last_keys.map(|last| (last.space, key_prefix(&last.key))).collect();
+            LiveRun { tables: tables.into(), bare, fences }
         });
         LiveRuns { runs: runs.collect() }
     }
@@ -174,12 +183,12 @@ impl LiveRuns {
 
     /// All tables.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
-        self.runs.iter().flat_map(|run| run.tables.iter())
+        self.runs.iter().flat_map(|run| run.tables.iter().chain(&run.bare))
     }
 }
 
 impl LiveRun {
-    /// The tables, in order.
+    /// The tables with entries, in order.
     pub(crate) fn tables(&self) -> &Arc<[Arc<TableHandle>]> {
         &self.tables
     }
