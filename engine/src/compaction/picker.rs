@@ -147,7 +147,9 @@ fn relieve(upper: &[Arc<Run>], last: Option<&Arc<Run>>) -> Job {
 fn into_last(upper: &[Arc<Run>], last: Option<&Arc<Run>>) -> Job {
     let mut job = merge_of(upper, &[], LAST_LEVEL, Bottom::Reached);
     let Some(last) = last else { return job };
-    let has_ranges = upper.iter().flat_map(|run| &run.tables).any(|table| table.range_deletes > 0);
+    // A range delete covers more than the keys of the table it is stored in.
+    let mut all = upper.iter().chain([last]).flat_map(|run| &run.tables);
+    let has_ranges = all.any(|table| table.range_deletes > 0);
     let tables = || upper.iter().flat_map(|run| &run.tables);
     let smallest = tables().map(|table| &table.smallest).min();
     let largest = tables().map(|table| &table.largest).max();
@@ -207,6 +209,10 @@ fn expired(last: &Arc<Run>, limits: &Limits) -> Option<Job> {
             && table.expires_at_max_ms <= limits.now_ms
             && table.newest() <= limits.horizon
     };
+    // A range delete may cover entries of other tables; it goes only with all of them.
+    if last.tables.iter().any(|table| table.range_deletes > 0) {
+        return None;
+    }
     let table = last.tables.iter().find(is_over)?;
     let mut job = merge_of(&[], &[], LAST_LEVEL, Bottom::Reached);
     (job.inputs, job.order) = (vec![vec![table.clone()]], last.order);
