@@ -224,7 +224,8 @@ impl Commits {
     pub(crate) fn freeze_active(&self) -> Result<Tick> {
         let mut queue = self.queue.lock();
         let last = queue.last();
-        if !queue.active().is_empty() {
+        // A memtable that looks empty may still await the insert of a commit that has its tick.
+        if !queue.active().is_empty() || queue.active().after() < last {
             self.freeze(&mut queue, 0)?;
         }
         Ok(last)

@@ -81,14 +81,16 @@ impl Installer {
         let changes_tables = !edit.added.is_empty() || !edit.removed.is_empty();
         let stays = |id: &u64| edit.added.iter().any(|added| added.meta.id == *id);
         let retired: Vec<u64> = edit.removed.iter().copied().filter(|id| !stays(id)).collect();
-        durable.append(&edit)?;
+        // Whatever can fail comes before the edit is durable.
         let next = if changes_tables {
-            let runs = LiveRuns::of(&durable.state.version, &self.tables);
+            let version = durable.state.version.apply(&edit).map_err(invalid)?;
+            let runs = LiveRuns::of(&version, &self.tables);
             let ranges = table_ranges(&runs)?;
             Some((Arc::new(runs), Arc::new(ranges)))
         } else {
             None
         };
+        durable.append(&edit)?;
         self.views.install(|view: &View| {
             let mut parts = NextView::from(view);
             if let Some((runs, ranges)) = next {
@@ -197,7 +199,6 @@ impl Durable {
             return Err(base::Error::Poisoned);
         }
         let mut next = self.state.clone();
-        let invalid = |found| base::Error::corrupt(base::error::FileKind::Manifest, "", 0, found);
         next.apply(edit).map_err(invalid)?;
         let log = self.log.as_mut().ok_or(base::Error::Closed)?;
         if let Err(error) = log.append(edit) {
@@ -208,6 +209,11 @@ impl Durable {
         self.state = next;
         Ok(())
     }
+}
+
+/// An edit that contradicts the state it is for.
+fn invalid(found: base::Corruption) -> base::Error {
+    base::Error::corrupt(base::error::FileKind::Manifest, base::dir::MANIFEST_DIR, 0, found)
 }
 
 /// The range deletes of all tables. Opens the few tables that have any.

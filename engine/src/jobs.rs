@@ -27,7 +27,7 @@ pub(crate) fn flush(parts: &Parts) -> Result<bool> {
             return wait_until_flushable(parts, &view);
         }
         let horizon = parts.horizon();
-        let added = write_frozen(parts, frozen, horizon)?;
+        let added = write_frozen(parts, &view, frozen, horizon)?;
         install_flush(parts, added, frozen, Flushed { boundary, horizon })?;
         boundary
     };
@@ -87,6 +87,7 @@ struct Flushed {
 
 fn write_frozen(
     parts: &Parts,
+    view: &View,
     frozen: &[Arc<Memtable>],
     horizon: Tick,
 ) -> Result<Vec<sstable::TableMeta>> {
@@ -96,8 +97,8 @@ fn write_frozen(
     let map = RangeMap::of(ranges.clone());
     let policy = Policy::new(&held, horizon, parts.clock.wall_ms(), Bottom::Below, map);
     let output = Output::new(parts.output_plan(u64::MAX), parts.fs.clone(), parts, ranges);
-    let version = parts.installer.version();
-    let older: Vec<_> = version.tables().cloned().collect();
+    // The view keeps its tables from being deleted meanwhile.
+    let older: Vec<_> = view.runs.tables().map(|handle| handle.meta().clone()).collect();
     let mut overlap = Overlap::over(&older, &parts.tables)?;
     write_memtables(frozen, &policy, output, &mut overlap)
 }

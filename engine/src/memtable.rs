@@ -75,7 +75,7 @@ impl Memtable {
         after: Tick,
     ) -> Result<Memtable> {
         let filter_words = (limit / BYTES_PER_FILTER_WORD).max(8).next_power_of_two();
-        let fixed = filter_words * 8 + BUCKETS * 4 + SLACK;
+        let fixed = filter_words * 8 + BUCKETS * 4 + SLACK + 2 * arena::UNIT;
         let arena = arenas.arena(fixed + (2 * limit).max(need))?;
         let full = || Error::invalid("the memory budget is too small for a memtable");
         let filter = arena.allocate(filter_words * 8).ok_or_else(full)?;
@@ -114,7 +114,7 @@ impl Memtable {
 
     /// Bytes that reservations may still add up to.
     pub(crate) fn reservable(&self) -> usize {
-        self.arena.capacity().saturating_sub(SLACK)
+        self.arena.capacity().saturating_sub(self.empty_used + SLACK)
     }
 
     /// Bytes in use.

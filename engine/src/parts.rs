@@ -92,6 +92,10 @@ impl Parts {
             false => self.commits.start(Write::Batch(&batch), sync)?,
         };
         self.count_commit(batch.byte_len());
+        if self.options.background == Background::Off {
+            // Nobody else would sync for the ticket.
+            self.commits.wait(&committed)?;
+        }
         Ok(CommitTicket::new(self.commits.clone(), committed))
     }
 

@@ -115,7 +115,9 @@ impl Transaction {
         let space = keyspace.state().space;
         let (start, end): (Box<[u8]>, Box<[u8]>) =
             (bounds.start.clone().into(), bounds.end.clone().into());
-        self.reads.ranges.push((space, start.clone(), end.clone()));
+        if !bounds.is_empty() {
+            self.reads.ranges.push((space, start.clone(), end.clone()));
+        }
         let upper = match end.is_empty() {
             true => Bound::Excluded((SpaceId(space.0.saturating_add(1)), Box::default())),
             false => Bound::Excluded((space, end)),

@@ -191,7 +191,8 @@ struct LogTending {
 impl LogTending {
     fn tick(&mut self, parts: &Parts) -> Result<()> {
         self.is_asleep = false;
-        self.build_spare(parts)?;
+        // A disk too full for the next segment must not keep this one from being synced.
+        let spare = self.build_spare(parts);
         if parts.commits.take_sync_request() {
             parts.commits.sync()?;
         }
@@ -214,7 +215,7 @@ impl LogTending {
             parts.commits.sync()?;
             self.since_sync = Duration::ZERO;
         }
-        Ok(())
+        spare
     }
 
     /// Nothing was committed for a while: promises the tail, and sleeps until the next commit.

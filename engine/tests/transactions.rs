@@ -283,3 +283,14 @@ fn keys_and_values_past_their_limits_are_refused_at_once() {
     transaction.commit().unwrap();
     assert_eq!(k.iter().count(), 0);
 }
+
+/// A range that holds no key reads nothing, whichever way its ends stand.
+#[test]
+fn an_inverted_range_is_empty_and_conflicts_with_nothing() {
+    let (_disk, db, k) = open();
+    let mut transaction = db.transaction().unwrap();
+    assert_eq!(transaction.range(&k, b"z".as_slice()..b"a".as_slice()).count(), 0);
+    transaction.put(&k, b"x", b"1").unwrap();
+    k.put(b"m", b"2").unwrap();
+    assert!(!conflicts(transaction.commit()));
+}

@@ -93,6 +93,7 @@ impl Arena {
         let start = self.used.fetch_add(len, Ordering::Relaxed);
         let end = start.checked_add(len)?;
         if end > self.capacity {
+            self.used.fetch_sub(len, Ordering::Relaxed);
             return None;
         }
         Some((start / UNIT) as Place)
