@@ -9,7 +9,7 @@ use base::fs::CrashModel;
 use esker::{
     Batch, Compression, Db, Keyspace, KeyspaceOptions, Options, Scope, Snapshot, SyncMode,
 };
-use fixture::{Content, Disk, START_MS, content, own, small};
+use fixture::{Content, Disk, START_MS, content, own, scale, small};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -232,7 +232,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48 * scale() as u32, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_the_picker_chooses_changes_no_read(
