@@ -41,8 +41,10 @@ pub enum Corruption {
     BadCompression,
     /// It belongs to another database.
     Foreign,
-    /// It breaks a rule that every version of the table set obeys.
+    /// It contradicts what is known about it from elsewhere.
     BadVersion,
+    /// It verifies, and breaks this rule, which every set of tables and keyspaces obeys.
+    BrokenRule(&'static str),
 }
 
 impl fmt::Display for Corruption {
@@ -62,7 +64,8 @@ impl fmt::Display for Corruption {
             Corruption::MissingPromised => "bytes that were once synced are missing",
             Corruption::BadCompression => "it does not decompress to what it says",
             Corruption::Foreign => "it belongs to another database",
-            Corruption::BadVersion => "its set of tables contradicts itself",
+            Corruption::BadVersion => "it contradicts what is known about it",
+            Corruption::BrokenRule(rule) => return write!(f, "it breaks a rule: {rule}"),
         })
     }
 }
@@ -104,6 +107,8 @@ pub enum Error {
     Missing { file: FileKind, path: PathBuf },
     /// The root of the database is older than files that were committed under it.
     StaleManifest { path: PathBuf, generation: u64, seen: u64 },
+    /// The manifest verifies and says something that breaks a rule of all sets of tables.
+    VersionInvalid { path: PathBuf, offset: u64, rule: &'static str },
     /// The log holds something that no run of this software writes.
     ReplayInvariant { path: PathBuf, offset: u64, rule: &'static str },
     /// What was recovered could not be made durable; nothing was changed.
@@ -224,6 +229,7 @@ impl Error {
                 FileKind::Identity | FileKind::Stranger => "IdentityMissing",
             },
             Error::StaleManifest { .. } => "StaleManifest",
+            Error::VersionInvalid { .. } => "VersionInvalid",
             Error::ReplayInvariant { .. } => "ReplayInvariant",
             Error::CommitFailed { .. } => "CommitFailed",
             Error::Locked { .. } => "Locked",
@@ -254,6 +260,7 @@ impl Error {
             Error::Corrupt { .. }
             | Error::Missing { .. }
             | Error::StaleManifest { .. }
+            | Error::VersionInvalid { .. }
             | Error::ReplayInvariant { .. } => Category::Critical,
             Error::Io { .. }
             | Error::Locked { .. }
@@ -287,7 +294,10 @@ impl Error {
             Error::Corrupt { file: FileKind::ForeignLog, .. } => {
                 "remove the file that was copied in from another database"
             }
-            Error::Corrupt { .. } | Error::Missing { .. } | Error::ReplayInvariant { .. } => {
+            Error::Corrupt { .. }
+            | Error::Missing { .. }
+            | Error::VersionInvalid { .. }
+            | Error::ReplayInvariant { .. } => {
                 "run `esker check`, then `esker repair` or restore a backup"
             }
             Error::StaleManifest { .. } => {
@@ -325,6 +335,7 @@ impl Error {
             | Error::Corrupt { path, .. }
             | Error::Missing { path, .. }
             | Error::StaleManifest { path, .. }
+            | Error::VersionInvalid { path, .. }
             | Error::ReplayInvariant { path, .. }
             | Error::CommitFailed { path, .. }
             | Error::Locked { path, .. }
@@ -341,7 +352,9 @@ impl Error {
     /// The byte of the file it is about, if there is one.
     pub fn offset(&self) -> Option<u64> {
         match self {
-            Error::Corrupt { offset, .. } | Error::ReplayInvariant { offset, .. } => Some(*offset),
+            Error::Corrupt { offset, .. }
+            | Error::VersionInvalid { offset, .. }
+            | Error::ReplayInvariant { offset, .. } => Some(*offset),
             _ => None,
         }
     }
@@ -362,7 +375,8 @@ impl fmt::Display for Error {
                 "{} is of generation {generation}, but files of generation {seen} were committed",
                 path.display()
             ),
-            Error::ReplayInvariant { path, offset, rule } => {
+            Error::VersionInvalid { path, offset, rule }
+            | Error::ReplayInvariant { path, offset, rule } => {
                 write!(f, "{} breaks a rule at byte {offset}: {rule}", path.display())
             }
             Error::CommitFailed { path, rule } => {

@@ -213,7 +213,13 @@ impl Durable {
 
 /// An edit that contradicts the state it is for.
 fn invalid(found: base::Corruption) -> base::Error {
-    base::Error::corrupt(base::error::FileKind::Manifest, base::dir::MANIFEST_DIR, 0, found)
+    let path = base::dir::MANIFEST_DIR;
+    match found {
+        base::Corruption::BrokenRule(rule) => {
+            base::Error::VersionInvalid { path: path.into(), offset: 0, rule }
+        }
+        found => base::Error::corrupt(base::error::FileKind::Manifest, path, 0, found),
+    }
 }
 
 /// The range deletes of all tables. Opens the few tables that have any.

@@ -212,6 +212,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::Corrupt { .. }
         | Error::Missing { .. }
         | Error::StaleManifest { .. }
+        | Error::VersionInvalid { .. }
         | Error::ReplayInvariant { .. }
         | Error::CommitFailed { .. }
         | Error::NotADatabase { .. }

@@ -180,7 +180,8 @@ impl Lines<'_> {
     fn stop_at(&mut self, error: &Error) -> Result<Outcome> {
         match error {
             Error::Corrupt { offset, found, .. } => self.stop(*offset, found),
-            Error::ReplayInvariant { offset, rule, .. } => self.stop(*offset, rule),
+            Error::VersionInvalid { offset, rule, .. }
+            | Error::ReplayInvariant { offset, rule, .. } => self.stop(*offset, rule),
             Error::Io { source, .. } => self.stop(0, source),
             error => self.stop(0, &error.code()),
         }
@@ -244,6 +245,9 @@ impl Lines<'_> {
         }
         for (scope, tick) in &edit.dropped_stamps {
             self.line(format_args!("  scope {} dropped stamps up to {tick}", scope.0))?;
+        }
+        for (scope, tick) in &edit.incomplete {
+            self.line(format_args!("  scope {} is incomplete since {tick}", scope.0))?;
         }
         for (scope, origin, position) in &edit.first_positions {
             let (scope, node) = (scope.0, origin.node);

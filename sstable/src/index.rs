@@ -148,6 +148,12 @@ impl Index {
         self.section(space).map_or(0..0, |section| section.blocks.clone())
     }
 
+    /// The keyspace of the block.
+    pub(crate) fn space_of(&self, block: usize) -> Option<SpaceId> {
+        let section = self.sections.iter().find(|section| section.blocks.contains(&block))?;
+        Some(section.space)
+    }
+
     /// The first block of `space` that ends at or after (`key`, `trailer`).
     #[inline]
     pub(crate) fn find(&self, space: SpaceId, key: &[u8], trailer: Trailer) -> Option<usize> {

@@ -12,10 +12,12 @@
 
 mod file;
 mod open;
+mod salvage;
 mod span;
 mod verify;
 
 pub use open::inspect;
+pub use salvage::{LostBlock, Salvage, salvage};
 pub(crate) use span::{Direction, Spans};
 
 use crate::block::Block;
@@ -30,7 +32,7 @@ use crate::properties::SpaceUsage;
 use crate::range_delete::RangeDelete;
 use base::codec::Decoded;
 use base::fs::Fs;
-use base::{Corruption, Result, SpaceId, Trailer};
+use base::{Corruption, Result, SpaceId, Tick, Trailer};
 use file::TableFile;
 use std::fmt;
 use std::ops::Range;
@@ -172,23 +174,38 @@ impl Table {
 
     /// The block `number`, if `stored` is what the index speaks of.
     fn try_decode(&self, number: usize, place: &BlockRef, stored: Stored<'_>) -> Decoded<Block> {
-        if digest_of(stored.bytes()) != place.digest {
-            return Err(Corruption::DigestMismatch);
-        }
-        let raw_len = place.raw_len as usize;
-        let raw = match stored {
-            Stored::Owned(bytes) if place.compression.is_none() && bytes.len() == raw_len => bytes,
-            stored => compression::decompress(place.compression, stored.bytes(), raw_len)?,
-        };
-        let block = Block::decode(raw, self.meta.seqno_override)?;
-        let (last_key, last_trailer) = self.index.last(number);
-        let last = block.count() - 1;
-        let is_indexed = block.key_is(last, last_key) && block.trailer(last) == last_trailer;
-        if !is_indexed || !self.index.blocks_of(block.space()).contains(&number) {
-            return Err(Corruption::Misplaced);
-        }
+        let block = decode_block(place, stored, self.meta.seqno_override)?;
+        fits_index(&self.index, number, &block)?;
         Ok(block)
     }
+}
+
+/// The block in `stored`, if that is what `place` speaks of.
+fn decode_block(
+    place: &BlockRef,
+    stored: Stored<'_>,
+    seqno_override: Option<Tick>,
+) -> Decoded<Block> {
+    if digest_of(stored.bytes()) != place.digest {
+        return Err(Corruption::DigestMismatch);
+    }
+    let raw_len = place.raw_len as usize;
+    let raw = match stored {
+        Stored::Owned(bytes) if place.compression.is_none() && bytes.len() == raw_len => bytes,
+        stored => compression::decompress(place.compression, stored.bytes(), raw_len)?,
+    };
+    Block::decode(raw, seqno_override)
+}
+
+/// Whether `block` ends where `index` says of the block `number`.
+fn fits_index(index: &Index, number: usize, block: &Block) -> Decoded<()> {
+    let (last_key, last_trailer) = index.last(number);
+    let last = block.count() - 1;
+    let is_indexed = block.key_is(last, last_key) && block.trailer(last) == last_trailer;
+    if !is_indexed || !index.blocks_of(block.space()).contains(&number) {
+        return Err(Corruption::Misplaced);
+    }
+    Ok(())
 }
 
 /// The bytes of a block as they are in the file.

@@ -21,7 +21,7 @@
 //!  22  yes      dropped stamp   v scope, 8 tick: the highest stamp of a tombstone ever dropped
 //!  24  yes      first position  v scope, 16 node, 8 incarnation, v segment, v offset
 //!  26  no       clock bound     8 tick: the clock was never ahead of it
-//!  28  -        reserved        scopes whose content is incomplete
+//!  28  yes      incomplete      v scope, 8 tick: content was lost; the clock had come that far
 //!  30  no       horizon         8 tick: overwritten versions up to it may be gone
 //! ```
 //!
@@ -47,6 +47,7 @@ const CLOSED: u64 = 20;
 const DROPPED_STAMP: u64 = 22;
 const FIRST_POSITION: u64 = 24;
 const CLOCK_BOUND: u64 = 26;
+const INCOMPLETE: u64 = 28;
 const HORIZON: u64 = 30;
 
 /// A table that joins a run.
@@ -96,6 +97,8 @@ pub struct Edit {
     pub first_positions: Vec<(ScopeId, Origin, Position)>,
     /// The clock was never ahead of this.
     pub clock_bound: Option<Tick>,
+    /// Scopes that have lost content, and how far the clock had come when that was noticed.
+    pub incomplete: Vec<(ScopeId, Tick)>,
     /// Reads as of a tick below it may miss versions that were overwritten since.
     pub horizon: Option<Tick>,
 }
@@ -123,12 +126,7 @@ impl Edit {
         position_field(out, LOG_END, self.log_end);
         varint_field(out, LOG_START, self.log_start);
         position_field(out, CLOSED, self.closed.map(|closed| closed.log_end));
-        for (scope, tick) in &self.dropped_stamps {
-            field(out, DROPPED_STAMP, |body| {
-                put_varint(body, u64::from(scope.0));
-                body.extend_from_slice(&tick.raw().to_le_bytes());
-            });
-        }
+        stamp_fields(out, DROPPED_STAMP, &self.dropped_stamps);
         for (scope, origin, position) in &self.first_positions {
             field(out, FIRST_POSITION, |body| {
                 put_varint(body, u64::from(scope.0));
@@ -138,6 +136,7 @@ impl Edit {
             });
         }
         tick_field(out, CLOCK_BOUND, self.clock_bound);
+        stamp_fields(out, INCOMPLETE, &self.incomplete);
         tick_field(out, HORIZON, self.horizon);
     }
 
@@ -148,7 +147,8 @@ impl Edit {
         let mut before = 0;
         while !reader.is_empty() {
             let tag = reader.varint()?;
-            let repeats = matches!(tag, ADDED | KEYSPACE | DROPPED_STAMP | FIRST_POSITION);
+            let repeats =
+                matches!(tag, ADDED | KEYSPACE | DROPPED_STAMP | FIRST_POSITION | INCOMPLETE);
             if tag < before || (tag == before && !repeats) {
                 return Err(Corruption::OutOfOrder);
             }
@@ -181,10 +181,8 @@ impl Edit {
             LOG_END => self.log_end = Some(decode_position(body)?),
             LOG_START => self.log_start = Some(body.varint()?),
             CLOSED => self.closed = Some(Closed { log_end: decode_position(body)? }),
-            DROPPED_STAMP => {
-                let scope = ScopeId(narrow(body.varint()?)?);
-                self.dropped_stamps.push((scope, tick(body)?));
-            }
+            DROPPED_STAMP => self.dropped_stamps.push(decode_stamp(body)?),
+            INCOMPLETE => self.incomplete.push(decode_stamp(body)?),
             FIRST_POSITION => {
                 let scope = ScopeId(narrow(body.varint()?)?);
                 let node = NodeId(body.array()?);
@@ -211,6 +209,19 @@ fn tick_field(out: &mut Vec<u8>, tag: u64, tick: Option<Tick>) {
     if let Some(tick) = tick {
         field(out, tag, |body| body.extend_from_slice(&tick.raw().to_le_bytes()));
     }
+}
+
+fn stamp_fields(out: &mut Vec<u8>, tag: u64, stamps: &[(ScopeId, Tick)]) {
+    for (scope, tick) in stamps {
+        field(out, tag, |body| {
+            put_varint(body, u64::from(scope.0));
+            body.extend_from_slice(&tick.raw().to_le_bytes());
+        });
+    }
+}
+
+fn decode_stamp(body: &mut Reader<'_>) -> Decoded<(ScopeId, Tick)> {
+    Ok((ScopeId(narrow(body.varint()?)?), tick(body)?))
 }
 
 fn varint_field(out: &mut Vec<u8>, tag: u64, value: Option<u64>) {

@@ -257,7 +257,10 @@ pub struct Replayed {
 /// frame was never durable, and all before it counts.
 pub fn replay(fs: &dyn Fs, root: &Root) -> Result<Replayed> {
     let (path, bytes) = read(fs, root.manifest)?;
-    let corrupt = |offset, found| Error::corrupt(FileKind::Manifest, &path, offset, found);
+    let corrupt = |offset, found| match found {
+        Corruption::BrokenRule(rule) => Error::VersionInvalid { path: path.clone(), offset, rule },
+        found => Error::corrupt(FileKind::Manifest, &path, offset, found),
+    };
     let prefix = usize::try_from(root.prefix_len).ok().and_then(|len| bytes.get(..len));
     let prefix = prefix.ok_or_else(|| corrupt(bytes.len() as u64, Corruption::MissingPromised))?;
     if blake3::hash(prefix) != root.prefix_digest {

@@ -69,6 +69,7 @@ pub(super) fn full_edit() -> Edit {
         dropped_stamps: vec![(ScopeId::LOCAL, Tick::from_ms(1)), (ScopeId::MAIN, Tick::MAX)],
         first_positions: vec![(ScopeId::MAIN, origin, Position { segment: 1, offset: 128 })],
         clock_bound: Some(Tick::from_ms(9)),
+        incomplete: vec![(ScopeId::LOCAL, Tick::from_ms(2)), (ScopeId::MAIN, Tick::from_ms(3))],
         horizon: Some(Tick::from_ms(7)),
     }
 }

@@ -38,6 +38,8 @@ pub struct State {
     pub first_positions: BTreeMap<(ScopeId, Origin), Position>,
     /// The clock was never ahead of this.
     pub clock_bound: Tick,
+    /// Scopes that have lost content, and how far the clock had come when that was noticed.
+    pub incomplete: BTreeMap<ScopeId, Tick>,
     /// Reads as of a tick below it may miss versions that were overwritten since.
     pub horizon: Tick,
 }
@@ -59,6 +61,7 @@ impl Default for State {
             dropped_stamps: BTreeMap::new(),
             first_positions: BTreeMap::new(),
             clock_bound: Tick::ZERO,
+            incomplete: BTreeMap::new(),
             horizon: Tick::ZERO,
         }
     }
@@ -86,6 +89,9 @@ impl State {
         self.closed = edit.closed;
         for (scope, tick) in &edit.dropped_stamps {
             raise(self.dropped_stamps.entry(*scope).or_default(), Some(*tick));
+        }
+        for (scope, tick) in &edit.incomplete {
+            raise(self.incomplete.entry(*scope).or_default(), Some(*tick));
         }
         for (scope, origin, position) in &edit.first_positions {
             self.first_positions.insert((*scope, *origin), *position);
@@ -120,6 +126,7 @@ impl State {
                 .map(|((scope, origin), position)| (*scope, *origin, *position))
                 .collect(),
             clock_bound: Some(self.clock_bound),
+            incomplete: self.incomplete.iter().map(|(s, tick)| (*s, *tick)).collect(),
             horizon: Some(self.horizon),
         }
     }
@@ -137,7 +144,8 @@ impl State {
             let Some(old) = self.keyspaces.get(&new.id) else { continue };
             let renamed = old.scope != new.scope || old.name != new.name;
             if renamed || (old.is_dropped() && !new.is_dropped()) {
-                return Err(Corruption::BadVersion);
+                let rule = "a keyspace keeps its scope and name, and stays dropped";
+                return Err(Corruption::BrokenRule(rule));
             }
         }
         Ok(())
@@ -205,11 +213,11 @@ mod tests {
         assert_eq!(state.next_keyspace, 5);
         assert!(state.keyspace(ScopeId::MAIN, "users").is_some());
         let renamed = Edit { keyspaces: vec![keyspace(4, "people")], ..Edit::default() };
-        assert_eq!(state.apply(&renamed), Err(Corruption::BadVersion));
+        assert!(matches!(state.apply(&renamed), Err(Corruption::BrokenRule(_))));
         let dropped = KeyspaceRecord { dropped: Some(Tick::from_ms(5)), ..keyspace(4, "users") };
         state.apply(&Edit { keyspaces: vec![dropped], ..Edit::default() }).unwrap();
         assert!(state.keyspace(ScopeId::MAIN, "users").is_none());
         let revived = Edit { keyspaces: vec![keyspace(4, "users")], ..Edit::default() };
-        assert_eq!(state.apply(&revived), Err(Corruption::BadVersion));
+        assert!(matches!(state.apply(&revived), Err(Corruption::BrokenRule(_))));
     }
 }

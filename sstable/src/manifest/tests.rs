@@ -285,8 +285,10 @@ fn an_edit_that_breaks_an_invariant_is_refused() {
     let fs = disk();
     let mut log = create(&fs, 1, &State::default()).unwrap();
     log.append(&Edit { removed: vec![77], ..Edit::default() }).unwrap();
-    let Error::Corrupt { found, .. } = reopen(&fs).unwrap_err() else { panic!() };
-    assert_eq!(found, Corruption::BadVersion);
+    let error = reopen(&fs).unwrap_err();
+    let Error::VersionInvalid { rule, offset, .. } = &error else { panic!("{error}") };
+    assert_eq!(*rule, "a table that leaves was there");
+    assert!(*offset > 0 && error.code() == "VersionInvalid");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Run {
                 && right.entries > 0
                 && left.largest >= right.smallest
             {
-                return Err(Corruption::BadVersion);
+                return Err(broken("the tables of a run do not overlap"));
             }
         }
         Ok(Run { order, level, tables })
@@ -86,7 +86,7 @@ impl Version {
         self.runs.first().map_or(1, |run| run.order.saturating_add(1))
     }
 
-    /// The version after `edit`, or [`Corruption::BadVersion`] if that would break an invariant.
+    /// The version after `edit`, or [`Corruption::BrokenRule`] if that would break an invariant.
     pub fn apply(&self, edit: &Edit) -> Result<Version, Corruption> {
         if edit.added.is_empty() && edit.removed.is_empty() {
             return Ok(self.clone());
@@ -101,14 +101,16 @@ impl Version {
             let kept: Vec<_> = run.tables.iter().filter(keeps).cloned().collect();
             removed_found += run.tables.len() - kept.len();
             if kept.iter().any(|table| added_ids.contains(&table.id)) {
-                return Err(Corruption::BadVersion);
+                return Err(broken("a table occurs once"));
             }
             let new = if kept.is_empty() { None } else { joining.remove(&run.order) };
             match new {
                 None if kept.len() == run.tables.len() => runs.push(run.clone()),
                 None if kept.is_empty() => {}
                 None => runs.push(Arc::new(Run { tables: kept, ..**run })),
-                Some((level, _)) if level != run.level => return Err(Corruption::BadVersion),
+                Some((level, _)) if level != run.level => {
+                    return Err(broken("the tables of a run are of one level"));
+                }
                 Some((level, mut tables)) => {
                     tables.extend(kept);
                     runs.push(Arc::new(Run::new(run.order, level, tables)?));
@@ -116,7 +118,7 @@ impl Version {
             }
         }
         if removed_found != removed.len() {
-            return Err(Corruption::BadVersion);
+            return Err(broken("a table that leaves was there"));
         }
         for (order, (level, tables)) in joining {
             runs.push(Arc::new(Run::new(order, level, tables)?));
@@ -124,11 +126,15 @@ impl Version {
         runs.sort_by_key(|run| std::cmp::Reverse(run.order));
         match runs.split_last() {
             Some((_, newer)) if newer.iter().any(|run| run.level >= LAST_LEVEL) => {
-                Err(Corruption::BadVersion)
+                Err(broken("only the oldest run is of the last level"))
             }
             _ => Ok(Version { runs }),
         }
     }
+}
+
+fn broken(rule: &'static str) -> Corruption {
+    Corruption::BrokenRule(rule)
 }
 
 /// The ids as a set; twice the same breaks the rules.
@@ -136,7 +142,7 @@ fn distinct(ids: impl Iterator<Item = u64>) -> Result<HashSet<u64>, Corruption> 
     let mut set = HashSet::new();
     for id in ids {
         if !set.insert(id) {
-            return Err(Corruption::BadVersion);
+            return Err(broken("a table occurs once in an edit"));
         }
     }
     Ok(set)
@@ -149,8 +155,11 @@ fn group(added: &[Added]) -> Result<Joining, Corruption> {
     let mut joining = Joining::new();
     for Added { order, level, meta } in added {
         let (run_level, tables) = joining.entry(*order).or_insert((*level, Vec::new()));
-        if run_level != level || *level > LAST_LEVEL || !is_sane(meta) {
-            return Err(Corruption::BadVersion);
+        if run_level != level || *level > LAST_LEVEL {
+            return Err(broken("the tables of a run are of one level, at most the last"));
+        }
+        if !is_sane(meta) {
+            return Err(broken("what is said of a table agrees with itself"));
         }
         tables.push(meta.clone());
     }
@@ -261,7 +270,8 @@ mod tests {
             ("a level past the last", edit(&[added(0, 7, 6, "a", "b")], &[])),
         ];
         for (rule, edit) in cases {
-            assert_eq!(start().apply(edit), Err(Corruption::BadVersion), "{rule}");
+            let refused = start().apply(edit);
+            assert!(matches!(refused, Err(Corruption::BrokenRule(_))), "{rule}: {refused:?}");
         }
     }
 
@@ -280,11 +290,8 @@ mod tests {
         for (number, broken) in breaks.iter().enumerate() {
             let mut added = added(10, 0, 6, "a", "b");
             broken(Arc::make_mut(&mut added.meta));
-            assert_eq!(
-                start().apply(&edit(&[added], &[])),
-                Err(Corruption::BadVersion),
-                "{number}"
-            );
+            let refused = start().apply(&edit(&[added], &[]));
+            assert!(matches!(refused, Err(Corruption::BrokenRule(_))), "{number}: {refused:?}");
         }
     }
 

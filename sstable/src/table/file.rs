@@ -31,6 +31,16 @@ impl TableFile {
         Ok(TableFile { file, path, len })
     }
 
+    /// As if the file ended at `len`, if it is longer.
+    pub(crate) fn ending_at(self, len: u64) -> TableFile {
+        TableFile { len: self.len.min(len), ..self }
+    }
+
+    /// Whether the `len` bytes at `position` are in the file.
+    pub(crate) fn has(&self, position: u64, len: u64) -> bool {
+        position.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+
     /// Bytes of the file when it was opened.
     pub(crate) fn len(&self) -> u64 {
         self.len
@@ -43,7 +53,7 @@ impl TableFile {
 
     /// Replaces `buffer` by the `len` bytes at `position`.
     pub(crate) fn read_into(&self, buffer: &mut Vec<u8>, position: u64, len: u64) -> Result<()> {
-        if position.checked_add(len).is_none_or(|end| end > self.len) {
+        if !self.has(position, len) {
             return Err(self.corrupt(position, Corruption::Truncated));
         }
         let len = usize::try_from(len).map_err(|_| self.corrupt(position, Corruption::OutOfRange));

@@ -66,7 +66,7 @@ pub fn inspect(fs: &dyn Fs, id: u64) -> Result<(TableMeta, TableOwner)> {
     Ok((TableMeta { len: file.len(), root, ..properties.meta }, properties.owner))
 }
 
-fn read_footer(file: &TableFile) -> Result<(Footer, [u8; 32])> {
+pub(super) fn read_footer(file: &TableFile) -> Result<(Footer, [u8; 32])> {
     let Some(footer_at) = file.len().checked_sub(FOOTER_LEN as u64) else {
         return Err(file.corrupt(0, Corruption::Truncated));
     };
@@ -83,14 +83,14 @@ fn read_footer(file: &TableFile) -> Result<(Footer, [u8; 32])> {
 }
 
 /// All sections of a file; the footer has made sure that they are back to back.
-struct Sections<'a> {
+pub(super) struct Sections<'a> {
     file: &'a TableFile,
     position: u64,
     bytes: Vec<u8>,
 }
 
 impl<'a> Sections<'a> {
-    fn read(file: &'a TableFile, footer: &Footer) -> Result<Sections<'a>> {
+    pub(super) fn read(file: &'a TableFile, footer: &Footer) -> Result<Sections<'a>> {
         let position = footer.filter.position;
         let end = footer.properties.end().unwrap_or(position);
         let bytes = file.read(position, end.saturating_sub(position))?;
@@ -98,7 +98,7 @@ impl<'a> Sections<'a> {
     }
 
     /// Verifies a section and decodes it.
-    fn decode<T>(
+    pub(super) fn decode<T>(
         &self,
         section: SectionRef,
         decode: impl FnOnce(&[u8]) -> Decoded<T>,
@@ -107,7 +107,7 @@ impl<'a> Sections<'a> {
         decoded.map_err(|found| self.file.corrupt(section.position, found))
     }
 
-    fn verified(&self, section: SectionRef) -> Decoded<&[u8]> {
+    pub(super) fn verified(&self, section: SectionRef) -> Decoded<&[u8]> {
         let start = section.position.checked_sub(self.position).ok_or(Corruption::Misplaced)?;
         let (start, len) = (usize::try_from(start), usize::try_from(section.len));
         let (Ok(start), Ok(len)) = (start, len) else { return Err(Corruption::OutOfRange) };

@@ -6,6 +6,7 @@ mod bed;
 mod damage;
 mod faults;
 mod model;
+mod salvage;
 
 use base::{EntryKind, Error, Trailer};
 use bed::*;
