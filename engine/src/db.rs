@@ -17,7 +17,7 @@ use crate::workers::Workers;
 use base::limits::check_keyspace_name;
 use base::lock::{Mutex, Rank};
 use base::{Error, Identity, KeyspaceId, Result, ScopeId, Tick};
-use recovery::Report;
+use recovery::{Progress, Report};
 use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,18 @@ impl Db {
 
     /// As [`Db::open`], on a given disk and clock.
     pub fn open_on(platform: Platform, options: Options) -> Result<Db> {
-        let (parts, report) = open::open(platform, options)?;
+        Db::open_with_progress(platform, options, &Progress::default())
+    }
+
+    /// As [`Db::open_on`]; meanwhile other threads may ask `progress` how far it has come, or cancel
+    /// it. Up to [`Stage::Switch`](crate::Stage::Switch) a cancelled open leaves the directory as it
+    /// was and ends with `Cancelled`. [`Platform::at`] names a directory on this machine.
+    pub fn open_with_progress(
+        platform: Platform,
+        options: Options,
+        progress: &Progress,
+    ) -> Result<Db> {
+        let (parts, report) = open::open(platform, options, progress)?;
         let parts = Arc::new(parts);
         let workers = match parts.options.background {
             Background::On => Workers::start(&parts)?,

@@ -86,7 +86,7 @@ pub use open::Platform;
 pub use options::{
     Background, Compression, Create, KeyspaceOptions, Options, Scope, SyncMode, WriteOptions,
 };
-pub use recovery::Report;
+pub use recovery::{Progress, Report, Stage, StageLimits, Verify};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Latency, RunStats, Stats};
 pub use transaction::{Transaction, TransactionIter};

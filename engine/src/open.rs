@@ -19,7 +19,7 @@ use crate::view::Views;
 use base::fs::{Fs, OsFs};
 use base::lock::{Mutex, Rank};
 use base::{Clock, FileName, OsRng, Result, Rng, SystemClock};
-use recovery::{Plan, Progress, Recovered, Report, Verify};
+use recovery::{Plan, Progress, Recovered, Report};
 use sstable::Cache;
 use sstable::manifest::{Closed, Edit};
 use std::collections::BTreeMap;
@@ -56,7 +56,11 @@ impl std::fmt::Debug for Platform {
 }
 
 /// Recovers the directory and assembles the parts. Starts no thread.
-pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Report)> {
+pub(crate) fn open(
+    platform: Platform,
+    options: Options,
+    progress: &Progress,
+) -> Result<(Parts, Report)> {
     options.check()?;
     let Platform { fs, clock, rng } = platform;
     let mut replay = Replay::new(&options, clock.wall_ms());
@@ -69,11 +73,11 @@ pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Repor
             Create::Never => recovery::Create::Never,
             Create::New => recovery::Create::New,
         },
-        verify: Verify::Quick,
+        verify: options.verify,
         memory_bytes: options.memtable_bytes as u64 * 2,
         log: wal::LogOptions { segment_bytes: options.segment_bytes },
     };
-    let recovered = recovery::recover(plan, &mut replay, &Progress::default())?;
+    let recovered = recovery::recover(plan, &mut replay, progress)?;
     let report = recovered.report.clone();
     let parts = assemble(recovered, options, Platform { fs, clock, rng })?;
     if let Some(edit) = replay.edit() {

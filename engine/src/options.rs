@@ -1,6 +1,7 @@
 //! How a database behaves. Checked in one place, [`Options::check`].
 
 use base::{Error, Result};
+use recovery::Verify;
 use std::time::Duration;
 
 /// How a database behaves. Name what you change and end with `..Options::default()`.
@@ -10,6 +11,11 @@ use std::time::Duration;
 pub struct Options {
     /// Whether `open` may create the database. Default [`Create::IfMissing`].
     pub create: Create,
+    /// How much `open` verifies before the database counts as whole. Default [`Verify::Quick`]:
+    /// what it needs to open; tables are verified as they are read.
+    ///
+    /// The deeper levels read every table before `open` returns.
+    pub verify: Verify,
     /// When a commit is acknowledged, unless a write says otherwise. Default [`SyncMode::Sync`].
     pub sync: SyncMode,
     /// Bytes of memory for memtables, cached blocks, indexes and filters together. Default 256 MiB.
@@ -93,6 +99,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             create: Create::IfMissing,
+            verify: Verify::Quick,
             sync: SyncMode::Sync,
             memory_bytes: 256 << 20,
             memtable_bytes: 64 << 20,

@@ -36,9 +36,10 @@ impl Attempt {
         }
     }
 
-    /// Removes everything again. What can not be removed is a leftover that the next open finds.
+    /// Removes everything again, the newest file first, so that what is left if it dies here is
+    /// what an attempt cut short earlier leaves. What can not be removed the next open finds.
     fn undo(&self, fs: &dyn Fs) {
-        for path in self.made.iter().chain([&FileName::CurrentTemp.path()]) {
+        for path in [&FileName::CurrentTemp.path()].into_iter().chain(self.made.iter().rev()) {
             let _ = fs.remove(path);
         }
     }

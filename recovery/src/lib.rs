@@ -51,4 +51,4 @@ pub use pipeline::recover;
 pub use plan::{Create, FlushTarget, Plan, Recovered, ReplaySink, Verify};
 pub use progress::Progress;
 pub use report::Report;
-pub use stage::Stage;
+pub use stage::{Stage, StageLimits};

@@ -14,6 +14,7 @@ use crate::{birth, keys, replay, resources, root, sweep, tables};
 use base::{Clock, Error, FileName, Identity, Result, Tick};
 use sstable::TableOwner;
 use sstable::manifest::{self, Root, State};
+use std::time::Duration;
 
 /// Opens the database of `plan`: verifies it, takes what is only in the log into tables by way of
 /// `sink`, and starts a new generation.
@@ -66,9 +67,21 @@ impl Steps<'_> {
     fn run<T>(&mut self, stage: Stage, work: impl FnOnce(&mut Report) -> Result<T>) -> Result<T> {
         self.progress.enter(stage)?;
         let started = self.clock.monotonic();
-        let result = work(&mut self.report)?;
-        self.report.stages.push((stage, self.clock.monotonic().saturating_sub(started)));
-        Ok(result)
+        let result = work(&mut self.report);
+        let took = self.clock.monotonic().saturating_sub(started);
+        self.report.stages.push((stage, took));
+        self.note_if_slow(stage, took);
+        result
+    }
+
+    fn note_if_slow(&mut self, stage: Stage, took: Duration) {
+        let limit = self.progress.limits().of(stage);
+        if took > limit {
+            let number = stage as u8;
+            tracing::warn!(stage = number, ?limit, ?took, "an open is slow to {stage}");
+            let warning = format!("slow to {stage}: stage {number} took {took:?}, over {limit:?}");
+            self.report.warnings.push(warning);
+        }
     }
 }
 
@@ -115,6 +128,10 @@ fn read(plan: &Plan, steps: &mut Steps<'_>) -> Result<Facts> {
     let root = roots.root;
     let replayed = steps.run(Stage::Manifest, |_| manifest::replay(fs, &root))?;
     let state = replayed.state;
+    let incomplete = state.incomplete.keys().map(|scope| scope.0);
+    steps.report.warnings.extend(incomplete.map(|scope| {
+        format!("scope {scope} has lost content: see what the repair of this database reported")
+    }));
     steps.run(Stage::Tables, |_| {
         tables::verify(fs, database, &state.version, &inventory, plan.verify, progress)
     })?;

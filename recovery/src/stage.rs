@@ -1,6 +1,7 @@
 //! The stages of opening a database.
 
 use std::fmt;
+use std::time::Duration;
 
 /// A stage of [`crate::recover`], in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,25 @@ impl Stage {
         Stage::ALL.into_iter().find(|stage| *stage as u8 == number)
     }
 
+    /// The codes of the errors with which an open can end here, beside those of the operating
+    /// system (`Io`, `DiskFull`) and `Cancelled`.
+    pub fn errors(self) -> &'static [&'static str] {
+        match self {
+            Stage::Claim => &["Locked", "NotADatabase", "AlreadyExists", "Permission"],
+            Stage::Identity => &["FormatUnsupported", "IdentityCorrupt", "IdentityMissing"],
+            Stage::Keys => &["KeyUnavailable"],
+            Stage::Resources => &["ResourceShort"],
+            Stage::Inventory => &["Inventory"],
+            Stage::Root => &["RootCorrupt", "RootMissing", "StaleManifest"],
+            Stage::Manifest => &["ManifestCorrupt", "ManifestMissing", "VersionInvalid"],
+            Stage::Tables => &["TableMissing", "TableCorrupt"],
+            Stage::Log => &["WalCorrupt", "WalMissing", "WalForeign"],
+            Stage::Replay => &["ReplayInvariant"],
+            Stage::Switch => &["CommitFailed"],
+            Stage::Retire => &[],
+        }
+    }
+
     /// Whether a caller can still call it off here.
     pub fn is_cancellable(self) -> bool {
         self < Stage::Switch
@@ -76,5 +96,40 @@ impl fmt::Display for Stage {
             Stage::Switch => "switch the root",
             Stage::Retire => "retire old files",
         })
+    }
+}
+
+/// How long each stage may take before that is reported. The default is far above what a sound disk
+/// needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageLimits([Duration; 12]);
+
+impl StageLimits {
+    /// The same limit for every stage.
+    pub fn all(limit: Duration) -> StageLimits {
+        StageLimits([limit; 12])
+    }
+
+    /// With another limit for `stage`.
+    pub fn with(mut self, stage: Stage, limit: Duration) -> StageLimits {
+        if let Some(slot) = self.0.get_mut(stage as usize - 1) {
+            *slot = limit;
+        }
+        self
+    }
+
+    /// The limit of `stage`.
+    pub fn of(&self, stage: Stage) -> Duration {
+        self.0.get(stage as usize - 1).copied().unwrap_or(Duration::MAX)
+    }
+}
+
+impl Default for StageLimits {
+    fn default() -> StageLimits {
+        const READS_ALL: Duration = Duration::from_secs(300);
+        StageLimits::all(Duration::from_secs(10))
+            .with(Stage::Tables, READS_ALL)
+            .with(Stage::Log, READS_ALL)
+            .with(Stage::Replay, READS_ALL)
     }
 }
