@@ -13,9 +13,12 @@ mod crash;
 mod disk;
 mod fault;
 mod handle;
+mod moment;
+mod surgery;
 
 pub use crash::CrashModel;
 pub use fault::{Fault, FaultPlan, OpKind};
+pub use moment::Moment;
 
 use super::{AppendFile, DirEntry, DirEntryKind, Fs, LockError, LockGuard, ReadFile, Space, copy};
 use crate::dir::RelPath;
@@ -79,8 +82,46 @@ impl SimFs {
 
     /// The disk as it is after a crash now. This one lives on. Each call makes new choices.
     pub fn crash(&self, model: CrashModel) -> SimFs {
-        let image = crash::crash(&mut self.disk.lock(), model);
+        let mut disk = self.disk.lock();
+        disk.crashes += 1;
+        let dice = crash::dice(&disk, model, disk.crashes);
+        let image = crash::crash(&disk, model, dice);
         SimFs { root: self.root.clone(), disk: Arc::new(Mutex::new(image)) }
+    }
+
+    /// A copy of the disk that goes its own way, what is at risk included. The process died there.
+    pub fn fork(&self) -> SimFs {
+        let copy = self.disk.lock().copy();
+        SimFs { root: self.root.clone(), disk: Arc::new(Mutex::new(copy)) }
+    }
+
+    /// Keeps the disk as it is before each change from now on, for [`SimFs::take_moments`].
+    pub fn record(&self) {
+        self.disk.lock().moments = Some(Vec::new());
+    }
+
+    /// Names the moments that follow: how far a workload got, say.
+    pub fn mark(&self, mark: u64) {
+        self.disk.lock().mark = mark;
+    }
+
+    /// What was recorded, and last the disk as it is now. Recording ends.
+    pub fn take_moments(&self) -> Vec<Moment> {
+        let mut disk = self.disk.lock();
+        let mut moments = disk.moments.take().unwrap_or_default();
+        moments.push(Moment::new(disk.copy()));
+        moments
+    }
+
+    /// How many operations there were, reads included; those of a file's length and of the space
+    /// left do not count.
+    pub fn calls(&self) -> u64 {
+        self.disk.lock().calls
+    }
+
+    /// The operations that faults have struck so far, with the full path.
+    pub fn struck(&self) -> Vec<(OpKind, String)> {
+        self.disk.lock().struck.clone()
     }
 
     /// Arms a fault.
@@ -96,51 +137,6 @@ impl SimFs {
     /// Counts space from now on, with `bytes` of it left.
     pub fn set_free(&self, bytes: u64) {
         self.disk.lock().free = Some(bytes);
-    }
-
-    /// The content of a file. Neither counted nor disturbed by faults, as all of these below.
-    pub fn read_file(&self, path: &RelPath) -> io::Result<Vec<u8>> {
-        let file = self.disk.lock().file(&self.place(path)?)?;
-        let content = file.lock().seen().to_vec();
-        Ok(content)
-    }
-
-    /// Makes `bytes` the safe content of a file, under a safe name.
-    pub fn write_file(&self, path: &RelPath, bytes: impl Into<Vec<u8>>) -> io::Result<()> {
-        let place = self.place(path)?;
-        let mut disk = self.disk.lock();
-        disk.entries(&place.folder)?;
-        let inode = disk.new_inode(Content::new(bytes.into()));
-        disk.change_names(vec![(place.clone(), Some(Entry::File(inode)))]);
-        disk.sync_folder(&place.folder);
-        Ok(())
-    }
-
-    /// Removes a file, safely.
-    pub fn remove_file(&self, path: &RelPath) -> io::Result<()> {
-        let place = self.place(path)?;
-        let mut disk = self.disk.lock();
-        disk.file(&place)?;
-        disk.change_names(vec![(place.clone(), None)]);
-        disk.sync_folder(&place.folder);
-        Ok(())
-    }
-
-    /// All files below the root, sorted.
-    pub fn files(&self) -> Vec<RelPath> {
-        let disk = self.disk.lock();
-        let mut files = Vec::new();
-        for (folder, entries) in &disk.folders {
-            let Ok(folder) = Path::new(folder).strip_prefix(&self.root) else { continue };
-            let names = entries.seen.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
-            for (name, _) in names {
-                let steps = folder.iter().filter_map(|step| step.to_str()).chain([name.as_str()]);
-                let start = Some(RelPath::root());
-                files.extend(steps.fold(start, |path, step| path?.join(step)));
-            }
-        }
-        files.sort();
-        files
     }
 
     fn full(&self, path: &RelPath) -> String {
@@ -285,8 +281,15 @@ impl Fs for SimFs {
         let full = self.full(path);
         let mut disk = self.disk.lock();
         match disk.begin(OpKind::SyncDir, &full, 0) {
+            Ok(()) => {}
             Err(disk::Interruption::Fault(Fault::LyingSync)) => return Ok(()),
-            begun => begun?,
+            Err(disk::Interruption::Fault(fault)) => {
+                if matches!(fault, Fault::Io | Fault::LosingSync) {
+                    disk.lose_names(&full);
+                }
+                return if fault == Fault::LosingSync { Ok(()) } else { Err(fault.error()) };
+            }
+            Err(interruption) => return Err(interruption.into()),
         }
         disk.entries(&full)?;
         disk.sync_folder(&full);
@@ -303,7 +306,7 @@ impl Fs for SimFs {
             return Err(LockError::Held(Some(PID)));
         }
         if disk.entry(&place).map_err(LockError::Io)?.is_none() {
-            let inode = disk.new_inode(Content::new(format!("{PID}\n").into_bytes()));
+            let inode = disk.new_inode(Content::new(format!("{PID}\n").as_bytes()));
             disk.change_names(vec![(place, Some(Entry::File(inode)))]);
         }
         disk.locks.insert(full.clone());

@@ -6,22 +6,34 @@ use super::Finding;
 pub(crate) struct House {
     pub(crate) folder: &'static str,
     pub(crate) knows: &'static [&'static str],
+    /// Those that its tests may know besides.
+    pub(crate) tests_know: &'static [&'static str],
 }
 
 /// The arrows of the architecture. `wal` and `sstable` never meet; nobody below `node` and
 /// `replication` knows a network.
 pub(crate) const HOUSE: &[House] = &[
-    House { folder: "base", knows: &[] },
-    House { folder: "wal", knows: &["base"] },
-    House { folder: "sstable", knows: &["base"] },
-    House { folder: "recovery", knows: &["base", "wal", "sstable"] },
-    House { folder: "engine", knows: &["base", "wal", "sstable", "recovery"] },
-    House { folder: "replication", knows: &["base", "engine"] },
-    House { folder: "node", knows: &["base", "recovery", "engine", "replication"] },
-    House { folder: "benches", knows: &["base", "wal", "sstable", "engine", "replication"] },
+    House { folder: "base", knows: &[], tests_know: &[] },
+    House { folder: "wal", knows: &["base"], tests_know: &[] },
+    House { folder: "sstable", knows: &["base"], tests_know: &[] },
+    // Its campaigns recover what whole databases leave behind.
+    House { folder: "recovery", knows: &["base", "wal", "sstable"], tests_know: &["engine"] },
+    House { folder: "engine", knows: &["base", "wal", "sstable", "recovery"], tests_know: &[] },
+    House { folder: "replication", knows: &["base", "engine"], tests_know: &[] },
+    House {
+        folder: "node",
+        knows: &["base", "recovery", "engine", "replication"],
+        tests_know: &[],
+    },
+    House {
+        folder: "benches",
+        knows: &["base", "wal", "sstable", "engine", "replication"],
+        tests_know: &[],
+    },
     House {
         folder: "fuzz",
         knows: &["base", "wal", "sstable", "recovery", "engine", "replication", "fuzz"],
+        tests_know: &[],
     },
 ];
 
@@ -30,6 +42,13 @@ pub(crate) const ASYNC: [&str; 2] = ["tokio", "quinn"];
 /// Who may be async.
 pub(crate) const ASYNC_FOLDERS: [&str; 2] = ["replication/", "node/"];
 
+/// One name in a section of dependencies.
+struct Dependency<'a> {
+    name: &'a str,
+    line: usize,
+    is_of_tests: bool,
+}
+
 /// A `Cargo.toml`.
 pub(crate) struct Manifest {
     pub(crate) path: String,
@@ -37,20 +56,22 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// The names in all sections of dependencies, with their lines.
-    fn dependencies(&self) -> Vec<(&str, usize)> {
-        let mut is_inside = false;
+    /// The names in all sections of dependencies.
+    fn dependencies(&self) -> Vec<Dependency<'_>> {
+        let (mut is_inside, mut is_of_tests) = (false, false);
         let mut names = Vec::new();
         for (number, line) in self.text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()))
         {
             if let Some(section) = line.strip_prefix('[') {
                 let section = section.trim_end_matches(']');
                 is_inside = section.ends_with("dependencies");
+                is_of_tests = section.contains("dev-dependencies");
                 // [dependencies.name]
-                names.extend(section.split_once("dependencies.").map(|(_, name)| (name, number)));
+                let name = section.split_once("dependencies.").map(|(_, name)| name);
+                names.extend(name.map(|name| Dependency { name, line: number, is_of_tests }));
             } else if is_inside && let Some((key, _)) = line.split_once('=') {
                 let name = key.split('.').next().unwrap_or(key);
-                names.push((name.trim(), number));
+                names.push(Dependency { name: name.trim(), line: number, is_of_tests });
             }
         }
         names
@@ -65,9 +86,10 @@ pub(crate) fn against_arrows(manifest: &Manifest) -> Vec<Finding> {
     };
     // A dependency may be named by folder or by package.
     let is_house = |name: &str| HOUSE.iter().find(|house| is_named(house, name));
-    let against = |(name, line): &(&str, usize)| {
+    let against = |Dependency { name, line, is_of_tests }: &Dependency<'_>| {
         let other = is_house(name)?;
-        let is_known = house.knows.contains(&other.folder);
+        let is_known = house.knows.contains(&other.folder)
+            || *is_of_tests && house.tests_know.contains(&other.folder);
         (!is_known).then(|| format!("{}:{line}: {folder} must not know {name}", manifest.path))
     };
     manifest.dependencies().iter().filter_map(against).collect()
@@ -85,8 +107,9 @@ pub(crate) fn async_dependencies(manifest: &Manifest) -> Vec<Finding> {
     }
     let names = manifest.dependencies().into_iter();
     let is_async = |name: &str| ASYNC.iter().any(|package| name.starts_with(package));
-    let findings = names.filter(|(name, _)| is_async(name));
-    findings.map(|(name, line)| format!("{}:{line}: {name}", manifest.path)).collect()
+    let findings = names.filter(|dependency| is_async(dependency.name));
+    let describe = |Dependency { name, line, .. }| format!("{}:{line}: {name}", manifest.path);
+    findings.map(describe).collect()
 }
 
 /// Libraries and binaries that `cargo bench` would run.
@@ -129,6 +152,15 @@ mod tests {
     fn the_engine_may_not_know_what_is_above_it() {
         let text = "[target.'cfg(unix)'.dependencies]\nesker-replication = \"1\"\n";
         assert_eq!(against_arrows(&manifest("engine/Cargo.toml", text)).len(), 1);
+    }
+
+    #[test]
+    fn only_tests_of_recovery_may_know_the_engine() {
+        let text = "[dev-dependencies]\nengine = { workspace = true }\n";
+        assert_eq!(against_arrows(&manifest("recovery/Cargo.toml", text)), [""; 0]);
+        assert_eq!(against_arrows(&manifest("wal/Cargo.toml", text)).len(), 1);
+        let text = "[dev-dependencies]\n[dependencies]\nengine.workspace = true\n";
+        assert_eq!(against_arrows(&manifest("recovery/Cargo.toml", text)).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a disk looks like after a crash.
 
-use super::content::{Change, Content, Inode};
+use super::content::{Change, Content, Inode, split};
 use super::disk::{Disk, Entry, EntryOp, Folder, LastSync};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -25,17 +25,40 @@ pub enum CrashModel {
     /// As [`CrashModel::Sectors`], and some lost sectors hold noise, or what another file has at the
     /// same offset.
     Garbage,
-    /// Changes of names are there or lost one by one. Bytes as with [`CrashModel::Prefix`].
+    /// Changes of names are there or lost one by one; of a rename the old name may stay beside the
+    /// new one. Of a file all changes of bytes are lost, even its length, or it is as with
+    /// [`CrashModel::Prefix`].
     Directory,
     /// As [`CrashModel::Synced`], and the last sync had done nothing although it reported success.
     SyncLied,
 }
 
+impl CrashModel {
+    /// All of them.
+    pub const ALL: [CrashModel; 7] = [
+        CrashModel::Kill,
+        CrashModel::Synced,
+        CrashModel::Prefix,
+        CrashModel::Sectors,
+        CrashModel::Garbage,
+        CrashModel::Directory,
+        CrashModel::SyncLied,
+    ];
+
+    /// Whether different seeds make different images.
+    pub fn is_random(self) -> bool {
+        !matches!(self, CrashModel::Kill | CrashModel::Synced | CrashModel::SyncLied)
+    }
+}
+
+/// The dice for crash number `number` of `disk`.
+pub(super) fn dice(disk: &Disk, model: CrashModel, number: u64) -> Dice {
+    let line = format!("{model:?} {} {} {number}", disk.ops, disk.trace);
+    Dice(xxh3_64_with_seed(line.as_bytes(), disk.seed))
+}
+
 /// The disk after a crash of `disk`. Nothing on it is at risk, and nobody holds locks.
-pub(super) fn crash(disk: &mut Disk, model: CrashModel) -> Disk {
-    disk.crashes += 1;
-    let line = format!("{model:?} {} {} {}", disk.ops, disk.trace, disk.crashes);
-    let mut dice = Dice(xxh3_64_with_seed(line.as_bytes(), disk.seed));
+pub(super) fn crash(disk: &Disk, model: CrashModel, mut dice: Dice) -> Disk {
     let mut image = Disk::new(dice.roll());
     image.free = disk.free;
     image.inodes = disk.inodes;
@@ -66,16 +89,28 @@ fn surviving_names(disk: &Disk, model: CrashModel, dice: &mut Dice) -> BTreeMap<
     if !(model == CrashModel::SyncLied && disk.last_sync == LastSync::Folder) {
         disk.promised.iter().for_each(|op| op.apply(&mut folders));
     }
-    let survives: Vec<&EntryOp> = match model {
-        CrashModel::Kill | CrashModel::Synced | CrashModel::SyncLied => Vec::new(),
+    match model {
+        CrashModel::Kill | CrashModel::Synced | CrashModel::SyncLied => {}
         CrashModel::Prefix | CrashModel::Sectors | CrashModel::Garbage => {
             let count = dice.below(disk.pending.len() + 1);
-            disk.pending.iter().take(count).collect()
+            disk.pending.iter().take(count).for_each(|op| op.apply(&mut folders));
         }
-        CrashModel::Directory => disk.pending.iter().filter(|_| dice.coin()).collect(),
-    };
-    survives.iter().for_each(|op| op.apply(&mut folders));
+        CrashModel::Directory => {
+            for op in &disk.pending {
+                if dice.coin() {
+                    surviving_part(op, dice).apply(&mut folders);
+                }
+            }
+        }
+    }
     folders
+}
+
+/// A change of names, or the new name of a rename without the removal of the old one.
+fn surviving_part(op: &EntryOp, dice: &mut Dice) -> EntryOp {
+    let is_rename = op.0.len() > 1;
+    let kept = if is_rename && dice.below(4) == 0 { 1 } else { op.0.len() };
+    EntryOp(op.0.iter().take(kept).cloned().collect())
 }
 
 /// Whether the folder at `path` still has a name, and all above it have.
@@ -92,13 +127,7 @@ fn is_reachable(folders: &BTreeMap<String, Folder>, path: &str) -> bool {
 }
 
 fn contents(disk: &Disk) -> Vec<Content> {
-    let entries = disk.folders.values().flat_map(|folder| folder.seen.values());
-    entries
-        .filter_map(|entry| match entry {
-            Entry::File(inode) => Some(inode.lock().seen().clone()),
-            Entry::Folder => None,
-        })
-        .collect()
+    disk.named_files().values().map(|inode| inode.lock().seen().clone()).collect()
 }
 
 struct Crash {
@@ -146,6 +175,7 @@ impl Crash {
                 inode.base().clone()
             }
             CrashModel::SyncLied => inode.safe(),
+            CrashModel::Directory if self.dice.coin() => inode.safe(),
             CrashModel::Prefix | CrashModel::Directory => self.prefix(inode),
             CrashModel::Sectors | CrashModel::Garbage => self.sectors(inode),
         }
@@ -213,10 +243,6 @@ fn pieces(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let rest = rest.chunks(SECTOR_LEN).enumerate();
     std::iter::once((offset, head))
         .chain(rest.map(move |(index, piece)| (rest_at + index * SECTOR_LEN, piece)))
-}
-
-fn split<T>(slice: &[T], at: usize) -> (&[T], &[T]) {
-    slice.split_at_checked(at).unwrap_or((slice, &[]))
 }
 
 /// A reproducible generator (SplitMix64).

@@ -10,6 +10,7 @@
 
 use super::content::{Content, Inode};
 use super::fault::{Fault, FaultPlan, OpKind};
+use super::moment::{Moment, Underway};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -108,6 +109,13 @@ pub(super) struct Disk {
     pub(super) plans: Vec<FaultPlan>,
     pub(super) locks: BTreeSet<String>,
     pub(super) crashes: u64,
+    /// All operations so far, reads too.
+    pub(super) calls: u64,
+    /// Operations that a fault struck, with the path.
+    pub(super) struck: Vec<(OpKind, String)>,
+    /// What the disk was before each change, if that is recorded.
+    pub(super) moments: Option<Vec<Moment>>,
+    pub(super) mark: u64,
 }
 
 impl Disk {
@@ -127,6 +135,33 @@ impl Disk {
             plans: Vec::new(),
             locks: BTreeSet::new(),
             crashes: 0,
+            calls: 0,
+            struck: Vec::new(),
+            moments: None,
+            mark: 0,
+        }
+    }
+
+    /// A copy that goes its own way: nobody holds files or locks of it, and no faults are armed.
+    pub(super) fn copy(&self) -> Disk {
+        let mut copies = Copies::default();
+        let folders = self.folders.iter().map(|(path, folder)| {
+            let seen = copies.entries(&folder.seen);
+            let base = copies.entries(&folder.base);
+            (path.clone(), Folder { seen, base, is_root: folder.is_root })
+        });
+        let folders = folders.collect();
+        Disk {
+            folders,
+            pending: self.pending.iter().map(|op| copies.op(op)).collect(),
+            promised: self.promised.iter().map(|op| copies.op(op)).collect(),
+            last_sync: self.last_sync,
+            free: self.free,
+            inodes: self.inodes,
+            ops: self.ops,
+            trace: self.trace,
+            mark: self.mark,
+            ..Disk::new(self.seed)
         }
     }
 
@@ -140,15 +175,34 @@ impl Disk {
                 self.is_off = true;
                 return Err(Interruption::PowerFails);
             }
+            self.record_moment();
             self.ops += 1;
             let line = format!("{op:?} {path} {size}");
             self.trace = xxh3_64_with_seed(line.as_bytes(), self.trace);
         }
+        self.calls += 1;
         let mut struck = None;
         for plan in &mut self.plans {
             struck = struck.or(plan.strike(op, path));
         }
-        struck.map_or(Ok(()), |fault| Err(Interruption::Fault(fault)))
+        let Some(fault) = struck else { return Ok(()) };
+        self.struck.push((op, path.to_owned()));
+        Err(Interruption::Fault(fault))
+    }
+
+    fn record_moment(&mut self) {
+        if let Some(mut moments) = self.moments.take() {
+            moments.push(Moment::new(self.copy()));
+            self.moments = Some(moments);
+        }
+    }
+
+    /// The change that just began is an append of these bytes.
+    pub(super) fn trace_append(&mut self, inode: u64, offset: usize, bytes: &[u8]) {
+        self.trace = xxh3_64_with_seed(bytes, self.trace);
+        if let Some(moment) = self.moments.as_mut().and_then(|moments| moments.last_mut()) {
+            moment.interrupt(Underway { inode, offset, bytes: bytes.into() });
+        }
     }
 
     pub(super) fn new_inode(&mut self, content: Content) -> Arc<Mutex<Inode>> {
@@ -224,6 +278,22 @@ impl Disk {
         self.last_sync = LastSync::File(inode.id);
     }
 
+    /// What a sync of a folder that fails or lies does: the changes at risk there will never reach
+    /// the disk, though everyone sees them.
+    pub(super) fn lose_names(&mut self, folder: &str) {
+        self.pending.retain(|op| op.0.iter().all(|(place, _)| place.folder != folder));
+    }
+
+    /// All files that have a name, each once.
+    pub(super) fn named_files(&self) -> BTreeMap<u64, Arc<Mutex<Inode>>> {
+        let entries = self.folders.values().flat_map(|folder| folder.seen.values());
+        let files = entries.filter_map(|entry| match entry {
+            Entry::File(inode) => Some((inode.lock().id, Arc::clone(inode))),
+            Entry::Folder => None,
+        });
+        files.collect()
+    }
+
     /// What the last sync of a folder secured can no longer be taken back.
     fn keep_promises(&mut self) {
         for op in std::mem::take(&mut self.promised) {
@@ -243,5 +313,35 @@ impl Disk {
         if let Some(free) = &mut self.free {
             *free += len;
         }
+    }
+}
+
+/// The copies of files made so far: a file with several names stays one file.
+#[derive(Default)]
+struct Copies {
+    files: BTreeMap<u64, Arc<Mutex<Inode>>>,
+}
+
+impl Copies {
+    fn entry(&mut self, entry: &Entry) -> Entry {
+        let Entry::File(inode) = entry else { return Entry::Folder };
+        let inode = inode.lock();
+        let copy = self.files.entry(inode.id);
+        Entry::File(Arc::clone(copy.or_insert_with(|| Arc::new(Mutex::new(inode.clone())))))
+    }
+
+    fn entries(&mut self, entries: &Entries) -> Entries {
+        entries.iter().map(|(name, entry)| (name.clone(), self.entry(entry))).collect()
+    }
+
+    fn op(&mut self, op: &EntryOp) -> EntryOp {
+        let changes = op.0.iter();
+        EntryOp(
+            changes
+                .map(|(place, entry)| {
+                    (place.clone(), entry.as_ref().map(|entry| self.entry(entry)))
+                })
+                .collect(),
+        )
     }
 }

@@ -1,5 +1,6 @@
 //! Faults on order: which operation fails, on which file, when, and how.
 
+use super::content::PAGE_LEN;
 use std::io;
 
 /// The operations of a file system.
@@ -51,13 +52,27 @@ pub enum Fault {
     DiskFull,
     /// The process has too many open files.
     TooManyFiles,
+    /// A signal interrupts the call before it did anything.
+    Interrupted,
     /// A read ends before its buffer is full.
     ShortRead,
     /// A read delivers, or an append writes, its bytes with this bit flipped (counted through the
     /// bytes, and around).
     BitFlip(u64),
-    /// A sync reports success and secures nothing.
+    /// A read delivers, or an append writes, zeros in this one of the pages of 4 KiB that it touches
+    /// (counted around).
+    ZeroedPage(u64),
+    /// A read is of, or an append goes to, a place this many pages further on in the file (counted
+    /// around). Where the bytes should have gone, nothing changes.
+    WrongPlace(u64),
+    /// A read is of, or an append goes to, the same place of another file: of those that have it,
+    /// this one (counted around). Where the bytes should have gone, nothing changes.
+    WrongFile(u64),
+    /// A sync reports success and secures nothing; a later one may.
     LyingSync,
+    /// A sync reports success, and what it should have secured never gets safe, though later syncs
+    /// succeed.
+    LosingSync,
 }
 
 impl Fault {
@@ -67,8 +82,15 @@ impl Fault {
         match self {
             Fault::DiskFull => Errno::NOSPC.into(),
             Fault::TooManyFiles => Errno::MFILE.into(),
+            Fault::Interrupted => Errno::INTR.into(),
             Fault::ShortRead => io::ErrorKind::UnexpectedEof.into(),
-            Fault::Io | Fault::BitFlip(_) | Fault::LyingSync => Errno::IO.into(),
+            Fault::Io
+            | Fault::BitFlip(_)
+            | Fault::ZeroedPage(_)
+            | Fault::WrongPlace(_)
+            | Fault::WrongFile(_)
+            | Fault::LyingSync
+            | Fault::LosingSync => Errno::IO.into(),
         }
     }
 }
@@ -82,11 +104,32 @@ pub(super) fn flip(bytes: &mut [u8], bit: u64) {
     }
 }
 
+/// Zeroes what of page number `page` lies in `bytes`, which stand at `offset`; pages are counted
+/// from the first that they touch, and around.
+pub(super) fn zero_page(bytes: &mut [u8], offset: usize, page: u64) {
+    let head = PAGE_LEN - offset % PAGE_LEN;
+    let pages = 1 + bytes.len().saturating_sub(head).div_ceil(PAGE_LEN);
+    let page = usize::try_from(page % pages as u64).unwrap_or(0);
+    let start = if page == 0 { 0 } else { head + (page - 1) * PAGE_LEN };
+    let end = (head + page * PAGE_LEN).min(bytes.len());
+    if let Some(bytes) = bytes.get_mut(start..end) {
+        bytes.fill(0);
+    }
+}
+
+/// `offset` moved by `pages` in a file of `len` bytes, around its end.
+pub(super) fn wrong_place(offset: usize, pages: u64, len: usize) -> usize {
+    let pages_of_file = len.div_ceil(PAGE_LEN).max(1);
+    let page = (offset / PAGE_LEN + usize::try_from(pages).unwrap_or(0)) % pages_of_file;
+    page * PAGE_LEN + offset % PAGE_LEN
+}
+
 /// A fault and when it strikes.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     fault: Fault,
-    op: OpKind,
+    /// None stands for any.
+    op: Option<OpKind>,
     path: String,
     /// Matching operations to let pass.
     pass: u64,
@@ -97,7 +140,12 @@ pub struct FaultPlan {
 impl FaultPlan {
     /// `fault` strikes the next `op` on any file, once.
     pub fn new(op: OpKind, fault: Fault) -> FaultPlan {
-        FaultPlan { fault, op, path: String::new(), pass: 0, strike: 1 }
+        FaultPlan { fault, op: Some(op), path: String::new(), pass: 0, strike: 1 }
+    }
+
+    /// `fault` strikes the next operation of any kind, once.
+    pub fn any(fault: Fault) -> FaultPlan {
+        FaultPlan { fault, op: None, path: String::new(), pass: 0, strike: 1 }
     }
 
     /// Only on files whose path contains `part`.
@@ -117,7 +165,7 @@ impl FaultPlan {
 
     /// Counts an operation. The fault, if this is its turn.
     pub(super) fn strike(&mut self, op: OpKind, path: &str) -> Option<Fault> {
-        if op != self.op || !path.contains(&self.path) {
+        if self.op.is_some_and(|own| own != op) || !path.contains(&self.path) {
             return None;
         }
         if self.pass > 0 {

@@ -4,15 +4,11 @@ use super::*;
 use crate::fs::read_small;
 use std::collections::BTreeSet;
 
-const MODELS: [CrashModel; 7] = [
-    CrashModel::Kill,
-    CrashModel::Synced,
-    CrashModel::Prefix,
-    CrashModel::Sectors,
-    CrashModel::Garbage,
-    CrashModel::Directory,
-    CrashModel::SyncLied,
-];
+mod faults;
+mod moments;
+mod surgery;
+
+const MODELS: [CrashModel; 7] = CrashModel::ALL;
 
 fn path(name: &str) -> RelPath {
     RelPath::root().join(name).unwrap()
