@@ -8,6 +8,7 @@ mod rank;
 
 pub use rank::Rank;
 
+use crate::defect::{Defect, planted};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -27,10 +28,15 @@ impl Held {
     fn enter(_rank: Rank) -> Held {
         #[cfg(debug_assertions)]
         {
-            let (mask, bit) = (HELD.get(), 1u64 << _rank as u8);
-            debug_assert!(mask < bit, "taking {_rank:?} out of order; held ranks: {mask:#b}");
+            let rank = match _rank {
+                Rank::WriteQueue if planted(Defect::SwapLockRanks) => Rank::Visibility,
+                Rank::Visibility if planted(Defect::SwapLockRanks) => Rank::WriteQueue,
+                rank => rank,
+            };
+            let (mask, bit) = (HELD.get(), 1u64 << rank as u8);
+            debug_assert!(mask < bit, "taking {rank:?} out of order; held ranks: {mask:#b}");
             HELD.set(mask | bit);
-            Held(_rank)
+            Held(rank)
         }
         #[cfg(not(debug_assertions))]
         Held()

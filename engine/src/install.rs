@@ -6,7 +6,7 @@ use crate::tables::{LiveRuns, Tables};
 use crate::view::{NextView, View, Views};
 use base::fs::Fs;
 use base::lock::{Mutex, Rank};
-use base::{FileName, Result, Rng};
+use base::{Defect, FileName, Result, Rng, planted};
 use sstable::manifest::{Edit, ManifestLog, State, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,8 +165,9 @@ impl Installer {
         let mut durable = self.durable.lock();
         let promised = durable.log.as_ref().map_or(u64::MAX, ManifestLog::promised_edits);
         let freed = std::mem::take(&mut durable.freed);
-        let (ready, waiting): (Vec<_>, Vec<_>) =
-            freed.into_iter().partition(|(edits, _)| *edits <= promised);
+        let (ready, waiting): (Vec<_>, Vec<_>) = freed
+            .into_iter()
+            .partition(|(edits, _)| *edits <= promised || planted(Defect::DeleteBeforePromised));
         durable.freed = waiting;
         ready.into_iter().map(|(_, file)| file).collect()
     }

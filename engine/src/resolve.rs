@@ -5,7 +5,7 @@
 //! too once nothing older lies below the compaction's output and no read point needs it.
 
 use crate::range_map::RangeMap;
-use base::{EntryKind, SpaceId, Tick, Trailer};
+use base::{Defect, EntryKind, SpaceId, Tick, Trailer, planted};
 
 /// What bounds the decisions of one compaction.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl Policy {
         bottom: Bottom,
         ranges: RangeMap,
     ) -> Policy {
-        let mut points: Vec<Tick> = held.iter().copied().filter(|point| *point < horizon).collect();
+        let is_held = |point: &Tick| *point < horizon && !planted(Defect::ForgetSnapshots);
+        let mut points: Vec<Tick> = held.iter().copied().filter(is_held).collect();
         points.push(horizon);
         Policy { points, horizon, now_ms, bottom, ranges }
     }
@@ -71,7 +72,8 @@ impl Policy {
     /// The range deletes that must stay in the output.
     pub(crate) fn surviving_ranges(&self) -> impl Iterator<Item = &sstable::RangeDelete> {
         let may_go = |seqno: Tick| self.bottom == Bottom::Reached && seqno <= self.oldest();
-        self.ranges.ranges().filter(move |range| !may_go(range.seqno))
+        let is_kept = move |seqno: Tick| !may_go(seqno) && !planted(Defect::LoseRangeDelete);
+        self.ranges.ranges().filter(move |range| is_kept(range.seqno))
     }
 
     /// The highest stamp of the range deletes that go.
@@ -145,7 +147,9 @@ impl<'p> Resolve<'p> {
 
     /// Whether a tombstone of `seqno` hides nothing from anyone.
     fn may_vanish(&self, seqno: Tick) -> bool {
-        self.policy.bottom == Bottom::Reached && seqno <= self.policy.oldest()
+        let is_bottom =
+            self.policy.bottom == Bottom::Reached || planted(Defect::DropTombstoneEarly);
+        is_bottom && seqno <= self.policy.oldest()
     }
 
     fn is_expired(&self, stored: &[u8]) -> bool {

@@ -17,7 +17,7 @@ use crate::segment::{HEADER_LEN, SegmentEnd, SegmentHeader, SegmentOwner};
 use crate::spare::{Claim, Spare, SpareBuilder, create_file};
 use base::frame::{FrameKey, PAYLOAD_LEN_MAX};
 use base::fs::{Fs, full_path};
-use base::{Error, FileName, Position, Result, Rng, Tick};
+use base::{Defect, Error, FileName, Position, Result, Rng, Tick, planted};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -198,7 +198,7 @@ impl Appender {
     /// the seal then wants a sync like any commit. Call it after a sync, when the log falls idle.
     pub fn seal(&mut self) -> Result<bool> {
         self.close_run()?;
-        if self.promised >= self.durable.min(self.unsealed) {
+        if self.promised >= self.durable.min(self.unsealed) || planted(Defect::SkipSeal) {
             return Ok(false);
         }
         let sealed = self.growing.append_seal(self.durable);
@@ -282,7 +282,8 @@ impl Appender {
         let mut released = Vec::new();
         while let Some(span) = self.retained.front() {
             let kept = keep_from.is_some_and(|keep_from| span.number >= keep_from);
-            if kept || span.last_seqno > flushed {
+            let is_needed = span.last_seqno > flushed && !planted(Defect::ReleaseTooEarly);
+            if kept || is_needed {
                 break;
             }
             released.push(span.number);
@@ -346,6 +347,10 @@ impl Appender {
 
     fn take_number(&mut self) -> u64 {
         let number = self.next_number;
+        if planted(Defect::ReuseSegmentNumber) && number > 3 {
+            let oldest = self.retained.front().map_or(self.growing.number(), |span| span.number);
+            return oldest - 1;
+        }
         self.next_number += 1;
         number
     }

@@ -7,7 +7,7 @@ use crate::run::{CLOSE_LEN, Closing, RECORD_HEADER_LEN, RUN_LEN_FULL, RUN_LEN_MA
 use crate::segment::{HEADER_LEN, SegmentEnd, SegmentHeader};
 use base::frame::{self, FrameHeader, FrameKey, FrameKind, Hash};
 use base::fs::{AppendFile, SyncHandle};
-use base::{Position, Tick};
+use base::{Defect, Position, Tick, planted};
 use std::io;
 use std::sync::Arc;
 
@@ -229,6 +229,7 @@ impl Growing {
         promise: Position,
     ) -> FrameHeader {
         let (offset, previous) = (self.end, self.hash);
+        let promise = if planted(Defect::PromiseTooMuch) { self.position() } else { promise };
         FrameHeader { kind, payload_len, offset, first_seqno, last_seqno, promise, previous }
     }
 

@@ -5,7 +5,7 @@
 
 use base::fs::{AppendFile, Fs, SyncHandle, full_path};
 use base::lock::{Mutex, Rank};
-use base::{Error, FileName, Position, Result, Tick};
+use base::{Defect, Error, FileName, Position, Result, Tick, planted};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ impl SyncState {
 
     /// Notes the failure `error` and passes it on.
     pub(crate) fn poison(&self, error: Error) -> Error {
-        self.0.poisoned.store(true, Ordering::Release);
+        self.0.poisoned.store(!planted(Defect::GoOnAfterFailedSync), Ordering::Release);
         error
     }
 }
@@ -111,6 +111,9 @@ impl SyncTarget {
     }
 
     fn sync_files(&self) -> Result<()> {
+        if planted(Defect::AcknowledgeBeforeSync) {
+            return Ok(());
+        }
         let Some(growing) = &self.growing else { return Ok(()) };
         self.retired.iter().try_for_each(|retired| retired.finish())?;
         growing.sync_data().map_err(|source| {

@@ -6,7 +6,7 @@
 use crate::retired::SyncState;
 use base::dir::{RelPath, WAL_DIR};
 use base::fs::{AppendFile, Fs, full_path};
-use base::{Error, FileName, Result};
+use base::{Defect, Error, FileName, Result, planted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +71,9 @@ pub(crate) fn create_file(
         .create(&path, capacity)
         .map_err(|source| Error::io("create", full_path(fs, &path), source))?;
     let folder = RelPath::folder(WAL_DIR);
+    if planted(Defect::SkipSegmentDirectorySync) {
+        return Ok(file);
+    }
     fs.sync_dir(&folder)
         .map_err(|e| state.poison(Error::io("sync the folder", full_path(fs, &folder), e)))?;
     Ok(file)

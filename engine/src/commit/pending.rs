@@ -1,6 +1,6 @@
 //! The line of commits between their tick and their visibility.
 
-use base::{Position, Tick};
+use base::{Defect, Position, Tick, planted};
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::thread::Thread;
@@ -46,7 +46,8 @@ impl Pending {
     fn advance(&mut self) -> Option<Tick> {
         let mut visible = None;
         while let Some(first) = self.line.front() {
-            if !first.is_inserted || first.waits_for > self.durable {
+            let is_durable = first.waits_for <= self.durable || planted(Defect::ShowBeforeDurable);
+            if !first.is_inserted || !is_durable {
                 break;
             }
             visible = Some(first.seqno);

@@ -14,7 +14,7 @@ use super::state::State;
 use base::error::FileKind;
 use base::frame::{self, FrameHeader, FrameKey, FrameKind, Hash};
 use base::fs::{self, AppendFile, Fs, SyncHandle};
-use base::{Corruption, Error, FileName, Position, RelPath, Result, Rng, Tick};
+use base::{Corruption, Defect, Error, FileName, Position, RelPath, Result, Rng, Tick, planted};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,7 +178,9 @@ impl ManifestLog {
         let hash = frame::encode(&mut bytes, &self.key.0, &header, payload);
         self.health = Health::Poisoned;
         self.file.append(&bytes).map_err(|e| Error::io("write", &self.path, e))?;
-        self.sync.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        if !planted(Defect::InstallBeforeDurable) {
+            self.sync.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         self.health = Health::Sound;
         self.previous = hash;
         Ok(())
