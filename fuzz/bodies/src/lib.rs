@@ -11,28 +11,34 @@
 mod batch;
 mod block;
 mod damage;
+mod directory;
 mod frame;
 mod input;
 mod manifest;
 mod operations;
+mod root;
 mod table;
 
 pub use batch::batch;
 pub use block::block;
+pub use directory::directory;
 pub use frame::frame;
 pub use manifest::manifest;
 pub use operations::operations;
+pub use root::root;
 pub use table::table_open;
 
 /// A fuzz target: its name, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
     ("table_open", table_open),
     ("manifest", manifest),
+    ("root", root),
+    ("directory", directory),
     ("operations", operations),
 ];

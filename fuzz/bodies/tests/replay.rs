@@ -93,3 +93,13 @@ fn manifests_replay_to_a_state_that_was() {
 fn databases_answer_as_a_map_does() {
     replay("operations");
 }
+
+#[test]
+fn roots_are_those_that_were_written() {
+    replay("root");
+}
+
+#[test]
+fn a_mutated_directory_never_holds_what_never_was() {
+    replay("directory");
+}
