@@ -91,8 +91,8 @@ fn close_to(defect: Defect) -> &'static [&'static str] {
         Defect::AcknowledgeBeforeSync
         | Defect::ReuseSegmentNumber
         | Defect::ReleaseTooEarly
-        | Defect::DeleteBeforePromised
         | Defect::FlushMarksTooMuch => &["-p", "esker", "--test", "durability"],
+        Defect::DeleteBeforePromised => &["-p", "esker", "--test", "last_edit"],
         Defect::DropTombstoneEarly | Defect::ForgetSnapshots | Defect::LoseRangeDelete => {
             &["-p", "esker", "--test", "model"]
         }
