@@ -190,7 +190,7 @@ fn write(db: &Db, number: usize, content: &mut Content) {
             content.insert((at, key), value);
         }
     }
-    let sync = if number % 3 == 0 { SyncMode::Sync } else { SyncMode::Async };
+    let sync = if number.is_multiple_of(3) { SyncMode::Sync } else { SyncMode::Async };
     db.write_with(batch, WriteOptions { sync: Some(sync) }).unwrap();
 }
 
