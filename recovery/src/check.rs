@@ -143,10 +143,23 @@ impl Examination<'_> {
             let what = format!("a crash cut it at byte {offset}; nothing acknowledged is lost");
             self.note(name.as_str(), "TornTail", what);
         }
+        if self.level != Verify::Quick {
+            scan.segments.iter().for_each(|facts| self.segment_header(database, facts.number()));
+        }
         let mut checker = Checker::new(state);
         let replayed =
             scan.replay(self.fs, |seqno, end, payload| checker.check(self.fs, seqno, end, payload));
         self.keep(replayed);
+    }
+
+    /// A header has two copies, and opening is content with one.
+    fn segment_header(&mut self, database: [u8; 16], number: u64) {
+        let flaw = self.keep(wal::header_flaw(self.fs, number, database));
+        if let Some((offset, found)) = flaw.flatten() {
+            let path = base::fs::full_path(self.fs, &FileName::Segment(number).path());
+            let error = Error::corrupt(base::error::FileKind::Log, path, offset, found);
+            self.find(Severity::Warning, &error);
+        }
     }
 
     /// Files that the next open removes.

@@ -32,7 +32,9 @@ pub use promise::highest_promise;
 pub use reader::{CommitRef, Ending, SegmentReader, read_segment};
 pub use retired::{SegmentSpan, SyncTarget};
 pub use scan::{LogScan, SegmentFacts, TornTail, newer_commits, scan_log};
-pub use segment::{HEADER_LEN, HeaderState, SegmentEnd, SegmentHeader, SegmentOwner, read_header};
+pub use segment::{
+    HEADER_LEN, HeaderState, SegmentEnd, SegmentHeader, SegmentOwner, header_flaw, read_header,
+};
 pub use spare::{Spare, SpareBuilder};
 pub use sync::SyncGate;
 pub use tail::TailReader;

@@ -180,6 +180,30 @@ pub fn read_header(fs: &dyn Fs, number: u64, database: [u8; 16]) -> Result<Heade
     header_of(fs, file.as_ref(), number, database)
 }
 
+/// The first byte of the header of segment `number` that is not as it was written, although the
+/// header is readable: in one of its copies, or between them.
+pub fn header_flaw(
+    fs: &dyn Fs,
+    number: u64,
+    database: [u8; 16],
+) -> Result<Option<(u64, Corruption)>> {
+    let file = open_file(fs, number)?;
+    let HeaderState::Good(header) = header_of(fs, file.as_ref(), number, database)? else {
+        return Ok(None);
+    };
+    let written = header.encode();
+    let mut bytes = vec![0; written.len()];
+    let path = full_path(fs, &FileName::Segment(number).path());
+    let io = |e| Error::io("read", &path, e);
+    let len = file.len().map_err(io)?;
+    if len < HEADER_LEN {
+        return Ok(Some((len, Corruption::Truncated)));
+    }
+    file.read_exact_at(&mut bytes, 0).map_err(io)?;
+    let flaw = bytes.iter().zip(&written).position(|(found, written)| found != written);
+    Ok(flaw.map(|at| (at as u64, Corruption::DigestMismatch)))
+}
+
 /// Opens the file of segment `number`; if it is not there, that is [`Error::Missing`].
 pub(crate) fn open_file(fs: &dyn Fs, number: u64) -> Result<Arc<dyn ReadFile>> {
     let name = FileName::Segment(number).path();
@@ -298,11 +322,19 @@ mod tests {
         SegmentHeader::new(owner, 7, Some(previous), [1; 16])
     }
 
-    fn read(bytes: &[u8]) -> Result<HeaderState> {
+    fn disk(bytes: &[u8]) -> SimFs {
         let disk = SimFs::new(1);
         disk.create_dir(&base::RelPath::folder(base::dir::WAL_DIR)).unwrap();
         disk.write_file(&FileName::Segment(7).path(), bytes).unwrap();
-        read_header(&disk, 7, DATABASE)
+        disk
+    }
+
+    fn read(bytes: &[u8]) -> Result<HeaderState> {
+        read_header(&disk(bytes), 7, DATABASE)
+    }
+
+    fn flaw(bytes: &[u8]) -> Option<(u64, Corruption)> {
+        header_flaw(&disk(bytes), 7, DATABASE).unwrap()
     }
 
     #[test]
@@ -321,9 +353,21 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
             assert_eq!(read(&flipped).unwrap(), HeaderState::Good(header), "byte {at}");
+            assert_eq!(flaw(&flipped), Some((at as u64, Corruption::DigestMismatch)));
             flipped[(at + COPY_AT) % (2 * COPY_AT)] ^= 1 << (at % 8);
             assert!(matches!(read(&flipped).unwrap(), HeaderState::Bad(_)), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_flaw_beside_a_readable_header_is_found() {
+        let bytes = sample().encode();
+        assert_eq!(flaw(&bytes), None);
+        assert_eq!(flaw(&[&bytes[..], &[1; 100]].concat()), None, "that is no header");
+        assert_eq!(flaw(&bytes[..4200]), Some((4200, Corruption::Truncated)));
+        let mut stained = bytes;
+        stained[2000] = 1;
+        assert_eq!(flaw(&stained), Some((2000, Corruption::DigestMismatch)));
     }
 
     #[test]
