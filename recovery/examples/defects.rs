@@ -107,6 +107,8 @@ fn run(defect: Option<Defect>, arguments: &[&str]) -> Outcome {
     command.arg("test").args(["--target-dir", "target/defects"]).args(arguments);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} --cfg esker_defects"));
+    // What a defect makes fail is nothing to remember.
+    command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     match defect {
         Some(defect) => command.env("ESKER_DEFECT", format!("{defect:?}")),
         None => command.env_remove("ESKER_DEFECT"),
