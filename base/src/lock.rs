@@ -241,6 +241,44 @@ mod tests {
         assert!(attempt(Rank::CacheShard, Rank::CacheShard).is_err());
     }
 
+    /// Each pair of ranks nests as the list says, and not the other way round.
+    #[test]
+    #[cfg(debug_assertions)]
+    fn every_pair_of_ranks_nests_one_way_only() {
+        let ranks = [
+            Rank::Lifecycle,
+            Rank::Jobs,
+            Rank::WriteQueue,
+            Rank::SyncGate,
+            Rank::Visibility,
+            Rank::Manifest,
+            Rank::View,
+            Rank::Slots,
+            Rank::Keyspaces,
+            Rank::Snapshots,
+            Rank::Transactions,
+            Rank::TableCache,
+            Rank::CacheShard,
+            Rank::Obsolete,
+            Rank::Stats,
+            Rank::Bell,
+        ];
+        for (at, outer) in ranks.into_iter().enumerate() {
+            for inner in ranks.into_iter().skip(at + 1) {
+                let nested = |first, second| {
+                    let (first, second) = (Mutex::new(first, ()), Mutex::new(second, ()));
+                    std::thread::spawn(move || {
+                        let _first = first.lock();
+                        let _second = second.lock();
+                    })
+                    .join()
+                };
+                assert!(nested(outer, inner).is_ok(), "{outer:?}, then {inner:?}");
+                assert!(nested(inner, outer).is_err(), "{inner:?}, then {outer:?}");
+            }
+        }
+    }
+
     #[test]
     #[cfg(debug_assertions)]
     fn blocking_under_the_view_lock_panics() {

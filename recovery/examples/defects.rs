@@ -78,7 +78,7 @@ fn close_to(defect: Defect) -> &'static [&'static str] {
         | Defect::SkipChain
         | Defect::SkipSegmentDirectorySync
         | Defect::GoOnAfterFailedSync => &["-p", "esker-wal"],
-        Defect::SkipFrameDigest => &["-p", "esker-base"],
+        Defect::SkipFrameDigest | Defect::SwapLockRanks => &["-p", "esker-base"],
         Defect::SkipBlockDigest
         | Defect::SkipTableRoot
         | Defect::ForgetKeyInFilter
