@@ -93,10 +93,9 @@ fn close_to(defect: Defect) -> &'static [&'static str] {
         | Defect::ReleaseTooEarly
         | Defect::FlushMarksTooMuch => &["-p", "esker", "--test", "durability"],
         Defect::DeleteBeforePromised => &["-p", "esker", "--test", "last_edit"],
-        Defect::DropTombstoneEarly
-        | Defect::ForgetSnapshots
-        | Defect::LoseRangeDelete
-        | Defect::SwapLockRanks => &["-p", "esker", "--test", "model"],
+        Defect::DropTombstoneEarly | Defect::ForgetSnapshots | Defect::LoseRangeDelete => {
+            &["-p", "esker", "--test", "model"]
+        }
         Defect::ShowBeforeDurable => &["-p", "esker", "--lib"],
         Defect::SkipConflictCheck => &["-p", "esker", "--test", "transactions"],
     }
