@@ -86,6 +86,8 @@ pub enum FileName {
     Lock,
     /// Who the database is.
     Identity,
+    /// An identity being replaced.
+    IdentityTemp,
     /// The root.
     Current,
     /// The root once more.
@@ -106,6 +108,7 @@ impl FileName {
         RelPath(match self {
             FileName::Lock => "LOCK".to_owned(),
             FileName::Identity => "IDENTITY".to_owned(),
+            FileName::IdentityTemp => "IDENTITY.tmp".to_owned(),
             FileName::Current => "CURRENT".to_owned(),
             FileName::CurrentCopy => "CURRENT.copy".to_owned(),
             FileName::CurrentTemp => "CURRENT.tmp".to_owned(),
@@ -120,6 +123,7 @@ impl FileName {
         Some(match path {
             "LOCK" => FileName::Lock,
             "IDENTITY" => FileName::Identity,
+            "IDENTITY.tmp" => FileName::IdentityTemp,
             "CURRENT" => FileName::Current,
             "CURRENT.copy" => FileName::CurrentCopy,
             "CURRENT.tmp" => FileName::CurrentTemp,
@@ -151,6 +155,7 @@ mod tests {
         for name in [
             Lock,
             Identity,
+            IdentityTemp,
             Current,
             CurrentCopy,
             CurrentTemp,

@@ -62,6 +62,7 @@ mod parts;
 mod pressure;
 mod range_map;
 mod read;
+mod repair;
 mod replay;
 mod resolve;
 mod scan;
@@ -86,7 +87,10 @@ pub use open::Platform;
 pub use options::{
     Background, Compression, Create, KeyspaceOptions, Options, Scope, SyncMode, WriteOptions,
 };
-pub use recovery::{Progress, Report, Stage, StageLimits, Verify};
+pub use recovery::{
+    Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
+};
+pub use repair::{RepairOptions, repair, repair_on};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Latency, RunStats, Stats};
 pub use transaction::{Transaction, TransactionIter};

@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Stats(commands::stats::StatsArgs),
     /// Verifies a closed database without changing a byte; exits with 10 if it finds anything
     Check(commands::check::CheckArgs),
+    /// Rebuilds a damaged database from what still verifies, after copying all of it
+    Repair(commands::repair::RepairArgs),
     /// Merges tables until nothing superfluous is left
     Compact(commands::compact::CompactArgs),
     /// Writes everything in memory to tables

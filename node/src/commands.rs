@@ -15,6 +15,7 @@ pub(crate) mod init;
 pub(crate) mod keyspaces;
 pub(crate) mod load;
 pub(crate) mod put;
+pub(crate) mod repair;
 pub(crate) mod scan;
 pub(crate) mod stats;
 
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Outcome {
         Command::Keyspaces(args) => keyspaces::run(&args, output),
         Command::Stats(args) => stats::run(&args, output),
         Command::Check(args) => check::run(&args, output),
+        Command::Repair(args) => repair::run(&args, output),
         Command::Compact(args) => compact::run(&args, output),
         Command::Flush(args) => flush::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),

@@ -62,9 +62,14 @@ pub fn check(fs: &dyn Fs, level: Verify) -> Result<Vec<Finding>> {
         Err(Error::Permission { .. }) => None, // On a disk that nobody writes to.
         Err(error) => return Err(error),
     };
+    Ok(examine(fs, level))
+}
+
+/// As [`check`], of a directory that is ours.
+pub(crate) fn examine(fs: &dyn Fs, level: Verify) -> Vec<Finding> {
     let mut examination = Examination { fs, level, findings: Vec::new() };
     examination.run();
-    Ok(examination.findings)
+    examination.findings
 }
 
 struct Examination<'a> {

@@ -9,7 +9,7 @@ use base::batch::{Op, OpKind};
 use base::fs::ReadFile;
 use base::record::Records;
 use base::{Corruption, Error, Result, SpaceId, Trailer};
-use lone::LoneFile;
+pub(crate) use lone::LoneFile;
 use sstable::manifest::{Edit, ManifestReader};
 use sstable::{Cache, ReadMode, Table, TableMeta};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Stage 2: who the database is.
 //!
-//! `IDENTITY` is written once, at creation:
+//! `IDENTITY` is written at creation, and once more, by way of `IDENTITY.tmp`, by a repair:
 //!
 //! ```text
 //! offset  size  field
@@ -92,12 +92,31 @@ pub(crate) fn is_consistent(identity: &Identity) -> bool {
 
 /// Writes `IDENTITY`, which must not exist, and makes it durable.
 pub fn write_identity(fs: &dyn Fs, identity: &Identity) -> Result<()> {
-    let name = FileName::Identity.path();
+    write_to(fs, identity, FileName::Identity)?;
+    fs.sync_dir(&RelPath::root()).map_err(|e| Error::io("sync", fs.root(), e))
+}
+
+/// Puts `identity` in the place of the one that is there, durably.
+pub(crate) fn replace_identity(fs: &dyn Fs, identity: &Identity) -> Result<()> {
+    let (temp, name) = (FileName::IdentityTemp.path(), FileName::Identity.path());
+    match fs.remove(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", fs::full_path(fs, &temp), error));
+        }
+        _ => {}
+    }
+    write_to(fs, identity, FileName::IdentityTemp)?;
+    fs.rename(&temp, &name).map_err(|e| Error::io("replace", fs::full_path(fs, &name), e))?;
+    fs.sync_dir(&RelPath::root()).map_err(|e| Error::io("sync", fs.root(), e))
+}
+
+fn write_to(fs: &dyn Fs, identity: &Identity, name: FileName) -> Result<()> {
+    let name = name.path();
     let path = fs::full_path(fs, &name);
     let mut file = fs.create(&name, 0).map_err(|e| Error::io("create", &path, e))?;
     file.append(&encode(identity)).map_err(|e| Error::io("write", &path, e))?;
     file.finish().map_err(|e| Error::io("sync", &path, e))?;
-    fs.sync_dir(&RelPath::root()).map_err(|e| Error::io("sync", fs.root(), e))
+    Ok(())
 }
 
 /// Who the database in this directory is.

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! This crate knows no memtables, threads or networks. It is the only code that quarantines a file.
-//! [`check`] looks at a closed database without changing it; [`dump`] renders single files.
+//! [`check`] looks at a closed database without changing it; [`repair`] rebuilds a damaged one;
+//! [`dump`] renders single files.
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ mod pipeline;
 mod plan;
 mod progress;
 mod quarantine;
+mod repair;
 mod replay;
 mod report;
 mod resources;
@@ -50,5 +52,6 @@ pub use identity::{
 pub use pipeline::recover;
 pub use plan::{Create, FlushTarget, Plan, Recovered, ReplaySink, Verify};
 pub use progress::Progress;
+pub use repair::{Loss, RepairReport, repair};
 pub use report::Report;
 pub use stage::{Stage, StageLimits};

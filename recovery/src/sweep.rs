@@ -23,13 +23,19 @@ pub(crate) fn sweep(
     let manifests = inventory.manifests.keys().filter(|number| **number != manifest);
     let segments = inventory.segments.keys().filter(|number| **number < state.log_start);
     let tables = inventory.tables.keys().filter(|number| !live.contains(number));
-    let temp = inventory.top.iter().copied().filter(|name| *name == FileName::CurrentTemp);
+    let is_temp = |name: &FileName| matches!(name, FileName::CurrentTemp | FileName::IdentityTemp);
+    let temp = inventory.top.iter().copied().filter(is_temp);
     let obsolete = manifests
         .map(|number| FileName::Manifest(*number))
         .chain(segments.map(|number| FileName::Segment(*number)))
         .chain(tables.map(|number| FileName::Table(*number)))
         .chain(temp);
-    for name in obsolete {
+    remove(fs, obsolete, report);
+}
+
+/// Removes `files`, and notes how that went.
+pub(crate) fn remove(fs: &dyn Fs, files: impl Iterator<Item = FileName>, report: &mut Report) {
+    for name in files {
         match fs.remove(&name.path()) {
             Ok(()) => report.removed += 1,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

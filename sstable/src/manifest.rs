@@ -14,6 +14,7 @@ mod keyspace;
 mod log;
 mod reader;
 mod root;
+mod salvage;
 #[cfg(test)]
 mod samples;
 mod state;
@@ -26,5 +27,6 @@ pub use keyspace::{KeyspaceRecord, KeyspaceSettings};
 pub use log::{ManifestLog, Replayed, Survey, replay, survey};
 pub use reader::{ManifestEntry, ManifestHeader, ManifestReader};
 pub use root::{Root, Roots, read_root, write_root};
+pub use salvage::{ManifestSalvage, salvage};
 pub use state::State;
 pub use version::{LAST_LEVEL, Run, Version};

@@ -19,6 +19,7 @@ mod promise;
 mod reader;
 mod retired;
 mod run;
+mod salvage;
 mod scan;
 mod segment;
 mod spare;
@@ -31,6 +32,7 @@ pub use appender::{Appender, LogOptions};
 pub use promise::highest_promise;
 pub use reader::{CommitRef, Ending, SegmentReader, read_segment};
 pub use retired::{SegmentSpan, SyncTarget};
+pub use salvage::{LaterCommits, LogCut, LogSalvage, cut_where, database_of, salvage_log};
 pub use scan::{LogScan, SegmentFacts, TornTail, newer_commits, scan_log};
 pub use segment::{
     HEADER_LEN, HeaderState, SegmentEnd, SegmentHeader, SegmentOwner, header_flaw, read_header,

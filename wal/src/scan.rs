@@ -65,6 +65,30 @@ pub struct LogScan {
 }
 
 impl LogScan {
+    /// Of a log without segments.
+    pub(crate) fn empty(database: [u8; 16]) -> LogScan {
+        LogScan {
+            database,
+            segments: Vec::new(),
+            torn: None,
+            leftovers: Vec::new(),
+            last_seqno: Tick::ZERO,
+            bytes: 0,
+        }
+    }
+
+    /// Whose log it is.
+    pub(crate) fn database(&self) -> [u8; 16] {
+        self.database
+    }
+
+    /// Adds the next segment.
+    pub(crate) fn accept(&mut self, facts: SegmentFacts) {
+        self.last_seqno = self.last_seqno.max(facts.end.last_seqno);
+        self.bytes += facts.end.end;
+        self.segments.push(facts);
+    }
+
     /// Where the log ends: what the next segment follows.
     pub fn end(&self) -> Option<SegmentEnd> {
         self.segments.last().map(|facts| facts.end)
@@ -222,14 +246,7 @@ impl Chain<'_> {
 
     /// Reads the segments `numbers` up to where the log ends, and judges that end.
     fn read(&self, numbers: &[u64]) -> Result<LogScan> {
-        let mut scan = LogScan {
-            database: self.database,
-            segments: Vec::with_capacity(numbers.len()),
-            torn: None,
-            leftovers: Vec::new(),
-            last_seqno: Tick::ZERO,
-            bytes: 0,
-        };
+        let mut scan = LogScan::empty(self.database);
         let mut followers = numbers.iter().skip(1);
         for &number in numbers {
             let follower = followers.next().copied();

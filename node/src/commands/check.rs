@@ -37,8 +37,9 @@ pub(crate) enum Level {
     Paranoid,
 }
 
+/// A finding as programs read it.
 #[derive(Serialize)]
-struct FindingLine<'a> {
+pub(super) struct FindingLine<'a> {
     severity: &'static str,
     code: &'static str,
     file: String,
@@ -96,16 +97,22 @@ fn all_findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
     Ok(recovery::check(&OsFs::new(path), verify)?)
 }
 
+impl FindingLine<'_> {
+    pub(super) fn of(finding: &Finding) -> FindingLine<'_> {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Damage => "damage",
+        };
+        let (code, file) = (finding.code, finding.file.display().to_string());
+        FindingLine { severity, code, file, offset: finding.offset, what: &finding.what }
+    }
+}
+
 fn print(finding: &Finding, output: &mut Output) -> Outcome {
-    let severity = match finding.severity {
-        Severity::Note => "note",
-        Severity::Warning => "warning",
-        Severity::Damage => "damage",
-    };
-    let (code, what, file) = (finding.code, &finding.what, finding.file.display());
-    let offset = finding.offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
-    let object =
-        FindingLine { severity, code, file: file.to_string(), offset: finding.offset, what };
+    let object = FindingLine::of(finding);
+    let FindingLine { severity, code, file, offset, what } = &object;
+    let offset = offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
     output.result(format_args!("{severity}[{code}]: {file}{offset}: {what}"), &object)
 }
 

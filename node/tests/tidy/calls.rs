@@ -54,6 +54,7 @@ const REMOVAL_FILES: &[&str] = &[
     "engine/src/obsolete.rs",
     "recovery/src/attempt.rs",
     "recovery/src/birth.rs",
+    "recovery/src/identity.rs",
     "recovery/src/sweep.rs",
     "sstable/src/manifest/log.rs",
     "sstable/src/manifest/root.rs",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// A directory in which every name opens the same file, and nothing else can be done.
 #[derive(Clone, Debug)]
-pub(super) struct LoneFile(pub(super) Arc<dyn ReadFile>);
+pub(crate) struct LoneFile(pub(crate) Arc<dyn ReadFile>);
 
 impl Fs for LoneFile {
     fn root(&self) -> &Path {

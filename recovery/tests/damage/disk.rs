@@ -35,7 +35,9 @@ impl Kind {
             Some(FileName::Manifest(_)) => Kind::Manifest,
             Some(FileName::Segment(_)) => Kind::Log,
             Some(FileName::Table(_)) => Kind::Table,
-            Some(FileName::Lock | FileName::CurrentTemp) | None => Kind::Stranger,
+            Some(FileName::Lock | FileName::CurrentTemp | FileName::IdentityTemp) | None => {
+                Kind::Stranger
+            }
         }
     }
 }

@@ -298,7 +298,7 @@ pub fn replay(fs: &dyn Fs, root: &Root) -> Result<Replayed> {
 }
 
 /// Whether a write cut short can look like this. A frame that verifies can not: it was written so.
-fn may_be_torn(found: Corruption) -> bool {
+pub(super) fn may_be_torn(found: Corruption) -> bool {
     matches!(found, Corruption::Truncated | Corruption::BadMagic | Corruption::DigestMismatch)
 }
 
@@ -326,7 +326,7 @@ pub fn survey(fs: &dyn Fs, database: [u8; 16], number: u64) -> Result<Option<Sur
     Ok(Some(Survey { generation: header.generation, edits }))
 }
 
-fn read(fs: &dyn Fs, number: u64) -> Result<(PathBuf, Vec<u8>)> {
+pub(super) fn read(fs: &dyn Fs, number: u64) -> Result<(PathBuf, Vec<u8>)> {
     let relative = FileName::Manifest(number).path();
     let path = fs::full_path(fs, &relative);
     match fs::read_small(fs, &relative, LEN_MAX) {

@@ -201,6 +201,25 @@ impl<'a> ManifestReader<'a> {
         Ok(Some(ManifestEntry { offset, end, promise: header.promise, kind: header.kind, payload }))
     }
 
+    /// The next frame behind the bad one that verifies by itself, whatever it follows. The next one
+    /// after that is looked for in the same way.
+    pub fn next_verifying(&mut self) -> Option<ManifestEntry<'a>> {
+        let mut from = self.offset;
+        loop {
+            let rest = self.bytes.get(from..)?;
+            let skipped = rest.windows(frame::MAGIC.len()).position(|it| it == frame::MAGIC)?;
+            let at = from + skipped;
+            if let Ok(frame) = frame::decode(&self.key, self.bytes.get(at..)?, at as u64) {
+                let frame::Frame { header, payload, .. } = frame;
+                let end = header.frame_len().saturating_add(at as u64);
+                self.offset = usize::try_from(end).ok()?;
+                let (offset, promise, kind) = (at as u64, header.promise, header.kind);
+                return Some(ManifestEntry { offset, end, promise, kind, payload });
+            }
+            from = at + 1;
+        }
+    }
+
     /// The furthest byte that any frame behind the current position promises; zero if there is no
     /// such frame. The key makes chance finds impossible, so it looks at every byte.
     pub fn promise_ahead(&self) -> u64 {
