@@ -156,10 +156,18 @@ fn rest_log(parts: &Parts) -> Result<()> {
     Ok(())
 }
 
+/// Makes the log durable and promises its end, as is due when nothing is written for a while.
+pub(crate) fn seal_log(parts: &Parts) -> Result<()> {
+    parts.commits.sync()?;
+    let has_sealed = parts.commits.with_queue(|queue| queue.appender()?.seal())?;
+    if has_sealed { parts.commits.sync() } else { Ok(()) }
+}
+
 /// Does everything that is due, tidying up included: afterwards nothing runs until the next write.
 pub(crate) fn settle(parts: &Parts) -> Result<()> {
     while compact_once(parts, Load::Idle, &|| false)? {}
     tidy(parts)?;
+    seal_log(parts)?;
     // A thread that was just reading or flushing may hold an old view for a moment longer; what a
     // snapshot's iterator holds is not waited for.
     for _ in 0..LINGER_LOOKS {

@@ -225,11 +225,7 @@ impl LogTending {
         if end != self.last_end {
             return Ok(());
         }
-        parts.commits.sync()?;
-        let has_sealed = parts.commits.with_queue(|queue| queue.appender()?.seal())?;
-        if has_sealed {
-            parts.commits.sync()?;
-        }
+        jobs::seal_log(parts)?;
         self.last_end = parts.commits.with_queue(|queue| queue.appender().map(|log| log.end()))?;
         (self.since_sync, self.quiet_ticks, self.is_asleep) = (Duration::ZERO, 0, true);
         Ok(())

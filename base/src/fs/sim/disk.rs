@@ -99,6 +99,8 @@ pub(super) struct Disk {
     pub(super) pending: Vec<EntryOp>,
     pub(super) promised: Vec<EntryOp>,
     pub(super) last_sync: LastSync,
+    /// How many changes had happened before that sync.
+    pub(super) synced_at: u64,
     /// Bytes left, if they are counted.
     pub(super) free: Option<u64>,
     pub(super) inodes: u64,
@@ -126,6 +128,7 @@ impl Disk {
             pending: Vec::new(),
             promised: Vec::new(),
             last_sync: LastSync::None,
+            synced_at: 0,
             free: None,
             inodes: 0,
             ops: 0,
@@ -156,6 +159,7 @@ impl Disk {
             pending: self.pending.iter().map(|op| copies.op(op)).collect(),
             promised: self.promised.iter().map(|op| copies.op(op)).collect(),
             last_sync: self.last_sync,
+            synced_at: self.synced_at,
             free: self.free,
             inodes: self.inodes,
             ops: self.ops,
@@ -269,6 +273,7 @@ impl Disk {
         rest.reverse();
         self.pending = rest;
         self.last_sync = LastSync::Folder;
+        self.synced_at = self.ops.saturating_sub(1);
     }
 
     pub(super) fn sync_file(&mut self, inode: &Mutex<Inode>) {
@@ -276,6 +281,7 @@ impl Disk {
         let mut inode = inode.lock();
         inode.sync();
         self.last_sync = LastSync::File(inode.id);
+        self.synced_at = self.ops.saturating_sub(1);
     }
 
     /// What a sync of a folder that fails or lies does: the changes at risk there will never reach
