@@ -8,6 +8,7 @@ mod rank;
 
 pub use rank::Rank;
 
+#[cfg(debug_assertions)]
 use crate::defect::{Defect, planted};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
