@@ -6,6 +6,7 @@
 //! CURRENT                 the root: which manifest counts
 //! CURRENT.copy            the same root once more
 //! CURRENT.tmp             a root being written; meaningless
+//! RESERVE                 zeros: space for a full disk; meaningless
 //! manifest/<number>.mf    edits of the set of tables
 //! wal/<number>.log        segments of the log
 //! tables/<number>.sst     tables
@@ -94,6 +95,8 @@ pub enum FileName {
     CurrentCopy,
     /// A root being written.
     CurrentTemp,
+    /// Space kept for a full disk.
+    Reserve,
     /// A manifest.
     Manifest(u64),
     /// A segment of the log.
@@ -112,6 +115,7 @@ impl FileName {
             FileName::Current => "CURRENT".to_owned(),
             FileName::CurrentCopy => "CURRENT.copy".to_owned(),
             FileName::CurrentTemp => "CURRENT.tmp".to_owned(),
+            FileName::Reserve => "RESERVE".to_owned(),
             FileName::Manifest(number) => format!("{MANIFEST_DIR}/{number:020}.mf"),
             FileName::Segment(number) => format!("{WAL_DIR}/{number:020}.log"),
             FileName::Table(number) => format!("{TABLES_DIR}/{number:020}.sst"),
@@ -127,6 +131,7 @@ impl FileName {
             "CURRENT" => FileName::Current,
             "CURRENT.copy" => FileName::CurrentCopy,
             "CURRENT.tmp" => FileName::CurrentTemp,
+            "RESERVE" => FileName::Reserve,
             _ => {
                 let (folder, name) = path.split_once('/')?;
                 let (number, extension) = name.split_once('.')?;
@@ -159,6 +164,7 @@ mod tests {
             Current,
             CurrentCopy,
             CurrentTemp,
+            Reserve,
             Manifest(1),
             Segment(u64::MAX),
             Table(7),

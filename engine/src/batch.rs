@@ -35,6 +35,8 @@ pub struct Batch {
     reservation: usize,
     /// Bytes of keys and values.
     byte_len: usize,
+    /// Whether any of it is more than a delete.
+    stores_values: bool,
     /// The first limit that a write broke.
     refused: Option<Error>,
 }
@@ -145,6 +147,7 @@ impl Batch {
         }
         self.reservation += Memtable::reservation(&op);
         self.byte_len += op.key.len() + op.value_len();
+        self.stores_values |= !matches!(op.kind, OpKind::Delete | OpKind::RangeDelete { .. });
         let scope = keyspace.space.scope();
         let index = match self.scopes.iter().position(|ops| ops.scope == scope) {
             Some(index) => index,
@@ -191,6 +194,11 @@ impl Batch {
     /// Bytes of keys and values.
     pub(crate) fn byte_len(&self) -> usize {
         self.byte_len
+    }
+
+    /// Whether any of it is more than a delete.
+    pub(crate) fn stores_values(&self) -> bool {
+        self.stores_values
     }
 
     pub(crate) fn keyspaces(&self) -> &[Arc<KeyspaceState>] {

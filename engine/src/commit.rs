@@ -22,6 +22,7 @@ use crate::conflicts::Conflicts;
 use crate::memtable::{Arenas, Memtable};
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
+use crate::space::{Space, Weight};
 use crate::view::{NextView, Views};
 use base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use base::{Clock, Error, Position, Result, Tick};
@@ -49,9 +50,18 @@ pub(crate) struct Commits {
     views: Arc<Views>,
     clock: Arc<dyn Clock>,
     pressure: Arc<Pressure>,
+    space: Arc<Space>,
     arenas: Arenas,
     memtable_bytes: usize,
     bells: Bells,
+}
+
+/// What slows or refuses commits.
+pub(crate) struct Brakes {
+    /// Work that is owed.
+    pub(crate) pressure: Arc<Pressure>,
+    /// The space on the disk.
+    pub(crate) space: Arc<Space>,
 }
 
 /// Whom commits notify.
@@ -96,7 +106,7 @@ impl Commits {
         last: Tick,
         views: Arc<Views>,
         clock: Arc<dyn Clock>,
-        pressure: Arc<Pressure>,
+        Brakes { pressure, space }: Brakes,
         memtable_bytes: usize,
         bells: Bells,
     ) -> Commits {
@@ -114,6 +124,7 @@ impl Commits {
             views,
             clock,
             pressure,
+            space,
             arenas: Arenas::default(),
             memtable_bytes,
             bells,
@@ -145,9 +156,10 @@ impl Commits {
         let sync = sync == SyncMode::Sync;
         let (seqno, position, memtable, wants_spare) = {
             let need = write.reservation();
-            let mut queue = self.queue_with_room(need)?;
+            let mut queue = self.queue_with_room(need, write.weight())?;
             let seqno = queue.next_tick(self.clock.wall_ms());
-            let appended = write.check(&queue).and_then(|()| queue.append(seqno, &write));
+            let appended =
+                write.check(&queue).and_then(|()| self.append(&mut queue, seqno, &write));
             let position = appended.inspect_err(|error| {
                 queue.give_back(need);
                 self.note(error);
@@ -182,14 +194,30 @@ impl Commits {
         self.wait_visible(committed.seqno)
     }
 
+    /// Appends `write` to the log. What only deletes may use the reserve of a full disk.
+    #[inline]
+    fn append(&self, queue: &mut Queue, seqno: Tick, write: &Write<'_>) -> Result<Position> {
+        match queue.append(seqno, write) {
+            Err(Error::DiskFull { path }) => {
+                self.space.note_full();
+                match write.weight() {
+                    Weight::Puts => Err(Error::DiskFull { path }),
+                    Weight::Deletes => self.space.with_reserve(|| queue.append(seqno, write)),
+                }
+            }
+            appended => appended,
+        }
+    }
+
     /// The queue, with an active memtable that has room for `need` more bytes.
-    fn queue_with_room(&self, need: usize) -> Result<MutexGuard<'_, Queue>> {
+    fn queue_with_room(&self, need: usize, weight: Weight) -> Result<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         loop {
             if self.is_poisoned.load(Ordering::Relaxed) {
                 return Err(Error::Poisoned);
             }
             queue.check_open()?;
+            self.space.admit(weight)?;
             if queue.has_room(need) {
                 queue.reserve(need);
                 return Ok(queue);
@@ -197,6 +225,9 @@ impl Commits {
             if self.views.current().frozen.len() + 1 < crate::Options::MEMTABLES_MAX {
                 self.freeze(&mut queue, need)?;
                 continue;
+            }
+            if self.space.is_used_up() {
+                return Err(self.space.error());
             }
             self.bells.frozen.ring();
             self.flushed.wait_for(&mut queue, std::time::Duration::from_millis(100));
@@ -245,7 +276,7 @@ impl Commits {
         f: impl FnOnce(Barrier) -> Result<R>,
     ) -> Result<R> {
         let (before, seqno) = {
-            let mut queue = self.queue_with_room(0)?;
+            let mut queue = self.queue_with_room(0, Weight::Puts)?;
             let before = queue.last();
             // An empty one too, if it would look as if it held commits from before this place.
             if !queue.active().is_empty() || queue.active().after() < before {

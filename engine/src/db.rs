@@ -315,6 +315,7 @@ impl Db {
             transactions,
             write_pressure: parts.pressure.debt(view.active.fill()),
             throttled: parts.pressure.slept(),
+            reserve_bytes: parts.space.held(),
             visible_seqno: parts.commits.visible().raw(),
             durable_seqno: parts.commits.durable().raw(),
         }
@@ -357,6 +358,10 @@ impl Db {
         let debt = parts.pressure.debt(parts.views.current().active.fill());
         if debt > 0.5 {
             reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
+        }
+        if parts.space.is_full() {
+            let reason = "the disk is full; puts are taken again once there is space".to_owned();
+            return Health { status: Status::ReadOnly, reasons: vec![reason] };
         }
         let status = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
         Health { status, reasons }

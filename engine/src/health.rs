@@ -7,7 +7,9 @@ pub enum Status {
     Healthy,
     /// It works, but something needs attention.
     Degraded,
-    /// Writes are refused; reads go on.
+    /// The disk is full: puts are refused until there is space; deletes and reads go on.
+    ReadOnly,
+    /// Writes are refused until the database is opened again; reads go on.
     Poisoned,
     /// It was closed.
     Closed,

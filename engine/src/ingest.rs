@@ -10,6 +10,7 @@ use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::output::{IsFirst, Output};
 use crate::parts::Parts;
+use crate::space::Weight;
 use base::limits::{check_key, check_value};
 use base::{EntryKind, Error, Result, SpaceId, Tick, Trailer};
 use sstable::TableMeta;
@@ -24,6 +25,8 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
 ) -> Result<Tick> {
     keyspace.check_live()?;
     parts.commits.check_writable()?;
+    parts.probe_if_nobody_does();
+    parts.space.admit(Weight::Puts)?;
     let written = write(parts, keyspace, entries)?;
     if written.is_empty() {
         return Ok(parts.commits.visible());

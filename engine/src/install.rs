@@ -2,6 +2,7 @@
 //! then current in the view; what it removed is retired.
 
 use crate::range_map::RangeMap;
+use crate::space::Space;
 use crate::tables::{LiveRuns, Tables};
 use crate::view::{NextView, View, Views};
 use base::fs::Fs;
@@ -19,6 +20,7 @@ pub(crate) struct Installer {
     rng: Arc<dyn Rng>,
     tables: Arc<Tables>,
     views: Arc<Views>,
+    space: Arc<Space>,
 }
 
 /// The manifest and what it says.
@@ -46,11 +48,12 @@ impl Installer {
         rng: Arc<dyn Rng>,
         tables: Arc<Tables>,
         views: Arc<Views>,
+        space: Arc<Space>,
     ) -> Installer {
         let next_table = AtomicU64::new(state.next_table);
         let durable = Durable { log: Some(log), state, freed: Vec::new(), is_poisoned: false };
         let durable = Mutex::new(Rank::Manifest, durable);
-        Installer { durable, next_table, fs, rng, tables, views }
+        Installer { durable, next_table, fs, rng, tables, views, space }
     }
 
     /// A number for a new table. Never given twice, even if the table is never installed.
@@ -136,7 +139,8 @@ impl Installer {
         if !log.wants_roll() {
             return;
         }
-        match log.roll(&*self.fs, &*self.rng, &durable.state) {
+        let state = &durable.state;
+        match self.space.with_reserve(|| log.roll(&*self.fs, &*self.rng, state)) {
             Ok(old) => {
                 durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
                 durable.freed.push((0, FileName::Manifest(old)));

@@ -22,12 +22,20 @@ pub(crate) fn flush(parts: &Parts) -> Result<bool> {
     let flushed = {
         let _flushing = parts.flushing.lock();
         let view = parts.views.current();
-        let (frozen, boundary) = flushable(&view, parts.commits.visible());
-        if frozen.is_empty() {
+        let (all, end) = flushable(&view, parts.commits.visible());
+        if all.is_empty() {
             return wait_until_flushable(parts, &view);
         }
         let horizon = parts.horizon();
-        let added = write_frozen(parts, &view, frozen, horizon)?;
+        let written = parts.space.with_reserve(|| {
+            // On a full disk one by one: each that is written gives back its part of the log.
+            let (frozen, boundary) = match parts.space.is_full() {
+                true => oldest(all, end),
+                false => (all, end),
+            };
+            Ok((write_frozen(parts, &view, frozen, horizon)?, frozen, boundary))
+        });
+        let (added, frozen, boundary) = count_failures(parts, written)?;
         install_flush(parts, added, frozen, Flushed { boundary, horizon })?;
         boundary
     };
@@ -35,8 +43,27 @@ pub(crate) fn flush(parts: &Parts) -> Result<bool> {
     parts.update_pressure();
     parts.meters.flushes.fetch_add(1, Ordering::Relaxed);
     release_log(parts, flushed);
+    parts.space.keep_reserve(parts.demand());
     parts.compaction_bell.ring();
     Ok(true)
+}
+
+/// Flushes in a row that may fail before writes are refused: what can not be written to tables for so
+/// long should not grow.
+const FLUSH_FAILURES_MAX: u32 = 8;
+
+/// Notes how a flush went. The disk failing time and again poisons; a full one does not.
+fn count_failures<T>(parts: &Parts, written: Result<T>) -> Result<T> {
+    match &written {
+        Ok(_) => parts.flush_failures.store(0, Ordering::Relaxed),
+        Err(Error::Io { .. }) => {
+            if parts.flush_failures.fetch_add(1, Ordering::Relaxed) + 1 >= FLUSH_FAILURES_MAX {
+                parts.commits.poison();
+            }
+        }
+        Err(_) => {}
+    }
+    written
 }
 
 /// The oldest frozen memtables that hold no commit above `visible`, newest first, and the last
@@ -51,6 +78,14 @@ fn flushable(view: &View, visible: Tick) -> (&[Arc<Memtable>], Tick) {
         end = memtable.after();
     }
     (&[], Tick::ZERO)
+}
+
+/// The oldest of the memtables `frozen` and the last commit that it may hold; that of all is `end`.
+fn oldest(frozen: &[Arc<Memtable>], end: Tick) -> (&[Arc<Memtable>], Tick) {
+    match frozen {
+        [.., newer, _] => (frozen.get(frozen.len() - 1..).unwrap_or_default(), newer.after()),
+        _ => (frozen, end),
+    }
 }
 
 /// Gives the commits that still hold a frozen memtable back a moment to become visible. Returns
@@ -281,7 +316,12 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             is_dropped: &|space| parts.catalog.is_dropped(space),
             is_cancelled,
         };
-        let Outcome { edit, bytes_written } = compaction::run(job, &workshop)?;
+        // It frees space in the end, but may need more than a full disk's reserve meanwhile.
+        let merged = match parts.space.is_full() {
+            true => parts.space.with_reserve(|| compaction::run(job, &workshop)),
+            false => compaction::run(job, &workshop),
+        };
+        let Outcome { edit, bytes_written } = merged?;
         let edit = Edit { horizon: Some(horizon), ..edit };
         parts.install(|_| edit, |_| {})?;
         parts.meters.compactions.fetch_add(1, Ordering::Relaxed);

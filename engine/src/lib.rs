@@ -67,6 +67,7 @@ mod replay;
 mod resolve;
 mod scan;
 mod snapshot;
+mod space;
 mod stats;
 mod tables;
 mod transaction;

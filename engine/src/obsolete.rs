@@ -6,6 +6,7 @@
 
 use crate::parts::Parts;
 use base::FileName;
+use base::fs::Fs;
 use base::lock::{Mutex, Rank};
 use sstable::manifest::Edit;
 
@@ -19,6 +20,14 @@ pub(crate) struct Obsolete {
 impl Default for Obsolete {
     fn default() -> Self {
         Obsolete { stubborn: Mutex::new(Rank::Obsolete, Vec::new()) }
+    }
+}
+
+/// Removes the reserve, so that its space can be used. Returns whether it is gone.
+pub(crate) fn remove_reserve(fs: &dyn Fs) -> bool {
+    match fs.remove(&FileName::Reserve.path()) {
+        Ok(()) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
-use crate::commit::{Bells, Commits, Queue};
+use crate::commit::{Bells, Brakes, Commits, Queue};
 use crate::install::{Installer, table_ranges};
 use crate::jobs;
 use crate::memtable::Memtable;
@@ -13,6 +13,7 @@ use crate::parts::Parts;
 use crate::pressure::Pressure;
 use crate::replay::Replay;
 use crate::snapshot::Snapshots;
+use crate::space::Space;
 use crate::stats::Meters;
 use crate::tables::{LiveRuns, Tables};
 use crate::view::Views;
@@ -25,7 +26,7 @@ use sstable::manifest::{Closed, Edit};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// What a database runs on. [`Platform::at`] is the real one; tests bring their own.
 #[derive(Clone)]
@@ -99,18 +100,28 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone() };
+    let space =
+        Space::new(fs.clone(), options.reserve_bytes, options.segment_bytes, log_bell.clone());
+    let space = Arc::new(space);
     let queue = Queue::new(log, last_tick, active);
     let commits = Commits::new(
         queue,
         last_tick,
         views.clone(),
         clock.clone(),
-        pressure.clone(),
+        Brakes { pressure: pressure.clone(), space: space.clone() },
         options.memtable_bytes,
         bells,
     );
-    let installer =
-        Installer::new(manifest, state, fs.clone(), rng.clone(), tables.clone(), views.clone());
+    let installer = Installer::new(
+        manifest,
+        state,
+        fs.clone(),
+        rng.clone(),
+        tables.clone(),
+        views.clone(),
+        space.clone(),
+    );
     let parts = Parts {
         options,
         fs,
@@ -126,9 +137,11 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
         installer,
         obsolete: Obsolete::default(),
         pressure,
+        space,
         meters: Meters::default(),
         pins: ChangePins::new(last_tick),
         flushing: Mutex::new(Rank::Jobs, ()),
+        flush_failures: AtomicU32::new(0),
         compacting: Mutex::new(Rank::Jobs, ()),
         compaction_bell: Arc::new(Bell::default()),
         flush_bell,
@@ -138,6 +151,7 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
         lock: Mutex::new(Rank::Lifecycle, Some(lock)),
     };
     parts.update_pressure();
+    parts.space.keep_reserve(parts.demand());
     Ok(parts)
 }
 

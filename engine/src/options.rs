@@ -42,6 +42,12 @@ pub struct Options {
     /// Bytes of flushed log segments kept for [`crate::Db::changes`]. Default 0: only what is not
     /// yet flushed.
     pub log_retention_bytes: u64,
+    /// Bytes of disk kept back for a full disk, at the most. Default 64 MiB; 0 keeps none.
+    ///
+    /// While the disk is full puts are refused; deletes, flushes and compactions use the reserve. It
+    /// starts at 4 MiB, grows with the database, and takes at most a quarter of what is free. Below
+    /// `memtable_bytes`, a flush of a full memtable may not fit.
+    pub reserve_bytes: u64,
     /// How long overwritten and deleted versions are kept for reads as of an earlier time. Default
     /// zero: only snapshots keep them. Costs disk space and scan time.
     pub history: Duration,
@@ -107,6 +113,7 @@ impl Default for Options {
             table_bytes: 64 << 20,
             segment_bytes: 32 << 20,
             log_retention_bytes: 0,
+            reserve_bytes: 64 << 20,
             history: Duration::ZERO,
             transactions_max: 1000,
             background: Background::On,
@@ -126,6 +133,7 @@ impl Options {
             ("block_bytes", self.block_bytes as u64, 512, 1 << 20),
             ("table_bytes", self.table_bytes, 64 << 10, 1 << 36),
             ("segment_bytes", self.segment_bytes, 64 << 10, 4 << 30),
+            ("reserve_bytes", self.reserve_bytes, 0, 1 << 40),
             ("transactions_max", self.transactions_max, 1, 1 << 20),
         ];
         for (name, value, min, max) in ranges {

@@ -14,6 +14,7 @@ use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
 use crate::scan::Scan;
 use crate::snapshot::{Held, Snapshots};
+use crate::space::{Demand, Space};
 use crate::stats::{Counter, Meters, SAMPLE_EVERY};
 use crate::tables::Tables;
 use crate::value::Value;
@@ -26,7 +27,7 @@ use sstable::manifest::{Edit, KeyspaceSettings, State};
 use sstable::{ReadMode, TableOwner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// See the module. Everything here synchronises itself.
@@ -45,10 +46,13 @@ pub(crate) struct Parts {
     pub(crate) installer: Installer,
     pub(crate) obsolete: Obsolete,
     pub(crate) pressure: Arc<Pressure>,
+    pub(crate) space: Arc<Space>,
     pub(crate) meters: Meters,
     pub(crate) pins: ChangePins,
     /// Held by the one who flushes.
     pub(crate) flushing: Mutex<()>,
+    /// Flushes that failed in a row.
+    pub(crate) flush_failures: AtomicU32,
     /// Held by the one who compacts.
     pub(crate) compacting: Mutex<()>,
     /// Rung when a flush or an install may have made a compaction due.
@@ -122,6 +126,9 @@ impl Parts {
     /// Lets a write pass, slower the more work is owed.
     #[inline]
     fn admit(&self, bytes: usize) -> Result<()> {
+        if self.space.is_full() {
+            self.probe_if_nobody_does();
+        }
         if self.pressure.is_free() {
             return Ok(());
         }
@@ -130,6 +137,14 @@ impl Parts {
         match self.options.background {
             Background::On => Ok(()),
             Background::Off => self.flush_in_the_foreground(),
+        }
+    }
+
+    /// Looks whether a full disk has space again, because no thread does.
+    #[cold]
+    pub(crate) fn probe_if_nobody_does(&self) {
+        if self.options.background == Background::Off {
+            self.space.probe(self.demand());
         }
     }
 
@@ -301,6 +316,21 @@ impl Parts {
         };
         let block_bytes = self.options.block_bytes;
         OutputPlan { owner, block_bytes, table_bytes, depth: Depth::Upper }
+    }
+
+    /// What the database takes of the disk, and will.
+    pub(crate) fn demand(&self) -> Demand {
+        let log = self.commits.with_queue(|queue| {
+            let spans = queue.appender().map(|log| log.segments()).unwrap_or_default();
+            spans.iter().map(|span| span.end).sum::<u64>()
+        });
+        let view = self.views.current();
+        let memtables = std::iter::once(&view.active).chain(&view.frozen);
+        let filled = memtables.filter(|memtable| !memtable.is_empty());
+        Demand {
+            data_bytes: self.installer.version().bytes().saturating_add(log),
+            unflushed_bytes: filled.map(|memtable| memtable.used_bytes() as u64).sum(),
+        }
     }
 
     /// Notes how much work is owed.

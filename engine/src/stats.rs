@@ -178,6 +178,8 @@ pub struct Stats {
     pub write_pressure: f64,
     /// Time that writes were held back.
     pub throttled: Duration,
+    /// Bytes of disk kept back for a full disk.
+    pub reserve_bytes: u64,
     /// The last commit that reads see.
     pub visible_seqno: u64,
     /// The last commit that survives a power loss.

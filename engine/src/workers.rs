@@ -21,6 +21,8 @@ const LOG_TICK: Duration = Duration::from_millis(5);
 const QUIET_TICKS: u32 = 4;
 /// Before a failed step is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Between two looks whether a full disk has space again.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// A sleeping thread looks around this often even if nobody rings.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
 
@@ -163,7 +165,15 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
 fn log_loop(parts: &Parts, should_stop: &AtomicBool) {
     let mut state = LogTending { since_sync: Duration::ZERO, ..LogTending::default() };
     while !should_stop.load(Ordering::Acquire) {
-        parts.log_bell.wait(if state.is_asleep { LOOK_AROUND } else { LOG_TICK });
+        let is_full = parts.space.is_full();
+        parts.log_bell.wait(match state.is_asleep {
+            true if is_full => PROBE_EVERY,
+            true => LOOK_AROUND,
+            false => LOG_TICK,
+        });
+        if is_full && parts.space.probe(parts.demand()) {
+            parts.flush_bell.ring();
+        }
         match state.tick(parts) {
             Ok(()) => {
                 parts.trouble.lock().remove(&Worker::Log);

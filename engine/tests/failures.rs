@@ -145,6 +145,38 @@ fn a_table_that_can_not_be_written_is_tried_again() {
     }
 }
 
+/// A disk on which no table can be written is not written to for ever: what is in memory and in the
+/// log stays readable, and a reopen finds it.
+#[test]
+fn flushes_that_fail_time_and_again_poison() {
+    let (disk, db, k) = open(small());
+    let expected = content(&k);
+    disk.fs.inject(FaultPlan::new(SimOp::SyncData, Fault::Io).on(".sst").sticky());
+    for failures in 1..=8 {
+        assert_ne!(db.health().status, Status::Poisoned, "{failures}");
+        let error = db.flush().unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+    }
+    disk.fs.clear_faults();
+    assert_poisoned(&db, &k, &expected);
+    let crashed = Disk::of(disk.fs.crash(CrashModel::Synced)).open(small());
+    assert_eq!(content(&keyspace(&crashed, "k")), expected);
+}
+
+/// Failures that a success parts do not add up.
+#[test]
+fn a_flush_that_succeeds_forgets_the_failures_before_it() {
+    let (disk, db, k) = open(small());
+    for round in 0..12u32 {
+        k.put(round.to_be_bytes(), b"v").unwrap();
+        disk.fs.inject(FaultPlan::new(SimOp::Append, Fault::Io).on(".sst"));
+        db.flush().unwrap_err();
+        disk.fs.clear_faults();
+        db.flush().unwrap();
+    }
+    assert_eq!(db.health().status, Status::Healthy);
+}
+
 #[test]
 fn a_background_flush_that_fails_is_tried_again_by_itself() {
     let disk = Disk::new(1);

@@ -93,6 +93,8 @@ struct Facts {
     state: State,
     torn_manifest: Option<u64>,
     log: LogPlan,
+    /// Whether the disk is so full that the reserve is needed.
+    needs_reserve: bool,
 }
 
 fn create(plan: &Plan, found: Found) -> Result<()> {
@@ -135,14 +137,14 @@ fn read(plan: &Plan, steps: &mut Steps<'_>) -> Result<Facts> {
     steps.run(Stage::Tables, |_| {
         tables::verify(fs, database, &state.version, &inventory, plan.verify, progress)
     })?;
-    let log = steps.run(Stage::Log, |_| {
+    let (log, needs_reserve) = steps.run(Stage::Log, |_| {
         let level = plan.verify;
         let log = log::validate(fs, database, root.generation, &state, &inventory, level)?;
-        resources::check_replay(fs, segment_bytes, log.bytes())?;
-        Ok(log)
+        let needs_reserve = resources::check_replay(fs, segment_bytes, log.bytes())?;
+        Ok((log, needs_reserve))
     })?;
     let (identity, torn_manifest) = (file.identity, replayed.torn);
-    Ok(Facts { identity, inventory, root, state, torn_manifest, log })
+    Ok(Facts { identity, inventory, root, state, torn_manifest, log, needs_reserve })
 }
 
 /// Stages 10 and 11: only creates, until the root is renamed.
@@ -156,6 +158,9 @@ fn write(
     let Facts { identity, inventory, root, torn_manifest, log, .. } = facts;
     let torn_manifest = *torn_manifest;
     let before = Before { identity, root, inventory, log, torn_manifest };
+    if facts.needs_reserve {
+        sweep::release_reserve(plan.fs.as_ref());
+    }
     let mut state = facts.state.clone();
     let progress = steps.progress;
     steps.run(Stage::Replay, |report| {

@@ -10,6 +10,13 @@ use base::fs::Fs;
 use sstable::manifest::State;
 use std::collections::HashSet;
 
+/// Gives the space of the reserve to a database that is opened on a full disk. It is made again once
+/// there is space.
+pub(crate) fn release_reserve(fs: &dyn Fs) {
+    // What can not be removed shows as a full disk.
+    let _ = fs.remove(&FileName::Reserve.path());
+}
+
 /// Removes the manifests other than `manifest`, segments before the log's start, tables that the
 /// state does not name. Only what `inventory` saw can go, so nothing made since.
 pub(crate) fn sweep(

@@ -16,7 +16,7 @@ use crate::run::FRAME_PAYLOAD_MIN;
 use crate::segment::{HEADER_LEN, SegmentEnd, SegmentHeader, SegmentOwner};
 use crate::spare::{Claim, Spare, SpareBuilder, create_file};
 use base::frame::{FrameKey, PAYLOAD_LEN_MAX};
-use base::fs::{Fs, full_path};
+use base::fs::{AppendFile, Fs, full_path};
 use base::{Defect, Error, FileName, Position, Result, Rng, Tick, planted};
 use std::collections::VecDeque;
 use std::io;
@@ -323,8 +323,7 @@ impl Appender {
             Some(spare) if spare.capacity >= needed => (spare.number, spare.capacity, spare.file),
             too_small => {
                 self.useless.extend(too_small.map(|spare| spare.number));
-                let number = self.take_number();
-                (number, capacity, create_file(self.fs.as_ref(), &self.state, number, capacity)?)
+                self.create_next(capacity, FIRST_SEGMENT_BYTES.min(capacity).max(needed))?
             }
         };
         let previous = Some(self.growing.segment_end());
@@ -338,6 +337,21 @@ impl Appender {
         self.retired.push(Arc::new(retired));
         self.retained.push_back(span);
         Ok(())
+    }
+
+    /// Creates the file of the next segment. Where the disk is too full for `capacity`, as little as
+    /// `needed` does.
+    fn create_next(
+        &mut self,
+        capacity: u64,
+        needed: u64,
+    ) -> Result<(u64, u64, Box<dyn AppendFile>)> {
+        let number = self.take_number();
+        let created = create_file(self.fs.as_ref(), &self.state, number, capacity);
+        match created {
+            Err(Error::DiskFull { .. }) if needed < capacity => self.create_next(needed, needed),
+            created => Ok((number, capacity, created?)),
+        }
     }
 
     /// Bytes to reserve for the next segment.

@@ -18,6 +18,8 @@ pub enum Rank {
     Visibility,
     /// The durable set of tables.
     Manifest,
+    /// The file that keeps space for a full disk.
+    Reserve,
     /// What a new read sees.
     View,
     /// Each thread's way to the view.

@@ -25,6 +25,8 @@ pub fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Contender>> {
         },
         memory_bytes: setup.cache_bytes + MEMTABLES_MAX * setup.buffer_bytes,
         memtable_bytes: setup.buffer_bytes,
+        // No peer keeps one, and it holds no data.
+        reserve_bytes: 0,
         ..Options::default()
     };
     let compression = match setup.compression {

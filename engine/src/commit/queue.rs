@@ -4,8 +4,9 @@ use crate::batch::Batch;
 use crate::conflicts::{Conflicts, ReadSet};
 use crate::keyspace::KeyspaceState;
 use crate::memtable::Memtable;
+use crate::space::Weight;
 use base::record::encode_author_header;
-use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick};
+use base::{Error, Op, OpKind, Position, Result, ScopeId, SpaceId, Tick};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wal::{Appender, SyncTarget};
@@ -209,6 +210,16 @@ impl<'a> Write<'a> {
             Write::One(_, op) => Memtable::reservation(op) + Memtable::KEYSPACE_RESERVATION,
             Write::Batch(batch) | Write::Transaction(batch, _) => batch.reservation(),
         }
+    }
+
+    /// Whether it stores values, or only deletes.
+    #[inline]
+    pub(super) fn weight(&self) -> Weight {
+        let stores = match self {
+            Write::One(_, op) => !matches!(op.kind, OpKind::Delete | OpKind::RangeDelete { .. }),
+            Write::Batch(batch) | Write::Transaction(batch, _) => batch.stores_values(),
+        };
+        if stores { Weight::Puts } else { Weight::Deletes }
     }
 
     /// Refuses writes to dropped keyspaces and transactions that others overtook.

@@ -1,0 +1,227 @@
+//! A full disk, and what is kept for it: while puts are refused, a reserve lets deletes, flushes and
+//! compactions proceed.
+//!
+//! The reserve is a file of zeros with blocks of its own. It is removed by whoever needs its space
+//! while the disk is full, and made again once there is space; only then puts are taken again. It
+//! grows with the database, because what a flush or a merge needs does.
+//!
+//! States: free -> full (an append or a flush found no space: puts are refused) -> used up (the
+//! reserve is gone and was not enough: deletes that would have to wait are refused too) -> free.
+
+use crate::bell::Bell;
+use crate::obsolete::remove_reserve;
+use base::fs::{Fs, full_path};
+use base::lock::{Mutex, Rank};
+use base::{Error, FileName, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The part of the free space that a new reserve may take.
+const SHARE: u64 = 4;
+/// What a log segment has when the log is small, and when the disk is nearly full.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Space {
+    fs: Arc<dyn Fs>,
+    /// Bytes of the reserve at the most; zero for none.
+    reserve_bytes_max: u64,
+    /// Bytes of a small log segment: what writing goes on with.
+    unit: u64,
+    state: AtomicU8,
+    reserve: Mutex<Reserve>,
+    /// Rung when the disk got full, for the one who probes.
+    bell: Arc<Bell>,
+}
+
+/// The reserve, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reserve {
+    /// What stands on the disk.
+    held: u64,
+    /// What was given up and is to be made again before puts are taken.
+    owed: u64,
+}
+
+const FREE: u8 = 0;
+const FULL: u8 = 1;
+const USED_UP: u8 = 2;
+
+/// What a write does to the space that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// It stores values.
+    Puts,
+    /// It only deletes: in the end there is more space.
+    Deletes,
+}
+
+/// What a database takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    /// Bytes of tables and log.
+    pub(crate) data_bytes: u64,
+    /// Bytes in memory that a flush will write.
+    pub(crate) unflushed_bytes: u64,
+}
+
+impl Space {
+    /// The space below `fs`, taken as free.
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        reserve_bytes_max: u64,
+        segment_bytes: u64,
+        bell: Arc<Bell>,
+    ) -> Space {
+        let path = FileName::Reserve.path();
+        let held = fs.open(&path).and_then(|file| file.len()).unwrap_or(0);
+        Space {
+            fs,
+            reserve_bytes_max,
+            unit: segment_bytes.min(SEGMENT_BYTES),
+            state: AtomicU8::new(FREE),
+            reserve: Mutex::new(Rank::Reserve, Reserve { held, owed: 0 }),
+            bell,
+        }
+    }
+
+    /// Whether puts are refused.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != FREE
+    }
+
+    /// Whether not even the reserve was enough.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == USED_UP
+    }
+
+    /// Bytes of the reserve that stands on the disk.
+    pub(crate) fn held(&self) -> u64 {
+        self.reserve.lock().held
+    }
+
+    /// Refuses puts while the disk is full.
+    #[inline]
+    pub(crate) fn admit(&self, weight: Weight) -> Result<()> {
+        if self.is_full() && weight == Weight::Puts { Err(self.error()) } else { Ok(()) }
+    }
+
+    /// The error of a write that is refused.
+    #[cold]
+    pub(crate) fn error(&self) -> Error {
+        Error::DiskFull { path: self.fs.root().to_path_buf() }
+    }
+
+    /// Notes that something that must be written found no space.
+    #[cold]
+    pub(crate) fn note_full(&self) {
+        let noted = self.state.compare_exchange(FREE, FULL, Ordering::AcqRel, Ordering::Relaxed);
+        if noted.is_ok() {
+            tracing::warn!(target: "esker", "the disk is full; puts are refused until there is space");
+            self.bell.ring();
+        }
+    }
+
+    /// Calls `work`, and once more with the space of the reserve if the disk is too full for it.
+    pub(crate) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::DiskFull { .. }) => {
+                self.note_full();
+                if self.give_up() {
+                    work().inspect_err(|error| self.note_used_up(error))
+                } else {
+                    Err(self.used_up())
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn note_used_up(&self, error: &Error) {
+        if matches!(error, Error::DiskFull { .. }) {
+            self.state.store(USED_UP, Ordering::Release);
+        }
+    }
+
+    fn used_up(&self) -> Error {
+        self.state.store(USED_UP, Ordering::Release);
+        self.error()
+    }
+
+    /// Gives the space of the reserve to whoever writes next. Returns whether there was one.
+    pub(crate) fn give_up(&self) -> bool {
+        let mut reserve = self.reserve.lock();
+        if reserve.held == 0 || !remove_reserve(self.fs.as_ref()) {
+            return false;
+        }
+        *reserve = Reserve { held: 0, owed: reserve.held };
+        true
+    }
+
+    /// Makes the reserve, or a larger one if the database has outgrown it. What can not
+    /// be made is tried again later.
+    pub(crate) fn keep_reserve(&self, demand: Demand) {
+        let mut reserve = self.reserve.lock();
+        if !self.is_full() {
+            self.fit(&mut reserve, demand);
+        }
+    }
+
+    fn fit(&self, reserve: &mut Reserve, demand: Demand) {
+        let free = self.fs.space().map_or(0, |space| space.disk_bytes);
+        let share = free.saturating_add(reserve.held) / SHARE;
+        let wanted = (4 * self.unit)
+            .saturating_add(demand.data_bytes)
+            .min(self.reserve_bytes_max)
+            .min(share.max(reserve.owed));
+        let is_outgrown =
+            wanted / 2 >= reserve.held && wanted >= self.unit.min(self.reserve_bytes_max);
+        if (is_outgrown && wanted > 0) || reserve.held > self.reserve_bytes_max {
+            self.renew(reserve, wanted);
+        }
+    }
+
+    /// Looks whether there is space again, also for a flush of what is only in memory; then puts are
+    /// taken again. Returns whether they are.
+    pub(crate) fn probe(&self, demand: Demand) -> bool {
+        if !self.is_full() {
+            return true;
+        }
+        let free = self.fs.space().map_or(0, |space| space.disk_bytes);
+        let mut reserve = self.reserve.lock();
+        let owed = demand.unflushed_bytes.saturating_add(reserve.owed);
+        if free < (4 * self.unit).saturating_add(owed) {
+            if free >= self.unit {
+                // Not enough for puts, but deletes may try again.
+                let _ =
+                    self.state.compare_exchange(USED_UP, FULL, Ordering::AcqRel, Ordering::Relaxed);
+            }
+            return false;
+        }
+        self.fit(&mut reserve, demand);
+        self.state.store(FREE, Ordering::Release);
+        tracing::info!(target: "esker", "there is space on the disk again; puts are taken");
+        true
+    }
+
+    /// Puts a reserve of `bytes` in the place of the one that stands there.
+    fn renew(&self, reserve: &mut Reserve, bytes: u64) {
+        if reserve.held > 0 && !remove_reserve(self.fs.as_ref()) {
+            return;
+        }
+        reserve.held = 0;
+        if bytes == 0 {
+            return;
+        }
+        let path = FileName::Reserve.path();
+        match self.fs.create(&path, bytes) {
+            Ok(_) => *reserve = Reserve { held: bytes, owed: 0 },
+            Err(error) => {
+                let error = Error::io("create", full_path(self.fs.as_ref(), &path), error);
+                tracing::debug!(target: "esker", %error, "there is no reserve for a full disk");
+            }
+        }
+    }
+}
