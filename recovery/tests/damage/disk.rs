@@ -36,6 +36,7 @@ impl Kind {
             Some(FileName::Segment(_)) => Kind::Log,
             Some(FileName::Table(_)) => Kind::Table,
             Some(FileName::Lock | FileName::CurrentTemp | FileName::IdentityTemp) | None => {
+            Some(FileName::Lock | FileName::CurrentTemp | FileName::Reserve) | None => {
                 Kind::Stranger
             }
         }
