@@ -10,6 +10,7 @@ use crate::keyspace::Keyspace;
 use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
+use crate::read_only;
 use crate::snapshot::Snapshot;
 use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
 use crate::transaction::Transaction;
@@ -63,6 +64,29 @@ impl Db {
         progress: &Progress,
     ) -> Result<Db> {
         let (parts, report) = open::open(platform, options, progress)?;
+        Db::run(parts, report)
+    }
+
+    /// Opens the database in the directory `path` for reading, as it is now, beside the process that has it
+    /// open, or without one. Takes no lock and writes nothing, so a medium that can not be written does.
+    ///
+    /// It sees every commit that was synced before the call, perhaps later ones, and of all of them a
+    /// prefix. Open it again to see newer ones. What writes is refused with `ReadOnly`.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; `ResourceShort` if what is only in the log takes more memory than half of
+    /// [`Options::memory_bytes`], or four memtables if that is more.
+    pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        Db::open_read_only_on(Platform::at(path), options)
+    }
+
+    /// As [`Db::open_read_only`], on a given disk and clock.
+    pub fn open_read_only_on(platform: Platform, options: Options) -> Result<Db> {
+        let (parts, report) = read_only::open(platform, options)?;
+        Db::run(parts, report)
+    }
+
+    fn run(parts: Parts, report: Report) -> Result<Db> {
         let parts = Arc::new(parts);
         let workers = match parts.options.background {
             Background::On => Workers::start(&parts)?,
@@ -131,6 +155,7 @@ impl Db {
     /// compactions. A keyspace created later under the same name is another one.
     pub fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
         self.check_open()?;
+        self.parts().refuse_if_read_only()?;
         keyspace.state().check_live()?;
         let id: KeyspaceId = keyspace.state().space.keyspace();
         let commits = &self.parts().commits;
@@ -218,6 +243,7 @@ impl Db {
     /// Writes everything committed so far into tables.
     pub fn flush(&self) -> Result<()> {
         let parts = self.parts();
+        parts.refuse_if_read_only()?;
         let last = parts.commits.freeze_active()?;
         parts.commits.sync()?;
         parts.commits.wait_visible(last)?;
@@ -253,6 +279,7 @@ impl Db {
     /// copy is another incarnation: both may be opened and written.
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<Tick> {
         self.check_open()?;
+        self.parts().refuse_if_read_only()?;
         checkpoint(self.parts(), target.as_ref())
     }
 

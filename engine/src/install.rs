@@ -25,8 +25,9 @@ pub(crate) struct Installer {
 
 /// The manifest and what it says.
 struct Durable {
-    /// None once closed.
+    /// None once closed, and while the database is only read.
     log: Option<ManifestLog>,
+    is_read_only: bool,
     state: State,
     /// Files that no edit names any more, by the count of edits after which they may be deleted.
     freed: Vec<(u64, FileName)>,
@@ -40,9 +41,9 @@ impl std::fmt::Debug for Durable {
 }
 
 impl Installer {
-    /// The door of a database in `state`, written to `log`.
+    /// The door of a database in `state`, written to `log`; only read without one.
     pub(crate) fn new(
-        log: ManifestLog,
+        log: Option<ManifestLog>,
         state: State,
         fs: Arc<dyn Fs>,
         rng: Arc<dyn Rng>,
@@ -51,7 +52,8 @@ impl Installer {
         space: Arc<Space>,
     ) -> Installer {
         let next_table = AtomicU64::new(state.next_table);
-        let durable = Durable { log: Some(log), state, freed: Vec::new(), is_poisoned: false };
+        let is_read_only = log.is_none();
+        let durable = Durable { log, is_read_only, state, freed: Vec::new(), is_poisoned: false };
         let durable = Mutex::new(Rank::Manifest, durable);
         Installer { durable, next_table, fs, rng, tables, views, space }
     }
@@ -202,6 +204,9 @@ impl Durable {
     fn append(&mut self, edit: &Edit) -> Result<()> {
         if self.is_poisoned {
             return Err(base::Error::Poisoned);
+        }
+        if self.is_read_only {
+            return Err(base::Error::ReadOnly);
         }
         let mut next = self.state.clone();
         next.apply(edit).map_err(invalid)?;

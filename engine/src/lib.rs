@@ -33,7 +33,7 @@
 //! nothing in `Sync`, and at most the last period otherwise.
 //!
 //! Limits: keys of 1 to 65 535 bytes, values up to 32 MiB, batches up to 64 MiB, keyspace names of 1
-//! to 255 bytes of UTF-8. One process at a time; any number of threads.
+//! to 255 bytes of UTF-8. One process writes, any number read beside it; any number of threads.
 
 mod batch;
 mod bell;
@@ -63,6 +63,7 @@ mod pressure;
 mod range_map;
 mod read;
 mod repair;
+mod read_only;
 mod replay;
 mod resolve;
 mod scan;

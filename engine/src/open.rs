@@ -11,18 +11,19 @@ use crate::obsolete::Obsolete;
 use crate::options::{Create, Options};
 use crate::parts::Parts;
 use crate::pressure::Pressure;
+use crate::range_map::RangeMap;
 use crate::replay::Replay;
 use crate::snapshot::Snapshots;
 use crate::space::Space;
 use crate::stats::Meters;
 use crate::tables::{LiveRuns, Tables};
 use crate::view::Views;
-use base::fs::{Fs, OsFs};
+use base::fs::{Fs, LockGuard, OsFs};
 use base::lock::{Mutex, Rank};
-use base::{Clock, FileName, OsRng, Result, Rng, SystemClock};
+use base::{Clock, FileName, Identity, OsRng, Result, Rng, SystemClock, Tick};
 use recovery::{Plan, Progress, Recovered, Report};
 use sstable::Cache;
-use sstable::manifest::{Closed, Edit};
+use sstable::manifest::{Closed, Edit, ManifestLog, State};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,22 +81,89 @@ pub(crate) fn open(
     };
     let recovered = recovery::recover(plan, &mut replay, progress)?;
     let report = recovered.report.clone();
-    let parts = assemble(recovered, options, Platform { fs, clock, rng })?;
+    let ingredients = Ingredients::of(recovered, &options, &fs)?;
+    let parts = assemble(ingredients, options, Platform { fs, clock, rng })?;
+    parts.space.keep_reserve(parts.demand());
     if let Some(edit) = replay.edit() {
         parts.installer.record(|_| edit)?;
     }
     Ok((parts, report))
 }
 
-fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Result<Parts> {
-    let Recovered { lock, identity, generation, manifest, state, log, last_tick, .. } = recovered;
+/// What a database is made of once the directory was read.
+pub(crate) struct Ingredients {
+    pub(crate) identity: Identity,
+    pub(crate) generation: u64,
+    pub(crate) state: State,
+    pub(crate) last_tick: Tick,
+    /// Newest first; the first takes the writes.
+    pub(crate) memtables: Vec<Arc<Memtable>>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) runs: LiveRuns,
+    pub(crate) ranges: RangeMap,
+    /// None if the database is only read.
+    pub(crate) writing: Option<Writing>,
+}
+
+/// What only those have who write.
+pub(crate) struct Writing {
+    lock: LockGuard,
+    manifest: ManifestLog,
+    log: wal::Appender,
+}
+
+impl Ingredients {
+    fn of(recovered: Recovered, options: &Options, fs: &Arc<dyn Fs>) -> Result<Ingredients> {
+        let Recovered { lock, identity, generation, manifest, state, log, last_tick, .. } =
+            recovered;
+        let cache = Cache::new(options.cache_bytes());
+        let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache));
+        let runs = LiveRuns::of(&state.version, &tables);
+        let ranges = table_ranges(&runs)?;
+        let active = Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?);
+        Ok(Ingredients {
+            identity,
+            generation,
+            state,
+            last_tick,
+            memtables: vec![active],
+            tables,
+            runs,
+            ranges,
+            writing: Some(Writing { lock, manifest, log }),
+        })
+    }
+}
+
+/// Makes the parts work together. Writes nothing.
+pub(crate) fn assemble(
+    ingredients: Ingredients,
+    options: Options,
+    platform: Platform,
+) -> Result<Parts> {
+    let Ingredients {
+        identity,
+        generation,
+        state,
+        last_tick,
+        memtables,
+        tables,
+        runs,
+        ranges,
+        writing,
+    } = ingredients;
     let Platform { fs, clock, rng } = platform;
-    let cache = Cache::new(options.cache_bytes());
-    let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache));
-    let runs = LiveRuns::of(&state.version, &tables);
-    let ranges = table_ranges(&runs)?;
-    let active = Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?);
-    let views = Arc::new(Views::new(active.clone(), Arc::new(runs), Arc::new(ranges)));
+    let mut memtables = memtables.into_iter();
+    let active = match memtables.next() {
+        Some(active) => active,
+        None => Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?),
+    };
+    let views = Views::new(active.clone(), memtables.collect(), Arc::new(runs), Arc::new(ranges));
+    let views = Arc::new(views);
+    let (lock, manifest, log) = match writing {
+        Some(Writing { lock, manifest, log }) => (Some(lock), Some(manifest), Some(log)),
+        None => (None, None, None),
+    };
     let catalog = Catalog::of(state.keyspaces.values());
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
@@ -148,16 +216,19 @@ fn assemble(recovered: Recovered, options: Options, platform: Platform) -> Resul
         log_bell,
         trouble: Mutex::new(Rank::Stats, BTreeMap::new()),
         is_closed: AtomicBool::new(false),
-        lock: Mutex::new(Rank::Lifecycle, Some(lock)),
+        is_read_only: lock.is_none(),
+        lock: Mutex::new(Rank::Lifecycle, lock),
     };
     parts.update_pressure();
-    parts.space.keep_reserve(parts.demand());
     Ok(parts)
 }
 
 /// Flushes what is in memory, marks the clean close, and lets the directory go. Threads must have
 /// stopped. Whatever fails, the directory is let go.
 pub(crate) fn close(parts: &Parts) -> Result<()> {
+    if parts.is_read_only {
+        return Ok(());
+    }
     let result = close_files(parts);
     drop(parts.commits.with_queue(|queue| queue.close()));
     parts.installer.abandon();

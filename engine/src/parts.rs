@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     /// The last failure of each background thread that it has not yet got over.
     pub(crate) trouble: Mutex<BTreeMap<Worker, String>>,
     pub(crate) is_closed: AtomicBool,
+    /// Whether the directory is only read: without a lock, and as of one moment.
+    pub(crate) is_read_only: bool,
     /// The directory's lock; let go when the database is closed.
     pub(crate) lock: Mutex<Option<LockGuard>>,
 }
@@ -138,6 +140,11 @@ impl Parts {
             Background::On => Ok(()),
             Background::Off => self.flush_in_the_foreground(),
         }
+    }
+
+    /// Refuses what would write, if the database is only read.
+    pub(crate) fn refuse_if_read_only(&self) -> Result<()> {
+        if self.is_read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// Looks whether a full disk has space again, because no thread does.

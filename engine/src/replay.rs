@@ -77,6 +77,11 @@ impl Replay {
         Ok(())
     }
 
+    /// What was taken, newest first, for reading.
+    pub(crate) fn into_memtables(self) -> Vec<Arc<Memtable>> {
+        self.memtables.into_iter().rev().collect()
+    }
+
     /// What the manifest must be told once the database is open.
     pub(crate) fn edit(&self) -> Option<Edit> {
         self.dropped.map(|horizon| Edit { horizon: Some(horizon), ..Edit::default() })

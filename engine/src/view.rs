@@ -70,10 +70,11 @@ impl Views {
     /// The first view of a database.
     pub(crate) fn new(
         active: Arc<Memtable>,
+        frozen: Vec<Arc<Memtable>>,
         runs: Arc<LiveRuns>,
         table_ranges: Arc<RangeMap>,
     ) -> Views {
-        let view = View { active, frozen: Vec::new(), runs, table_ranges, generation: 1 };
+        let view = View { active, frozen, runs, table_ranges, generation: 1 };
         Views {
             current: RwLock::new(Rank::View, Arc::new(view)),
             generation: AtomicU64::new(1),

@@ -1,7 +1,7 @@
 //! A real disk that is really full: a small file system in memory, where this user may mount one.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use esker::{Db, Error, Keyspace, KeyspaceOptions, Options, Status};
 use std::path::Path;

@@ -78,7 +78,8 @@ pub(crate) fn look(fs: &dyn Fs) -> Result<Found> {
     })
 }
 
-fn permit(fs: &dyn Fs, create: Create, found: Found) -> Result<()> {
+/// Refuses what `create` does not allow to open.
+pub(crate) fn permit(fs: &dyn Fs, create: Create, found: Found) -> Result<()> {
     let path = || fs.root().to_path_buf();
     match (create, found) {
         (Create::New, Found::Database) => Err(Error::AlreadyExists { path: path() }),

@@ -30,6 +30,7 @@ mod identity;
 mod inventory;
 mod keys;
 mod log;
+mod look;
 mod pipeline;
 mod plan;
 mod progress;
@@ -49,6 +50,7 @@ pub use check::{Finding, Severity, check};
 pub use identity::{
     generate_identity, new_life, public_key, public_key_fingerprint, read_identity, write_identity,
 };
+pub use look::{Onlooker, Seen, look};
 pub use pipeline::recover;
 pub use plan::{Create, FlushTarget, Plan, Recovered, ReplaySink, Verify};
 pub use progress::Progress;

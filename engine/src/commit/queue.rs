@@ -13,8 +13,9 @@ use wal::{Appender, SyncTarget};
 
 /// The order of commits. Whoever holds it assigns ticks and appends to the log.
 pub(crate) struct Queue {
-    /// None once closed.
+    /// None once closed, and while the database is only read.
     appender: Option<Appender>,
+    is_read_only: bool,
     /// Whether no commit may follow.
     is_closing: bool,
     last: Tick,
@@ -41,9 +42,11 @@ pub(crate) enum Write<'a> {
 
 impl Queue {
     /// The queue of a database whose last commit was `last`.
-    pub(crate) fn new(appender: Appender, last: Tick, active: Arc<Memtable>) -> Queue {
+    /// Without a log it is only read.
+    pub(crate) fn new(appender: Option<Appender>, last: Tick, active: Arc<Memtable>) -> Queue {
         Queue {
-            appender: Some(appender),
+            is_read_only: appender.is_none(),
+            appender,
             is_closing: false,
             last,
             previous: Vec::new(),
@@ -56,7 +59,13 @@ impl Queue {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.appender.is_some() && !self.is_closing { Ok(()) } else { Err(Error::Closed) }
+        if self.appender.is_some() && !self.is_closing { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// Why nothing can be appended.
+    #[cold]
+    fn refusal(&self) -> Error {
+        if self.is_read_only { Error::ReadOnly } else { Error::Closed }
     }
 
     /// The last tick assigned.
@@ -118,7 +127,7 @@ impl Queue {
                 }
             }
         }
-        let log = self.appender.as_mut().ok_or(Error::Closed)?;
+        let Some(log) = &mut self.appender else { return Err(self.refusal()) };
         let before = log.end();
         let position = log.append(seqno, &record)?;
         self.bytes_logged += match position.segment == before.segment {
@@ -160,7 +169,9 @@ impl Queue {
     }
 
     pub(crate) fn appender(&mut self) -> Result<&mut Appender> {
-        self.appender.as_mut().ok_or(Error::Closed)
+        let is_read_only = self.is_read_only;
+        let refusal = || if is_read_only { Error::ReadOnly } else { Error::Closed };
+        self.appender.as_mut().ok_or_else(refusal)
     }
 
     /// Refuses commits from now on; those in the log can still be synced.
@@ -189,7 +200,7 @@ impl Queue {
     }
 
     pub(super) fn log_end(&self) -> Result<Position> {
-        self.appender.as_ref().map(Appender::end).ok_or(Error::Closed)
+        self.appender.as_ref().map(Appender::end).ok_or_else(|| self.refusal())
     }
 
     pub(super) fn prepare_sync(&mut self) -> Result<SyncTarget> {

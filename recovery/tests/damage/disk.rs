@@ -48,11 +48,12 @@ pub(crate) fn path(text: &str) -> RelPath {
     text.split('/').fold(RelPath::root(), |path, step| path.join(step).unwrap())
 }
 
-/// The files of `fs` that hold data: neither the lock nor what is in quarantine.
+/// The files of `fs` that hold data: not the lock, the reserve, or what is in quarantine.
 pub(crate) fn image(fs: &SimFs) -> Image {
     let files = fs.files().into_iter();
-    let data =
-        files.filter(|path| path.as_str() != "LOCK" && !path.as_str().starts_with("quarantine/"));
+    let holds_data =
+        |path: &&str| !["LOCK", "RESERVE"].contains(path) && !path.starts_with("quarantine/");
+    let data = files.filter(|path| holds_data(&path.as_str()));
     data.map(|path| (path.as_str().to_owned(), fs.read_file(&path).unwrap())).collect()
 }
 
