@@ -35,10 +35,10 @@ impl Kind {
             Some(FileName::Manifest(_)) => Kind::Manifest,
             Some(FileName::Segment(_)) => Kind::Log,
             Some(FileName::Table(_)) => Kind::Table,
-            Some(FileName::Lock | FileName::CurrentTemp | FileName::IdentityTemp) | None => {
-            Some(FileName::Lock | FileName::CurrentTemp | FileName::Reserve) | None => {
-                Kind::Stranger
-            }
+            Some(
+                FileName::Lock | FileName::CurrentTemp | FileName::IdentityTemp | FileName::Reserve,
+            )
+            | None => Kind::Stranger,
         }
     }
 }
