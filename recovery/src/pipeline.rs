@@ -170,8 +170,7 @@ fn write(
         if let LogPlan::Scanned(scan) = log {
             report.torn_log = scan.torn.as_ref().map(|torn| torn.at);
         }
-        let aside = switch::set_aside(plan, &before, attempt)?;
-        report.quarantined = aside.iter().map(ToString::to_string).collect();
+        switch::set_aside(plan, &before, attempt, report);
         let generation = root.next_generation();
         let owner =
             TableOwner { database: identity.database, origin: identity.origin(), generation };

@@ -25,6 +25,8 @@ pub struct Report {
     pub torn_manifest: Option<u64>,
     /// What was set aside, below the directory.
     pub quarantined: Vec<String>,
+    /// Whether a torn tail could not be set aside: it stays in place until the next open.
+    pub quarantine_failed: bool,
     /// How many files were removed because nothing needs them any more.
     pub removed: usize,
     /// Entries of the directory that are none of ours; untouched.

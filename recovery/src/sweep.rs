@@ -18,7 +18,8 @@ pub(crate) fn release_reserve(fs: &dyn Fs) {
 }
 
 /// Removes the manifests other than `manifest`, segments before the log's start, tables that the
-/// state does not name. Only what `inventory` saw can go, so nothing made since.
+/// state does not name. Only what `inventory` saw can go, so nothing made since. What could not be
+/// set aside stays this time.
 pub(crate) fn sweep(
     fs: &dyn Fs,
     inventory: &Inventory,
@@ -32,9 +33,11 @@ pub(crate) fn sweep(
     let tables = inventory.tables.keys().filter(|number| !live.contains(number));
     let is_temp = |name: &FileName| matches!(name, FileName::CurrentTemp | FileName::IdentityTemp);
     let temp = inventory.top.iter().copied().filter(is_temp);
+    let is_needed = report.quarantine_failed;
     let obsolete = manifests
         .map(|number| FileName::Manifest(*number))
         .chain(segments.map(|number| FileName::Segment(*number)))
+        .filter(|_| !is_needed)
         .chain(tables.map(|number| FileName::Table(*number)))
         .chain(temp);
     remove(fs, obsolete, report);

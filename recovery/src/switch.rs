@@ -8,7 +8,9 @@ use crate::inventory::{FOLDERS, Inventory};
 use crate::log::LogPlan;
 use crate::plan::Plan;
 use crate::quarantine::Quarantine;
+use crate::report::Report;
 use base::dir::TABLES_DIR;
+use base::error::Category;
 use base::fs::{Fs, full_path};
 use base::{Defect, Error, FileName, Identity, Position, RelPath, Result, planted};
 use sstable::manifest::{self, Edit, ManifestLog, Root, State, write_root};
@@ -32,20 +34,28 @@ pub(crate) struct Before<'a> {
 }
 
 /// Sets torn tails aside. Comes first: once a newer segment exists, nobody looks for them again.
+///
+/// A failure keeps nothing from opening: it is a warning, and this open removes no old file of log
+/// and manifest.
 pub(crate) fn set_aside(
     plan: &Plan,
     before: &Before<'_>,
     attempt: &mut Attempt,
-) -> Result<Vec<RelPath>> {
+    report: &mut Report,
+) {
     let mut quarantine = Quarantine::new(&plan.fs, before.root.next_generation());
     if planted(Defect::SkipQuarantine) {
-        return Ok(Vec::new());
+        return;
     }
-    let result = fill(&mut quarantine, before);
+    let result = fill(&mut quarantine, before).and_then(|()| quarantine.sync());
     attempt.has_made(&quarantine.files);
-    result?;
-    quarantine.sync()?;
-    Ok(quarantine.files)
+    match result {
+        Ok(()) => report.quarantined = quarantine.files.iter().map(ToString::to_string).collect(),
+        Err(error) => {
+            report.quarantine_failed = true;
+            report.warnings.push(format!("QuarantineFailed: a torn tail stays in place: {error}"));
+        }
+    }
 }
 
 fn fill(quarantine: &mut Quarantine<'_>, before: &Before<'_>) -> Result<()> {
@@ -140,17 +150,26 @@ fn read_back(
     state: &State,
 ) -> Result<()> {
     let database = before.identity.database;
-    let segment = wal::read_header(fs, state.log_start, database)?;
-    if !matches!(segment, HeaderState::Good(_)) {
+    let segment = read(wal::read_header(fs, state.log_start, database))?;
+    if !matches!(segment, Some(HeaderState::Good(_))) {
         let path = full_path(fs, &FileName::Segment(state.log_start).path());
         return Err(failed(path, "the new segment reads back"));
     }
-    let replayed = manifest::replay(fs, manifest.root())?;
-    if replayed.state != *state {
+    let replayed = read(manifest::replay(fs, manifest.root()))?;
+    if replayed.is_none_or(|replayed| replayed.state != *state) {
         let path = full_path(fs, &FileName::Manifest(manifest.number()).path());
         return Err(failed(path, "the new manifest reads back"));
     }
     Ok(())
+}
+
+/// What was read, or none if that is damaged: it is no damage of the database.
+fn read<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.category() == Category::Critical => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn failed(path: PathBuf, rule: &'static str) -> Error {
