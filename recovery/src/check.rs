@@ -46,8 +46,12 @@ pub struct Finding {
 /// Verifies the database in `fs` at `level`, without changing a byte of it. An error means that
 /// there is nothing to check: no database, or one that is in use.
 ///
-/// At [`Verify::Quick`] the files that open a database are read, and tables are only listed; at
-/// [`Verify::Full`] also the log, and each table's structure; at [`Verify::Paranoid`] all bytes.
+/// What each level finds:
+/// - [`Verify::Quick`]: identity, roots, manifest and its rules; tables that are missing or of another
+///   length; headers of log segments, and after a crash the log itself; strangers and leftovers.
+/// - [`Verify::Full`]: also the log of a closed database, and of each table everything but its blocks,
+///   so also one that is stale, foreign or another's.
+/// - [`Verify::Paranoid`]: every block of every table, so every byte.
 pub fn check(fs: &dyn Fs, level: Verify) -> Result<Vec<Finding>> {
     let missing = |found| Error::NotADatabase { path: fs.root().to_path_buf(), found };
     match claim::look(fs) {
