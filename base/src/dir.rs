@@ -11,6 +11,7 @@
 //! wal/<number>.log        segments of the log
 //! tables/<number>.sst     tables
 //! tables/<number>.tmp     reserved
+//! archive/<number>.log     finished segments that wait for the next backup
 //! quarantine/...          what recovery set aside; never read again
 //! ```
 //!
@@ -30,6 +31,8 @@ pub const MANIFEST_DIR: &str = "manifest";
 pub const WAL_DIR: &str = "wal";
 /// Tables.
 pub const TABLES_DIR: &str = "tables";
+/// Finished segments that wait for the next backup.
+pub const ARCHIVE_DIR: &str = "archive";
 /// What recovery set aside.
 pub const QUARANTINE_DIR: &str = "quarantine";
 
@@ -103,6 +106,8 @@ pub enum FileName {
     Segment(u64),
     /// A table.
     Table(u64),
+    /// A finished segment that waits for the next backup.
+    Archived(u64),
 }
 
 impl FileName {
@@ -119,6 +124,7 @@ impl FileName {
             FileName::Manifest(number) => format!("{MANIFEST_DIR}/{number:020}.mf"),
             FileName::Segment(number) => format!("{WAL_DIR}/{number:020}.log"),
             FileName::Table(number) => format!("{TABLES_DIR}/{number:020}.sst"),
+            FileName::Archived(number) => format!("{ARCHIVE_DIR}/{number:020}.log"),
         })
     }
 
@@ -143,6 +149,7 @@ impl FileName {
                     (MANIFEST_DIR, "mf") => FileName::Manifest(number),
                     (WAL_DIR, "log") => FileName::Segment(number),
                     (TABLES_DIR, "sst") => FileName::Table(number),
+                    (ARCHIVE_DIR, "log") => FileName::Archived(number),
                     _ => return None,
                 }
             }
@@ -168,6 +175,7 @@ mod tests {
             Manifest(1),
             Segment(u64::MAX),
             Table(7),
+            Archived(3),
         ] {
             assert_eq!(FileName::parse(name.path().as_str()), Some(name));
         }

@@ -172,6 +172,8 @@ pub enum FileKind {
     ForeignLog,
     /// An unexpected entry of the directory.
     Stranger,
+    /// A backup, or a file that backups need.
+    Backup,
 }
 
 impl Error {
@@ -220,12 +222,14 @@ impl Error {
                 FileKind::Table => "TableCorrupt",
                 FileKind::ForeignLog => "WalForeign",
                 FileKind::Stranger => "Inventory",
+                FileKind::Backup => "BackupCorrupt",
             },
             Error::Missing { file, .. } => match file {
                 FileKind::Log | FileKind::ForeignLog => "WalMissing",
                 FileKind::Table => "TableMissing",
                 FileKind::Manifest => "ManifestMissing",
                 FileKind::Root => "RootMissing",
+                FileKind::Backup => "BackupMissing",
                 FileKind::Identity | FileKind::Stranger => "IdentityMissing",
             },
             Error::StaleManifest { .. } => "StaleManifest",
@@ -293,6 +297,10 @@ impl Error {
             Error::Io { .. } => "check the disk and the path, then try again",
             Error::Corrupt { file: FileKind::ForeignLog, .. } => {
                 "remove the file that was copied in from another database"
+            }
+            Error::Corrupt { file: FileKind::Backup, .. }
+            | Error::Missing { file: FileKind::Backup, .. } => {
+                "restore another moment or from another place, and make a new full backup"
             }
             Error::Corrupt { .. }
             | Error::Missing { .. }

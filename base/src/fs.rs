@@ -41,6 +41,11 @@ pub trait Fs: Any + Send + Sync + fmt::Debug {
     fn link(&self, from: &RelPath, target: &dyn Fs, to: &RelPath) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &RelPath) -> io::Result<()>;
+    /// Removes a folder that is empty; the empty path removes the root itself. Whoever can not leaves
+    /// an empty folder behind.
+    fn remove_dir(&self, _path: &RelPath) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// The entries of a folder, sorted by name.
     fn list(&self, path: &RelPath) -> io::Result<Vec<DirEntry>>;
     /// Makes the names in a folder durable.

@@ -28,6 +28,7 @@ use base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use base::{Clock, Error, Position, Result, Tick};
 use crossbeam_utils::CachePadded;
 use pending::Pending;
+use recovery::backup::LogPlace;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,6 +82,17 @@ pub(crate) struct Committed {
     position: Position,
     /// Whether a sync must cover it before it is acknowledged.
     sync: bool,
+}
+
+/// A place in the order of commits at which the log goes on in another segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// The commit before it.
+    pub(crate) last: Tick,
+    /// All commits up to this tick are before it, all later ones behind. It ends a millisecond.
+    pub(crate) covered: Tick,
+    /// Where the log goes on.
+    pub(crate) log: LogPlace,
 }
 
 /// A place in the order of commits that is no write.
@@ -291,6 +303,32 @@ impl Commits {
         let result = self.secure(before).and_then(|()| f(Barrier { before, seqno }));
         self.publish(|pending| pending.inserted(seqno));
         result
+    }
+
+    /// Lets log and memtable go on anew, and calls `f` with the place before any commit follows.
+    pub(crate) fn cut(&self, f: impl FnOnce(Cut)) -> Result<Cut> {
+        let mut queue = self.queue.lock();
+        if self.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        queue.check_open()?;
+        let last = queue.last();
+        if !queue.active().is_empty() || queue.active().after() < last {
+            self.freeze(&mut queue, 0)?;
+        }
+        let cut = queue.appender()?.cut().inspect_err(|error| self.note(error));
+        let (number, previous) = cut?;
+        let covered = queue.mark_end_of_ms(self.clock.wall_ms());
+        let cut = Cut { last, covered, log: LogPlace { number, previous } };
+        f(cut);
+        Ok(cut)
+    }
+
+    /// A tick between the commits so far and all later ones; calls `f` before any follows.
+    pub(crate) fn mark(&self, f: impl FnOnce()) -> Tick {
+        let mut queue = self.queue.lock();
+        f();
+        queue.mark(self.clock.wall_ms())
     }
 
     /// Notes that a frozen memtable was flushed.

@@ -1,5 +1,6 @@
 //! The database: each method is a few lines that call a part.
 
+use crate::backup::{self, BackupInfo, BackupOptions};
 use crate::batch::Batch;
 use crate::changes::Changes;
 use crate::checkpoint::checkpoint;
@@ -121,7 +122,7 @@ impl Db {
             filter_bits: options.filter_bits_per_key,
             ..KeyspaceSettings::default()
         };
-        let created = self.parts().commits.visible();
+        let created = self.parts().commits.mark(|| {});
         self.parts().record_then(
             |state| new_keyspace(state, name, scope, settings, created),
             |state| {
@@ -160,10 +161,7 @@ impl Db {
         let id: KeyspaceId = keyspace.state().space.keyspace();
         let commits = &self.parts().commits;
         // Under the queue's lock: a commit is either before the drop or refused.
-        let dropped = commits.with_queue(|queue| {
-            keyspace.state().is_dropped.store(true, Ordering::Release);
-            queue.last()
-        });
+        let dropped = commits.mark(|| keyspace.state().is_dropped.store(true, Ordering::Release));
         self.parts().record_then(
             |state| drop_of(state, id, dropped),
             |state| {
@@ -283,6 +281,22 @@ impl Db {
         checkpoint(self.parts(), target.as_ref())
     }
 
+    /// Makes a backup in the directory `store`, which is created if it is missing; writers go on. The
+    /// backup is a copy, verified, with no part in common with this directory. Segments of the log
+    /// that were finished since the backup before come with it, so that every moment between the two
+    /// can be restored: see [`crate::Backups::restore`].
+    ///
+    /// Segments are kept for one store: back up to one directory, or moments between two backups may
+    /// be missing.
+    ///
+    /// # Errors
+    /// `Locked` if another process changes the store; `InvalidInput` if it holds something else. If it
+    /// fails, earlier backups are what they were.
+    pub fn backup(&self, store: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupInfo> {
+        self.check_open()?;
+        backup::backup(self.parts(), store.as_ref(), options)
+    }
+
     /// Loads index and filter of every table into memory, so that first reads are fast.
     pub fn warm_up(&self) -> Result<()> {
         let view = self.parts().views.current();
@@ -383,6 +397,7 @@ impl Db {
         }
         let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
         let debt = parts.pressure.debt(parts.views.current().active.fill());
+        reasons.extend(parts.archive.trouble());
         if debt > 0.5 {
             reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
         }
@@ -465,13 +480,13 @@ fn new_keyspace(
     Edit {
         keyspaces: vec![record],
         next_keyspace: Some(state.next_keyspace.saturating_add(1)),
+        last_tick: Some(created),
         ..Edit::default()
     }
 }
 
-fn drop_of(state: &State, id: KeyspaceId, dropped: Tick) -> Edit {
+fn drop_of(state: &State, id: KeyspaceId, at: Tick) -> Edit {
     let record = state.keyspaces.get(&id).filter(|record| !record.is_dropped());
-    let dropped =
-        record.map(|record| KeyspaceRecord { dropped: Some(dropped), ..(**record).clone() });
-    Edit { keyspaces: dropped.into_iter().collect(), ..Edit::default() }
+    let dropped = record.map(|record| KeyspaceRecord { dropped: Some(at), ..(**record).clone() });
+    Edit { keyspaces: dropped.into_iter().collect(), last_tick: Some(at), ..Edit::default() }
 }

@@ -87,7 +87,13 @@ fn install(parts: &Parts, written: &[TableMeta], seqno: Tick) -> Result<()> {
             Added { order, level: 0, meta: Arc::new(meta) }
         });
         let added = added.collect();
-        Edit { added, flushed: Some(seqno), last_tick: Some(seqno), ..Edit::default() }
+        Edit {
+            added,
+            flushed: Some(seqno),
+            last_tick: Some(seqno),
+            ingests: vec![seqno],
+            ..Edit::default()
+        }
     };
     parts.install(edit, |_| {})
 }

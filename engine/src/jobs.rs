@@ -1,5 +1,6 @@
 //! What background threads do, one step at a time; also callable by hand.
 
+use crate::archive;
 use crate::compaction::picker::{self, Action, Job, Limits, Load};
 use crate::compaction::{self, Outcome, Overlap, Workshop};
 use crate::flush::write_memtables;
@@ -229,8 +230,11 @@ pub(crate) fn tidy(parts: &Parts) -> Result<()> {
 /// Lets go of the log segments that are wholly flushed and that no one wants to keep.
 fn release_log(parts: &Parts, flushed: Tick) {
     let retention = parts.options.log_retention_bytes;
-    let released = parts.commits.with_queue(|queue| {
-        let Ok(log) = queue.appender() else { return Vec::new() };
+    if archive::wants_any(parts, flushed) && parts.commits.sync().is_err() {
+        return; // What is archived must be durable. Whoever writes next learns of the failure.
+    }
+    let (released, segments) = parts.commits.with_queue(|queue| {
+        let Ok(log) = queue.appender() else { return (Vec::new(), Vec::new()) };
         let mut kept = 0;
         let mut keep_from = parts.pins.oldest();
         for span in log.segments().iter().rev() {
@@ -243,12 +247,15 @@ fn release_log(parts: &Parts, flushed: Tick) {
         let before: Vec<_> = log.segments();
         let released = log.release(flushed, keep_from);
         let gone = before.iter().filter(|span| released.contains(&span.number));
-        if let Some(last) = gone.map(|span| span.last_seqno).max() {
+        if let Some(last) = gone.clone().map(|span| span.last_seqno).max() {
             parts.pins.note_released(last);
         }
-        released
+        let segments: Vec<u64> = gone.map(|span| span.number).collect();
+        (released, segments)
     });
-    released.into_iter().for_each(|segment| parts.installer.free(FileName::Segment(segment)));
+    let held = archive::take_over(parts, &segments);
+    let released = released.into_iter().filter(|segment| !held.contains(segment));
+    released.for_each(|segment| parts.installer.free(FileName::Segment(segment)));
     parts.obsolete.delete(parts);
 }
 

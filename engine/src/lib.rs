@@ -35,6 +35,9 @@
 //! Limits: keys of 1 to 65 535 bytes, values up to 32 MiB, batches up to 64 MiB, keyspace names of 1
 //! to 255 bytes of UTF-8. One process writes, any number read beside it; any number of threads.
 
+mod archive;
+mod backup;
+mod backups;
 mod batch;
 mod bell;
 mod bounds;
@@ -76,6 +79,8 @@ mod value;
 mod view;
 mod workers;
 
+pub use backup::{BackupInfo, BackupOptions, BackupSchedule};
+pub use backups::{Backups, Listing};
 pub use base::{Category, Corruption, Error, Identity, Result, Tick};
 pub use batch::Batch;
 pub use bounds::KeyBounds;
@@ -89,6 +94,7 @@ pub use open::Platform;
 pub use options::{
     Background, Compression, Create, KeyspaceOptions, Options, Scope, SyncMode, WriteOptions,
 };
+pub use recovery::backup::{BackupKind, Pruned, RestorePoint, Restored, Span, Verified};
 pub use recovery::{
     Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
 };

@@ -1,5 +1,6 @@
 //! From a directory to a running database, and back.
 
+use crate::archive::Archive;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
@@ -78,6 +79,7 @@ pub(crate) fn open(
         verify: options.verify,
         memory_bytes: options.memtable_bytes as u64 * 2,
         log: wal::LogOptions { segment_bytes: options.segment_bytes },
+        archive_bytes: options.archive_bytes,
     };
     let recovered = recovery::recover(plan, &mut replay, progress)?;
     let report = recovered.report.clone();
@@ -181,6 +183,7 @@ pub(crate) fn assemble(
         options.memtable_bytes,
         bells,
     );
+    let archive = Archive::new(state.archiving);
     let installer = Installer::new(
         manifest,
         state,
@@ -208,6 +211,9 @@ pub(crate) fn assemble(
         space,
         meters: Meters::default(),
         pins: ChangePins::new(last_tick),
+        archive,
+        backing_up: Mutex::new(Rank::Backups, ()),
+        backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),
         flush_failures: AtomicU32::new(0),
         compacting: Mutex::new(Rank::Jobs, ()),
@@ -245,13 +251,14 @@ fn close_files(parts: &Parts) -> Result<()> {
     let last = parts.commits.freeze_active()?;
     parts.commits.wait_visible(last)?;
     jobs::flush_up_to(parts, last)?;
-    let Some(mut log) = parts.commits.with_queue(|queue| queue.close()) else { return Ok(()) };
+    let (log, used) = parts.commits.with_queue(|queue| (queue.close(), queue.used()));
+    let Some(mut log) = log else { return Ok(()) };
     let useless = log.give_up_spare();
     useless.into_iter().for_each(|segment| parts.installer.free(FileName::Segment(segment)));
     let log_end = log.finish()?;
     parts.installer.close(|_| Edit {
-        flushed: Some(last),
-        last_tick: Some(last),
+        flushed: Some(used),
+        last_tick: Some(used),
         log_end: Some(log_end),
         closed: Some(Closed { log_end }),
         ..Edit::default()

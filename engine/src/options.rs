@@ -1,5 +1,6 @@
 //! How a database behaves. Checked in one place, [`Options::check`].
 
+use crate::backup::BackupSchedule;
 use base::{Error, Result};
 use recovery::Verify;
 use std::time::Duration;
@@ -48,6 +49,14 @@ pub struct Options {
     /// starts at 4 MiB, grows with the database, and takes at most a quarter of what is free. Below
     /// `memtable_bytes`, a flush of a full memtable may not fit.
     pub reserve_bytes: u64,
+    /// Bytes of finished log segments kept, once there is a backup, until the next one has taken them.
+    /// Default 1 GiB; zero keeps none.
+    ///
+    /// They lead to the moments between two backups. What does not fit is not kept, and the moments
+    /// behind it can not be restored.
+    pub archive_bytes: u64,
+    /// Backups that are made by themselves. Default none.
+    pub backup: Option<BackupSchedule>,
     /// How long overwritten and deleted versions are kept for reads as of an earlier time. Default
     /// zero: only snapshots keep them. Costs disk space and scan time.
     pub history: Duration,
@@ -114,6 +123,8 @@ impl Default for Options {
             segment_bytes: 32 << 20,
             log_retention_bytes: 0,
             reserve_bytes: 64 << 20,
+            archive_bytes: 1 << 30,
+            backup: None,
             history: Duration::ZERO,
             transactions_max: 1000,
             background: Background::On,
@@ -150,6 +161,9 @@ impl Options {
                 Self::MEMTABLES_MAX,
                 Self::MEMTABLES_MAX * self.memtable_bytes
             )));
+        }
+        if let Some(schedule) = &self.backup {
+            schedule.check()?;
         }
         match self.sync {
             SyncMode::Periodic(period)

@@ -1,5 +1,6 @@
 //! The parts of an open database, and the short ways through them.
 
+use crate::archive::Archive;
 use crate::batch::Batch;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
@@ -49,6 +50,11 @@ pub(crate) struct Parts {
     pub(crate) space: Arc<Space>,
     pub(crate) meters: Meters,
     pub(crate) pins: ChangePins,
+    pub(crate) archive: Archive,
+    /// Held by the one who makes a backup.
+    pub(crate) backing_up: Mutex<()>,
+    /// Rung when the schedule of backups has something to look at.
+    pub(crate) backup_bell: Arc<Bell>,
     /// Held by the one who flushes.
     pub(crate) flushing: Mutex<()>,
     /// Flushes that failed in a row.

@@ -54,6 +54,7 @@ pub fn repair_on(platform: Platform, options: &RepairOptions) -> Result<RepairRe
         verify: Verify::Paranoid,
         memory_bytes: defaults.memtable_bytes as u64 * 2,
         log: wal::LogOptions { segment_bytes: defaults.segment_bytes },
+        archive_bytes: 0,
     };
     recovery::repair(&plan, copy_to.as_ref(), &mut replay)
 }

@@ -3,6 +3,7 @@
 //! A thread that fails notes the trouble and tries again later; a thread that panics poisons the
 //! database, because what it left half-done is unknown.
 
+use crate::backup::schedule;
 use crate::bell::Bell;
 use crate::compaction::picker::Load;
 use crate::jobs;
@@ -35,6 +36,8 @@ pub(crate) enum Worker {
     Compaction,
     /// Tends the log.
     Log,
+    /// Makes backups.
+    Backup,
 }
 
 /// The threads of one database. They stop when told, and are waited for.
@@ -52,6 +55,9 @@ impl Workers {
         workers.spawn(Worker::Flush, parts, &parts.flush_bell, flush_loop)?;
         workers.spawn(Worker::Compaction, parts, &parts.compaction_bell, compaction_loop)?;
         workers.spawn(Worker::Log, parts, &parts.log_bell, log_loop)?;
+        if parts.options.backup.is_some() {
+            workers.spawn(Worker::Backup, parts, &parts.backup_bell, schedule::run)?;
+        }
         Ok(workers)
     }
 
@@ -94,6 +100,7 @@ impl Worker {
             Worker::Flush => "esker-flush",
             Worker::Compaction => "esker-compact",
             Worker::Log => "esker-log",
+            Worker::Backup => "esker-backup",
         }
     }
 }

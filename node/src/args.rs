@@ -71,6 +71,10 @@ pub(crate) enum Command {
     Check(commands::check::CheckArgs),
     /// Rebuilds a damaged database from what still verifies, after copying all of it
     Repair(commands::repair::RepairArgs),
+    /// Makes, lists, verifies and removes backups
+    Backup(commands::backup::BackupArgs),
+    /// Makes a database of a backup, as it was at a moment
+    Restore(commands::restore::RestoreArgs),
     /// Merges tables until nothing superfluous is left
     Compact(commands::compact::CompactArgs),
     /// Writes everything in memory to tables

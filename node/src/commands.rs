@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod compact;
@@ -16,6 +17,7 @@ pub(crate) mod keyspaces;
 pub(crate) mod load;
 pub(crate) mod put;
 pub(crate) mod repair;
+pub(crate) mod restore;
 pub(crate) mod scan;
 pub(crate) mod stats;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Outcome {
         Command::Digest(args) => digest::run(&args, output),
         Command::Keyspaces(args) => keyspaces::run(&args, output),
         Command::Stats(args) => stats::run(&args, output),
+        Command::Backup(args) => backup::run(&args, output),
+        Command::Restore(args) => restore::run(&args, output),
         Command::Check(args) => check::run(&args, output),
         Command::Repair(args) => repair::run(&args, output),
         Command::Compact(args) => compact::run(&args, output),

@@ -9,6 +9,7 @@
 //!
 //! Neither ever holds a key or a value: logs travel further than data may.
 
+use base::error::FileKind;
 use base::{Category, Error};
 use serde::Serialize;
 use std::io;
@@ -209,6 +210,8 @@ fn exit_of(error: &Error) -> Exit {
         Error::KeyspaceNotFound { .. } | Error::KeyspaceDropped { .. } => Exit::NotFound,
         Error::Locked { .. } | Error::Permission { .. } | Error::ReadOnly => Exit::Denied,
         Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned => Exit::Io,
+        Error::Corrupt { file: FileKind::Backup, .. }
+        | Error::Missing { file: FileKind::Backup, .. } => Exit::Integrity,
         Error::Corrupt { .. }
         | Error::Missing { .. }
         | Error::StaleManifest { .. }

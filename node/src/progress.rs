@@ -3,6 +3,11 @@
 use crate::output::Output;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::borrow::Cow;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// Between two looks at a job's progress.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The progress of one long job.
 #[derive(Debug)]
@@ -27,10 +32,41 @@ impl Progress {
         Progress { bar }
     }
 
+    /// So many steps of so many are done.
+    fn show(&self, done: u64, total: u64) {
+        self.bar.set_length(total.max(1));
+        self.bar.set_position(done);
+    }
+
     /// `count` more steps are done.
     pub(crate) fn add(&self, count: u64) {
         self.bar.inc(count);
     }
+}
+
+/// Runs `job`, which tells `progress` how many bytes it has done, and shows them meanwhile.
+pub(crate) fn watch<T>(
+    output: &Output,
+    what: &'static str,
+    progress: &engine::Progress,
+    job: impl FnOnce() -> T,
+) -> T {
+    let bar = Progress::new(output, what, 1);
+    if bar.bar.is_hidden() {
+        return job();
+    }
+    let (done, is_done) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let bar = &bar;
+        scope.spawn(move || {
+            while is_done.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                bar.show(progress.bytes_done(), progress.bytes_total());
+            }
+        });
+        let result = job();
+        drop(done);
+        result
+    })
 }
 
 impl Drop for Progress {

@@ -7,7 +7,7 @@ use crate::identity::write_identity;
 use crate::inventory::FOLDERS;
 use base::fs::{Fs, full_path};
 use base::{Error, FileName, Identity, RelPath, Result, Rng, Tick};
-use sstable::manifest::{Closed, Edit, ManifestLog, State, write_root};
+use sstable::manifest::{Closed, Edit, ManifestLog, State, read_root, write_root};
 use std::io;
 
 /// The number of the manifest that a database is born with, and its generation.
@@ -46,6 +46,24 @@ pub fn create_database(
     let root = *manifest.root();
     manifest.finish()?;
     write_root(fs, &root)
+}
+
+/// Removes what someone made in a directory that held nothing before, as far as that works; the
+/// directory stays. A database whose root counts is left alone.
+pub fn undo_creation(fs: &dyn Fs) {
+    if read_root(fs).is_ok() {
+        return;
+    }
+    for folder in FOLDERS.map(RelPath::folder) {
+        let entries = fs.list(&folder).unwrap_or_default();
+        let names = entries.iter().filter_map(|entry| folder.join(&entry.name));
+        let names: Vec<RelPath> = names.collect();
+        names.iter().for_each(|name| drop(fs.remove(name)));
+        let _ = fs.remove_dir(&folder);
+    }
+    for name in [FileName::Identity, FileName::CurrentTemp, FileName::CurrentCopy] {
+        let _ = fs.remove(&name.path());
+    }
 }
 
 /// Removes what a creation left that was cut short.

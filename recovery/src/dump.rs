@@ -3,13 +3,11 @@
 //! The file may stand anywhere under any name: whose it is and which, it says itself. The last line
 //! says whether all of it was read, or at which byte and why not.
 
-mod lone;
-
+use crate::lone::LoneFile;
 use base::batch::{Op, OpKind};
 use base::fs::ReadFile;
 use base::record::Records;
 use base::{Corruption, Error, Result, SpaceId, Trailer};
-pub(crate) use lone::LoneFile;
 use sstable::manifest::{Edit, ManifestReader};
 use sstable::{Cache, ReadMode, Table, TableMeta};
 use std::fmt;
@@ -242,6 +240,13 @@ impl Lines<'_> {
             if let Some(number) = number {
                 self.line(format_args!("  {name} {number}"))?;
             }
+        }
+        if let Some(archiving) = edit.archiving {
+            let (from, since) = (archiving.from, archiving.since);
+            self.line(format_args!("  segments from {from} on are kept, commits after {since}"))?;
+        }
+        for ingest in &edit.ingests {
+            self.line(format_args!("  ingest {ingest} is not in the log"))?;
         }
         for (scope, tick) in &edit.dropped_stamps {
             self.line(format_args!("  scope {} dropped stamps up to {tick}", scope.0))?;

@@ -3,7 +3,7 @@
 //! Strangers are reported and never touched. A name of ours that is no regular file (a link, a
 //! pipe, a folder) is refused: following it could leave the directory.
 
-use base::dir::{MANIFEST_DIR, QUARANTINE_DIR, TABLES_DIR, WAL_DIR};
+use base::dir::{ARCHIVE_DIR, MANIFEST_DIR, QUARANTINE_DIR, TABLES_DIR, WAL_DIR};
 use base::error::FileKind;
 use base::fs::{DirEntry, DirEntryKind, Fs, full_path};
 use base::{Corruption, Error, FileName, RelPath, Result};
@@ -25,6 +25,8 @@ pub(crate) struct Inventory {
     pub(crate) manifests: BTreeMap<u64, u64>,
     pub(crate) segments: BTreeMap<u64, u64>,
     pub(crate) tables: BTreeMap<u64, u64>,
+    /// Segments kept for the next backup.
+    pub(crate) archived: BTreeMap<u64, u64>,
     /// Paths of what is not ours.
     pub(crate) strangers: Vec<String>,
 }
@@ -49,6 +51,10 @@ impl Inventory {
                     require_kind(fs, entry, DirEntryKind::File)?;
                     inventory.top.push(name);
                 }
+                (None, None) if entry.name == ARCHIVE_DIR => {
+                    require_kind(fs, entry, DirEntryKind::Folder)?;
+                    inventory.add_folder(fs, ARCHIVE_DIR)?;
+                }
                 (None, None) if entry.name == QUARANTINE_DIR => {
                     require_kind(fs, entry, DirEntryKind::Folder)?;
                 }
@@ -72,6 +78,7 @@ impl Inventory {
                 Some(FileName::Manifest(number)) => self.manifests.insert(number, entry.len),
                 Some(FileName::Segment(number)) => self.segments.insert(number, entry.len),
                 Some(FileName::Table(number)) => self.tables.insert(number, entry.len),
+                Some(FileName::Archived(number)) => self.archived.insert(number, entry.len),
                 _ => {
                     self.strangers.push(entry.name);
                     None
@@ -94,9 +101,10 @@ impl Inventory {
 
 fn is_given(name: FileName) -> bool {
     match name {
-        FileName::Manifest(number) | FileName::Segment(number) | FileName::Table(number) => {
-            number < NUMBER_END
-        }
+        FileName::Manifest(number)
+        | FileName::Segment(number)
+        | FileName::Table(number)
+        | FileName::Archived(number) => number < NUMBER_END,
         _ => true,
     }
 }

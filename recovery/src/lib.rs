@@ -16,10 +16,13 @@
 //!
 //! This crate knows no memtables, threads or networks. It is the only code that quarantines a file.
 //! [`check`] looks at a closed database without changing it; [`repair`] rebuilds a damaged one;
-//! [`dump`] renders single files.
+//! [`dump`] renders single files; [`backup`] keeps copies of a database elsewhere, and [`archive`] the
+//! log between them.
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod backup;
 pub mod dump;
 
 mod attempt;
@@ -30,6 +33,7 @@ mod identity;
 mod inventory;
 mod keys;
 mod log;
+mod lone;
 mod look;
 mod pipeline;
 mod plan;
@@ -45,7 +49,7 @@ mod sweep;
 mod switch;
 mod tables;
 
-pub use birth::create_database;
+pub use birth::{create_database, undo_creation};
 pub use check::{Finding, Severity, check};
 pub use identity::{
     generate_identity, new_life, public_key, public_key_fingerprint, read_identity, write_identity,

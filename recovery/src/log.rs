@@ -5,16 +5,18 @@
 
 use crate::inventory::Inventory;
 use crate::plan::Verify;
+use base::frame::Hash;
 use base::fs::Fs;
-use base::{Position, Result};
+use base::{Position, Result, Tick};
 use sstable::manifest::State;
 use wal::{HeaderState, LogScan, SegmentEnd};
 
 /// What the log adds to the tables.
 #[derive(Debug)]
 pub(crate) enum LogPlan {
-    /// The database was closed: nothing.
-    Closed,
+    /// The database was closed: nothing. The end is where it was closed, without a hash; none if it
+    /// never had a log.
+    Closed(Option<SegmentEnd>),
     /// What was validated.
     Scanned(LogScan),
 }
@@ -23,7 +25,7 @@ impl LogPlan {
     /// Where the log ends, as the next segment names it.
     pub(crate) fn end(&self) -> Option<SegmentEnd> {
         match self {
-            LogPlan::Closed => None,
+            LogPlan::Closed(end) => *end,
             LogPlan::Scanned(scan) => scan.end(),
         }
     }
@@ -31,7 +33,7 @@ impl LogPlan {
     /// Accepted bytes.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
-            LogPlan::Closed => 0,
+            LogPlan::Closed(_) => 0,
             LogPlan::Scanned(scan) => scan.bytes,
         }
     }
@@ -50,9 +52,14 @@ pub(crate) fn validate(
         && state.flushed >= state.last_tick
         && is_untouched(&segments, inventory, closed.log_end, level)
     {
-        return Ok(LogPlan::Closed);
+        return Ok(LogPlan::Closed(closed_end(closed.log_end, state.last_tick)));
     }
     wal::scan_log(fs, database, &segments, state.log_start, state.log_end).map(LogPlan::Scanned)
+}
+
+fn closed_end(end: Position, last_seqno: Tick) -> Option<SegmentEnd> {
+    let Position { segment: number, offset: end } = end;
+    (number != 0).then_some(SegmentEnd { number, end, hash: Hash::default(), last_seqno })
 }
 
 /// Whether a closed log is gone as a whole, or ends exactly where it was closed.

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::stage::Stage;
 use crate::switch::{self, Before, Switched};
-use crate::{birth, keys, replay, resources, root, sweep, tables};
+use crate::{archive, birth, keys, replay, resources, root, sweep, tables};
 use base::{Clock, Error, FileName, Identity, Result, Tick};
 use sstable::TableOwner;
 use sstable::manifest::{self, Root, State};
@@ -39,7 +39,10 @@ pub fn recover(plan: Plan, sink: &mut dyn ReplaySink, progress: &Progress) -> Re
         }
     };
     steps.run(Stage::Retire, |report| {
-        sweep::sweep(fs, &facts.inventory, &state, manifest.number(), report);
+        let (database, inventory) = (facts.identity.database, &facts.inventory);
+        let (archiving, log, bytes_max) = (facts.state.archiving, &facts.log, plan.archive_bytes);
+        let held = archive::keep(fs, database, inventory, archiving, log, bytes_max, report);
+        sweep::sweep(fs, inventory, &state, manifest.number(), &held, report);
         Ok(())
     })?;
     let report = steps.report;
@@ -165,7 +168,7 @@ fn write(
     let progress = steps.progress;
     steps.run(Stage::Replay, |report| {
         report.torn_manifest = torn_manifest;
-        report.was_closed = matches!(log, LogPlan::Closed);
+        report.was_closed = matches!(log, LogPlan::Closed(_));
         report.log_bytes = log.bytes();
         if let LogPlan::Scanned(scan) = log {
             report.torn_log = scan.torn.as_ref().map(|torn| torn.at);

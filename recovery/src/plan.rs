@@ -26,6 +26,8 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// How the log is written from now on.
     pub log: wal::LogOptions,
+    /// Bytes of the log that may be kept for the next backup.
+    pub archive_bytes: u64,
 }
 
 /// What to do if there is no database, or one.

@@ -107,6 +107,8 @@ fn rebuild(
     state.next_table = state.next_table.max(listed.saturating_add(1));
     let first = state.next_table;
     let commits = commits::choose(fs, facts, &mut state)?;
+    // Where commits may be missing, segments lead on from no backup.
+    (state.archiving, state.ingests) = (None, Vec::new());
     let (database, origin) = (identity.database, identity.origin());
     let owner = TableOwner { database, origin, generation: facts.generation.saturating_add(1) };
     let target = FlushTarget::new(plan.fs.clone(), owner, &state);
@@ -120,14 +122,14 @@ fn rebuild(
         identity: &identity,
         root: &root,
         inventory: &facts.inventory,
-        log: &LogPlan::Closed,
+        log: &LogPlan::Closed(None),
         torn_manifest: None,
     };
     let switched = switch::switch(plan, &before, &mut state, attempt)?;
     let number = switched.manifest.number();
     close(switched, &state)?;
     let mut swept = Report::default();
-    sweep::sweep(fs, &facts.inventory, &state, number, &mut swept);
+    sweep::sweep(fs, &facts.inventory, &state, number, &[], &mut swept);
     let live: BTreeSet<u64> = state.version.tables().map(|table| table.id).collect();
     let unused = (first..target.upcoming()).filter(|number| !live.contains(number));
     sweep::remove(fs, unused.map(FileName::Table), &mut swept);

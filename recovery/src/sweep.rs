@@ -17,20 +17,26 @@ pub(crate) fn release_reserve(fs: &dyn Fs) {
     let _ = fs.remove(&FileName::Reserve.path());
 }
 
-/// Removes the manifests other than `manifest`, segments before the log's start, tables that the
-/// state does not name. Only what `inventory` saw can go, so nothing made since. What could not be
+/// Removes the manifests other than `manifest`, segments before the log's start except those `held`,
+/// tables that the state does not name. Only what `inventory` saw can go, so nothing made since. What could not be
 /// set aside stays this time.
 pub(crate) fn sweep(
     fs: &dyn Fs,
     inventory: &Inventory,
     state: &State,
     manifest: u64,
+    held: &[u64],
     report: &mut Report,
 ) {
     let live: HashSet<u64> = state.version.tables().map(|table| table.id).collect();
     let manifests = inventory.manifests.keys().filter(|number| **number != manifest);
-    let segments = inventory.segments.keys().filter(|number| **number < state.log_start);
+    let segments = inventory
+        .segments
+        .keys()
+        .filter(|number| **number < state.log_start && !held.contains(number));
     let tables = inventory.tables.keys().filter(|number| !live.contains(number));
+    let archived_from = state.archiving.map_or(u64::MAX, |archiving| archiving.from);
+    let archived = inventory.archived.keys().filter(|number| **number < archived_from);
     let is_temp = |name: &FileName| matches!(name, FileName::CurrentTemp | FileName::IdentityTemp);
     let temp = inventory.top.iter().copied().filter(is_temp);
     let is_needed = report.quarantine_failed;
@@ -39,6 +45,7 @@ pub(crate) fn sweep(
         .chain(segments.map(|number| FileName::Segment(*number)))
         .filter(|_| !is_needed)
         .chain(tables.map(|number| FileName::Table(*number)))
+        .chain(archived.map(|number| FileName::Archived(*number)))
         .chain(temp);
     remove(fs, obsolete, report);
 }

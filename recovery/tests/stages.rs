@@ -218,6 +218,7 @@ const CASES: &[(&str, Case)] = &[
             verify: Verify::Quick,
             memory_bytes: 1 << 20,
             log: wal::LogOptions { segment_bytes: 64 << 10 },
+            archive_bytes: 0,
         };
         let mut recovered = recovery::recover(plan, &mut Forgets, &Progress::default()).unwrap();
         recovered.log.append(recovered.last_tick.next(), b"no records").unwrap();

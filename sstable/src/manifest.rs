@@ -22,7 +22,7 @@ mod state;
 mod tests;
 mod version;
 
-pub use edit::{Added, Closed, Edit};
+pub use edit::{Added, Archiving, Closed, Edit};
 pub use keyspace::{KeyspaceRecord, KeyspaceSettings};
 pub use log::{ManifestLog, Replayed, Survey, replay, survey};
 pub use reader::{ManifestEntry, ManifestHeader, ManifestReader};

@@ -234,6 +234,17 @@ impl Appender {
         self.roll(0).inspect_err(|_| self.usual = usual)
     }
 
+    /// Goes on in a new segment, so that every commit so far is in one that takes no more. Does
+    /// nothing if the growing segment has no commit. Returns the growing segment and the one before
+    /// it, 0 if there is none.
+    pub fn cut(&mut self) -> Result<(u64, u64)> {
+        self.state.check()?;
+        if self.growing.first_seqno() != Tick::ZERO {
+            self.roll(0)?;
+        }
+        Ok((self.growing.number(), self.growing.previous()))
+    }
+
     /// Takes a spare for the next roll.
     pub fn give_spare(&mut self, spare: Spare) {
         let unused = if spare.number > self.growing.number() {

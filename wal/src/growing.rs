@@ -20,6 +20,8 @@ const BUFFER_LEN_KEPT: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Growing {
     number: u64,
+    /// The segment before it; 0 if there is none.
+    previous: u64,
     key: KeyOfSegment,
     tagger: Tagger,
     file: Box<dyn AppendFile>,
@@ -66,6 +68,7 @@ impl Growing {
         let key = header.key();
         Ok(Growing {
             number: header.number,
+            previous: header.previous.map_or(0, |previous| previous.number),
             tagger: Tagger::new(&key),
             key: KeyOfSegment(key),
             sync: file.sync_handle(),
@@ -82,6 +85,11 @@ impl Growing {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The segment before it; 0 if there is none.
+    pub(crate) fn previous(&self) -> u64 {
+        self.previous
     }
 
     /// Behind the last byte appended.

@@ -16,7 +16,8 @@
 //!     32     8  number          of this segment, as in its file name
 //!     40     8  previous        number of the segment before it; 0 = none ..
 //!     48     8  previous end    .. where that was accepted to end ..
-//!     56    16  previous hash   .. and the hash of what stands last in it
+//!     56    16  previous hash   .. and the hash of what stands last in it; zeros after a clean
+//!                               close, when nobody reads it
 //!     72    16  origin          node
 //!     88     8  origin          incarnation
 //!     96     8  generation      of the root under which it was created

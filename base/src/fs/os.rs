@@ -113,6 +113,11 @@ impl Fs for OsFs {
         fs::remove_file(self.full(path))
     }
 
+    fn remove_dir(&self, path: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        fs::remove_dir(self.full(path))
+    }
+
     fn list(&self, path: &RelPath) -> io::Result<Vec<DirEntry>> {
         assert_may_block();
         let mut entries = Vec::new();

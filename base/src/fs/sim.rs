@@ -203,7 +203,7 @@ impl Fs for SimFs {
         disk.begin(OpKind::CreateDir, &full, 0)?;
         if *path == RelPath::root() {
             let folder = disk.folders.entry(full).or_default();
-            folder.is_root = true;
+            (folder.is_root, folder.is_gone) = (true, false);
             return Ok(());
         }
         let place = self.place(path)?;
@@ -258,6 +258,24 @@ impl Fs for SimFs {
         disk.begin(OpKind::Remove, &self.full(path), 0)?;
         disk.file(&place)?;
         disk.change_names(vec![(place, None)]);
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &RelPath) -> io::Result<()> {
+        assert_may_block();
+        let full = self.full(path);
+        let mut disk = self.disk.lock();
+        disk.begin(OpKind::Remove, &full, 0)?;
+        if !disk.entries(&full)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        if *path != RelPath::root() {
+            let place = self.place(path)?;
+            disk.change_names(vec![(place, None)]);
+        }
+        if let Some(folder) = disk.folders.get_mut(&full) {
+            (folder.is_gone, folder.is_root) = (true, false);
+        }
         Ok(())
     }
 

@@ -8,6 +8,8 @@
 pub enum Rank {
     /// Opening and closing a database.
     Lifecycle,
+    /// Who makes a backup.
+    Backups,
     /// Who compacts, flushes, ingests, checkpoints.
     Jobs,
     /// The order of commits: clock, log, active memtable.

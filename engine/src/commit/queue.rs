@@ -19,6 +19,8 @@ pub(crate) struct Queue {
     /// Whether no commit may follow.
     is_closing: bool,
     last: Tick,
+    /// Later commits get greater ticks.
+    floor: Tick,
     /// The previous tick of this node in each scope.
     previous: Vec<(ScopeId, Tick)>,
     active: Arc<Memtable>,
@@ -49,6 +51,7 @@ impl Queue {
             appender,
             is_closing: false,
             last,
+            floor: Tick::ZERO,
             previous: Vec::new(),
             active,
             reserved: 0,
@@ -73,10 +76,27 @@ impl Queue {
         self.last
     }
 
+    /// No commit will get a tick up to this one any more.
+    pub(crate) fn used(&self) -> Tick {
+        self.last.max(self.floor)
+    }
+
     /// The tick that the next commit gets. It counts as assigned once it was appended or skipped.
     #[inline]
     pub(super) fn next_tick(&self, wall_ms: u64) -> Tick {
-        self.last.advance(wall_ms)
+        self.used().advance(wall_ms)
+    }
+
+    /// A tick above those of all commits so far and below those of all later ones. No commit has it.
+    pub(crate) fn mark(&mut self, wall_ms: u64) -> Tick {
+        self.floor = self.next_tick(wall_ms);
+        self.floor
+    }
+
+    /// As [`Queue::mark`], the last tick of its millisecond.
+    pub(super) fn mark_end_of_ms(&mut self, wall_ms: u64) -> Tick {
+        self.floor = Tick::last_of_ms(self.mark(wall_ms).ms());
+        self.floor
     }
 
     /// Assigns `seqno` to something that is not in the log.

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
     let path = &args.database.path;
     let findings = all_findings(path, args.level)?;
     for finding in &findings {
-        print(finding, output)?;
+        print_finding(finding, output)?;
     }
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let (damage, warnings) = (count(Severity::Damage), count(Severity::Warning));
@@ -109,7 +109,8 @@ impl FindingLine<'_> {
     }
 }
 
-fn print(finding: &Finding, output: &mut Output) -> Outcome {
+/// Writes a finding as a line.
+pub(crate) fn print_finding(finding: &Finding, output: &mut Output) -> Outcome {
     let object = FindingLine::of(finding);
     let FindingLine { severity, code, file, offset, what } = &object;
     let offset = offset.map_or(String::new(), |offset| format!(" at byte {offset}"));

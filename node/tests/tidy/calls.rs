@@ -52,7 +52,10 @@ const PANICS: [&str; 8] = [
 const REMOVAL_FILES: &[&str] = &[
     "base/src/fs",
     "engine/src/obsolete.rs",
+    "recovery/src/archive.rs",
     "recovery/src/attempt.rs",
+    "recovery/src/backup/clear.rs",
+    "recovery/src/backup/courier.rs",
     "recovery/src/birth.rs",
     "recovery/src/identity.rs",
     "recovery/src/sweep.rs",

@@ -25,7 +25,7 @@ pub(super) struct Commits {
 /// Decides which commits of the log are replayed on top of `state`. Keyspaces that commits speak of
 /// are added to `state` if the manifest is damaged, and are a broken rule if it is whole.
 pub(super) fn choose(fs: &dyn Fs, facts: &Facts, state: &mut State) -> Result<Commits> {
-    let nothing = Commits { plan: LogPlan::Closed, last: Tick::ZERO, losses: Vec::new() };
+    let nothing = Commits { plan: LogPlan::Closed(None), last: Tick::ZERO, losses: Vec::new() };
     let Catalog { lost, .. } = &facts.catalog;
     let segments = facts.inventory.segment_numbers();
     let is_in_tables = state.closed.is_some() && state.flushed >= state.last_tick;

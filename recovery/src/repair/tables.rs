@@ -7,8 +7,8 @@
 use super::facts::{Lost, undamaged};
 use super::merge::Writer;
 use super::report::{Loss, RepairReport};
-use crate::dump::LoneFile;
 use crate::inventory::Inventory;
+use crate::lone::LoneFile;
 use crate::plan::{FlushTarget, Verify};
 use crate::tables::{check_listed, verify_table};
 use base::error::{Category, FileKind};

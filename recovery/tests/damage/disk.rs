@@ -36,7 +36,11 @@ impl Kind {
             Some(FileName::Segment(_)) => Kind::Log,
             Some(FileName::Table(_)) => Kind::Table,
             Some(
-                FileName::Lock | FileName::CurrentTemp | FileName::IdentityTemp | FileName::Reserve,
+                FileName::Lock
+                | FileName::CurrentTemp
+                | FileName::IdentityTemp
+                | FileName::Reserve
+                | FileName::Archived(_),
             )
             | None => Kind::Stranger,
         }

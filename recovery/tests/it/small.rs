@@ -30,6 +30,7 @@ pub(crate) fn plan(fs: &SimFs, create: Create) -> Plan {
         verify: Verify::Quick,
         memory_bytes: 1 << 20,
         log: wal::LogOptions { segment_bytes: SEGMENT_BYTES },
+        archive_bytes: 1 << 20,
     }
 }
 

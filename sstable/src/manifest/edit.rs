@@ -23,6 +23,9 @@
 //!  26  no       clock bound     8 tick: the clock was never ahead of it
 //!  28  yes      incomplete      v scope, 8 tick: content was lost; the clock had come that far
 //!  30  no       horizon         8 tick: overwritten versions up to it may be gone
+//!  31  no       archiving       v segment, 8 tick: commits behind the tick are in segments from this
+//!                               one on, which are kept for the next backup
+//!  33  no       ingests         8 tick each: not in the log, so no archive holds them
 //! ```
 //!
 //! An unknown even tag refuses to decode: the edit means more than this version understands. An
@@ -49,6 +52,8 @@ const FIRST_POSITION: u64 = 24;
 const CLOCK_BOUND: u64 = 26;
 const INCOMPLETE: u64 = 28;
 const HORIZON: u64 = 30;
+const ARCHIVING: u64 = 31;
+const INGESTS: u64 = 33;
 
 /// A table that joins a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +71,15 @@ pub struct Added {
 pub struct Closed {
     /// The end of the log.
     pub log_end: Position,
+}
+
+/// From where on finished segments of the log are kept until a backup has taken them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archiving {
+    /// The first segment to keep.
+    pub from: u64,
+    /// Every commit behind this tick is in the segments from there on; backups have the others.
+    pub since: Tick,
 }
 
 /// A change to the durable state. What is `None` or empty stays as it was.
@@ -101,6 +115,10 @@ pub struct Edit {
     pub incomplete: Vec<(ScopeId, Tick)>,
     /// Reads as of a tick below it may miss versions that were overwritten since.
     pub horizon: Option<Tick>,
+    /// From where on segments are kept; forgets the ingests that are in backups by then.
+    pub archiving: Option<Archiving>,
+    /// Bulk loads, which no segment holds. Noted only while segments are kept.
+    pub ingests: Vec<Tick>,
 }
 
 impl Edit {
@@ -138,6 +156,16 @@ impl Edit {
         tick_field(out, CLOCK_BOUND, self.clock_bound);
         stamp_fields(out, INCOMPLETE, &self.incomplete);
         tick_field(out, HORIZON, self.horizon);
+        if let Some(archiving) = self.archiving {
+            field(out, ARCHIVING, |body| {
+                put_varint(body, archiving.from);
+                body.extend_from_slice(&archiving.since.raw().to_le_bytes());
+            });
+        }
+        if !self.ingests.is_empty() {
+            let bytes = |tick: &Tick| tick.raw().to_le_bytes();
+            field(out, INGESTS, |body| body.extend(self.ingests.iter().flat_map(bytes)));
+        }
     }
 
     /// The edit in `payload`.
@@ -191,6 +219,14 @@ impl Edit {
             }
             CLOCK_BOUND => self.clock_bound = Some(tick(body)?),
             HORIZON => self.horizon = Some(tick(body)?),
+            ARCHIVING => {
+                self.archiving = Some(Archiving { from: body.varint()?, since: tick(body)? });
+            }
+            INGESTS => {
+                while !body.is_empty() {
+                    self.ingests.push(tick(body)?);
+                }
+            }
             tag if tag % 2 == 1 => return Ok(false),
             _ => return Err(Corruption::UnknownKind),
         }
@@ -273,9 +309,9 @@ mod tests {
     #[test]
     fn an_unknown_odd_field_is_skipped_and_an_even_one_refused() {
         let mut bytes = encoded(&full_edit());
-        bytes.extend_from_slice(&[31, 2, 9, 9]);
+        bytes.extend_from_slice(&[97, 2, 9, 9]);
         assert_eq!(Edit::decode(&bytes), Ok(full_edit()));
-        bytes.extend_from_slice(&[32, 0]);
+        bytes.extend_from_slice(&[98, 0]);
         assert_eq!(Edit::decode(&bytes), Err(Corruption::UnknownKind));
     }
 

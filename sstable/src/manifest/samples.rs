@@ -1,6 +1,6 @@
 //! Tables and edits for the tests of the manifest.
 
-use super::{Added, Closed, Edit, KeyspaceRecord, KeyspaceSettings};
+use super::{Added, Archiving, Closed, Edit, KeyspaceRecord, KeyspaceSettings};
 use crate::meta::{TableKey, TableMeta};
 use base::{Incarnation, KeyspaceId, NodeId, Origin, Position, ScopeId, SpaceId, Tick};
 use std::sync::Arc;
@@ -71,5 +71,7 @@ pub(super) fn full_edit() -> Edit {
         clock_bound: Some(Tick::from_ms(9)),
         incomplete: vec![(ScopeId::LOCAL, Tick::from_ms(2)), (ScopeId::MAIN, Tick::from_ms(3))],
         horizon: Some(Tick::from_ms(7)),
+        archiving: Some(Archiving { from: 2, since: Tick::from_ms(3) }),
+        ingests: vec![Tick::from_ms(4), Tick::from_ms(6)],
     }
 }

@@ -1,6 +1,6 @@
 //! What all edits of a manifest add up to.
 
-use super::edit::{Added, Closed, Edit};
+use super::edit::{Added, Archiving, Closed, Edit};
 use super::keyspace::KeyspaceRecord;
 use super::version::Version;
 use base::{Corruption, KeyspaceId, Origin, Position, ScopeId, Tick};
@@ -42,6 +42,10 @@ pub struct State {
     pub incomplete: BTreeMap<ScopeId, Tick>,
     /// Reads as of a tick below it may miss versions that were overwritten since.
     pub horizon: Tick,
+    /// From where on finished segments are kept; none before the first backup.
+    pub archiving: Option<Archiving>,
+    /// Bulk loads since then, ascending: no segment holds them.
+    pub ingests: Vec<Tick>,
 }
 
 impl Default for State {
@@ -63,6 +67,8 @@ impl Default for State {
             clock_bound: Tick::ZERO,
             incomplete: BTreeMap::new(),
             horizon: Tick::ZERO,
+            archiving: None,
+            ingests: Vec::new(),
         }
     }
 }
@@ -87,6 +93,13 @@ impl State {
         raise(&mut self.clock_bound, edit.clock_bound);
         raise(&mut self.horizon, edit.horizon);
         self.closed = edit.closed;
+        if let Some(archiving) = edit.archiving {
+            self.archiving = Some(archiving);
+            self.ingests.retain(|ingest| *ingest > archiving.since);
+        }
+        if self.archiving.is_some() {
+            self.ingests.extend_from_slice(&edit.ingests);
+        }
         for (scope, tick) in &edit.dropped_stamps {
             raise(self.dropped_stamps.entry(*scope).or_default(), Some(*tick));
         }
@@ -128,6 +141,8 @@ impl State {
             clock_bound: Some(self.clock_bound),
             incomplete: self.incomplete.iter().map(|(s, tick)| (*s, *tick)).collect(),
             horizon: Some(self.horizon),
+            archiving: self.archiving,
+            ingests: self.ingests.clone(),
         }
     }
 
@@ -204,6 +219,28 @@ mod tests {
         assert_eq!(state.log_end, log_end);
         state.apply(&Edit::default()).unwrap();
         assert_eq!(state.closed, None);
+    }
+
+    #[test]
+    fn ingests_are_noted_from_the_first_backup_until_the_next() {
+        let tick = Tick::from_ms;
+        let mut state = State::default();
+        let ingest = |ms| Edit { ingests: vec![tick(ms)], ..Edit::default() };
+        let backup = |from, ms| Edit {
+            archiving: Some(Archiving { from, since: tick(ms) }),
+            ..Edit::default()
+        };
+        state.apply(&ingest(1)).unwrap();
+        assert_eq!(state.ingests, []);
+        state.apply(&backup(3, 2)).unwrap();
+        state.apply(&ingest(4)).unwrap();
+        state.apply(&ingest(6)).unwrap();
+        let mut rebuilt = State::default();
+        rebuilt.apply(&state.to_edit()).unwrap();
+        assert_eq!(rebuilt, state);
+        state.apply(&backup(5, 4)).unwrap();
+        assert_eq!(state.ingests, [tick(6)]);
+        assert_eq!(state.archiving, Some(Archiving { from: 5, since: tick(4) }));
     }
 
     #[test]

@@ -72,7 +72,12 @@ pub(super) fn crash(disk: &Disk, model: CrashModel, mut dice: Dice) -> Disk {
     for (path, folder) in &folders {
         if is_reachable(&folders, path) {
             let entries = crash.surviving_entries(folder);
-            let folder = Folder { seen: entries.clone(), base: entries, is_root: folder.is_root };
+            let folder = Folder {
+                seen: entries.clone(),
+                base: entries,
+                is_root: folder.is_root,
+                is_gone: false,
+            };
             image.folders.insert(path.clone(), folder);
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Folder {
     pub(super) base: Entries,
     /// Whether it is there without a name in another folder.
     pub(super) is_root: bool,
+    /// Whether it was removed. A crash may bring it back.
+    pub(super) is_gone: bool,
 }
 
 /// Where a name stands: the folder's full path, and the name in it.
@@ -151,7 +153,7 @@ impl Disk {
         let folders = self.folders.iter().map(|(path, folder)| {
             let seen = copies.entries(&folder.seen);
             let base = copies.entries(&folder.base);
-            (path.clone(), Folder { seen, base, is_root: folder.is_root })
+            (path.clone(), Folder { seen, base, is_root: folder.is_root, is_gone: folder.is_gone })
         });
         let folders = folders.collect();
         Disk {
@@ -215,7 +217,7 @@ impl Disk {
     }
 
     pub(super) fn entries(&self, folder: &str) -> io::Result<&Entries> {
-        let folder = self.folders.get(folder);
+        let folder = self.folders.get(folder).filter(|folder| !folder.is_gone);
         folder.map(|folder| &folder.seen).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
