@@ -8,6 +8,7 @@
 //! their input, then damage it, and hold the strong rule: what is read is an error or the truth.
 //! Some also seal the damage again, with fresh digests, to reach the decoders behind them.
 
+mod backup;
 mod batch;
 mod block;
 mod damage;
@@ -19,6 +20,7 @@ mod operations;
 mod root;
 mod table;
 
+pub use backup::backup;
 pub use batch::batch;
 pub use block::block;
 pub use directory::directory;
@@ -32,13 +34,14 @@ pub use table::table_open;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
     ("table_open", table_open),
     ("manifest", manifest),
     ("root", root),
+    ("backup", backup),
     ("directory", directory),
     ("operations", operations),
 ];

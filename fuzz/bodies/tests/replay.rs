@@ -103,3 +103,8 @@ fn roots_are_those_that_were_written() {
 fn a_mutated_directory_never_holds_what_never_was() {
     replay("directory");
 }
+
+#[test]
+fn what_is_restored_from_a_mutated_store_was_there_at_a_moment() {
+    replay("backup");
+}
