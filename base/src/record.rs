@@ -14,6 +14,20 @@
 //!    *    ops             base::batch, back to back
 //! ```
 //!
+//! A record of kind Manifest has no scope and no ops:
+//!
+//! ```text
+//! size    field
+//!    1    kind            10
+//!    1    flags           0
+//!    8    seqno           the local tick of the record
+//!    v    manifest        number ..
+//!    v    end             .. and how many bytes of it were durable before this record was written
+//! ```
+//!
+//! It bears witness to an edit that the log alone could not restore (a bulk load, a dropped
+//! keyspace): a manifest that was put back, or cut, then contradicts the log.
+//!
 //! An author batch is of this node: origin is the segment's, stamp tick is the seqno. A remote batch
 //! (reserved) carries its own origin and stamp tick and the author's bytes unchanged.
 
@@ -21,6 +35,7 @@ use crate::batch::Ops;
 use crate::codec::{Decoded, Reader, put_varint};
 use crate::error::Corruption;
 use crate::key::ScopeId;
+use crate::position::Position;
 use crate::tick::Tick;
 
 /// What a record is. Part of the format, do not change; 0 is reserved.
@@ -45,6 +60,8 @@ pub enum RecordKind {
     ClockBound = 8,
     /// Reserved: operands to be merged.
     Merge = 9,
+    /// How much of the manifest was durable.
+    Manifest = 10,
 }
 
 impl RecordKind {
@@ -59,6 +76,7 @@ impl RecordKind {
             7 => RecordKind::Confirm,
             8 => RecordKind::ClockBound,
             9 => RecordKind::Merge,
+            10 => RecordKind::Manifest,
             _ => return None,
         })
     }
@@ -79,6 +97,8 @@ pub struct Record<'a> {
     pub op_count: u64,
     /// Its ops.
     pub ops: Ops<'a>,
+    /// What was durable of the manifest, its number as the segment: only in a record of that kind.
+    pub manifest: Option<Position>,
 }
 
 /// Appends the header of an author batch; the caller appends `op_count` ops behind it.
@@ -95,6 +115,15 @@ pub fn encode_author_header(
     put_varint(out, u64::from(scope.0));
     put_varint(out, previous.map_or(0, |previous| seqno.raw().saturating_sub(previous.raw())));
     put_varint(out, op_count);
+}
+
+/// Appends a record that says what of the manifest is durable, its number as the segment.
+pub fn encode_manifest_record(out: &mut Vec<u8>, seqno: Tick, durable: Position) {
+    out.push(RecordKind::Manifest as u8);
+    out.push(0);
+    out.extend_from_slice(&seqno.raw().to_le_bytes());
+    put_varint(out, durable.segment);
+    put_varint(out, durable.offset);
 }
 
 /// The records of one commit, from the payload the log stored for it.
@@ -130,10 +159,15 @@ impl<'a> Iterator for Records<'a> {
 
 fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
     let kind = RecordKind::from_raw(reader.u8()?).ok_or(Corruption::UnknownKind)?;
-    if kind != RecordKind::AuthorBatch || reader.u8()? != 0 {
+    if !matches!(kind, RecordKind::AuthorBatch | RecordKind::Manifest) || reader.u8()? != 0 {
         return Err(Corruption::UnknownKind);
     }
     let seqno = Tick::from_raw(reader.u64()?).ok_or(Corruption::OutOfRange)?;
+    if kind == RecordKind::Manifest {
+        let manifest = Some(Position { segment: reader.varint()?, offset: reader.varint()? });
+        let (scope, ops) = (ScopeId::LOCAL, Ops::take(reader, 0)?);
+        return Ok(Record { kind, seqno, scope, previous: None, op_count: 0, ops, manifest });
+    }
     let scope = u32::try_from(reader.varint()?).map_err(|_| Corruption::OutOfRange)?;
     let gap = reader.varint()?;
     let previous = match gap {
@@ -147,5 +181,6 @@ fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
     };
     let op_count = reader.varint()?;
     let ops = Ops::take(reader, op_count)?;
-    Ok(Record { kind, seqno, scope: ScopeId(scope), previous, op_count, ops })
+    let scope = ScopeId(scope);
+    Ok(Record { kind, seqno, scope, previous, op_count, ops, manifest: None })
 }

@@ -160,6 +160,9 @@ impl Changes {
             let commit = Commit { seqno: found.seqno, changes: decode(found.payload, name_of)? };
             self.last = commit.seqno;
             self.follow();
+            if commit.changes.is_empty() {
+                continue; // A record about the manifest, not about keys.
+            }
             return Ok(Some(commit));
         }
     }

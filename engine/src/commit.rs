@@ -331,6 +331,28 @@ impl Commits {
         queue.mark(self.clock.wall_ms())
     }
 
+    /// Notes in the log what of the manifest is durable, so that a manifest which loses the edits that
+    /// only it knows contradicts the log. Nothing waits for it, and nothing depends on it: if there is
+    /// no space for it, it is left out.
+    pub(crate) fn bear_witness(&self, durable: Position) {
+        let new = {
+            let mut queue = self.queue.lock();
+            let last = queue.last();
+            let seqno = match queue.append_witness(durable, self.clock.wall_ms()) {
+                Ok(seqno) => seqno,
+                Err(error) => return self.note(&error),
+            };
+            let new = (seqno > last).then_some(seqno);
+            new.inspect(|seqno| self.pending.lock().push(*seqno, Position::ZERO))
+        };
+        if let Some(seqno) = new {
+            self.publish(|pending| pending.inserted(seqno));
+        }
+        if self.is_log_asleep.load(Ordering::Relaxed) {
+            self.wake_log();
+        }
+    }
+
     /// Notes that a frozen memtable was flushed.
     pub(crate) fn note_flushed(&self) {
         self.flushed.notify_all();

@@ -170,6 +170,7 @@ impl Db {
                 }
             },
         )?;
+        commits.bear_witness(self.parts().installer.durable());
         self.parts().compaction_bell.ring();
         Ok(())
     }

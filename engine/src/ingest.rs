@@ -42,6 +42,10 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         install(parts, &written, barrier.seqno)?;
         Ok(barrier.seqno)
     });
+    if installed.is_ok() {
+        // The log has none of the entries.
+        parts.commits.bear_witness(parts.installer.durable());
+    }
     if installed.is_err() {
         ids.into_iter().for_each(|id| parts.installer.free(base::FileName::Table(id)));
     }

@@ -7,7 +7,7 @@ use crate::tables::{LiveRuns, Tables};
 use crate::view::{NextView, View, Views};
 use base::fs::Fs;
 use base::lock::{Mutex, Rank};
-use base::{Defect, FileName, Result, Rng, planted};
+use base::{Defect, FileName, Position, Result, Rng, planted};
 use sstable::manifest::{Edit, ManifestLog, State, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,6 +151,13 @@ impl Installer {
                 tracing::warn!(target: "esker", %error, "the manifest could not be renewed");
             }
         }
+    }
+
+    /// What of the manifest is durable, its number as the segment.
+    pub(crate) fn durable(&self) -> Position {
+        let durable = self.durable.lock();
+        let log = durable.log.as_ref();
+        log.map_or(Position::ZERO, |log| Position { segment: log.number(), offset: log.len() })
     }
 
     /// Whether an edit failed, so that what is on disk is unknown.

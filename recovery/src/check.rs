@@ -9,7 +9,7 @@ use crate::plan::Verify;
 use crate::replay::Checker;
 use crate::{keys, root, tables};
 use base::fs::Fs;
-use base::{Error, FileName, Result};
+use base::{Error, FileName, Position, Result};
 use sstable::Cache;
 use sstable::manifest::{self, State};
 use std::collections::HashSet;
@@ -99,7 +99,8 @@ impl Examination<'_> {
         }
         let database = root.database;
         self.tables(database, &replayed.state, &inventory);
-        self.log(database, root.generation, &replayed.state, &inventory);
+        let manifest = Position { segment: root.manifest, offset: replayed.end };
+        self.log(database, root.generation, &replayed.state, manifest, &inventory);
         self.leftovers(root.manifest, &replayed.state, &inventory);
     }
 
@@ -143,7 +144,14 @@ impl Examination<'_> {
         }
     }
 
-    fn log(&mut self, database: [u8; 16], generation: u64, state: &State, inventory: &Inventory) {
+    fn log(
+        &mut self,
+        database: [u8; 16],
+        generation: u64,
+        state: &State,
+        manifest: Position,
+        inventory: &Inventory,
+    ) {
         let validated = log::validate(self.fs, database, generation, state, inventory, self.level);
         let Some(LogPlan::Scanned(scan)) = self.keep(validated) else { return };
         if let Some(torn) = &scan.torn {
@@ -155,9 +163,10 @@ impl Examination<'_> {
         if self.level != Verify::Quick {
             scan.segments.iter().for_each(|facts| self.segment_header(database, facts.number()));
         }
-        let mut checker = Checker::new(state);
-        let replayed =
-            scan.replay(self.fs, |seqno, end, payload| checker.check(self.fs, seqno, end, payload));
+        let mut checker = Checker::new(state, manifest);
+        let replayed = scan.replay(self.fs, |seqno, end, payload| {
+            checker.check(self.fs, seqno, end, payload).map(drop)
+        });
         self.keep(replayed);
     }
 

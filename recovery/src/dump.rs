@@ -188,6 +188,9 @@ impl Lines<'_> {
     fn records(&mut self, payload: &[u8]) -> Result<()> {
         for record in Records::new(payload) {
             let Ok(record) = record else { return self.line(format_args!("  (not records)")) };
+            if let Some(durable) = record.manifest {
+                self.line(format_args!("  the manifest was durable up to {durable}"))?;
+            }
             let space = |op: &Op<'_>| Space(SpaceId::new(record.scope, op.keyspace));
             for op in record.ops.clone() {
                 let (space, key) = (space(&op), op.key.escape_ascii());

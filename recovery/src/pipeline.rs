@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::stage::Stage;
 use crate::switch::{self, Before, Switched};
 use crate::{archive, birth, keys, replay, resources, root, sweep, tables};
-use base::{Clock, Error, FileName, Identity, Result, Tick};
+use base::{Clock, Error, FileName, Identity, Position, Result, Tick};
 use sstable::TableOwner;
 use sstable::manifest::{self, Root, State};
 use std::time::Duration;
@@ -95,6 +95,8 @@ struct Facts {
     root: Root,
     state: State,
     torn_manifest: Option<u64>,
+    /// Where the manifest ends, its number as the segment.
+    manifest: Position,
     log: LogPlan,
     /// Whether the disk is so full that the reserve is needed.
     needs_reserve: bool,
@@ -132,6 +134,7 @@ fn read(plan: &Plan, steps: &mut Steps<'_>) -> Result<Facts> {
     })?;
     let root = roots.root;
     let replayed = steps.run(Stage::Manifest, |_| manifest::replay(fs, &root))?;
+    let manifest = Position { segment: root.manifest, offset: replayed.end };
     let state = replayed.state;
     let incomplete = state.incomplete.keys().map(|scope| scope.0);
     steps.report.warnings.extend(incomplete.map(|scope| {
@@ -147,7 +150,7 @@ fn read(plan: &Plan, steps: &mut Steps<'_>) -> Result<Facts> {
         Ok((log, needs_reserve))
     })?;
     let (identity, torn_manifest) = (file.identity, replayed.torn);
-    Ok(Facts { identity, inventory, root, state, torn_manifest, log, needs_reserve })
+    Ok(Facts { identity, inventory, root, state, torn_manifest, manifest, log, needs_reserve })
 }
 
 /// Stages 10 and 11: only creates, until the root is renamed.
@@ -183,8 +186,9 @@ fn write(
         let first = state.next_table;
         let target = FlushTarget::new(plan.fs.clone(), owner, &state);
         let fs = plan.fs.as_ref();
+        let source = replay::Source { log, manifest: facts.manifest };
         let result =
-            replay::replay(fs, log, &mut state, sink, &target, plan.memory_bytes, progress);
+            replay::replay(fs, &source, &mut state, sink, &target, plan.memory_bytes, progress);
         for number in first..target.upcoming() {
             attempt.will_make(FileName::Table(number));
         }

@@ -10,9 +10,12 @@
 use crate::log::LogPlan;
 use crate::plan::{FlushTarget, ReplaySink};
 use crate::progress::Progress;
+use base::error::FileKind;
 use base::fs::{Fs, full_path};
 use base::record::Records;
-use base::{Defect, Error, FileName, KeyspaceId, Position, Result, SpaceId, Tick, planted};
+use base::{
+    Corruption, Defect, Error, FileName, KeyspaceId, Position, Result, SpaceId, Tick, planted,
+};
 use sstable::manifest::{Added, Edit, KeyspaceRecord, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,22 +27,29 @@ pub(crate) struct Replayed {
     pub(crate) tables: usize,
 }
 
-/// Replays `log` on top of `state` and adds the tables it makes.
+/// What is replayed, and the manifest that it goes on top of.
+pub(crate) struct Source<'a> {
+    pub(crate) log: &'a LogPlan,
+    /// Its number as the segment, and where it ends.
+    pub(crate) manifest: Position,
+}
+
+/// Replays `source` on top of `state` and adds the tables it makes.
 pub(crate) fn replay(
     fs: &dyn Fs,
-    log: &LogPlan,
+    source: &Source<'_>,
     state: &mut State,
     sink: &mut dyn ReplaySink,
     target: &FlushTarget,
     memory_bytes: u64,
     progress: &Progress,
 ) -> Result<Replayed> {
-    let LogPlan::Scanned(scan) = log else { return Ok(Replayed::default()) };
+    let LogPlan::Scanned(scan) = source.log else { return Ok(Replayed::default()) };
     progress.expect(scan.bytes);
     let mut replayed = Replayed::default();
     let flushed = state.flushed;
     let before_replay = state.clone();
-    let mut checker = Checker::new(&before_replay);
+    let mut checker = Checker::new(&before_replay, source.manifest);
     let mut before = Position::ZERO;
     scan.replay(fs, |seqno, end, payload| {
         progress.refuse_if_cancelled()?;
@@ -50,7 +60,9 @@ pub(crate) fn replay(
         if seqno <= flushed || is_left_out {
             return Ok(());
         }
-        checker.check(fs, seqno, end, payload)?;
+        if checker.check(fs, seqno, end, payload)? == Content::Nothing {
+            return Ok(());
+        }
         sink.insert(seqno, payload)?;
         replayed.commits += 1;
         if sink.memory() > memory_bytes {
@@ -65,17 +77,28 @@ pub(crate) fn replay(
     Ok(replayed)
 }
 
+/// What a commit leaves to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// It has writes.
+    Writes,
+    /// It only bears witness.
+    Nothing,
+}
+
 /// Whether commits are what the engine writes: records that decode, with the seqno of their commit,
-/// of keyspaces that exist.
+/// of keyspaces that exist, on top of a manifest that reaches as far as the log says.
 pub(crate) struct Checker<'a> {
+    manifest: Position,
     keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
     /// The keyspace that was looked up last.
     known: Option<SpaceId>,
 }
 
 impl<'a> Checker<'a> {
-    pub(crate) fn new(state: &'a State) -> Checker<'a> {
-        Checker { keyspaces: &state.keyspaces, known: None }
+    /// Of commits on top of `state`, which stands in `manifest`: its number, and where it ends.
+    pub(crate) fn new(state: &'a State, manifest: Position) -> Checker<'a> {
+        Checker { manifest, keyspaces: &state.keyspaces, known: None }
     }
 
     /// Checks the commit `payload` that ends at `end`.
@@ -85,24 +108,34 @@ impl<'a> Checker<'a> {
         seqno: Tick,
         end: Position,
         payload: &[u8],
-    ) -> Result<()> {
-        self.try_check(seqno, payload).map_err(|rule| {
+    ) -> Result<Content> {
+        let witness = self.try_check(seqno, payload).map_err(|rule| {
             let path = full_path(fs, &FileName::Segment(end.segment).path());
             Error::ReplayInvariant { path, offset: end.offset, rule }
-        })
+        })?;
+        let Some(durable) = witness else { return Ok(Content::Writes) };
+        if durable <= self.manifest {
+            return Ok(Content::Nothing);
+        }
+        let path = full_path(fs, &FileName::Manifest(self.manifest.segment).path());
+        let found = Corruption::MissingPromised;
+        Err(Error::corrupt(FileKind::Manifest, path, self.manifest.offset, found))
     }
 
-    fn try_check(&mut self, seqno: Tick, payload: &[u8]) -> Result<(), &'static str> {
+    /// What the commit says was durable of the manifest, if it is there for that.
+    fn try_check(&mut self, seqno: Tick, payload: &[u8]) -> Result<Option<Position>, &'static str> {
+        let mut witness = None;
         for record in Records::new(payload) {
             let record = record.map_err(|_| "the records of a commit decode")?;
             if record.seqno != seqno {
                 return Err("the records of a commit have its seqno");
             }
+            witness = witness.max(record.manifest);
             for op in record.ops {
                 self.check_space(SpaceId::new(record.scope, op.keyspace))?;
             }
         }
-        Ok(())
+        Ok(witness)
     }
 
     fn check_space(&mut self, space: SpaceId) -> Result<(), &'static str> {

@@ -5,7 +5,7 @@ use crate::conflicts::{Conflicts, ReadSet};
 use crate::keyspace::KeyspaceState;
 use crate::memtable::Memtable;
 use crate::space::Weight;
-use base::record::encode_author_header;
+use base::record::{encode_author_header, encode_manifest_record};
 use base::{Error, Op, OpKind, Position, Result, ScopeId, SpaceId, Tick};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -168,6 +168,19 @@ impl Queue {
             write.ops().for_each(|(space, op)| self.conflicts.note(seqno, space, &op));
         }
         Ok(position)
+    }
+
+    /// Notes in the log what of the manifest is durable: at the last place in the order of commits if
+    /// that is not in the log, else at a new one. Returns its tick.
+    pub(super) fn append_witness(&mut self, durable: Position, wall_ms: u64) -> Result<Tick> {
+        let next = self.next_tick(wall_ms);
+        let log = self.appender.as_mut().ok_or(Error::Closed)?;
+        let seqno = if self.last > log.last_seqno() { self.last } else { next };
+        let mut record = Vec::new();
+        encode_manifest_record(&mut record, seqno, durable);
+        log.append(seqno, &record)?;
+        self.last = seqno;
+        Ok(seqno)
     }
 
     /// The previous tick of this node in `scope`.

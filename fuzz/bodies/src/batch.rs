@@ -1,7 +1,7 @@
 //! The records of a commit, as the log hands them up.
 
 use base::Trailer;
-use base::record::{Records, encode_author_header};
+use base::record::{Records, encode_author_header, encode_manifest_record};
 
 /// Decodes `data` as the records of a commit. What decodes, encodes to the same bytes: there is one
 /// way to write a record.
@@ -11,6 +11,10 @@ pub fn batch(data: &[u8]) {
     for record in records.by_ref() {
         let Ok(record) = record else { return };
         let (seqno, scope) = (record.seqno, record.scope);
+        if let Some(durable) = record.manifest {
+            encode_manifest_record(&mut again, seqno, durable);
+            continue;
+        }
         encode_author_header(&mut again, seqno, scope, record.previous, record.op_count);
         let mut ops = 0;
         for op in record.ops {
