@@ -77,6 +77,19 @@ impl History {
         self.states.push(state);
     }
 
+    /// Ingests fresh values of these keys, as one batch.
+    pub(crate) fn ingest(&mut self, db: &Db, name: &str, numbers: std::ops::Range<u32>) {
+        let batch = self.states.len();
+        let entries: Vec<_> =
+            numbers.map(|number| (key(number), value(batch, number, 20))).collect();
+        let keyspace = db.existing_keyspace(name).unwrap();
+        self.ticks.push(keyspace.ingest(entries.iter().map(|(k, v)| (k, v))).unwrap());
+        let mut state = self.last().clone();
+        state.get_mut(name).unwrap().extend(entries.iter().cloned());
+        self.keys.get_mut(name).unwrap().extend(entries.into_iter().map(|(key, _)| key));
+        self.states.push(state);
+    }
+
     pub(crate) fn last(&self) -> &Content {
         self.states.last().unwrap()
     }

@@ -13,7 +13,10 @@
 
 mod bits;
 mod disk;
+mod full;
 mod history;
 mod jury;
+mod kill;
 mod promises;
 mod samples;
+mod surgery;

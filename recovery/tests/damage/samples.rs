@@ -93,3 +93,74 @@ pub(crate) fn unsealed(large: usize) -> Sample {
     let promises = Promises::of(&image, &history, opened, flushed);
     Sample { image, history, promises }
 }
+
+/// A database with a past.
+pub(crate) struct Worn {
+    pub(crate) sample: Sample,
+    /// Its files after each step on the way.
+    pub(crate) steps: Vec<Image>,
+}
+
+/// How a workload ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Killed,
+}
+
+/// A database that was opened, written, flushed, ingested into, compacted and closed several times,
+/// imaged after every step.
+pub(crate) fn worn(end: End) -> Worn {
+    let fs = SimFs::new(9);
+    let mut history = History::of(&KEYSPACES);
+    let mut steps = Vec::new();
+    let mut note = || {
+        let mut files = image(&fs.crash(CrashModel::Kill));
+        files.values_mut().for_each(shorten);
+        steps.push(files);
+    };
+    let (mut opened, mut flushed) = (0, 0);
+    for round in 0..3 {
+        let db = open(&fs, small()).unwrap();
+        (opened, flushed) = (history.batches(), history.batches());
+        note();
+        if round == 0 {
+            create_keyspaces(&db);
+            note();
+        }
+        for at in round * 8..round * 8 + 8 {
+            let sync = if at % 2 == 0 { Async } else { Sync };
+            history.write(&db, &[Put("tight", at % 13, 40), Put("plain", at, 90)], sync);
+            note();
+        }
+        if round > 0 {
+            history.ingest(&db, "local", round * 10..round * 10 + 3);
+            flushed = history.batches();
+            note();
+        }
+        history.write(&db, &[DeleteRange("plain", round * 3, round * 9), Put("local", 2, 9)], Sync);
+        note();
+        match round {
+            0 => db.compact_all().unwrap(),
+            1 => db.flush().unwrap(),
+            _ => {}
+        }
+        if round < 2 {
+            flushed = history.batches();
+            note();
+        }
+        let last = [Put("plain", 7, 11), Delete("tight", 4)];
+        history.write(&db, &last, Sync);
+        note();
+        history.write(&db, &[Put("tight", 3, 30)], Async);
+        note();
+        if round < 2 || end == End::Closed {
+            db.close().unwrap();
+            flushed = history.batches();
+            note();
+        }
+    }
+    let image = steps.pop().unwrap();
+    let promises = Promises::of(&image, &history, opened, flushed);
+    Worn { sample: Sample { image, history, promises }, steps }
+}
