@@ -7,7 +7,7 @@ mod fixture;
 
 use base::fs::{CrashModel, SimFs};
 use base::{Corruption, Error, RelPath};
-use esker::{Db, Keyspace};
+use esker::{Db, Keyspace, RepairOptions, repair_on};
 use fixture::{Content, Disk, content, keyspace, small};
 
 fn manifest(fs: &SimFs) -> (RelPath, Vec<u8>) {
@@ -19,7 +19,9 @@ fn manifest(fs: &SimFs) -> (RelPath, Vec<u8>) {
 
 /// Runs `work`, which is not in the log, commits something, and puts the manifest back to what it was
 /// before `work`.
-fn put_back(work: impl Fn(&Db, &Keyspace)) -> Error {
+///
+/// Returns why that is refused, and the disk.
+fn put_back(work: impl Fn(&Db, &Keyspace)) -> (Error, Disk) {
     let disk = Disk::new(1);
     let db = disk.open(small());
     let (k, other) = (keyspace(&db, "k"), keyspace(&db, "other"));
@@ -39,21 +41,31 @@ fn put_back(work: impl Fn(&Db, &Keyspace)) -> Error {
     image.write_file(&path, old).unwrap();
     let findings = recovery::check(&image, recovery::Verify::Full).unwrap();
     assert!(findings.iter().any(|finding| finding.code == "ManifestCorrupt"), "{findings:?}");
-    Disk::of(image).try_open(small()).unwrap_err()
+    let disk = Disk::of(image);
+    (disk.try_open(small()).unwrap_err(), disk)
 }
 
 #[test]
 fn a_manifest_that_lost_a_bulk_load_is_refused() {
-    let error = put_back(|_, other| {
+    let (error, disk) = put_back(|_, other| {
         other.ingest([("key 1", "x"), ("key 2", "y")]).unwrap();
     });
     let is_missing = matches!(error, Error::Corrupt { found: Corruption::MissingPromised, .. });
     assert!(is_missing && error.code() == "ManifestCorrupt", "{error}");
+
+    // The tables of the load are still there, and a repair does not trust the short manifest.
+    let report = repair_on(disk.platform(), &RepairOptions::default()).unwrap();
+    assert!(!report.losses.is_empty() && report.remaining.is_empty(), "{report:?}");
+    let repaired = disk.open(small());
+    let expected = [("before", "1"), ("key 1", "x"), ("key 2", "y")]
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    assert_eq!(content(&keyspace(&repaired, "other")), expected.into());
+    assert_eq!(content(&keyspace(&repaired, "k")).len(), 2);
 }
 
 #[test]
 fn a_manifest_that_lost_a_drop_is_refused() {
-    let error = put_back(|db, other| db.drop_keyspace(other.clone()).unwrap());
+    let (error, _) = put_back(|db, other| db.drop_keyspace(other.clone()).unwrap());
     assert_eq!(error.code(), "ManifestCorrupt", "{error}");
 }
 

@@ -168,8 +168,9 @@ fn make_tables(
     let is_cut = !losses.is_empty();
     report.losses.extend(losses);
     let (memory, progress) = (plan.memory_bytes, Progress::default());
+    let source = replay::Source { log: &log, manifest: replay::ANY_MANIFEST };
     let mut replay =
-        |state: &mut State| replay::replay(fs, &log, state, sink, target, memory, &progress);
+        |state: &mut State| replay::replay(fs, &source, state, sink, target, memory, &progress);
     let (inventory, database) = (&facts.inventory, facts.database);
     let edit = match &facts.catalog.lost {
         None => {

@@ -27,11 +27,28 @@ pub(crate) struct Replayed {
     pub(crate) tables: usize,
 }
 
+/// A manifest that no log contradicts: for those who have settled that before.
+pub(crate) const ANY_MANIFEST: Position = Position { segment: u64::MAX, offset: u64::MAX };
+
 /// What is replayed, and the manifest that it goes on top of.
 pub(crate) struct Source<'a> {
     pub(crate) log: &'a LogPlan,
     /// Its number as the segment, and where it ends.
     pub(crate) manifest: Position,
+}
+
+/// The furthest that any commit in `segments` says the manifest was durable, as far as they can be
+/// read.
+pub(crate) fn witnessed(fs: &dyn Fs, segments: &[u64], database: [u8; 16]) -> Result<Position> {
+    let mut furthest = Position::ZERO;
+    for &number in segments {
+        let Ok(mut reader) = wal::read_segment(fs, number, database, None) else { continue };
+        while let Some(commit) = reader.next()? {
+            let records = Records::new(commit.payload).map_while(Result::ok);
+            furthest = records.filter_map(|record| record.manifest).fold(furthest, Position::max);
+        }
+    }
+    Ok(furthest)
 }
 
 /// Replays `source` on top of `state` and adds the tables it makes.

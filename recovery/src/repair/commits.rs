@@ -3,7 +3,7 @@
 use super::facts::{Catalog, Facts};
 use super::report::Loss;
 use crate::log::LogPlan;
-use crate::replay::Checker;
+use crate::replay::{ANY_MANIFEST, Checker};
 use base::fs::{Fs, full_path};
 use base::record::Records;
 use base::{FileName, Position, Result, SpaceId, Tick};
@@ -48,9 +48,9 @@ pub(super) fn choose(fs: &dyn Fs, facts: &Facts, state: &mut State) -> Result<Co
     if lost.is_some() {
         add_keyspaces(state, spaces_of(fs, &scan)?);
     }
-    let mut checker = Checker::new(state);
+    let mut checker = Checker::new(state, ANY_MANIFEST);
     let check = |seqno, end, payload: &[u8]| match seqno > flushed {
-        true => checker.check(fs, seqno, end, payload),
+        true => checker.check(fs, seqno, end, payload).map(drop),
         false => Ok(()),
     };
     let LogSalvage { scan, cut: broken } = wal::cut_where(fs, scan, flushed, check)?;

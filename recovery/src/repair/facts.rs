@@ -7,10 +7,11 @@
 
 use crate::identity;
 use crate::inventory::Inventory;
+use crate::replay;
 use crate::root;
 use base::error::Category;
 use base::fs::{Fs, full_path};
-use base::{Corruption, Error, FileName, Identity, RelPath, Result};
+use base::{Corruption, Error, FileName, Identity, Position, RelPath, Result};
 use sstable::TableMeta;
 use sstable::manifest::{self, Edit, ManifestSalvage, Root, State, Version, read_root};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,10 +142,18 @@ impl Catalog {
         inventory: &Inventory,
         generation: u64,
     ) -> Result<Catalog> {
+        let mut is_short = false;
         if let Some(root) = root
             && let Some(replayed) = undamaged(manifest::replay(fs, root))?
         {
-            return Ok(Catalog { state: replayed.state, lost: None });
+            // What the manifest has lost may be in tables that it does not name.
+            let segments: Vec<u64> =
+                inventory.segments.range(replayed.state.log_start..).map(|it| *it.0).collect();
+            let end = Position { segment: root.manifest, offset: replayed.end };
+            is_short = replay::witnessed(fs, &segments, root.database)? > end;
+            if !is_short {
+                return Ok(Catalog { state: replayed.state, lost: None });
+            }
         }
         // Of two of one generation the later one was made when the other was full.
         let age = |manifest: &ManifestSalvage| {
@@ -163,7 +172,9 @@ impl Catalog {
                     None => is_last(&manifest, inventory, generation),
                 };
                 match manifest.damage {
-                    None if counts => Ok(Catalog { state: manifest.state, lost: None }),
+                    None if counts && !is_short => {
+                        Ok(Catalog { state: manifest.state, lost: None })
+                    }
                     _ => Ok(Catalog::without_tables(fs, manifest)),
                 }
             }

@@ -5,7 +5,7 @@
 //! next child recovers the original. Each batch sets a counter and follows from it, so that the
 //! counter alone says what everything else must be.
 
-use engine::{Batch, Db, Keyspace, KeyspaceOptions, Options, SyncMode};
+use engine::{Batch, Db, Error, Keyspace, KeyspaceOptions, Options, SyncMode};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -157,7 +157,7 @@ impl Lane {
             return; // It died before there was anything.
         }
         for _ in 0..2 {
-            let db = Db::open(copy.path(), options("async")).unwrap();
+            let db = open_patiently(copy.path());
             let keyspaces = keyspaces(&db);
             let found = counter(&keyspaces[0]);
             assert!(found >= self.acknowledged, "{found} of {} batches", self.acknowledged);
@@ -183,6 +183,20 @@ impl Lane {
                 }
             }
             db.close().unwrap();
+        }
+    }
+}
+
+/// A child that is just being started holds what its parent has open until it becomes itself, locks
+/// included: the other lane's child may keep this lane's directory locked for a moment.
+fn open_patiently(directory: &Path) -> Db {
+    let started = Instant::now();
+    loop {
+        match Db::open(directory, options("async")) {
+            Err(Error::Locked { .. }) if started.elapsed() < HANGS_AFTER => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.unwrap(),
         }
     }
 }

@@ -97,7 +97,7 @@ fn cut_alone(cuts: &mut Vec<Cut>, name: &str, bytes: &[u8], stride: usize) {
 }
 
 /// The file under other numbers.
-fn copies(image: &Image, name: &String) -> Vec<Cut> {
+fn copies(image: &Image, name: &str) -> Vec<Cut> {
     let numbers = [1, 2, 3, 5, 8, 13, 21, 34, 1000];
     let other = |number: u64| match FileName::parse(name) {
         Some(FileName::Manifest(_)) => Some(FileName::Manifest(number)),
@@ -108,7 +108,7 @@ fn copies(image: &Image, name: &String) -> Vec<Cut> {
     let names = numbers.iter().filter_map(|number| other(*number));
     let names = names.map(|other| other.path().as_str().to_owned());
     let free = names.filter(|other| !image.contains_key(other));
-    free.map(|other| Cut::Copy(name.clone(), other)).collect()
+    free.map(|other| Cut::Copy(name.to_owned(), other)).collect()
 }
 
 /// Every other content that a file of its kind ever had.
