@@ -9,11 +9,11 @@ use crate::claim::{self, permit};
 use crate::inventory::Inventory;
 use crate::log::{self, LogPlan};
 use crate::plan::{Create, Verify};
-use crate::replay::Checker;
+use crate::replay::{Checker, Content};
 use crate::{identity, keys, root};
 use base::error::Resource;
 use base::fs::Fs;
-use base::{Error, Identity, Result, Tick};
+use base::{Error, Identity, Position, Result, Tick};
 use sstable::manifest::{self, Root, State};
 
 /// What a look has found.
@@ -71,12 +71,15 @@ pub fn look(fs: &dyn Fs, memory_bytes: u64, onlooker: &mut dyn Onlooker) -> Resu
     if let LogPlan::Scanned(scan) = plan {
         let flushed = seen.state.flushed;
         let state = seen.state.clone();
-        let mut checker = Checker::new(&state);
+        let manifest = Position { segment: root.manifest, offset: before.end };
+        let mut checker = Checker::new(&state, manifest);
         scan.replay(fs, |seqno, end, payload| {
             if seqno <= flushed {
                 return Ok(());
             }
-            checker.check(fs, seqno, end, payload)?;
+            if checker.check(fs, seqno, end, payload)? == Content::Nothing {
+                return Ok(());
+            }
             onlooker.insert(seqno, payload)?;
             seen.commits += 1;
             refuse_beyond(memory_bytes, onlooker.memory(), scan.bytes)
