@@ -35,7 +35,7 @@ pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Repor
     let report =
         Report { was_closed: seen.was_closed, commits_replayed: seen.commits, ..Report::default() };
     let Some(opened) = onlooker.opened else { return Err(Error::Closed) };
-    let mut memtables = onlooker.replay.into_memtables();
+    let mut memtables = onlooker.replay.into_memtables()?;
     if memtables.is_empty() {
         memtables.push(Arc::new(Memtable::new(options.memtable_bytes, 0, seen.last_tick)?));
     }

@@ -78,8 +78,9 @@ impl Replay {
     }
 
     /// What was taken, newest first, for reading.
-    pub(crate) fn into_memtables(self) -> Vec<Arc<Memtable>> {
-        self.memtables.into_iter().rev().collect()
+    pub(crate) fn into_memtables(mut self) -> Result<Vec<Arc<Memtable>>> {
+        self.insert_waiting()?;
+        Ok(self.memtables.into_iter().rev().collect())
     }
 
     /// What the manifest must be told once the database is open.
