@@ -333,12 +333,13 @@ impl Commits {
 
     /// Notes in the log what of the manifest is durable, so that a manifest which loses the edits that
     /// only it knows contradicts the log. Nothing waits for it, and nothing depends on it: if there is
-    /// no space for it, it is left out.
-    pub(crate) fn bear_witness(&self, durable: Position) {
+    /// no space for it, it is left out. `place` is that of the edit in the order of commits, if it took
+    /// one without being in the log, else zero.
+    pub(crate) fn bear_witness(&self, durable: Position, place: Tick) {
         let new = {
             let mut queue = self.queue.lock();
             let last = queue.last();
-            let seqno = match queue.append_witness(durable, self.clock.wall_ms()) {
+            let seqno = match queue.append_witness(durable, place, self.clock.wall_ms()) {
                 Ok(seqno) => seqno,
                 Err(error) => return self.note(&error),
             };

@@ -170,7 +170,7 @@ impl Db {
                 }
             },
         )?;
-        commits.bear_witness(self.parts().installer.durable());
+        commits.bear_witness(self.parts().installer.durable(), Tick::ZERO);
         self.parts().compaction_bell.ring();
         Ok(())
     }

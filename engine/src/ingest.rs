@@ -42,9 +42,9 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         install(parts, &written, barrier.seqno)?;
         Ok(barrier.seqno)
     });
-    if installed.is_ok() {
+    if let Ok(place) = installed {
         // The log has none of the entries.
-        parts.commits.bear_witness(parts.installer.durable());
+        parts.commits.bear_witness(parts.installer.durable(), place);
     }
     if installed.is_err() {
         ids.into_iter().for_each(|id| parts.installer.free(base::FileName::Table(id)));

@@ -170,12 +170,18 @@ impl Queue {
         Ok(position)
     }
 
-    /// Notes in the log what of the manifest is durable: at the last place in the order of commits if
-    /// that is not in the log, else at a new one. Returns its tick.
-    pub(super) fn append_witness(&mut self, durable: Position, wall_ms: u64) -> Result<Tick> {
+    /// Notes in the log what of the manifest is durable: at `place` if nothing came behind it, else at a
+    /// new one. Returns its tick.
+    pub(super) fn append_witness(
+        &mut self,
+        durable: Position,
+        place: Tick,
+        wall_ms: u64,
+    ) -> Result<Tick> {
         let next = self.next_tick(wall_ms);
         let log = self.appender.as_mut().ok_or(Error::Closed)?;
-        let seqno = if self.last > log.last_seqno() { self.last } else { next };
+        let is_free = self.last == place && place > log.last_seqno();
+        let seqno = if is_free { place } else { next };
         let mut record = Vec::new();
         encode_manifest_record(&mut record, seqno, durable);
         log.append(seqno, &record)?;

@@ -12,7 +12,7 @@ use crate::birth::{create_database, undo_creation};
 use crate::identity::new_life;
 use crate::lone::LoneFile;
 use crate::plan::{FlushTarget, ReplaySink};
-use crate::replay::Checker;
+use crate::replay::{ANY_MANIFEST, Checker, Content};
 use base::dir::TABLES_DIR;
 use base::error::FileKind;
 use base::fs::{Fs, full_path};
@@ -146,7 +146,8 @@ impl Store {
             TableOwner { database: identity.database, origin: identity.origin(), generation: 1 };
         let target = FlushTarget::new(restoring.target.clone(), owner, state);
         let catalog = state.clone();
-        let mut checker = Checker::new(&catalog);
+        // The log speaks of the manifest of another directory.
+        let mut checker = Checker::new(&catalog, ANY_MANIFEST);
         let (mut commits, mut newest) = (0, flushed);
         for segment in &stretch.segments {
             let name = segment_path(stretch.base.identity.incarnation, segment.number);
@@ -159,7 +160,10 @@ impl Store {
                     continue;
                 }
                 courier.progress().refuse_if_cancelled()?;
-                checker.check(&lone, commit.seqno, commit.end, commit.payload)?;
+                let content = checker.check(&lone, commit.seqno, commit.end, commit.payload)?;
+                if content == Content::Nothing {
+                    continue;
+                }
                 restoring.sink.insert(commit.seqno, commit.payload)?;
                 (commits, newest) = (commits + 1, commit.seqno);
                 if restoring.sink.memory() > restoring.memory_bytes {
