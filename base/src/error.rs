@@ -133,6 +133,8 @@ pub enum Error {
     DiskFull { path: PathBuf },
     /// A sync failed earlier, so what is on disk is unknown until the next open.
     Poisoned,
+    /// A file is damaged: writes are refused until it is repaired; other reads go on.
+    Halted { path: PathBuf },
     /// The database was closed.
     Closed,
     /// The database or this handle only reads.
@@ -246,6 +248,7 @@ impl Error {
             Error::ResourceShort { .. } => "ResourceShort",
             Error::DiskFull { .. } => "DiskFull",
             Error::Poisoned => "Poisoned",
+            Error::Halted { .. } => "Halted",
             Error::Closed => "Closed",
             Error::ReadOnly => "ReadOnly",
             Error::TooLarge { .. } | Error::InvalidInput { .. } => "InvalidInput",
@@ -262,6 +265,7 @@ impl Error {
     pub fn category(&self) -> Category {
         match self {
             Error::Corrupt { .. }
+            | Error::Halted { .. }
             | Error::Missing { .. }
             | Error::StaleManifest { .. }
             | Error::VersionInvalid { .. }
@@ -324,6 +328,7 @@ impl Error {
             Error::ResourceShort { what: Resource::Handles, .. } => "raise the open file limit",
             Error::DiskFull { .. } => "free disk space; writes resume by themselves",
             Error::Poisoned => "close and reopen the database to recover",
+            Error::Halted { .. } => "close it and run `esker check`, then `esker repair`",
             Error::Closed => "open the database again",
             Error::ReadOnly => "open the database for writing",
             Error::TooLarge { .. } | Error::InvalidInput { .. } => "correct the call",
@@ -352,6 +357,7 @@ impl Error {
             | Error::Permission { path }
             | Error::FormatUnsupported { path, .. }
             | Error::KeyUnavailable { path, .. }
+            | Error::Halted { path }
             | Error::DiskFull { path } => Some(path),
             _ => None,
         }
@@ -421,6 +427,9 @@ impl fmt::Display for Error {
                 write!(f, "too few {what}: {need} needed, {have} available")
             }
             Error::DiskFull { path } => write!(f, "the disk of {} is full", path.display()),
+            Error::Halted { path } => {
+                write!(f, "writes are refused because {} is damaged", path.display())
+            }
             Error::Poisoned => {
                 f.write_str("an earlier write or sync failed; the database no longer takes writes")
             }

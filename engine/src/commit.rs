@@ -12,6 +12,7 @@
 
 mod pending;
 mod queue;
+mod room;
 mod ticket;
 
 pub(crate) use queue::{Queue, Write};
@@ -19,12 +20,13 @@ pub use ticket::CommitTicket;
 
 use crate::bell::Bell;
 use crate::conflicts::Conflicts;
-use crate::memtable::{Arenas, Memtable};
+use crate::damage::Damage;
+use crate::memtable::Arenas;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
 use crate::space::{Space, Weight};
-use crate::view::{NextView, Views};
-use base::lock::{Condvar, Mutex, MutexGuard, Rank};
+use crate::view::Views;
+use base::lock::{Condvar, Mutex, Rank};
 use base::{Clock, Error, Position, Result, Tick};
 use crossbeam_utils::CachePadded;
 use pending::Pending;
@@ -52,6 +54,7 @@ pub(crate) struct Commits {
     clock: Arc<dyn Clock>,
     pressure: Arc<Pressure>,
     space: Arc<Space>,
+    damage: Arc<Damage>,
     arenas: Arenas,
     memtable_bytes: usize,
     bells: Bells,
@@ -63,6 +66,8 @@ pub(crate) struct Brakes {
     pub(crate) pressure: Arc<Pressure>,
     /// The space on the disk.
     pub(crate) space: Arc<Space>,
+    /// Damaged files.
+    pub(crate) damage: Arc<Damage>,
 }
 
 /// Whom commits notify.
@@ -118,7 +123,7 @@ impl Commits {
         last: Tick,
         views: Arc<Views>,
         clock: Arc<dyn Clock>,
-        Brakes { pressure, space }: Brakes,
+        Brakes { pressure, space, damage }: Brakes,
         memtable_bytes: usize,
         bells: Bells,
     ) -> Commits {
@@ -137,6 +142,7 @@ impl Commits {
             clock,
             pressure,
             space,
+            damage,
             arenas: Arenas::default(),
             memtable_bytes,
             bells,
@@ -204,74 +210,6 @@ impl Commits {
             return Ok(());
         }
         self.wait_visible(committed.seqno)
-    }
-
-    /// Appends `write` to the log. What only deletes may use the reserve of a full disk.
-    #[inline]
-    fn append(&self, queue: &mut Queue, seqno: Tick, write: &Write<'_>) -> Result<Position> {
-        match queue.append(seqno, write) {
-            Err(Error::DiskFull { path }) => {
-                self.space.note_full();
-                match write.weight() {
-                    Weight::Puts => Err(Error::DiskFull { path }),
-                    Weight::Deletes => self.space.with_reserve(|| queue.append(seqno, write)),
-                }
-            }
-            appended => appended,
-        }
-    }
-
-    /// The queue, with an active memtable that has room for `need` more bytes.
-    fn queue_with_room(&self, need: usize, weight: Weight) -> Result<MutexGuard<'_, Queue>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if self.is_poisoned.load(Ordering::Relaxed) {
-                return Err(Error::Poisoned);
-            }
-            queue.check_open()?;
-            self.space.admit(weight)?;
-            if queue.has_room(need) {
-                queue.reserve(need);
-                return Ok(queue);
-            }
-            if self.views.current().frozen.len() + 1 < crate::Options::MEMTABLES_MAX {
-                self.freeze(&mut queue, need)?;
-                continue;
-            }
-            if self.space.is_used_up() {
-                return Err(self.space.error());
-            }
-            self.bells.frozen.ring();
-            self.flushed.wait_for(&mut queue, std::time::Duration::from_millis(100));
-        }
-    }
-
-    /// Freezes the active memtable; a new one takes the writes from now on.
-    fn freeze(&self, queue: &mut Queue, need: usize) -> Result<()> {
-        let after = queue.last();
-        let memtable = Memtable::new_in(&self.arenas, self.memtable_bytes, need, after)?;
-        let memtable = Arc::new(memtable);
-        let frozen = queue.replace_active(memtable.clone());
-        self.views.install(|view| {
-            let mut next = NextView::from(view);
-            next.active = memtable;
-            next.frozen.insert(0, frozen);
-            self.pressure.note_frozen(next.frozen.len());
-            next
-        });
-        self.bells.frozen.ring();
-        Ok(())
-    }
-
-    /// Freezes the active memtable unless it is empty. Returns the last commit it may hold.
-    pub(crate) fn freeze_active(&self) -> Result<Tick> {
-        let mut queue = self.queue.lock();
-        let last = queue.last();
-        // A memtable that looks empty may still await the insert of a commit that has its tick.
-        if !queue.active().is_empty() || queue.active().after() < last {
-            self.freeze(&mut queue, 0)?;
-        }
-        Ok(last)
     }
 
     /// Calls `f` with the queue locked: no commit gets a tick meanwhile.
@@ -463,6 +401,7 @@ impl Commits {
                 | Error::Conflict
                 | Error::KeyspaceDropped { .. }
                 | Error::Closed
+                | Error::Halted { .. }
         );
         if !is_harmless {
             self.poison();

@@ -12,7 +12,7 @@ use crate::range_map::RangeMap;
 use crate::resolve::{Policy, Resolve, Verdict};
 use crate::tables::{TableHandle, Tables};
 use base::fs::Fs;
-use base::{EntryKind, Result, SpaceId, Tick, Trailer, key_hash};
+use base::{EntryKind, Error, Result, SpaceId, Tick, Trailer, key_hash};
 use picker::Job;
 use sstable::manifest::{Added, Edit, LAST_LEVEL};
 use sstable::{ReadMode, Table, TableMeta};
@@ -169,7 +169,7 @@ fn write_space_until(
         if until_check == 0 {
             until_check = CHECK_EVERY;
             if is_cancelled() {
-                return Err(base::Error::Cancelled);
+                return Err(Error::Cancelled);
             }
         }
     }
@@ -193,8 +193,12 @@ impl Overlap {
 
     /// Asks the tables that `metas` describe.
     pub(crate) fn over(metas: &[Arc<TableMeta>], tables: &Tables) -> Result<Overlap> {
-        let open = |meta: &Arc<TableMeta>| tables.handle(meta).table().cloned();
-        Ok(Overlap { older: metas.iter().map(open).collect::<Result<_>>()?, hits: 0 })
+        let open = |meta: &Arc<TableMeta>| match tables.handle(meta).table() {
+            // It is only a guess, and a flush must not fail because an older table is damaged.
+            Err(Error::Corrupt { .. } | Error::Missing { .. }) => None,
+            opened => Some(opened.cloned()),
+        };
+        Ok(Overlap { older: metas.iter().filter_map(open).collect::<Result<_>>()?, hits: 0 })
     }
 
     /// Asks about one key.

@@ -5,16 +5,19 @@ use crate::batch::Batch;
 use crate::changes::Changes;
 use crate::checkpoint::checkpoint;
 use crate::commit::CommitTicket;
-use crate::health::{Health, Status};
+use crate::damage::LostRange;
+use crate::health::Health;
 use crate::jobs;
 use crate::keyspace::Keyspace;
 use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::read_only;
+use crate::scrub::{ScrubReport, Speed, scrub};
 use crate::snapshot::Snapshot;
-use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
+use crate::stats::{KeyspaceStats, Stats};
 use crate::transaction::Transaction;
+use crate::vitals;
 use crate::workers::Workers;
 use base::limits::check_keyspace_name;
 use base::lock::{Mutex, Rank};
@@ -298,6 +301,25 @@ impl Db {
         backup::backup(self.parts(), store.as_ref(), options)
     }
 
+    /// Reads and verifies everything now, as fast as the disk allows: each table, the finished part of the
+    /// log, the manifest. What is damaged is in the report, and dealt with as
+    /// [`Options::on_corruption`] says. If nothing is, damage that was found before is forgotten.
+    pub fn scrub(&self) -> Result<ScrubReport> {
+        self.check_open()?;
+        let parts = self.parts();
+        let report = scrub(parts, Speed::Full, &|| parts.is_closed.load(Ordering::Acquire))?;
+        if parts.options.background == Background::Off {
+            crate::quarantine::replace_damaged(parts)?;
+        }
+        Ok(report)
+    }
+
+    /// Keys that went with damaged parts of tables since the database was opened, under
+    /// [`CorruptionAction::Quarantine`](crate::CorruptionAction::Quarantine).
+    pub fn lost_ranges(&self) -> Vec<LostRange> {
+        self.parts().damage.lost()
+    }
+
     /// Loads index and filter of every table into memory, so that first reads are fast.
     pub fn warm_up(&self) -> Result<()> {
         let view = self.parts().views.current();
@@ -316,98 +338,17 @@ impl Db {
 
     /// The numbers of this moment.
     pub fn stats(&self) -> Stats {
-        let parts = self.parts();
-        let view = parts.views.current();
-        let cache = parts.tables.cache().stats();
-        let version = parts.installer.version();
-        let (meters, points) = (&parts.meters, parts.snapshots.points());
-        let memtables = || std::iter::once(&view.active).chain(&view.frozen);
-        let transactions = parts.commits.with_queue(|queue| queue.conflicts().open_count());
-        let runs = version.runs().iter().map(|run| RunStats {
-            level: run.level,
-            tables: run.tables.len() as u64,
-            bytes: run.bytes(),
-            entries: run.tables.iter().map(|table| table.entries).sum(),
-        });
-        Stats {
-            gets: meters.total(Counter::Gets),
-            hits: meters.total(Counter::Hits),
-            scans: meters.total(Counter::Scans),
-            commits: meters.total(Counter::Commits),
-            bytes_written: meters.total(Counter::BytesWritten),
-            get_latency: meters.get_latency.percentiles(),
-            commit_latency: meters.commit_latency.percentiles(),
-            flushes: meters.flushes.load(Ordering::Relaxed),
-            compactions: meters.compactions.load(Ordering::Relaxed),
-            moves: meters.moves.load(Ordering::Relaxed),
-            bytes_logged: parts.commits.bytes_logged(),
-            bytes_flushed: meters.bytes_flushed.load(Ordering::Relaxed),
-            bytes_compacted: meters.bytes_compacted.load(Ordering::Relaxed),
-            memtable_bytes: memtables().map(|memtable| memtable.used_bytes() as u64).sum(),
-            frozen_memtables: view.frozen.len() as u64,
-            cache_bytes: cache.bytes as u64,
-            index_bytes: cache.charged_bytes as u64,
-            cache_capacity_bytes: cache.capacity_bytes as u64,
-            cache_hits: cache.hits,
-            cache_misses: cache.misses,
-            table_bytes: version.bytes(),
-            runs: runs.collect(),
-            snapshots: points.len() as u64,
-            oldest_snapshot: points.first().map(|point| point.raw()),
-            transactions,
-            write_pressure: parts.pressure.debt(view.active.fill()),
-            throttled: parts.pressure.slept(),
-            reserve_bytes: parts.space.held(),
-            visible_seqno: parts.commits.visible().raw(),
-            durable_seqno: parts.commits.durable().raw(),
-        }
+        vitals::stats(self.parts())
     }
 
     /// What each keyspace holds in tables, by name.
     pub fn keyspace_stats(&self) -> Result<Vec<KeyspaceStats>> {
-        let view = self.parts().views.current();
-        let live = self.parts().catalog.live();
-        let mut stats: Vec<KeyspaceStats> = Vec::with_capacity(live.len());
-        for state in live {
-            let mut of = KeyspaceStats { name: state.name.clone(), ..KeyspaceStats::default() };
-            for handle in view.runs.tables() {
-                let meta = handle.meta();
-                if meta.smallest.space <= state.space && state.space <= meta.largest.space {
-                    let mut spaces = handle.table()?.spaces();
-                    if let Some((_, usage)) = spaces.find(|(space, _)| *space == state.space) {
-                        of.entries += usage.entries;
-                        of.raw_bytes += usage.raw_bytes;
-                        of.table_bytes += usage.stored_bytes;
-                    }
-                }
-            }
-            stats.push(of);
-        }
-        Ok(stats)
+        vitals::keyspace_stats(self.parts())
     }
 
     /// Whether everything works, and if not, why.
     pub fn health(&self) -> Health {
-        let parts = self.parts();
-        if parts.is_closed.load(Ordering::Acquire) {
-            return Health { status: Status::Closed, reasons: Vec::new() };
-        }
-        if parts.commits.is_poisoned() {
-            let reason = "a write or sync failed; close and open again to recover".to_owned();
-            return Health { status: Status::Poisoned, reasons: vec![reason] };
-        }
-        let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
-        let debt = parts.pressure.debt(parts.views.current().active.fill());
-        reasons.extend(parts.archive.trouble());
-        if debt > 0.5 {
-            reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
-        }
-        if parts.space.is_full() {
-            let reason = "the disk is full; puts are taken again once there is space".to_owned();
-            return Health { status: Status::ReadOnly, reasons: vec![reason] };
-        }
-        let status = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
-        Health { status, reasons }
+        vitals::health(self.parts())
     }
 
     /// Flushes what is in memory, marks the clean close and lets the directory go. All clones and

@@ -9,6 +9,8 @@ pub enum Status {
     Degraded,
     /// The disk is full: puts are refused until there is space; deletes and reads go on.
     ReadOnly,
+    /// A file is damaged: writes are refused until it is repaired, other reads go on.
+    Corrupt,
     /// Writes are refused until the database is opened again; reads go on.
     Poisoned,
     /// It was closed.

@@ -25,6 +25,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
 ) -> Result<Tick> {
     keyspace.check_live()?;
     parts.commits.check_writable()?;
+    parts.damage.check()?;
     parts.probe_if_nobody_does();
     parts.space.admit(Weight::Puts)?;
     let written = write(parts, keyspace, entries)?;

@@ -160,6 +160,19 @@ impl Installer {
         log.map_or(Position::ZERO, |log| Position { segment: log.number(), offset: log.len() })
     }
 
+    /// Reads the manifest from the disk: it says what is known here.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let durable = self.durable.lock();
+        let Some(log) = &durable.log else { return Ok(()) };
+        let replayed = sstable::manifest::replay(&*self.fs, log.root())?;
+        if durable.is_poisoned || replayed.state == durable.state {
+            return Ok(());
+        }
+        let path = base::fs::full_path(&*self.fs, &FileName::Manifest(log.number()).path());
+        let found = base::Corruption::BadVersion;
+        Err(base::Error::corrupt(base::error::FileKind::Manifest, path, replayed.end, found))
+    }
+
     /// Whether an edit failed, so that what is on disk is unknown.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.durable.lock().is_poisoned

@@ -324,10 +324,7 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             is_cancelled,
         };
         // It frees space in the end, but may need more than a full disk's reserve meanwhile.
-        let merged = match parts.space.is_full() {
-            true => parts.space.with_reserve(|| compaction::run(job, &workshop)),
-            false => compaction::run(job, &workshop),
-        };
+        let merged = parts.space.try_with_reserve(|| compaction::run(job, &workshop));
         let Outcome { edit, bytes_written } = merged?;
         let edit = Edit { horizon: Some(horizon), ..edit };
         parts.install(|_| edit, |_| {})?;

@@ -47,6 +47,7 @@ mod checkpoint;
 mod commit;
 mod compaction;
 mod conflicts;
+mod damage;
 mod db;
 mod flush;
 mod health;
@@ -63,6 +64,7 @@ mod options;
 mod output;
 mod parts;
 mod pressure;
+mod quarantine;
 mod range_map;
 mod read;
 mod read_only;
@@ -70,6 +72,7 @@ mod repair;
 mod replay;
 mod resolve;
 mod scan;
+mod scrub;
 mod snapshot;
 mod space;
 mod stats;
@@ -77,6 +80,7 @@ mod tables;
 mod transaction;
 mod value;
 mod view;
+mod vitals;
 mod workers;
 
 pub use backup::{BackupInfo, BackupOptions, BackupSchedule};
@@ -86,19 +90,22 @@ pub use batch::Batch;
 pub use bounds::KeyBounds;
 pub use changes::{Change, ChangeKind, Changes, Commit};
 pub use commit::CommitTicket;
+pub use damage::LostRange;
 pub use db::Db;
 pub use health::{Health, Status};
 pub use iter::{Cursor, Iter};
 pub use keyspace::Keyspace;
 pub use open::Platform;
 pub use options::{
-    Background, Compression, Create, KeyspaceOptions, Options, Scope, SyncMode, WriteOptions,
+    Background, Compression, CorruptionAction, Create, KeyspaceOptions, Options, Scope, Scrub,
+    SyncMode, WriteOptions,
 };
 pub use recovery::backup::{BackupKind, Pruned, RestorePoint, Restored, Span, Verified};
 pub use recovery::{
     Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
 };
 pub use repair::{RepairOptions, repair, repair_on};
+pub use scrub::{ScrubFinding, ScrubReport};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Latency, RunStats, Stats};
 pub use transaction::{Transaction, TransactionIter};

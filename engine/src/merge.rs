@@ -46,6 +46,18 @@ pub(crate) enum Direction {
     Backward,
 }
 
+impl Source {
+    /// Notes an error that moving it has met.
+    #[cold]
+    fn note(&self, error: &base::Error) {
+        if let Source::Run(run) = self
+            && let Some(handle) = run.tables.first()
+        {
+            handle.note(error);
+        }
+    }
+}
+
 impl Merge {
     /// The merge of `sources`, newest first.
     pub(crate) fn new(sources: Vec<Source>) -> Merge {
@@ -95,7 +107,7 @@ impl Merge {
         self.line.clear();
         for index in 0..self.sources.len() {
             let Some(source) = self.sources.get_mut(index) else { break };
-            seek(source)?;
+            seek(source).inspect_err(|error| source.note(error))?;
             self.join(index, 0);
         }
         Ok(())
@@ -106,10 +118,11 @@ impl Merge {
     pub(crate) fn step(&mut self) -> Result<()> {
         let Some(&(_, index)) = self.line.first() else { return Ok(()) };
         let Some(source) = self.sources.get_mut(index) else { return Ok(()) };
-        match self.direction {
-            Direction::Forward => each_source!(&mut *source, cursor => cursor.advance())?,
-            Direction::Backward => each_source!(&mut *source, cursor => cursor.retreat())?,
-        }
+        let moved = match self.direction {
+            Direction::Forward => each_source!(&mut *source, cursor => cursor.advance()),
+            Direction::Backward => each_source!(&mut *source, cursor => cursor.retreat()),
+        };
+        moved.inspect_err(|error| source.note(error))?;
         if self.line.len() == 1 {
             if !each_source!(source, cursor => cursor.is_valid()) {
                 self.line.clear();

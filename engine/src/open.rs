@@ -5,6 +5,7 @@ use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
 use crate::commit::{Bells, Brakes, Commits, Queue};
+use crate::damage::Damage;
 use crate::install::{Installer, table_ranges};
 use crate::jobs;
 use crate::memtable::Memtable;
@@ -86,6 +87,8 @@ pub(crate) fn open(
     let ingredients = Ingredients::of(recovered, &options, &fs)?;
     let parts = assemble(ingredients, options, Platform { fs, clock, rng })?;
     parts.space.keep_reserve(parts.demand());
+    let is_after_crash = !report.was_closed && !report.created;
+    parts.wants_scrub.store(is_after_crash, std::sync::atomic::Ordering::Release);
     if let Some(edit) = replay.edit() {
         parts.installer.record(|_| edit)?;
     }
@@ -119,7 +122,8 @@ impl Ingredients {
         let Recovered { lock, identity, generation, manifest, state, log, last_tick, .. } =
             recovered;
         let cache = Cache::new(options.cache_bytes());
-        let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache));
+        let damage = Arc::new(Damage::new(options.on_corruption, Arc::default()));
+        let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache, damage));
         let runs = LiveRuns::of(&state.version, &tables);
         let ranges = table_ranges(&runs)?;
         let active = Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?);
@@ -167,6 +171,7 @@ pub(crate) fn assemble(
         None => (None, None, None),
     };
     let catalog = Catalog::of(state.keyspaces.values());
+    let damage = tables.damage().clone();
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone() };
@@ -179,7 +184,7 @@ pub(crate) fn assemble(
         last_tick,
         views.clone(),
         clock.clone(),
-        Brakes { pressure: pressure.clone(), space: space.clone() },
+        Brakes { pressure: pressure.clone(), space: space.clone(), damage: damage.clone() },
         options.memtable_bytes,
         bells,
     );
@@ -196,6 +201,7 @@ pub(crate) fn assemble(
     let parts = Parts {
         options,
         fs,
+        opened_at: clock.monotonic(),
         clock,
         rng,
         identity,
@@ -209,6 +215,10 @@ pub(crate) fn assemble(
         obsolete: Obsolete::default(),
         pressure,
         space,
+        compaction_bell: damage.bell().clone(),
+        damage,
+        scrub_bell: Arc::new(Bell::default()),
+        wants_scrub: AtomicBool::new(false),
         meters: Meters::default(),
         pins: ChangePins::new(last_tick),
         archive,
@@ -217,7 +227,6 @@ pub(crate) fn assemble(
         flushing: Mutex::new(Rank::Jobs, ()),
         flush_failures: AtomicU32::new(0),
         compacting: Mutex::new(Rank::Jobs, ()),
-        compaction_bell: Arc::new(Bell::default()),
         flush_bell,
         log_bell,
         trouble: Mutex::new(Rank::Stats, BTreeMap::new()),

@@ -62,6 +62,13 @@ pub struct Options {
     pub history: Duration,
     /// Transactions that may be open at once. Default 1000.
     pub transactions_max: u64,
+    /// What follows when a file turns out to be damaged. Default [`CorruptionAction::Halt`].
+    pub on_corruption: CorruptionAction,
+    /// How often everything is read and verified in the background, so that damage is found before it
+    /// is needed. Default every 7 days at 16 MiB a second; none means never.
+    ///
+    /// Counted from the open; after an open that had to recover from a crash, one pass starts at once.
+    pub scrub: Option<Scrub>,
     /// Whether background threads flush, compact and sync. Default [`Background::On`].
     pub background: Background,
 }
@@ -75,6 +82,47 @@ pub enum Create {
     Never,
     /// Refuses a directory that is one already.
     New,
+}
+
+/// What follows when a file turns out to be damaged. The call that met it gets the error in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorruptionAction {
+    /// Writes are refused with [`Error::Halted`] until the database is repaired, or a scrub finds
+    /// everything whole. Other reads go on.
+    Halt,
+    /// What verifies of a damaged table is written anew, the damaged file is set aside in
+    /// `quarantine/`, and the database goes on. Of the lost keys an earlier value may show, or a deleted
+    /// one: see [`crate::Db::lost_ranges`]. Damage elsewhere halts.
+    Quarantine,
+    /// Reserved for replicas that fetch what is damaged from a peer. Until they can, it is
+    /// [`CorruptionAction::Halt`].
+    HealFromPeer,
+}
+
+/// How often everything is verified in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrub {
+    /// From one pass to the next.
+    pub every: Duration,
+    /// How fast it reads.
+    pub bytes_per_second: u64,
+}
+
+impl Scrub {
+    fn check(self) -> Result<()> {
+        if self.bytes_per_second < 4096 || self.every < Duration::from_secs(1) {
+            return Err(Error::invalid(
+                "a scrub reads at least 4096 bytes a second and comes at most once a second",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { every: Duration::from_secs(7 * 24 * 3600), bytes_per_second: 16 << 20 }
+    }
 }
 
 /// Whether background threads work.
@@ -127,6 +175,8 @@ impl Default for Options {
             backup: None,
             history: Duration::ZERO,
             transactions_max: 1000,
+            on_corruption: CorruptionAction::Halt,
+            scrub: Some(Scrub::default()),
             background: Background::On,
         }
     }
@@ -164,6 +214,9 @@ impl Options {
         }
         if let Some(schedule) = &self.backup {
             schedule.check()?;
+        }
+        if let Some(scrub) = self.scrub {
+            scrub.check()?;
         }
         match self.sync {
             SyncMode::Periodic(period)

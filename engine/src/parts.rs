@@ -6,6 +6,7 @@ use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
 use crate::commit::{CommitTicket, Commits, Committed, Write};
+use crate::damage::Damage;
 use crate::install::Installer;
 use crate::keyspace::KeyspaceState;
 use crate::obsolete::Obsolete;
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) obsolete: Obsolete,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) space: Arc<Space>,
+    pub(crate) damage: Arc<Damage>,
     pub(crate) meters: Meters,
     pub(crate) pins: ChangePins,
     pub(crate) archive: Archive,
@@ -63,6 +65,12 @@ pub(crate) struct Parts {
     pub(crate) compacting: Mutex<()>,
     /// Rung when a flush or an install may have made a compaction due.
     pub(crate) compaction_bell: Arc<Bell>,
+    /// Rung when a scrub is to end or to begin.
+    pub(crate) scrub_bell: Arc<Bell>,
+    /// When it was opened, by the monotonic clock.
+    pub(crate) opened_at: Duration,
+    /// Whether a scrub is due whatever the time.
+    pub(crate) wants_scrub: AtomicBool,
     /// Rung when a memtable was frozen.
     pub(crate) flush_bell: Arc<Bell>,
     /// Rung when the log has work.

@@ -74,8 +74,8 @@ fn newest<R>(
         let Some(handle) = run.table_for(space, key) else { continue };
         let result = handle.table()?.get(space, key, hash, at, |trailer, stored, _| {
             found.take().map(|found| found(trailer, stored))
-        })?;
-        if let Some(result) = result {
+        });
+        if let Some(result) = result.inspect_err(|error| handle.note(error))? {
             return Ok(result);
         }
     }

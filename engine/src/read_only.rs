@@ -4,6 +4,7 @@
 //! matter when the writer removes them; commits that are only in the log are kept in memory. What
 //! changed while it was read is read again.
 
+use crate::damage::Damage;
 use crate::install::table_ranges;
 use crate::memtable::Memtable;
 use crate::open::{Ingredients, Platform, assemble};
@@ -64,6 +65,7 @@ fn look_until_quiet(platform: &Platform, options: &Options) -> Result<(Seen, Vie
         let mut view = View {
             fs: platform.fs.clone(),
             cache_bytes: options.cache_bytes(),
+            damage: Arc::new(Damage::new(options.on_corruption, Arc::default())),
             opened: None,
             replay: Replay::new(options, platform.clock.wall_ms()),
         };
@@ -101,6 +103,7 @@ fn is_final(error: &Error) -> bool {
 struct View {
     fs: Arc<dyn Fs>,
     cache_bytes: usize,
+    damage: Arc<Damage>,
     opened: Option<Opened>,
     replay: Replay,
 }
@@ -114,7 +117,12 @@ struct Opened {
 impl Onlooker for View {
     fn open_tables(&mut self, seen: &Seen) -> Result<()> {
         let cache = Cache::new(self.cache_bytes);
-        let tables = Arc::new(Tables::new(self.fs.clone(), seen.identity.database, cache));
+        let tables = Arc::new(Tables::new(
+            self.fs.clone(),
+            seen.identity.database,
+            cache,
+            self.damage.clone(),
+        ));
         let runs = LiveRuns::of(&seen.state.version, &tables);
         runs.tables().try_for_each(|handle| handle.table().map(|_| ()))?;
         let ranges = table_ranges(&runs)?;

@@ -139,6 +139,14 @@ impl Space {
         }
     }
 
+    /// As [`Space::with_reserve`], for work that gives all space back if it fails: a merge.
+    pub(crate) fn try_with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::DiskFull { .. }) if self.is_full() && self.give_up() => work(),
+            result => result,
+        }
+    }
+
     fn note_used_up(&self, error: &Error) {
         if matches!(error, Error::DiskFull { .. }) {
             self.state.store(USED_UP, Ordering::Release);

@@ -35,6 +35,10 @@ pub(crate) struct Meters {
     pub(crate) moves: AtomicU64,
     pub(crate) bytes_flushed: AtomicU64,
     pub(crate) bytes_compacted: AtomicU64,
+    pub(crate) scrubs: AtomicU64,
+    pub(crate) scrub_bytes_done: AtomicU64,
+    pub(crate) scrub_bytes_total: AtomicU64,
+    pub(crate) scrub_findings: AtomicU64,
 }
 
 thread_local! {
@@ -178,6 +182,14 @@ pub struct Stats {
     pub write_pressure: f64,
     /// Time that writes were held back.
     pub throttled: Duration,
+    /// Scrubs that were completed.
+    pub scrubs: u64,
+    /// Bytes that the running scrub, or else the last one, has read.
+    pub scrub_bytes_done: u64,
+    /// Bytes of tables that the running scrub will read; zero while none runs.
+    pub scrub_bytes_total: u64,
+    /// Damaged files that the last scrub has found.
+    pub scrub_findings: u64,
     /// Bytes of disk kept back for a full disk.
     pub reserve_bytes: u64,
     /// The last commit that reads see.

@@ -1,5 +1,6 @@
 //! The tables that reads use: opened when first needed, closed when no view needs them.
 
+use crate::damage::Damage;
 use base::fs::Fs;
 use base::lock::{Mutex, Rank};
 use base::{Result, SpaceId, key_prefix};
@@ -15,6 +16,7 @@ pub(crate) struct Tables {
     fs: Arc<dyn Fs>,
     database: [u8; 16],
     cache: Arc<Cache>,
+    damage: Arc<Damage>,
     live: Mutex<HashMap<u64, Weak<TableHandle>>>,
     /// Numbers of tables that left the last view and may be deleted.
     obsolete: Arc<Mutex<Vec<u64>>>,
@@ -30,6 +32,7 @@ pub(crate) struct TableHandle {
     fs: Arc<dyn Fs>,
     database: [u8; 16],
     cache: Arc<Cache>,
+    damage: Arc<Damage>,
     is_obsolete: AtomicBool,
     obsolete: Arc<Mutex<Vec<u64>>>,
     lingering: Arc<AtomicUsize>,
@@ -37,15 +40,26 @@ pub(crate) struct TableHandle {
 
 impl Tables {
     /// No tables yet.
-    pub(crate) fn new(fs: Arc<dyn Fs>, database: [u8; 16], cache: Arc<Cache>) -> Tables {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        database: [u8; 16],
+        cache: Arc<Cache>,
+        damage: Arc<Damage>,
+    ) -> Tables {
         Tables {
             fs,
             database,
             cache,
+            damage,
             live: Mutex::new(Rank::TableCache, HashMap::new()),
             obsolete: Arc::new(Mutex::new(Rank::Obsolete, Vec::new())),
             lingering: Arc::default(),
         }
+    }
+
+    /// What is known to be damaged.
+    pub(crate) fn damage(&self) -> &Arc<Damage> {
+        &self.damage
     }
 
     /// The block cache that tables fill.
@@ -65,6 +79,7 @@ impl Tables {
             fs: self.fs.clone(),
             database: self.database,
             cache: self.cache.clone(),
+            damage: self.damage.clone(),
             is_obsolete: AtomicBool::new(false),
             obsolete: self.obsolete.clone(),
             lingering: self.lingering.clone(),
@@ -128,9 +143,16 @@ impl TableHandle {
         }
     }
 
+    /// Notes an error that a read of the table met.
+    #[cold]
+    pub(crate) fn note(&self, error: &base::Error) {
+        self.damage.note(error);
+    }
+
     #[cold]
     fn open(&self) -> Result<&Arc<Table>> {
-        let table = Table::open(&*self.fs, self.meta.clone(), self.database, self.cache.clone())?;
+        let opened = Table::open(&*self.fs, self.meta.clone(), self.database, self.cache.clone());
+        let table = opened.inspect_err(|error| self.note(error))?;
         // Another thread may have been faster; both opened the same immutable file.
         Ok(self.opened.get_or_init(|| Arc::new(table)))
     }

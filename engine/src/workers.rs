@@ -8,6 +8,8 @@ use crate::bell::Bell;
 use crate::compaction::picker::Load;
 use crate::jobs;
 use crate::parts::Parts;
+use crate::quarantine;
+use crate::scrub::{self, Speed};
 use base::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +40,8 @@ pub(crate) enum Worker {
     Log,
     /// Makes backups.
     Backup,
+    /// Verifies.
+    Scrub,
 }
 
 /// The threads of one database. They stop when told, and are waited for.
@@ -57,6 +61,9 @@ impl Workers {
         workers.spawn(Worker::Log, parts, &parts.log_bell, log_loop)?;
         if parts.options.backup.is_some() {
             workers.spawn(Worker::Backup, parts, &parts.backup_bell, schedule::run)?;
+        }
+        if parts.options.scrub.is_some() {
+            workers.spawn(Worker::Scrub, parts, &parts.scrub_bell, scrub_loop)?;
         }
         Ok(workers)
     }
@@ -101,6 +108,7 @@ impl Worker {
             Worker::Compaction => "esker-compact",
             Worker::Log => "esker-log",
             Worker::Backup => "esker-backup",
+            Worker::Scrub => "esker-scrub",
         }
     }
 }
@@ -149,6 +157,10 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
     let mut last_seen = parts.commits.visible();
     while !is_cancelled() {
         let was_rung = parts.compaction_bell.wait(IDLE_AFTER);
+        drain(Worker::Compaction, parts, should_stop, || quarantine::replace_damaged(parts));
+        if parts.damage.is_known() {
+            continue; // A merge would only meet the damage again.
+        }
         drain(Worker::Compaction, parts, should_stop, || {
             jobs::compact_once(parts, Load::Busy, &is_cancelled)
         });
@@ -166,6 +178,23 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
             parts.compaction_bell.wait(LOOK_AROUND);
         }
         last_seen = seen;
+    }
+}
+
+fn scrub_loop(parts: &Parts, should_stop: &AtomicBool) {
+    let is_cancelled = || should_stop.load(Ordering::Acquire);
+    let Some(plan) = parts.options.scrub else { return };
+    let mut last = parts.opened_at;
+    while !is_cancelled() {
+        let is_due = parts.clock.monotonic().saturating_sub(last) >= plan.every;
+        if is_due || parts.wants_scrub.swap(false, Ordering::AcqRel) {
+            last = parts.clock.monotonic();
+            let speed = Speed::BytesPerSecond(plan.bytes_per_second);
+            drain(Worker::Scrub, parts, should_stop, || {
+                scrub::scrub(parts, speed, &is_cancelled).map(|_| false)
+            });
+        }
+        parts.scrub_bell.wait(LOOK_AROUND.min(plan.every));
     }
 }
 

@@ -66,7 +66,7 @@ fn every_state_of_a_directory_is_read_and_none_is_changed() {
     let k = keyspace(&db, "k");
     let check = |expected: &Content| {
         let (before, ops) = (image(&disk.fs), disk.fs.ops());
-        assert_eq!(seen(&disk), *expected);
+        assert!(seen(&disk) == *expected);
         assert_eq!(disk.fs.ops(), ops, "a reader changes nothing");
         assert!(image(&disk.fs) == before);
     };
@@ -86,7 +86,7 @@ fn every_state_of_a_directory_is_read_and_none_is_changed() {
     let expected = content(&k);
     for model in [CrashModel::Kill, CrashModel::Prefix, CrashModel::Synced] {
         db.sync().unwrap();
-        assert_eq!(seen(&Disk::of(disk.fs.crash(model))), expected, "{model:?}");
+        assert!(seen(&Disk::of(disk.fs.crash(model))) == expected, "{model:?}");
     }
     db.close().unwrap();
     check(&expected);

@@ -213,6 +213,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::Corrupt { file: FileKind::Backup, .. }
         | Error::Missing { file: FileKind::Backup, .. } => Exit::Integrity,
         Error::Corrupt { .. }
+        | Error::Halted { .. }
         | Error::Missing { .. }
         | Error::StaleManifest { .. }
         | Error::VersionInvalid { .. }

@@ -58,6 +58,7 @@ pub use look::{Onlooker, Seen, look};
 pub use pipeline::recover;
 pub use plan::{Create, FlushTarget, Plan, Recovered, ReplaySink, Verify};
 pub use progress::Progress;
+pub use quarantine::set_table_aside;
 pub use repair::{Loss, RepairReport, repair};
 pub use report::Report;
 pub use stage::{Stage, StageLimits};

@@ -5,9 +5,23 @@
 
 use base::dir::QUARANTINE_DIR;
 use base::fs::{Fs, ReadFile, full_path};
-use base::{Error, RelPath, Result};
+use base::{Error, FileName, RelPath, Result};
 use std::io;
 use std::sync::Arc;
+
+/// Makes the table `number` of a running database also stand in quarantine, durably. Returns where; none
+/// if the file is gone.
+pub fn set_table_aside(fs: &Arc<dyn Fs>, generation: u64, number: u64) -> Result<Option<RelPath>> {
+    let from = FileName::Table(number).path();
+    match fs.open(&from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        _ => {}
+    }
+    let mut quarantine = Quarantine::new(fs, generation);
+    quarantine.link(&from, &format!("table-{number}"))?;
+    quarantine.sync()?;
+    Ok(quarantine.files.pop())
+}
 
 const STEP_LEN: usize = 1 << 20;
 const NAMES_MAX: u32 = 1000;

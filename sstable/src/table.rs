@@ -131,7 +131,12 @@ impl Table {
     /// Reads all of the file and checks it: digests, structure, order, counts, filter. Returns how
     /// many entries there are.
     pub fn verify(&self) -> Result<u64> {
-        verify::verify(self)
+        verify::verify(self, &mut |_| Ok(()))
+    }
+
+    /// As [`Table::verify`]; `pace` is told the bytes of each block, and may end it with an error.
+    pub fn verify_paced(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<u64> {
+        verify::verify(self, pace)
     }
 
     /// The blocks of `space`.

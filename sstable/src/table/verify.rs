@@ -12,7 +12,9 @@ use std::cmp::Reverse;
 ///
 /// Sections were verified when the table was opened. Loading a block verifies its digest, its
 /// inner order, and that it ends where the index says.
-pub(super) fn verify(table: &Table) -> Result<u64> {
+///
+/// `pace` is told the bytes of each block, and may end it with an error.
+pub(super) fn verify(table: &Table, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<u64> {
     let blocks = 0..table.index.len();
     let mut spans = Spans::new();
     let mut walk = Walk { last: None, first: None, tally: Tally::EMPTY };
@@ -20,6 +22,7 @@ pub(super) fn verify(table: &Table) -> Result<u64> {
         let block = spans.block(table, &blocks, number, Direction::Forward)?;
         let position = table.place(number)?.position;
         walk.block(table, &block).map_err(|found| table.file.corrupt(position, found))?;
+        pace(u64::from(table.place(number)?.stored_len))?;
     }
     let end = table.file.len();
     walk.compare(table).map_err(|found| table.file.corrupt(end, found))?;

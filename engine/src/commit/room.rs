@@ -1,0 +1,90 @@
+//! Room for a commit: in the log, in the active memtable, and on the disk.
+
+use super::{Commits, Queue, Write};
+use crate::memtable::Memtable;
+use crate::space::Weight;
+use crate::view::NextView;
+use base::lock::MutexGuard;
+use base::{Error, Position, Result, Tick};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Commits {
+    /// Appends `write` to the log. What only deletes may use the reserve of a full disk.
+    #[inline]
+    pub(super) fn append(
+        &self,
+        queue: &mut Queue,
+        seqno: Tick,
+        write: &Write<'_>,
+    ) -> Result<Position> {
+        match queue.append(seqno, write) {
+            Err(Error::DiskFull { path }) => {
+                self.space.note_full();
+                match write.weight() {
+                    Weight::Puts => Err(Error::DiskFull { path }),
+                    Weight::Deletes => self.space.with_reserve(|| queue.append(seqno, write)),
+                }
+            }
+            appended => appended,
+        }
+    }
+
+    /// The queue, with an active memtable that has room for `need` more bytes.
+    pub(super) fn queue_with_room(
+        &self,
+        need: usize,
+        weight: Weight,
+    ) -> Result<MutexGuard<'_, Queue>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.is_poisoned.load(Ordering::Relaxed) {
+                return Err(Error::Poisoned);
+            }
+            queue.check_open()?;
+            self.damage.check()?;
+            self.space.admit(weight)?;
+            if queue.has_room(need) {
+                queue.reserve(need);
+                return Ok(queue);
+            }
+            if self.views.current().frozen.len() + 1 < crate::Options::MEMTABLES_MAX {
+                self.freeze(&mut queue, need)?;
+                continue;
+            }
+            if self.space.is_used_up() {
+                return Err(self.space.error());
+            }
+            self.bells.frozen.ring();
+            self.flushed.wait_for(&mut queue, std::time::Duration::from_millis(100));
+        }
+    }
+
+    /// Freezes the active memtable; a new one takes the writes from now on.
+    pub(super) fn freeze(&self, queue: &mut Queue, need: usize) -> Result<()> {
+        let after = queue.last();
+        let memtable = Memtable::new_in(&self.arenas, self.memtable_bytes, need, after)?;
+        let memtable = Arc::new(memtable);
+        let frozen = queue.replace_active(memtable.clone());
+        self.views.install(|view| {
+            let mut next = NextView::from(view);
+            next.active = memtable;
+            next.frozen.insert(0, frozen);
+            self.pressure.note_frozen(next.frozen.len());
+            next
+        });
+        self.bells.frozen.ring();
+        Ok(())
+    }
+
+    /// Freezes the active memtable unless it is empty. Returns the last commit it may hold.
+    pub(crate) fn freeze_active(&self) -> Result<Tick> {
+        let mut queue = self.queue.lock();
+        let last = queue.last();
+        // A memtable that looks empty may still await the insert of a commit that has its tick.
+        if !queue.active().is_empty() || queue.active().after() < last {
+            self.freeze(&mut queue, 0)?;
+        }
+        Ok(last)
+    }
+}

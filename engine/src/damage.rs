@@ -1,0 +1,147 @@
+//! Damaged files that reads, merges or a scrub have met, and what follows from it.
+//!
+//! What is damaged is never served: the call that met it gets the error. From then on writes are
+//! refused, until a scrub finds everything whole or the database is repaired: whoever goes on writing
+//! buries what a repair could still bring back. With [`CorruptionAction::Quarantine`] a damaged table
+//! is replaced by what verifies of it instead, and writes go on.
+
+use crate::bell::Bell;
+use crate::options::CorruptionAction;
+use base::error::FileKind;
+use base::lock::{Mutex, Rank};
+use base::{Error, FileName, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Damage {
+    action: CorruptionAction,
+    /// Whether writes are refused.
+    is_halted: AtomicBool,
+    /// What was found, by file.
+    found: Mutex<BTreeMap<PathBuf, Found>>,
+    lost: Mutex<Vec<LostRange>>,
+    /// Rung when a table waits to be replaced.
+    bell: Arc<Bell>,
+}
+
+#[derive(Clone, Debug)]
+struct Found {
+    /// The table, if it is one.
+    table: Option<u64>,
+    what: String,
+}
+
+/// Keys that may have been lost with a part of a table, all that it had between two keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRange {
+    /// The keyspace; none if it was dropped since.
+    pub keyspace: Option<String>,
+    /// The first key that may be gone, or be what it was earlier.
+    pub first: Vec<u8>,
+    /// The last one.
+    pub last: Vec<u8>,
+    /// The damaged file, as it was called.
+    pub file: PathBuf,
+}
+
+impl Damage {
+    /// Nothing is damaged as far as is known. `bell` wakes who replaces tables.
+    pub(crate) fn new(action: CorruptionAction, bell: Arc<Bell>) -> Damage {
+        Damage {
+            action,
+            is_halted: AtomicBool::new(false),
+            found: Mutex::new(Rank::Stats, BTreeMap::new()),
+            lost: Mutex::new(Rank::Stats, Vec::new()),
+            bell,
+        }
+    }
+
+    /// Wakes who replaces tables.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// Notes `error` if it is about a damaged file of this database.
+    #[cold]
+    pub(crate) fn note(&self, error: &Error) {
+        let (file, path) = match error {
+            Error::Corrupt { file, path, .. } | Error::Missing { file, path } => (*file, path),
+            _ => return,
+        };
+        let table = if file == FileKind::Table { table_at(path) } else { None };
+        let found = Found { table, what: error.to_string() };
+        if self.found.lock().insert(path.clone(), found).is_none() {
+            tracing::error!(target: "esker", %error, "a file of the database is damaged");
+        }
+        if self.action == CorruptionAction::Quarantine && table.is_some() {
+            self.bell.ring();
+        } else {
+            self.is_halted.store(true, Ordering::Release);
+        }
+    }
+
+    /// Refuses writes while something is damaged.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_halted.load(Ordering::Relaxed) { Err(self.halted()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn halted(&self) -> Error {
+        let path = self.found.lock().keys().next().cloned().unwrap_or_default();
+        Error::Halted { path }
+    }
+
+    /// Whether anything is known to be damaged.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.found.lock().is_empty()
+    }
+
+    /// What was found, as sentences.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        self.found.lock().values().map(|found| found.what.clone()).collect()
+    }
+
+    /// The damaged tables, if they are to be replaced.
+    pub(crate) fn to_replace(&self) -> Vec<u64> {
+        if self.action != CorruptionAction::Quarantine {
+            return Vec::new();
+        }
+        self.found.lock().values().filter_map(|found| found.table).collect()
+    }
+
+    /// The table is whole after all, or was replaced.
+    pub(crate) fn forget_table(&self, table: u64) {
+        self.found.lock().retain(|_, found| found.table != Some(table));
+    }
+
+    /// All files are whole after all.
+    pub(crate) fn forget_all(&self) {
+        self.found.lock().clear();
+        self.is_halted.store(false, Ordering::Release);
+    }
+
+    /// Notes what went with the damaged part of a table.
+    pub(crate) fn note_lost(&self, ranges: Vec<LostRange>) {
+        self.lost.lock().extend(ranges);
+    }
+
+    /// What went with damaged parts of tables since the database was opened.
+    pub(crate) fn lost(&self) -> Vec<LostRange> {
+        self.lost.lock().clone()
+    }
+}
+
+/// The number of the table whose file is at `path`.
+fn table_at(path: &std::path::Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    match FileName::parse(&format!("{}/{name}", base::dir::TABLES_DIR))? {
+        FileName::Table(number) => Some(number),
+        _ => None,
+    }
+}

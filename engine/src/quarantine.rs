@@ -1,0 +1,110 @@
+//! A damaged table is replaced by what verifies of it.
+//!
+//! Every block that verifies is written into a new table; one edit swaps the two and marks the scope
+//! as incomplete; the damaged file goes to `quarantine/` before that, by recovery's hand. What the lost
+//! blocks hid in older tables shows again: whoever chooses this prefers to go on.
+
+use crate::damage::LostRange;
+use crate::output::{Depth, IsFirst, Output, OutputPlan};
+use crate::parts::Parts;
+use base::fs::full_path;
+use base::{Error, FileName, Result, SpaceId};
+use sstable::manifest::{Added, Edit, LAST_LEVEL};
+use sstable::table::{LostBlock, salvage};
+use sstable::{Cache, Table, TableMeta};
+use std::sync::Arc;
+
+/// Replaces every table that is known to be damaged. Returns whether there was one.
+pub(crate) fn replace_damaged(parts: &Parts) -> Result<bool> {
+    let tables = parts.damage.to_replace();
+    tables.iter().try_for_each(|table| replace(parts, *table))?;
+    Ok(!tables.is_empty())
+}
+
+fn replace(parts: &Parts, id: u64) -> Result<()> {
+    let _compacting = parts.compacting.lock();
+    let version = parts.installer.version();
+    let place = version.runs().iter().find_map(|run| {
+        let meta = run.tables.iter().find(|meta| meta.id == id)?;
+        Some((run.order, run.level, meta.clone()))
+    });
+    let Some((order, level, meta)) = place.filter(|(_, _, meta)| is_damaged(parts, meta)) else {
+        parts.damage.forget_table(id);
+        return Ok(());
+    };
+    let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
+    let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
+    let (written, lost) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+    recovery::set_table_aside(&parts.fs, parts.generation, id)?;
+    let incomplete = vec![(meta.scope, parts.commits.visible())];
+    let added =
+        written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) }).collect();
+    let edit = Edit { added, removed: vec![id], incomplete, ..Edit::default() };
+    parts.install(|_| edit, |_| {})?;
+    tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
+    parts.damage.note_lost(lost);
+    parts.damage.forget_table(id);
+    parts.obsolete.delete(parts);
+    Ok(())
+}
+
+/// Whether it still is: what a read met may have been a mishap on the way.
+fn is_damaged(parts: &Parts, meta: &Arc<TableMeta>) -> bool {
+    let cache = Cache::new(1 << 20);
+    let opened = Table::open(parts.fs.as_ref(), meta.clone(), parts.identity.database, cache);
+    let verified = opened.and_then(|table| table.verify());
+    matches!(verified, Err(Error::Corrupt { .. } | Error::Missing { .. }))
+}
+
+/// Writes what verifies of a table. Returns the new tables and what is lost.
+fn rescue(
+    parts: &Parts,
+    meta: &TableMeta,
+    plan: OutputPlan,
+) -> Result<(Vec<TableMeta>, Vec<LostRange>)> {
+    let damaged = match salvage(parts.fs.as_ref(), meta, parts.identity.database) {
+        Ok(damaged) => damaged,
+        Err(Error::Corrupt { .. } | Error::Missing { .. }) => {
+            return Ok((Vec::new(), vec![everything(parts, meta)]));
+        }
+        Err(error) => return Err(error),
+    };
+    let (ranges, are_ranges_lost) = match damaged.range_deletes() {
+        Ok(ranges) => (ranges.to_vec(), false),
+        Err(_) => (Vec::new(), true),
+    };
+    let mut output = Output::new(plan, parts.fs.clone(), parts, ranges);
+    let mut last: Option<(SpaceId, Vec<u8>)> = None;
+    let blocks = damaged.read(|space, key, trailer, value| {
+        let is_same = last.as_ref().is_some_and(|(of, last)| *of == space && last == key);
+        if !is_same {
+            last = Some((space, key.to_vec()));
+        }
+        let first = if is_same { IsFirst::No } else { IsFirst::Yes };
+        output.add(space, key, trailer, value, first)
+    })?;
+    let mut lost: Vec<LostRange> =
+        blocks.iter().map(|block| of_block(parts, meta, block)).collect();
+    if are_ranges_lost {
+        lost.push(everything(parts, meta));
+    }
+    Ok((output.finish()?, lost))
+}
+
+fn of_block(parts: &Parts, meta: &TableMeta, block: &LostBlock) -> LostRange {
+    LostRange {
+        keyspace: parts.catalog.name_of(block.space),
+        first: block.first.to_vec(),
+        last: block.last.to_vec(),
+        file: full_path(parts.fs.as_ref(), &FileName::Table(meta.id).path()),
+    }
+}
+
+fn everything(parts: &Parts, meta: &TableMeta) -> LostRange {
+    LostRange {
+        keyspace: parts.catalog.name_of(meta.smallest.space),
+        first: meta.smallest.key.to_vec(),
+        last: meta.largest.key.to_vec(),
+        file: full_path(parts.fs.as_ref(), &FileName::Table(meta.id).path()),
+    }
+}

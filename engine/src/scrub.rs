@@ -1,0 +1,204 @@
+//! Reading everything again, before someone needs it and finds it damaged.
+//!
+//! Every byte of every table is read from the disk, past the cache, and verified; then the finished
+//! segments of the log and the manifest. In the background at a rate that leaves the disk to others.
+
+use crate::parts::Parts;
+use crate::tables::TableHandle;
+use base::{Error, FileName, Result};
+use sstable::{Cache, Table};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Bytes of blocks kept while tables are verified: each block is read once.
+const CACHE_BYTES: usize = 1 << 20;
+/// Bytes after which a pace is kept.
+const STEP_BYTES: u64 = 256 << 10;
+/// The longest sleep before a look whether to stop.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+
+/// What a scrub has read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubReport {
+    /// Tables verified.
+    pub tables: u64,
+    /// Finished log segments verified.
+    pub segments: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// What is damaged; empty if all is whole.
+    pub findings: Vec<ScrubFinding>,
+}
+
+/// A damaged file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubFinding {
+    /// The file.
+    pub path: PathBuf,
+    /// The byte it is about, if there is one.
+    pub offset: Option<u64>,
+    /// What is wrong, as a sentence.
+    pub what: String,
+}
+
+/// How fast a scrub reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// As fast as it can.
+    Full,
+    /// So many bytes a second.
+    BytesPerSecond(u64),
+}
+
+/// Reads everything once. Damage is in the report and noted; an error is the operating system's, or
+/// `Cancelled`.
+pub(crate) fn scrub(
+    parts: &Parts,
+    speed: Speed,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<ScrubReport> {
+    let mut pass = Pass { parts, speed, is_cancelled, owed: 0, report: ScrubReport::default() };
+    let result = pass.run();
+    parts.meters.scrub_bytes_total.store(0, Ordering::Relaxed);
+    result?;
+    let report = pass.report;
+    parts.meters.scrubs.fetch_add(1, Ordering::Relaxed);
+    parts.meters.scrub_findings.store(report.findings.len() as u64, Ordering::Relaxed);
+    if report.findings.is_empty() {
+        parts.damage.forget_all();
+    }
+    Ok(report)
+}
+
+struct Pass<'a> {
+    parts: &'a Parts,
+    speed: Speed,
+    is_cancelled: &'a dyn Fn() -> bool,
+    /// Bytes read that no sleep has paid for.
+    owed: u64,
+    report: ScrubReport,
+}
+
+impl Pass<'_> {
+    fn run(&mut self) -> Result<()> {
+        let parts = self.parts;
+        let version = parts.installer.version();
+        parts.meters.scrub_bytes_done.store(0, Ordering::Relaxed);
+        parts.meters.scrub_bytes_total.store(version.bytes(), Ordering::Relaxed);
+        let ids: Vec<u64> = version.tables().map(|meta| meta.id).collect();
+        for id in ids {
+            // Only this one is kept from being removed; one that was merged away needs no look.
+            let Some(handle) = live(parts, id) else { continue };
+            let verified = self.table(&handle);
+            self.judge(verified)?;
+            self.report.tables += 1;
+        }
+        if parts.is_read_only {
+            return Ok(()); // Log and manifest are somebody's who writes.
+        }
+        self.log()?;
+        let manifest = parts.installer.verify();
+        self.judge(manifest)
+    }
+
+    /// Opens the table anew, so that nothing of it is taken from memory, and reads all of it.
+    fn table(&mut self, handle: &TableHandle) -> Result<()> {
+        let (parts, cache) = (self.parts, Cache::new(CACHE_BYTES));
+        let database = parts.identity.database;
+        let table = Table::open(parts.fs.as_ref(), handle.meta().clone(), database, cache)?;
+        let blocks = table.verify_paced(&mut |bytes| self.pace(bytes));
+        blocks.map(|_| ())
+    }
+
+    /// The finished segments, up to where each ended.
+    fn log(&mut self) -> Result<()> {
+        let parts = self.parts;
+        let spans = parts.commits.with_queue(|queue| queue.appender().map(|log| log.segments()))?;
+        let Some((_, finished)) = spans.split_last() else { return Ok(()) };
+        for span in finished {
+            let verified = self.segment(span.number, span.end);
+            let is_kept = || {
+                parts.commits.with_queue(|queue| {
+                    let spans = queue.appender().map(|log| log.segments()).unwrap_or_default();
+                    spans.iter().any(|kept| kept.number == span.number)
+                })
+            };
+            if verified.is_err() && !is_kept() {
+                continue; // Released meanwhile.
+            }
+            self.judge(verified)?;
+            self.report.segments += 1;
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, number: u64, end: u64) -> Result<()> {
+        let parts = self.parts;
+        let fs = parts.fs.as_ref();
+        let mut reader = wal::read_segment(fs, number, parts.identity.database, None)?;
+        let mut at = 0;
+        while let Some(commit) = reader.next()? {
+            let here = commit.end.offset;
+            self.pace(here.saturating_sub(at))?;
+            at = here;
+        }
+        let ending = reader.ending();
+        if ending.end.end == end {
+            return Ok(());
+        }
+        let path = base::fs::full_path(fs, &FileName::Segment(number).path());
+        let found = ending.found.unwrap_or(base::Corruption::MissingPromised);
+        Err(Error::corrupt(base::error::FileKind::Log, path, ending.end.end, found))
+    }
+
+    /// Takes damage into the report; passes other errors on.
+    fn judge(&mut self, verified: Result<()>) -> Result<()> {
+        let Err(error) = verified else { return Ok(()) };
+        if !matches!(error, Error::Corrupt { .. } | Error::Missing { .. }) {
+            return Err(error);
+        }
+        self.parts.damage.note(&error);
+        self.report.findings.push(ScrubFinding {
+            path: error.path().unwrap_or(self.parts.fs.root()).to_path_buf(),
+            offset: error.offset(),
+            what: error.to_string(),
+        });
+        Ok(())
+    }
+
+    /// Counts bytes, and sleeps for them if a speed is set.
+    fn pace(&mut self, bytes: u64) -> Result<()> {
+        self.report.bytes += bytes;
+        self.parts.meters.scrub_bytes_done.store(self.report.bytes, Ordering::Relaxed);
+        self.owed += bytes;
+        if self.owed < STEP_BYTES {
+            return Ok(());
+        }
+        let owed = std::mem::take(&mut self.owed);
+        let mut left = match self.speed {
+            Speed::Full => Duration::ZERO,
+            Speed::BytesPerSecond(rate) => Duration::from_secs_f64(owed as f64 / rate as f64),
+        };
+        loop {
+            if (self.is_cancelled)() {
+                return Err(Error::Cancelled);
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
+            let nap = left.min(SLEEP_MAX);
+            std::thread::sleep(nap);
+            left -= nap;
+        }
+    }
+}
+
+/// The table `id`, if it is still in use.
+pub(crate) fn live(parts: &Parts, id: u64) -> Option<Arc<TableHandle>> {
+    let view = parts.views.current();
+    view.runs.tables().find(|handle| handle.meta().id == id).cloned()
+}

@@ -1,0 +1,112 @@
+//! How a database is: its numbers and its health.
+
+use crate::health::{Health, Status};
+use crate::parts::Parts;
+use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
+use base::Result;
+use std::sync::atomic::Ordering;
+
+/// The numbers of this moment.
+pub(crate) fn stats(parts: &Parts) -> Stats {
+    let view = parts.views.current();
+    let cache = parts.tables.cache().stats();
+    let version = parts.installer.version();
+    let (meters, points) = (&parts.meters, parts.snapshots.points());
+    let memtables = || std::iter::once(&view.active).chain(&view.frozen);
+    let transactions = parts.commits.with_queue(|queue| queue.conflicts().open_count());
+    let runs = version.runs().iter().map(|run| RunStats {
+        level: run.level,
+        tables: run.tables.len() as u64,
+        bytes: run.bytes(),
+        entries: run.tables.iter().map(|table| table.entries).sum(),
+    });
+    Stats {
+        gets: meters.total(Counter::Gets),
+        hits: meters.total(Counter::Hits),
+        scans: meters.total(Counter::Scans),
+        commits: meters.total(Counter::Commits),
+        bytes_written: meters.total(Counter::BytesWritten),
+        get_latency: meters.get_latency.percentiles(),
+        commit_latency: meters.commit_latency.percentiles(),
+        flushes: meters.flushes.load(Ordering::Relaxed),
+        compactions: meters.compactions.load(Ordering::Relaxed),
+        moves: meters.moves.load(Ordering::Relaxed),
+        bytes_logged: parts.commits.bytes_logged(),
+        bytes_flushed: meters.bytes_flushed.load(Ordering::Relaxed),
+        bytes_compacted: meters.bytes_compacted.load(Ordering::Relaxed),
+        memtable_bytes: memtables().map(|memtable| memtable.used_bytes() as u64).sum(),
+        frozen_memtables: view.frozen.len() as u64,
+        cache_bytes: cache.bytes as u64,
+        index_bytes: cache.charged_bytes as u64,
+        cache_capacity_bytes: cache.capacity_bytes as u64,
+        cache_hits: cache.hits,
+        cache_misses: cache.misses,
+        table_bytes: version.bytes(),
+        runs: runs.collect(),
+        snapshots: points.len() as u64,
+        oldest_snapshot: points.first().map(|point| point.raw()),
+        transactions,
+        write_pressure: parts.pressure.debt(view.active.fill()),
+        throttled: parts.pressure.slept(),
+        scrubs: meters.scrubs.load(Ordering::Relaxed),
+        scrub_bytes_done: meters.scrub_bytes_done.load(Ordering::Relaxed),
+        scrub_bytes_total: meters.scrub_bytes_total.load(Ordering::Relaxed),
+        scrub_findings: meters.scrub_findings.load(Ordering::Relaxed),
+        reserve_bytes: parts.space.held(),
+        visible_seqno: parts.commits.visible().raw(),
+        durable_seqno: parts.commits.durable().raw(),
+    }
+}
+
+/// What each keyspace holds in tables, by name.
+pub(crate) fn keyspace_stats(parts: &Parts) -> Result<Vec<KeyspaceStats>> {
+    let view = parts.views.current();
+    let live = parts.catalog.live();
+    let mut stats: Vec<KeyspaceStats> = Vec::with_capacity(live.len());
+    for state in live {
+        let mut of = KeyspaceStats { name: state.name.clone(), ..KeyspaceStats::default() };
+        for handle in view.runs.tables() {
+            let meta = handle.meta();
+            if meta.smallest.space <= state.space && state.space <= meta.largest.space {
+                let mut spaces = handle.table()?.spaces();
+                if let Some((_, usage)) = spaces.find(|(space, _)| *space == state.space) {
+                    of.entries += usage.entries;
+                    of.raw_bytes += usage.raw_bytes;
+                    of.table_bytes += usage.stored_bytes;
+                }
+            }
+        }
+        stats.push(of);
+    }
+    Ok(stats)
+}
+
+/// Whether everything works, and if not, why.
+pub(crate) fn health(parts: &Parts) -> Health {
+    if parts.is_closed.load(Ordering::Acquire) {
+        return Health { status: Status::Closed, reasons: Vec::new() };
+    }
+    if parts.commits.is_poisoned() {
+        let reason = "a write or sync failed; close and open again to recover".to_owned();
+        return Health { status: Status::Poisoned, reasons: vec![reason] };
+    }
+    let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
+    reasons.extend(parts.damage.reasons());
+    for scope in parts.installer.with_state(|state| state.incomplete.clone()).keys() {
+        reasons.push(format!("scope {} has lost content with damaged files", scope.0));
+    }
+    let debt = parts.pressure.debt(parts.views.current().active.fill());
+    reasons.extend(parts.archive.trouble());
+    if debt > 0.5 {
+        reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
+    }
+    if parts.damage.check().is_err() {
+        return Health { status: Status::Corrupt, reasons: parts.damage.reasons() };
+    }
+    if parts.space.is_full() {
+        let reason = "the disk is full; puts are taken again once there is space".to_owned();
+        return Health { status: Status::ReadOnly, reasons: vec![reason] };
+    }
+    let status = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
+    Health { status, reasons }
+}

@@ -1,0 +1,304 @@
+//! Damaged files: found by reads or by a scrub, named, and either nothing is written any more or the
+//! damaged table is replaced by what verifies of it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use base::RelPath;
+use base::fs::CrashModel;
+use esker::{Background, CorruptionAction, Db, Error, Keyspace, Options, Scrub, Status, SyncMode};
+use fixture::{Content, Disk, content, keyspace, small, small_busy};
+use std::time::Duration;
+
+fn filled(disk: &Disk, options: Options) -> (Db, Keyspace, Content) {
+    let db = disk.open(options);
+    let k = keyspace(&db, "k");
+    for number in 0..400u32 {
+        k.put(number.to_be_bytes(), [number as u8; 100]).unwrap();
+    }
+    db.compact_all().unwrap();
+    let expected = content(&k);
+    (db, k, expected)
+}
+
+/// The newest such file: an older one may be waiting to be removed.
+fn file_ending(disk: &Disk, end: &str) -> RelPath {
+    disk.fs.files().into_iter().rfind(|path| path.as_str().ends_with(end)).unwrap()
+}
+
+/// Flips a bit at `at`, or at that many bytes before the end if it is negative. Returns what was there.
+fn flip(disk: &Disk, path: &RelPath, at: isize) -> Vec<u8> {
+    let whole = disk.fs.read_file(path).unwrap();
+    let mut bytes = whole.clone();
+    let at = if at < 0 { bytes.len() - at.unsigned_abs() } else { at as usize };
+    bytes[at] ^= 4;
+    disk.fs.write_file(path, bytes).unwrap();
+    whole
+}
+
+fn quarantined(disk: &Disk) -> usize {
+    disk.files_in("quarantine/").len()
+}
+
+#[test]
+fn a_scrub_reads_everything_and_finds_whatever_is_damaged() {
+    let disk = Disk::new(1);
+    let (db, k, expected) = filled(&disk, small());
+    for number in 0..600u32 {
+        k.put([b'n', number as u8, (number >> 8) as u8], [7; 100]).unwrap();
+    }
+    let report = db.scrub().unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert!(report.tables >= 1 && report.segments >= 1, "{report:?}");
+    assert!(report.bytes > 400 * 100 && db.stats().scrubs == 1);
+
+    let table = file_ending(&disk, ".sst");
+    let logs = disk.fs.files().into_iter().filter(|path| path.as_str().ends_with(".log"));
+    let log = logs.rev().nth(1).unwrap(); // the last one grows
+    let manifest = file_ending(&disk, ".mf");
+    for (path, places) in [
+        (table, [0, 9000, -1000, -10]),
+        (log, [100, 5000, 9000, 20_000]),
+        (manifest, [0, 70, 90, 200]),
+    ] {
+        for at in places {
+            let whole = flip(&disk, &path, at);
+            let report = db.scrub().unwrap();
+            if path.as_str().ends_with(".log") && at < 4256 {
+                // The header stands there twice.
+                assert!(report.findings.is_empty(), "{report:?}");
+                disk.fs.write_file(&path, whole).unwrap();
+                continue;
+            }
+            assert_eq!(report.findings.len(), 1, "{path} at {at}: {report:?}");
+            assert!(report.findings[0].path.ends_with(path.as_str()), "{report:?}");
+            assert_eq!(db.stats().scrub_findings, 1);
+            assert_eq!(db.health().status, Status::Corrupt);
+            assert!(db.health().reasons[0].contains(path.as_str()), "{:?}", db.health());
+            let refused = k.put(b"k", b"v").unwrap_err();
+            assert!(matches!(&refused, Error::Halted { path: of } if of.ends_with(path.as_str())));
+            assert!(matches!(k.delete(b"k"), Err(Error::Halted { .. })));
+            assert!(matches!(k.ingest([(b"k", b"v")]), Err(Error::Halted { .. })));
+            assert_eq!(k.get(5u32.to_be_bytes()).unwrap().unwrap(), [5; 100]);
+
+            disk.fs.write_file(&path, whole).unwrap();
+            assert!(db.scrub().unwrap().findings.is_empty());
+            assert_eq!(db.health().status, Status::Healthy);
+            k.put(b"k", b"v").unwrap();
+            k.delete(b"k").unwrap();
+        }
+    }
+    assert!(content(&k).len() == expected.len() + 600);
+}
+
+/// With the default a read that meets damage gets the error, writes end, other reads go on, and a close
+/// keeps what was written before.
+#[test]
+fn damage_that_a_read_meets_halts_writes_and_nothing_else() {
+    for action in [CorruptionAction::Halt, CorruptionAction::HealFromPeer] {
+        let disk = Disk::new(1);
+        let options = || Options { on_corruption: action, ..small() };
+        let (db, _, expected) = filled(&disk, options());
+        db.close().unwrap();
+        let table = file_ending(&disk, ".sst");
+        let whole = flip(&disk, &table, 0);
+        let db = disk.open(options());
+        let k = keyspace(&db, "k");
+        k.put(b"new", b"v").unwrap();
+        let error = k.get(0u32.to_be_bytes()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Corrupt { path, offset: 0, .. } if path.ends_with(table.as_str()))
+        );
+        assert_eq!(db.health().status, Status::Corrupt);
+        assert!(matches!(k.put(b"k", b"v"), Err(Error::Halted { .. })));
+        assert!(db.compact_all().is_err());
+        assert_eq!(k.get(399u32.to_be_bytes()).unwrap().unwrap(), [399u32 as u8; 100]);
+        assert!(k.iter().any(|entry| entry.is_err()), "a scan does not skip it");
+        db.close().unwrap();
+        assert_eq!(quarantined(&disk), 0);
+
+        disk.fs.write_file(&table, whole).unwrap();
+        let db = disk.open(options());
+        let mut found = content(&keyspace(&db, "k"));
+        assert_eq!(found.remove(&b"new"[..]).unwrap(), b"v");
+        assert_eq!(found, expected);
+    }
+}
+
+fn check_lost(db: &Db, k: &Keyspace, expected: &Content) {
+    let lost = db.lost_ranges();
+    assert!(!lost.is_empty());
+    let found = content(k);
+    for (key, value) in expected {
+        match found.get(key) {
+            Some(found) => assert_eq!(found, value),
+            None => {
+                let covers = lost.iter().any(|range| {
+                    range.keyspace.as_deref() == Some("k")
+                        && (&range.first..=&range.last).contains(&key)
+                });
+                assert!(covers, "{key:?} is gone and not in {lost:?}");
+            }
+        }
+    }
+    assert!(found.len() < expected.len());
+    assert!(found.keys().all(|key| expected.contains_key(key)));
+}
+
+#[test]
+fn a_damaged_table_is_replaced_by_what_verifies_of_it() {
+    for at in [0, 4000, 9000, -10] {
+        let disk = Disk::new(1);
+        let options = || Options { on_corruption: CorruptionAction::Quarantine, ..small() };
+        let (db, k, expected) = filled(&disk, options());
+        let table = file_ending(&disk, ".sst");
+        flip(&disk, &table, at);
+        let damaged = disk.fs.read_file(&table).unwrap();
+        let report = db.scrub().unwrap();
+        assert_eq!(report.findings.len(), 1);
+        check_lost(&db, &k, &expected);
+        let is_all_lost = at < 0;
+        assert_eq!(
+            content(&k).is_empty(),
+            is_all_lost,
+            "one block is lost, or with the footer all"
+        );
+        let aside = file_ending(&disk, &format!("table-{}", table_number(&table)));
+        assert_eq!(disk.fs.read_file(&aside).unwrap(), damaged);
+        assert_eq!(db.health().status, Status::Degraded);
+        assert!(db.health().reasons.iter().any(|reason| reason.contains("lost content")));
+        let left = content(&k);
+        k.put(b"goes on", b"v").unwrap();
+        assert!(db.scrub().unwrap().findings.is_empty());
+        db.flush().unwrap();
+        for model in [CrashModel::Kill, CrashModel::Synced] {
+            let crashed = Disk::of(disk.fs.crash(model)).open(options());
+            assert_eq!(content(&keyspace(&crashed, "k")).len(), left.len() + 1, "{model:?}");
+            assert_eq!(crashed.health().status, Status::Degraded, "the mark is durable");
+        }
+        db.compact_all().unwrap();
+        db.settle().unwrap();
+        assert!(!disk.files_in("tables/").contains(&table.as_str().to_owned()));
+        db.close().unwrap();
+        assert_eq!(quarantined(&disk), 1);
+    }
+}
+
+fn table_number(path: &RelPath) -> u64 {
+    path.as_str().trim_start_matches("tables/").trim_end_matches(".sst").parse().unwrap()
+}
+
+/// A read meets the damage, and the background deals with it.
+#[test]
+fn a_table_that_a_read_found_damaged_is_replaced_in_the_background() {
+    let disk = Disk::new(1);
+    let options = || Options { on_corruption: CorruptionAction::Quarantine, ..small_busy() };
+    let (db, _, expected) = filled(&disk, options());
+    db.close().unwrap();
+    flip(&disk, &file_ending(&disk, ".sst"), 0);
+    let db = disk.open(options());
+    let k = keyspace(&db, "k");
+    assert!(matches!(k.get(0u32.to_be_bytes()), Err(Error::Corrupt { .. })));
+    while db.lost_ranges().is_empty() {
+        std::thread::yield_now();
+    }
+    k.put(b"goes on", b"v").unwrap();
+    k.delete(b"goes on").unwrap();
+    while k.get(0u32.to_be_bytes()).is_err() {
+        std::thread::yield_now();
+    }
+    check_lost(&db, &k, &expected);
+}
+
+/// A read that failed on its way is no damage: the table is looked at again before it is replaced.
+#[test]
+fn a_table_that_is_whole_after_all_is_not_replaced() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    let disk = Disk::new(1);
+    let options = || Options { on_corruption: CorruptionAction::Quarantine, ..small() };
+    let (db, _, expected) = filled(&disk, options());
+    db.close().unwrap();
+    let db = disk.open(options());
+    let k = keyspace(&db, "k");
+    disk.fs.inject(FaultPlan::new(SimOp::Read, Fault::BitFlip(9)).on(".sst").sticky());
+    assert!(k.get(0u32.to_be_bytes()).is_err());
+    disk.fs.clear_faults();
+    assert!(db.scrub().unwrap().findings.is_empty());
+    assert_eq!(content(&k), expected);
+    assert_eq!((quarantined(&disk), db.health().status), (0, Status::Healthy));
+}
+
+#[test]
+fn after_a_crash_a_scrub_runs_by_itself() {
+    let disk = Disk::new(1);
+    let options = || Options { sync: SyncMode::Sync, ..small_busy() };
+    let (db, _, _) = filled(&disk, Options { background: Background::Off, ..options() });
+    let crashed = Disk::of(disk.fs.crash(CrashModel::Synced));
+    db.close().unwrap();
+    flip(&crashed, &file_ending(&crashed, ".sst"), 9000);
+    let db = crashed.open(options());
+    while db.stats().scrubs == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(db.stats().scrub_findings, 1);
+    assert_eq!(db.health().status, Status::Corrupt);
+    // After a clean close none is due.
+    let clean = disk.open(options());
+    assert_eq!(clean.stats().scrubs, 0);
+}
+
+#[test]
+fn scrubs_come_when_they_are_due() {
+    let disk = Disk::new(1);
+    let every = Duration::from_secs(1);
+    let scrub = Some(Scrub { every, ..Scrub::default() });
+    let (db, _, _) = filled(&disk, Options { scrub, ..small_busy() });
+    for pass in 1..=3 {
+        advance(&disk, every);
+        while db.stats().scrubs < pass {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// At this rate the scrub takes minutes; nobody waits for it.
+#[test]
+fn a_slow_scrub_holds_up_no_close() {
+    let disk = Disk::new(1);
+    let scrub = Some(Scrub { every: Duration::from_secs(1), bytes_per_second: 4096 });
+    let (db, k, _) = filled(&disk, Options { scrub, sync: SyncMode::Async, ..small_busy() });
+    for number in 0..10_000u32 {
+        // Nothing that compresses.
+        let value: Vec<u8> = (0..400u32)
+            .map(|at| ((number * 400 + at).wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
+        k.put(number.to_be_bytes(), value).unwrap();
+    }
+    db.flush().unwrap();
+    advance(&disk, Duration::from_secs(2));
+    while db.stats().scrub_bytes_done == 0 {
+        std::thread::yield_now();
+    }
+    assert!(db.stats().scrub_bytes_total > 1 << 20);
+    db.close().unwrap();
+}
+
+#[test]
+fn a_scrub_that_makes_no_sense_is_refused() {
+    let disk = Disk::new(1);
+    let week = Scrub::default().every;
+    for scrub in [
+        Scrub { every: Duration::ZERO, ..Scrub::default() },
+        Scrub { every: week, bytes_per_second: 0 },
+    ] {
+        let refused = disk.try_open(Options { scrub: Some(scrub), ..small() });
+        assert!(matches!(refused, Err(Error::InvalidInput { .. })));
+    }
+    disk.open(Options { scrub: None, ..small_busy() }).close().unwrap();
+}
+
+fn advance(disk: &Disk, by: Duration) {
+    use base::Clock;
+    disk.clock.set(disk.clock.wall_ms() + by.as_millis() as u64);
+}
