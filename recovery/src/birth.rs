@@ -59,6 +59,7 @@ pub fn undo_creation(fs: &dyn Fs) {
         let names = entries.iter().filter_map(|entry| folder.join(&entry.name));
         let names: Vec<RelPath> = names.collect();
         names.iter().for_each(|name| drop(fs.remove(name)));
+        let _ = fs.sync_dir(&folder); // before the identity goes, see `clear`
         let _ = fs.remove_dir(&folder);
     }
     for name in [FileName::Identity, FileName::CurrentTemp, FileName::CurrentCopy] {
@@ -66,16 +67,25 @@ pub fn undo_creation(fs: &dyn Fs) {
     }
 }
 
-/// Removes what a creation left that was cut short.
+/// Removes what a creation left that was cut short. The identity goes last, and only once the
+/// manifest is gone for good: a manifest without one would look like a damaged database.
 pub(crate) fn clear(fs: &dyn Fs) -> Result<()> {
-    for name in [FileName::Manifest(FIRST), FileName::Identity] {
-        let path = full_path(fs, &name.path());
-        match fs.remove(&name.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", path, error));
-            }
-            _ => {}
+    remove(fs, FileName::Manifest(FIRST))?;
+    let folder = RelPath::folder(base::dir::MANIFEST_DIR);
+    match fs.sync_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("sync", full_path(fs, &folder), error));
         }
+        _ => {}
     }
-    Ok(())
+    remove(fs, FileName::Identity)
+}
+
+fn remove(fs: &dyn Fs, name: FileName) -> Result<()> {
+    match fs.remove(&name.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", full_path(fs, &name.path()), error))
+        }
+        _ => Ok(()),
+    }
 }

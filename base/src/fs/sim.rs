@@ -116,7 +116,12 @@ impl SimFs {
     /// How many operations there were, reads included; those of a file's length and of the space
     /// left do not count.
     pub fn calls(&self) -> u64 {
-        self.disk.lock().calls
+        self.disk.lock().calls.len() as u64
+    }
+
+    /// What each of these operations was.
+    pub fn kinds(&self) -> Vec<OpKind> {
+        self.disk.lock().calls.clone()
     }
 
     /// The operations that faults have struck so far, with the full path.
@@ -302,10 +307,11 @@ impl Fs for SimFs {
             Ok(()) => {}
             Err(disk::Interruption::Fault(Fault::LyingSync)) => return Ok(()),
             Err(disk::Interruption::Fault(fault)) => {
-                if matches!(fault, Fault::Io | Fault::LosingSync) {
-                    disk.lose_names(&full);
+                if fault != Fault::LosingSync {
+                    return Err(fault.error()); // names are journaled: a later sync may secure them
                 }
-                return if fault == Fault::LosingSync { Ok(()) } else { Err(fault.error()) };
+                disk.lose_names(&full);
+                return Ok(());
             }
             Err(interruption) => return Err(interruption.into()),
         }

@@ -5,7 +5,7 @@ use crate::told::Found;
 use base::clock::ManualClock;
 use base::fs::{Fs, SimFs};
 use base::rng::SeededRng;
-use engine::{Create, Db, Options, Platform};
+use engine::{Create, Db, Error, Options, Platform};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,4 +63,9 @@ pub(crate) fn open_and_read(fs: &SimFs, workload: &Workload, now_ms: u64) -> eng
     let found = read(&db);
     abandon(db, fs);
     found
+}
+
+/// Whether it says that bytes on the disk are not what they should be.
+pub(crate) fn is_detection(error: &Error) -> bool {
+    error.category() == engine::Category::Critical
 }

@@ -7,16 +7,24 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod campaign;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod image;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
+mod nested;
+#[cfg(test)]
 mod step;
 #[cfg(test)]
 mod story;
 #[cfg(test)]
 mod told;
+#[cfg(test)]
+mod trace;
 #[cfg(test)]
 mod workloads;

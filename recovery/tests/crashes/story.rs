@@ -4,8 +4,10 @@ use crate::image;
 use crate::step::{Put, Step, Workload};
 use crate::told::{Content, Copied, Entry, State, Told, is_same, outline};
 use base::clock::ManualClock;
-use base::fs::{CrashModel, Moment, SimFs};
-use engine::{Batch, Db, Keyspace, KeyspaceOptions, Scope, Snapshot, SyncMode, WriteOptions};
+use base::fs::{CrashModel, Fault, FaultPlan, Moment, SimFs, SimOp};
+use engine::{
+    Batch, Db, Error, Keyspace, KeyspaceOptions, Scope, Snapshot, SyncMode, WriteOptions,
+};
 use std::sync::Arc;
 
 /// What the clock shows at first.
@@ -20,6 +22,19 @@ pub(crate) struct Scene {
     pub(crate) told_before_sync: usize,
 }
 
+/// A fault that strikes one call, or from there on.
+#[derive(Clone, Debug)]
+pub(crate) struct Failing {
+    pub(crate) fault: Fault,
+    /// The call, counted from the first of the story.
+    pub(crate) at: usize,
+    /// What each call of the story is when none fails.
+    pub(crate) kinds: Vec<SimOp>,
+    /// Whether it strikes all later calls of its kind too; an error of the device, those of every
+    /// kind.
+    pub(crate) is_sticky: bool,
+}
+
 /// See the module.
 pub(crate) struct Story<'a> {
     pub(crate) workload: &'a Workload,
@@ -32,6 +47,10 @@ pub(crate) struct Story<'a> {
     clock: Arc<ManualClock>,
     held: Option<(Snapshot, Arc<State>)>,
     is_recording: bool,
+    failing: Option<Failing>,
+    /// The calls on disks that the story has left.
+    earlier: Vec<SimOp>,
+    was_struck_earlier: bool,
 }
 
 impl<'a> Story<'a> {
@@ -47,7 +66,69 @@ impl<'a> Story<'a> {
             clock: Arc::default(),
             held: None,
             is_recording: false,
+            failing: None,
+            earlier: Vec::new(),
+            was_struck_earlier: false,
         }
+    }
+
+    /// What each call of the workload is, its close included.
+    pub(crate) fn kinds_of(workload: &'a Workload, seed: u64) -> Vec<SimOp> {
+        let mut story = Story::new(workload, seed);
+        let run = story.run().and_then(|()| story.db.take().map_or(Ok(()), Db::close));
+        assert!(run.is_ok(), "{}: {run:?}", workload.name);
+        story.earlier.extend(story.fs.kinds());
+        story.earlier
+    }
+
+    /// Arms a fault.
+    pub(crate) fn fail_at(&mut self, failing: Failing) {
+        self.failing = Some(failing);
+        self.arm();
+    }
+
+    fn arm(&self) {
+        let Some(failing) = self.failing.as_ref().filter(|_| !self.was_struck()) else { return };
+        let Some(calls) = failing.kinds.get(self.earlier.len()..failing.at) else { return };
+        let kind = failing.kinds[failing.at];
+        self.fs.inject(match (failing.is_sticky, failing.fault) {
+            (false, fault) => FaultPlan::any(fault).after(calls.len() as u64),
+            (true, Fault::Io) => FaultPlan::any(Fault::Io).after(calls.len() as u64).sticky(),
+            (true, fault) => {
+                let same = calls.iter().filter(|call| **call == kind).count();
+                FaultPlan::new(kind, fault).after(same as u64).sticky()
+            }
+        });
+    }
+
+    /// Whether the fault has struck.
+    pub(crate) fn was_struck(&self) -> bool {
+        self.was_struck_earlier || !self.fs.struck().is_empty()
+    }
+
+    /// What the fault has struck on the present disk.
+    pub(crate) fn struck(&self) -> Vec<(SimOp, String)> {
+        self.fs.struck()
+    }
+
+    /// From now on nothing fails.
+    pub(crate) fn mend(&mut self) {
+        self.failing = None;
+        self.fs.clear_faults();
+    }
+
+    /// Does `f` without faults; those that stay come back.
+    fn undisturbed<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        self.fs.clear_faults();
+        let result = f(self);
+        if let Some(failing) = self.failing.as_ref().filter(|failing| failing.is_sticky) {
+            let kind = failing.kinds[failing.at];
+            self.fs.inject(match failing.fault {
+                Fault::Io => FaultPlan::any(Fault::Io).sticky(),
+                fault => FaultPlan::new(kind, fault).sticky(),
+            });
+        }
+        result
     }
 
     /// Runs the whole workload and keeps every moment of its disk.
@@ -116,10 +197,19 @@ impl<'a> Story<'a> {
         if let Some(db) = self.db.take() {
             image::abandon(db, &self.fs);
         }
+        self.was_struck_earlier = self.was_struck();
+        self.earlier.extend(self.fs.kinds());
         self.fs = fs;
+        self.arm();
         if self.is_recording {
             self.fs.record();
         }
+        self.tell();
+        self.open()
+    }
+
+    /// Opens the database once more, after it could not be opened.
+    pub(crate) fn open_again(&mut self) -> engine::Result<()> {
         self.tell();
         self.open()
     }
@@ -193,6 +283,9 @@ impl<'a> Story<'a> {
     }
 
     fn create(&mut self, name: &'static str) -> engine::Result<()> {
+        if self.told.live.contains_key(name) {
+            return Ok(()); // its drop had failed
+        }
         self.told.in_doubt = Some(name);
         self.tell();
         open_keyspace(&self.db(), name)?;
@@ -363,6 +456,40 @@ impl<'a> Story<'a> {
         self.told.secure();
         Ok(())
     }
+
+    /// A write failed and the database lives on: it took effect or did not, for ever.
+    pub(crate) fn settle_doubt(&mut self) -> engine::Result<()> {
+        self.undisturbed(Story::look)
+    }
+
+    fn look(&mut self) -> engine::Result<()> {
+        let db = self.db();
+        if let Some(name) = self.told.in_doubt {
+            let is_there = db.existing_keyspace(name).is_ok();
+            match (is_there, self.told.live.contains_key(name)) {
+                (true, false) => self.created(name),
+                (false, true) => self.dropped(name),
+                _ => self.told.in_doubt = None,
+            }
+        }
+        let found = image::read(&db)?;
+        let number = self.told.recognize(&found, self.told.acknowledged);
+        let number = number
+            .unwrap_or_else(|wrong| panic!("{}: after a failure: {wrong}", self.workload.name));
+        self.told.states.truncate(number + 1);
+        Ok(())
+    }
+
+    /// Whether writes are refused for good.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        let status = self.db.as_ref().map(|db| db.health().status);
+        status == Some(engine::Status::Poisoned)
+    }
+}
+
+/// Whether the step was refused because an earlier one failed: a keyspace that is not there.
+pub(crate) fn is_consequence(error: &Error) -> bool {
+    matches!(error, Error::KeyspaceNotFound { .. } | Error::KeyspaceDropped { .. })
 }
 
 fn open_keyspace(db: &Db, name: &str) -> engine::Result<Keyspace> {

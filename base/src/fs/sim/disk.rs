@@ -114,7 +114,7 @@ pub(super) struct Disk {
     pub(super) locks: BTreeSet<String>,
     pub(super) crashes: u64,
     /// All operations so far, reads too.
-    pub(super) calls: u64,
+    pub(super) calls: Vec<OpKind>,
     /// Operations that a fault struck, with the path.
     pub(super) struck: Vec<(OpKind, String)>,
     /// What the disk was before each change, if that is recorded.
@@ -140,7 +140,7 @@ impl Disk {
             plans: Vec::new(),
             locks: BTreeSet::new(),
             crashes: 0,
-            calls: 0,
+            calls: Vec::new(),
             struck: Vec::new(),
             moments: None,
             mark: 0,
@@ -186,7 +186,7 @@ impl Disk {
             let line = format!("{op:?} {path} {size}");
             self.trace = xxh3_64_with_seed(line.as_bytes(), self.trace);
         }
-        self.calls += 1;
+        self.calls.push(op);
         let mut struck = None;
         for plan in &mut self.plans {
             struck = struck.or(plan.strike(op, path));
@@ -286,8 +286,8 @@ impl Disk {
         self.synced_at = self.ops.saturating_sub(1);
     }
 
-    /// What a sync of a folder that fails or lies does: the changes at risk there will never reach
-    /// the disk, though everyone sees them.
+    /// What a sync of a folder that loses them does: the changes at risk there will never reach the
+    /// disk, though everyone sees them.
     pub(super) fn lose_names(&mut self, folder: &str) {
         self.pending.retain(|op| op.0.iter().all(|(place, _)| place.folder != folder));
     }

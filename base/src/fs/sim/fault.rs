@@ -45,8 +45,8 @@ impl OpKind {
 /// How an operation fails. A fault that makes no sense for an operation acts as [`Fault::Io`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The device fails. After a failed sync, what it should have secured never gets safe, though
-    /// later syncs succeed.
+    /// The device fails. After a failed sync of a file, what it should have secured never gets safe,
+    /// though later syncs succeed; of a folder, a later sync may secure it.
     Io,
     /// No space: an append writes the first half of its bytes, then fails.
     DiskFull,
