@@ -181,6 +181,10 @@ impl Commits {
             let position = appended.inspect_err(|error| {
                 queue.give_back(need);
                 self.note(error);
+                // A disk that is full where space was reserved: the write may be in the log.
+                if queue.is_log_poisoned() {
+                    self.poison();
+                }
             })?;
             let waits_for = if sync { position } else { Position::ZERO };
             self.pending.lock().push(seqno, waits_for);

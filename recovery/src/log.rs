@@ -73,8 +73,9 @@ fn is_untouched(segments: &[u64], inventory: &Inventory, end: Position, level: V
     }
 }
 
-/// The segments without those that a recovery left which died: they are of a newer generation, and
-/// stage 6 has made sure that they hold no commits.
+/// The segments without those that recoveries left which died: they are of a newer generation, and
+/// stage 6 has made sure that they hold no commits. What follows such a one is newer still, even
+/// where a crash took its header.
 fn without_newer(
     fs: &dyn Fs,
     database: [u8; 16],
@@ -82,11 +83,14 @@ fn without_newer(
     inventory: &Inventory,
 ) -> Result<Vec<u64>> {
     let mut segments = inventory.segment_numbers();
-    while let Some(&last) = segments.last() {
-        match wal::read_header(fs, last, database)? {
-            HeaderState::Good(header) if header.owner.generation > generation => segments.pop(),
-            _ => break,
-        };
+    let mut kept = segments.len();
+    for (at, &number) in segments.iter().enumerate().rev() {
+        match wal::read_header(fs, number, database)? {
+            HeaderState::Good(header) if header.owner.generation > generation => kept = at,
+            HeaderState::Good(_) => break,
+            _ => {}
+        }
     }
+    segments.truncate(kept);
     Ok(segments)
 }

@@ -140,6 +140,11 @@ impl Appender {
         Ok(end)
     }
 
+    /// Refuses if an append or a sync has failed for good.
+    pub fn check(&self) -> Result<()> {
+        self.state.check()
+    }
+
     /// Behind the last byte appended.
     pub fn end(&self) -> Position {
         self.growing.position()

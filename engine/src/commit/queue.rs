@@ -234,6 +234,11 @@ impl Queue {
         self.appender.as_ref().is_some_and(Appender::wants_spare)
     }
 
+    /// Whether an append or a sync of the log has failed for good.
+    pub(super) fn is_log_poisoned(&self) -> bool {
+        self.appender.as_ref().is_some_and(|appender| appender.check().is_err())
+    }
+
     pub(super) fn durable(&self) -> Position {
         self.appender.as_ref().map_or(Position::ZERO, Appender::durable)
     }

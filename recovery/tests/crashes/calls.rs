@@ -146,12 +146,11 @@ fn fail_call(workload: &Workload, failing: Failing, counts: &Counts) {
     counts.runs.add(1);
     counts.failed.add(u64::from(run.failures > 0));
     counts.poisoned.add(u64::from(is_poisoned));
-    // Reading damages nothing, and who can not reserve space has nothing half-written. A disk that
-    // is gone altogether fails writes too.
-    let is_gone = run.failing.is_sticky && fault == Fault::Io;
+    // Reading damages nothing, unless flushes fail time and again; and who can not reserve space has
+    // nothing half-written.
     let is_reading = matches!(kind, SimOp::Open | SimOp::Read | SimOp::List | SimOp::Lock);
     let is_reserving = kind == SimOp::Create && fault == Fault::DiskFull;
-    if (is_reading || is_reserving) && !is_gone {
+    if is_reading && !run.failing.is_sticky || is_reserving {
         assert!(!is_poisoned, "{}: it is poisoned", run.what);
         counts.resumed.add(u64::from(run.failures > 0));
     }
