@@ -113,8 +113,8 @@ impl<'a> Lie<'a> {
     /// Whether the file that was lied about still begins with something.
     fn has_header(&self, fs: &SimFs) -> bool {
         self.story.struck().iter().all(|(_, path)| {
-            let steps = path.trim_start_matches("/sim/").split('/');
-            let path = steps.fold(Some(RelPath::root()), |path, step| path?.join(step));
+            let mut steps = path.trim_start_matches("/sim/").split('/');
+            let path = steps.try_fold(RelPath::root(), |path, step| path.join(step));
             let bytes = path.and_then(|path| fs.read_file(&path).ok());
             bytes.is_some_and(|bytes| bytes.iter().take(64).any(|byte| *byte != 0))
         })
