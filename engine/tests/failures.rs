@@ -222,6 +222,86 @@ fn a_failed_manifest_poisons_writes_and_leaves_nobody_waiting() {
     }
 }
 
+/// The name of a new segment that may not be durable: whether it is made by a writer that rolls or ahead
+/// of time, nothing that depends on it is acknowledged.
+#[test]
+fn a_new_segment_whose_name_is_not_durable_poisons() {
+    for background in [esker::Background::Off, esker::Background::On] {
+        let (disk, db, k) = open(Options { background, ..small() });
+        let mut acknowledged = content(&k);
+        disk.fs.inject(FaultPlan::new(SimOp::SyncDir, Fault::Io).on("wal"));
+        let error = loop {
+            let key = (acknowledged.len() as u32).to_be_bytes();
+            match k.put(key, [1; 700]) {
+                Ok(_) => drop(acknowledged.insert(key.to_vec(), vec![1; 700])),
+                Err(error) => break error,
+            }
+            assert!(acknowledged.len() < 5000);
+        };
+        assert!(matches!(error, Error::Poisoned | Error::Io { .. }), "{error}");
+        disk.fs.clear_faults();
+        assert_poisoned(&db, &k, &acknowledged);
+        for model in [CrashModel::Kill, CrashModel::Synced] {
+            let crashed = Disk::of(disk.fs.crash(model)).open(small());
+            let found = content(&keyspace(&crashed, "k"));
+            assert!(acknowledged.iter().all(|(key, value)| found.get(key) == Some(value)));
+        }
+        db.close().unwrap_err();
+        let found = content(&keyspace(&disk.open(small()), "k"));
+        assert!(acknowledged.iter().all(|(key, value)| found.get(key) == Some(value)));
+    }
+}
+
+/// Makes edits until the manifest is renewed under `fault`, and some more. How many keyspaces there are,
+/// and the first error.
+fn renew_manifest(fault: FaultPlan) -> (Disk, Db, usize, Option<Error>) {
+    let (disk, db, _) = open(Options { sync: SyncMode::Async, ..small() });
+    disk.fs.inject(fault);
+    for number in 0..3500 {
+        if let Err(error) = db.keyspace(&format!("{number:0>200}"), Default::default()) {
+            return (disk, db, number, Some(error));
+        }
+    }
+    (disk, db, 3500, None)
+}
+
+#[test]
+fn a_manifest_that_can_not_be_created_is_tried_again_and_loses_nothing() {
+    for op in [SimOp::Create, SimOp::Append, SimOp::SyncData] {
+        // The name ends so only from the second manifest of this open on.
+        let (disk, db, made, error) = renew_manifest(FaultPlan::new(op, Fault::Io).on("003.mf"));
+        assert!(error.is_none(), "{op:?}: {error:?}");
+        assert_eq!(db.health().status, Status::Healthy);
+        assert!(disk.files_in("manifest/").iter().any(|path| path.ends_with("004.mf")), "{op:?}");
+        for model in [CrashModel::Kill, CrashModel::Synced] {
+            let crashed = Disk::of(disk.fs.crash(model)).open(small());
+            assert_eq!(crashed.keyspaces().len(), made + 1, "{op:?} {model:?}");
+        }
+    }
+}
+
+/// Which of two manifests counts is unknown: nothing is written to either.
+#[test]
+fn a_root_that_can_not_be_replaced_poisons() {
+    for op in [SimOp::Rename, SimOp::SyncDir] {
+        // The folder of the manifest is synced before that of the root.
+        let passes = if op == SimOp::SyncDir { 1 } else { 0 };
+        let fault = FaultPlan::new(op, Fault::Io).after(passes).sticky();
+        let (disk, db, made, error) = renew_manifest(fault);
+        assert!(error.is_some(), "{op:?}");
+        disk.fs.clear_faults();
+        let k = db.existing_keyspace("k").unwrap();
+        let expected = content(&k);
+        assert!(db.keyspace("one more", Default::default()).is_err());
+        assert_poisoned(&db, &k, &expected);
+        for model in [CrashModel::Kill, CrashModel::Synced] {
+            let crashed = Disk::of(disk.fs.crash(model)).open(small());
+            assert!(crashed.keyspaces().len() > made, "{op:?} {model:?}");
+            assert_eq!(content(&keyspace(&crashed, "k")), expected);
+        }
+    }
+}
+
 #[test]
 fn a_keyspace_whose_creation_failed_is_not_there_or_empty() {
     let (disk, db, _k) = open(small());
