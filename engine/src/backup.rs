@@ -171,24 +171,26 @@ fn make(
 ) -> Result<BackupInfo> {
     let mut courier = Courier::new(&*parts.clock, options.bytes_per_second, &options.progress)
         .until(&parts.is_closed);
-    let cut = cut(parts, begins)?;
-    if options.kind != BackupKind::Log {
-        jobs::flush_up_to(parts, cut.last)?;
-    }
-    let (view, mut state) = stable_state(parts);
-    if options.kind == BackupKind::Log {
-        state.version = Version::default();
-    }
-    let tables = copy_tables(parts, &writer, &state, options.kind, &mut courier)?;
-    drop(view);
-    let archived_from = state.archiving.filter(|_| writer.continues());
-    let segments = match archived_from {
-        Some(archiving) => writer.segments(&*parts.fs, archiving.from, cut.log, &mut courier)?,
-        None => Vec::new(),
+    let start = parts.commits.roll_log(|number| {
+        if begins {
+            parts.archive.begin(number);
+        }
+    })?;
+    let (state, tables) = match options.kind {
+        BackupKind::Log => (parts.installer.with_state(without_tables), Vec::new()),
+        kind => copy_tables(parts, &writer, kind, &mut courier)?,
     };
+    // What was committed while tables were copied comes too.
+    let cut = parts.commits.cut()?;
+    parts.commits.sync()?;
+    parts.wait_visible(cut.last)?;
+    let now = note(parts, &cut)?;
+    // What was archived before leads on from a backup, if that is in this store.
+    let archived_from = now.archiving.filter(|_| writer.continues()).map(|it| it.from);
+    let from = archived_from.unwrap_or(start);
+    let segments = writer.segments(&*parts.fs, from, cut.log, &mut courier)?;
     let archiving = Archiving { from: cut.log.number, since: cut.covered };
-    let ingests = std::mem::take(&mut state.ingests);
-    (state.archiving, state.closed) = (None, None);
+    let State { keyspaces, next_keyspace, last_tick, ingests, .. } = now;
     let record = BackupRecord {
         identity: parts.identity,
         number: writer.number(),
@@ -196,8 +198,17 @@ fn make(
         parent: writer.parent(),
         made_ms: parts.clock.wall_ms(),
         covered: cut.covered,
+        start,
         log: cut.log,
-        state,
+        state: State {
+            keyspaces,
+            next_keyspace,
+            last_tick,
+            archiving: None,
+            ingests: Vec::new(),
+            closed: None,
+            ..state
+        },
         tables,
         segments,
         ingests,
@@ -217,32 +228,40 @@ fn make(
     Ok(BackupInfo::of(&record, record.has_tables().then_some(span)))
 }
 
-/// Cuts the log, and waits until everything before is visible and durable.
-fn cut(parts: &Parts, begins: bool) -> Result<Cut> {
-    let cut = parts.commits.cut(|cut| {
-        if begins {
-            parts.archive.begin(cut.log.number);
-        }
-    })?;
-    parts.commits.sync()?;
-    parts.wait_visible(cut.last)?;
-    // No commit of a later process may get a tick that the backup claims to cover.
-    parts.record_then(|_| Edit { last_tick: Some(cut.covered), ..Edit::default() }, |_| {})?;
-    Ok(cut)
+/// The durable state without its tables.
+fn without_tables(state: &State) -> State {
+    State { version: Version::default(), ..state.clone() }
 }
 
+/// Makes sure that no commit of a later process gets a tick that the backup will claim to cover.
+/// Returns the durable state at the cut, or a little later.
+fn note(parts: &Parts, cut: &Cut) -> Result<State> {
+    let mut noted = State::default();
+    let edit = |_: &State| Edit { last_tick: Some(cut.covered), ..Edit::default() };
+    parts.record_then(edit, |state| noted = without_tables(state))?;
+    Ok(noted)
+}
+
+/// Flushes what was committed so far, and copies the tables of that moment.
 fn copy_tables(
     parts: &Parts,
     writer: &BackupWriter<'_>,
-    state: &State,
     kind: BackupKind,
     courier: &mut Courier<'_>,
-) -> Result<Vec<StoredTable>> {
+) -> Result<(State, Vec<StoredTable>)> {
+    let last = parts.commits.freeze_active()?;
+    parts.commits.sync()?;
+    parts.wait_visible(last)?;
+    jobs::flush_up_to(parts, last)?;
+    // The view keeps its tables from being deleted.
+    let (_view, state) = stable_state(parts);
     let sharing = match kind {
         BackupKind::Full => Sharing::Nothing,
         BackupKind::Incremental | BackupKind::Log => Sharing::Tables,
     };
     courier.expect(state.version.bytes());
-    let tables = state.version.tables();
-    tables.map(|meta| writer.table(&*parts.fs, meta, sharing, courier)).collect()
+    let copied =
+        state.version.tables().map(|meta| writer.table(&*parts.fs, meta, sharing, courier));
+    let tables = copied.collect::<Result<Vec<StoredTable>>>()?;
+    Ok((state, tables))
 }

@@ -247,23 +247,29 @@ impl Commits {
         result
     }
 
-    /// Lets log and memtable go on anew, and calls `f` with the place before any commit follows.
-    pub(crate) fn cut(&self, f: impl FnOnce(Cut)) -> Result<Cut> {
+    /// Lets the log go on in another segment, and calls `f` with its number before any commit follows.
+    pub(crate) fn roll_log(&self, f: impl FnOnce(u64)) -> Result<u64> {
         let mut queue = self.queue.lock();
+        let LogPlace { number, .. } = self.cut_log(&mut queue)?;
+        f(number);
+        Ok(number)
+    }
+
+    /// Lets the log go on in another segment, and ends the millisecond.
+    pub(crate) fn cut(&self) -> Result<Cut> {
+        let mut queue = self.queue.lock();
+        let log = self.cut_log(&mut queue)?;
+        let covered = queue.mark_end_of_ms(self.clock.wall_ms());
+        Ok(Cut { last: queue.last(), covered, log })
+    }
+
+    fn cut_log(&self, queue: &mut Queue) -> Result<LogPlace> {
         if self.is_poisoned() {
             return Err(Error::Poisoned);
         }
         queue.check_open()?;
-        let last = queue.last();
-        if !queue.active().is_empty() || queue.active().after() < last {
-            self.freeze(&mut queue, 0)?;
-        }
         let cut = queue.appender()?.cut().inspect_err(|error| self.note(error));
-        let (number, previous) = cut?;
-        let covered = queue.mark_end_of_ms(self.clock.wall_ms());
-        let cut = Cut { last, covered, log: LogPlace { number, previous } };
-        f(cut);
-        Ok(cut)
+        cut.map(|(number, previous)| LogPlace { number, previous })
     }
 
     /// A tick between the commits so far and all later ones; calls `f` before any follows.

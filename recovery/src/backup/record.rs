@@ -23,6 +23,7 @@
 //!    v     parent         the backup before it; 0 = none
 //!    8     made           milliseconds since the epoch
 //!    8     covered        tick: all commits up to it are in tables here or in archived segments
+//!    v     start          commits behind the tables are in segments from this one on
 //!    v     log            the segment in which commits behind `covered` begin ..
 //!    v     log previous   .. and the one before it; 0 = none
 //!    v+*   state          byte string: one edit of a manifest, as in crate sstable; of kind log
@@ -117,6 +118,8 @@ pub struct BackupRecord {
     pub made_ms: u64,
     /// Every commit up to this one is in its tables or in segments that were archived by then.
     pub covered: Tick,
+    /// The segment in which, or behind which, the commits behind its tables begin.
+    pub start: u64,
     /// Where the commits behind `covered` begin.
     pub log: LogPlace,
     /// The state of the database. Of kind log without tables.
@@ -194,6 +197,7 @@ impl BackupRecord {
         put_varint(out, self.parent);
         out.extend_from_slice(&self.made_ms.to_le_bytes());
         put_tick(out, self.covered);
+        put_varint(out, self.start);
         put_varint(out, self.log.number);
         put_varint(out, self.log.previous);
         let mut state = Vec::new();
@@ -265,7 +269,7 @@ impl BackupRecord {
             .segments
             .iter()
             .all(|segment| segment.previous < segment.number && segment.number < self.log.number);
-        let log_precedes = self.log.previous < self.log.number;
+        let log_precedes = self.log.previous < self.log.number && self.start <= self.log.number;
         if is_same && (self.has_tables() || is_log) && ascends && precedes && log_precedes {
             Ok(())
         } else {
@@ -284,6 +288,7 @@ fn decode_body(reader: &mut Reader<'_>) -> Decoded<BackupRecord> {
     let number = reader.varint()?;
     let kind = BackupKind::from_number(reader.u8()?).ok_or(Corruption::UnknownKind)?;
     let (parent, made_ms, covered) = (reader.varint()?, reader.u64()?, tick(reader)?);
+    let start = reader.varint()?;
     let log = LogPlace { number: reader.varint()?, previous: reader.varint()? };
     let mut state = State::default();
     state.apply(&Edit::decode(reader.bytes()?)?)?;
@@ -308,6 +313,7 @@ fn decode_body(reader: &mut Reader<'_>) -> Decoded<BackupRecord> {
         parent,
         made_ms,
         covered,
+        start,
         log,
         state,
         tables,
@@ -414,6 +420,7 @@ mod tests {
             parent: 11,
             made_ms: 1_700_000_000_000,
             covered: Tick::from_ms(10),
+            start: 5,
             log: LogPlace { number: 6, previous: 5 },
             state,
             tables: vec![StoredTable { root: [7; 32], copy: 12, digest: [8; 32] }],

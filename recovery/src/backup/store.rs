@@ -191,7 +191,7 @@ impl Shelf {
     pub(crate) fn is_used(&self, life: Incarnation, segment: u64) -> bool {
         let bases = self.records.iter().filter(|record| record.has_tables());
         let mut of_life = bases.filter(|record| record.identity.incarnation == life);
-        of_life.any(|record| record.log.number <= segment)
+        of_life.any(|record| record.start <= segment)
     }
 
     /// The segment as a record describes it.

@@ -57,7 +57,7 @@ impl Shelf {
         let lives = |record: &&BackupRecord| record.identity.incarnation == life;
         let of_life: Vec<&BackupRecord> = self.records.iter().filter(lives).collect();
         let mut stretch = Stretch { base, segments: Vec::new(), until: base.base() };
-        let mut at = base.log.number;
+        let mut at = base.start;
         loop {
             let here = of_life.iter().filter(|record| record.log.number == at);
             let covered = here.map(|record| record.covered);

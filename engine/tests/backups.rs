@@ -1,0 +1,375 @@
+//! Backups of a running database, cut short, pruned, scheduled, and what they refuse.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use base::fs::{CrashModel, Fs};
+use esker::{
+    BackupInfo, BackupKind, BackupOptions, BackupSchedule, Backups, Batch, Create, Db, Options,
+    Platform, Progress, RestorePoint, Status, SyncMode,
+};
+use fixture::{Content, Disk, content, keyspace, small, small_busy};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const STORE: &str = "/backups";
+
+fn options(kind: BackupKind) -> BackupOptions {
+    BackupOptions { kind, bytes_per_second: u64::MAX, ..BackupOptions::default() }
+}
+
+fn back_up(db: &Db, kind: BackupKind) -> BackupInfo {
+    db.backup(STORE, &options(kind)).unwrap()
+}
+
+fn at(disk: &Disk, path: &str) -> Platform {
+    Platform { fs: disk.fs.at(Path::new(path)), ..disk.platform() }
+}
+
+fn backups(disk: &Disk) -> Backups {
+    Backups::open_on(at(disk, STORE)).unwrap()
+}
+
+fn advance(disk: &Disk, ms: u64) {
+    use base::Clock;
+    disk.clock.set(disk.clock.wall_ms() + ms);
+}
+
+/// What the keyspace `k` of the database at `path` holds.
+fn content_at(disk: &Disk, path: &str) -> Content {
+    let db = Db::open_on(at(disk, path), Options { create: Create::Never, ..small() }).unwrap();
+    content(&keyspace(&db, "k"))
+}
+
+fn restored(disk: &Disk, path: &str, point: RestorePoint) -> Content {
+    backups(disk).restore(path, point, &Progress::default()).unwrap();
+    content_at(disk, path)
+}
+
+/// Two backups, and commits since.
+fn prepare() -> (Disk, Db, [Content; 2]) {
+    let disk = Disk::new(3);
+    let db = disk.open(small());
+    let k = keyspace(&db, "k");
+    let mut contents = Vec::new();
+    for (round, kind) in [BackupKind::Full, BackupKind::Incremental].into_iter().enumerate() {
+        for number in 0..20u8 {
+            k.put([round as u8, number], [number; 100]).unwrap();
+        }
+        back_up(&db, kind);
+        contents.push(content(&k));
+        advance(&disk, 5);
+    }
+    k.put(b"since", b"then").unwrap();
+    (disk, db, contents.try_into().unwrap())
+}
+
+/// At every change of the disk, with every kind of crash: what was backed up stays whole, and the next
+/// backup works and clears away what was left.
+#[test]
+fn a_backup_cut_short_anywhere_harms_no_earlier_one() {
+    let (disk, db, _) = prepare();
+    let start = disk.fs.ops();
+    back_up(&db, BackupKind::Full);
+    let end = disk.fs.ops();
+    assert!(end - start > 20, "{}", end - start);
+    for stop in start..end {
+        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Directory] {
+            let (disk, db, [first, second]) = prepare();
+            disk.fs.stop_after(stop);
+            // Only tidying up may fail without a word.
+            let has_failed = db.backup(STORE, &options(BackupKind::Full)).is_err();
+            assert!(has_failed || stop + 12 > end, "{stop} of {end}");
+            let disk = Disk { fs: disk.fs.crash(model), clock: disk.clock.clone() };
+            let listing = backups(&disk).list().unwrap();
+            assert!(listing.damaged.is_empty() && listing.backups.len() >= 2, "{stop} {model:?}");
+            let verified = backups(&disk).verify(&Progress::default()).unwrap();
+            assert_eq!(verified.findings, [], "{stop} {model:?}");
+            let covered = |at: usize| RestorePoint::Moment(listing.backups[at].covered.ms);
+            assert_eq!(restored(&disk, "/first", covered(0)), first, "{stop} {model:?}");
+            assert_eq!(restored(&disk, "/second", covered(1)), second, "{stop} {model:?}");
+
+            let db = disk.open(small());
+            let k = keyspace(&db, "k");
+            assert_eq!(k.get(b"since").unwrap().unwrap(), b"then");
+            advance(&disk, 5);
+            back_up(&db, BackupKind::Incremental);
+            assert_eq!(restored(&disk, "/third", RestorePoint::Newest), content(&k));
+            let verified = backups(&disk).verify(&Progress::default()).unwrap();
+            assert_eq!(verified.findings, [], "{stop} {model:?}");
+            let files = disk.fs.files().into_iter().map(|file| file.as_str().to_owned());
+            let temps = files.filter(|file| file.ends_with(".tmp")).count();
+            assert_eq!(temps, 0, "{stop} {model:?}");
+        }
+    }
+}
+
+#[test]
+fn pruning_cut_short_anywhere_loses_nothing_that_is_kept() {
+    let (disk, db, _) = prepare();
+    back_up(&db, BackupKind::Incremental);
+    let start = disk.fs.ops();
+    let pruned = backups(&disk).prune(1).unwrap();
+    assert_eq!(pruned.backups, [1, 2]);
+    let end = disk.fs.ops();
+    for stop in start..end {
+        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Directory] {
+            let (disk, db, _) = prepare();
+            let k = keyspace(&db, "k");
+            back_up(&db, BackupKind::Incremental);
+            disk.fs.stop_after(stop);
+            let _ = backups(&disk).prune(1);
+            let disk = Disk { fs: disk.fs.crash(model), clock: disk.clock.clone() };
+            let verified = backups(&disk).verify(&Progress::default()).unwrap();
+            assert_eq!(verified.findings, [], "{stop} {model:?}");
+            backups(&disk).prune(1).unwrap();
+            assert_eq!(backups(&disk).list().unwrap().backups.len(), 1);
+            let at_end = restored(&disk, "/last", RestorePoint::Newest);
+            assert_eq!(at_end.get(b"since".as_slice()).unwrap(), b"then", "{stop} {model:?}");
+            drop(k);
+        }
+    }
+}
+
+/// A restore that dies leaves no database; one that fails leaves nothing.
+#[test]
+fn a_restore_cut_short_is_no_database() {
+    let (disk, _db, [_, second]) = prepare();
+    let start = disk.fs.ops();
+    backups(&disk).restore("/new", RestorePoint::Newest, &Progress::default()).unwrap();
+    let end = disk.fs.ops();
+    for stop in start..end {
+        let (disk, _db, _) = prepare();
+        disk.fs.stop_after(stop);
+        backups(&disk).restore("/new", RestorePoint::Newest, &Progress::default()).unwrap_err();
+        let crashed = Disk { fs: disk.fs.crash(CrashModel::Kill), clock: disk.clock.clone() };
+        let options = Options { create: Create::Never, ..small() };
+        if let Ok(db) = Db::open_on(at(&crashed, "/new"), options) {
+            assert_eq!(content(&keyspace(&db, "k")), second, "{stop}");
+        }
+        assert_eq!(restored(&crashed, "/other", RestorePoint::Newest), second, "{stop}");
+    }
+}
+
+#[test]
+fn a_failed_checkpoint_or_restore_leaves_nothing_behind() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    let (disk, db, _) = prepare();
+    let mut failed = 0;
+    for part in ["tables", "manifest", "IDENTITY", "CURRENT"] {
+        for op in [SimOp::Create, SimOp::Link, SimOp::Append, SimOp::SyncDir, SimOp::Rename] {
+            let copy = format!("/copy {part} {op:?}");
+            let restored = format!("/restored {part} {op:?}");
+            for target in [&copy, &restored] {
+                let fault = FaultPlan::new(op, Fault::DiskFull).on(&format!("{target}/{part}"));
+                disk.fs.inject(fault);
+                let made = match *target == copy {
+                    true => db.checkpoint(target).map(|_| ()),
+                    false => {
+                        let backups = backups(&disk);
+                        let progress = Progress::default();
+                        backups.restore(target, RestorePoint::Newest, &progress).map(|_| ())
+                    }
+                };
+                disk.fs.clear_faults();
+                if made.is_err() {
+                    failed += 1;
+                    let left = disk.fs.at(Path::new(target)).list(&base::RelPath::root());
+                    assert!(left.is_err(), "{target} has {left:?}");
+                }
+            }
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
+
+#[test]
+fn a_moment_across_a_bulk_load_is_refused_and_one_around_it_is_not() {
+    let disk = Disk::new(5);
+    let db = disk.open(small());
+    let k = keyspace(&db, "k");
+    k.put(b"a", b"1").unwrap();
+    back_up(&db, BackupKind::Full);
+    advance(&disk, 10);
+    let before = k.put(b"b", b"2").unwrap();
+    advance(&disk, 10);
+    let loaded = k.ingest([(b"c", b"3")]).unwrap();
+    advance(&disk, 10);
+    let after = k.put(b"d", b"4").unwrap();
+    advance(&disk, 10);
+    k.put(b"e", b"5").unwrap();
+    advance(&disk, 10);
+    let last = back_up(&db, BackupKind::Incremental);
+    assert_eq!(restored(&disk, "/before", RestorePoint::Tick(before)).len(), 2);
+    for tick in [loaded, after] {
+        let point = RestorePoint::Tick(tick);
+        let refused = backups(&disk).restore("/no", point, &Progress::default()).unwrap_err();
+        assert_eq!(refused.code(), "InvalidInput", "{refused}");
+        assert!(refused.to_string().contains("not covered"), "{refused}");
+    }
+    assert_eq!(restored(&disk, "/last", RestorePoint::Moment(last.covered.ms)).len(), 5);
+    assert_eq!(backups(&disk).list().unwrap().spans.len(), 2);
+}
+
+#[test]
+fn a_full_archive_ends_what_can_be_restored_and_says_so() {
+    let disk = Disk::new(6);
+    let db = disk.open(Options { archive_bytes: 200 << 10, ..small() });
+    let k = keyspace(&db, "k");
+    k.put(b"a", b"1").unwrap();
+    let first = back_up(&db, BackupKind::Full);
+    let mut ticks = Vec::new();
+    for number in 0..40u8 {
+        advance(&disk, 10);
+        ticks.push(k.put([b'b', number], vec![number; 20_000]).unwrap());
+        db.flush().unwrap();
+    }
+    assert_eq!(db.health().status, Status::Degraded);
+    assert!(db.health().reasons[0].contains("archive"), "{:?}", db.health());
+    advance(&disk, 10);
+    let second = back_up(&db, BackupKind::Incremental);
+    assert!(!db.health().reasons.iter().any(|reason| reason.contains("archive")));
+    let listing = backups(&disk).list().unwrap();
+    assert_eq!(listing.spans.len(), 2, "{:?}", listing.spans);
+    assert_eq!(listing.spans[0].from_ms, first.made.ms);
+    assert_eq!(listing.spans[1].until_ms, second.covered.ms);
+    assert_eq!(restored(&disk, "/early", RestorePoint::Tick(ticks[1])).len(), 3);
+    let point = RestorePoint::Tick(ticks[30]);
+    backups(&disk).restore("/no", point, &Progress::default()).unwrap_err();
+}
+
+/// The original goes on after it was copied back in time; their logs never mix.
+#[test]
+fn two_lives_share_a_store_and_not_their_logs() {
+    let (disk, db, [first, _]) = prepare();
+    let covered = backups(&disk).list().unwrap().backups[0].covered.ms;
+    assert_eq!(restored(&disk, "/life", RestorePoint::Moment(covered)), first);
+    let other = Db::open_on(at(&disk, "/life"), small()).unwrap();
+    let (k, l) = (keyspace(&db, "k"), keyspace(&other, "k"));
+    let mut expected = Vec::new();
+    for number in 0..6u8 {
+        advance(&disk, 10);
+        k.put([b'x', number], b"original").unwrap();
+        l.put([b'x', number], b"other").unwrap();
+        let (db, keyspace) = if number % 2 == 0 { (&other, &l) } else { (&db, &k) };
+        let made = back_up(db, BackupKind::Incremental);
+        expected.push((made.covered.ms, content(keyspace)));
+    }
+    for (number, (ms, content)) in expected.iter().enumerate() {
+        let path = format!("/again {number}");
+        assert_eq!(restored(&disk, &path, RestorePoint::Moment(*ms)), *content, "{number}");
+    }
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn writers_go_on_during_a_backup_and_it_is_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let db_options = Options { sync: SyncMode::Async, ..small_busy() };
+    let db = Db::open(dir.path().join("data"), db_options).unwrap();
+    let (a, b) = (keyspace(&db, "a"), keyspace(&db, "b"));
+    let is_done = AtomicBool::new(false);
+    let store = dir.path().join("store");
+    std::thread::scope(|scope| {
+        // Also if this thread fails.
+        let _stop = Stop(&is_done);
+        scope.spawn(|| {
+            for number in 0u32.. {
+                let mut batch = Batch::new();
+                for keyspace in [&a, &b] {
+                    batch.put(keyspace, (number % 997).to_be_bytes(), number.to_be_bytes());
+                }
+                db.write(batch).unwrap();
+                if is_done.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        for round in 0..8 {
+            let kind = if round % 3 == 0 { BackupKind::Full } else { BackupKind::Incremental };
+            let made = db.backup(&store, &options(kind)).unwrap();
+            let copy = dir.path().join(format!("copy {round}"));
+            let moment = RestorePoint::Moment(made.covered.ms);
+            let backups = Backups::open(&store).unwrap();
+            backups.restore(&copy, moment, &Progress::default()).unwrap();
+            let copied = Db::open(&copy, small()).unwrap();
+            let content = content(&keyspace(&copied, "a"));
+            assert_eq!(content, fixture::content(&keyspace(&copied, "b")));
+            let numbers: Vec<u32> =
+                content.values().map(|v| u32::from_be_bytes(v[..].try_into().unwrap())).collect();
+            if let (Some(low), Some(high)) = (numbers.iter().min(), numbers.iter().max()) {
+                assert_eq!((high - low + 1) as usize, numbers.len());
+            }
+        }
+    });
+    let verified = Backups::open(&store).unwrap().verify(&Progress::default()).unwrap();
+    assert_eq!((verified.backups, verified.findings.len()), (8, 0));
+}
+
+#[test]
+fn a_schedule_makes_backups_and_takes_the_log_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("store");
+    let schedule = BackupSchedule { to: to.clone(), keep: 2, ..BackupSchedule::default() };
+    let hourly = Options {
+        backup: Some(BackupSchedule { every: Duration::from_secs(3600), ..schedule.clone() }),
+        ..small_busy()
+    };
+    let wait_for = |what: &dyn Fn() -> bool| {
+        for _ in 0..3000 {
+            if what() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(what(), "it never came");
+    };
+    let kinds = || -> Vec<BackupKind> {
+        let Ok(backups) = Backups::open(&to) else { return Vec::new() };
+        backups.list().unwrap().backups.iter().map(|info| info.kind).collect()
+    };
+    let db = Db::open(dir.path().join("data"), hourly).unwrap();
+    let k = keyspace(&db, "k");
+    wait_for(&|| kinds() == [BackupKind::Incremental]);
+    for number in 0..40u8 {
+        k.put([number], vec![number; 10_000]).unwrap();
+    }
+    db.flush().unwrap();
+    wait_for(&|| kinds().contains(&BackupKind::Log));
+    assert_eq!(db.health().status, Status::Healthy);
+    let expected = content(&k);
+    db.close().unwrap();
+    let copy = dir.path().join("copy");
+    let backups = Backups::open(&to).unwrap();
+    backups.restore(&copy, RestorePoint::Newest, &Progress::default()).unwrap();
+    let copied = Db::open(&copy, small()).unwrap();
+    assert_eq!(content(&keyspace(&copied, "k")), expected);
+}
+
+#[test]
+fn a_schedule_that_fails_is_known_to_health() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), b"in the way").unwrap();
+    let schedule = BackupSchedule { to: dir.path().join("file"), ..BackupSchedule::default() };
+    let options = Options { backup: Some(schedule), ..small_busy() };
+    let db = Db::open(dir.path().join("data"), options).unwrap();
+    let k = keyspace(&db, "k");
+    for _ in 0..3000 {
+        if db.health().status == Status::Degraded {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(db.health().reasons[0].contains("backup failed"), "{:?}", db.health());
+    k.put(b"still", b"works").unwrap();
+    db.close().unwrap();
+}
