@@ -3,6 +3,9 @@
 //! The lock is the operating system's, on the open file, so it ends with its holder however that
 //! ends. The text in the file, the holder's process id in decimal, only serves the error message
 //! of those who come second.
+//!
+//! A child process has all open files of its parent until it runs its own program, so a lock that this
+//! process has just let go may stay held for a moment. That is waited for.
 
 use super::{FILE_MODE, never_follow, not_regular};
 use crate::fs::{LockError, LockGuard, Release};
@@ -11,6 +14,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+
+/// How often, and after what time, a lock is tried again that this process itself is said to hold.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Closing the file releases the lock.
 #[derive(Debug)]
@@ -20,14 +28,24 @@ struct HeldLock {
 
 impl Release for HeldLock {}
 
-/// Takes the lock at `path`. Fails at once if someone has it, also within this process.
+/// Takes the lock at `path`. Fails at once if another process has it, after a tenth of a second if this
+/// one does.
 pub(super) fn take(path: &Path) -> Result<LockGuard, LockError> {
+    let mut tries = 0;
     loop {
         let file = open(path).map_err(LockError::Io)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held(holder(&file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = holder(&file);
+                if holder != Some(std::process::id()) || tries == TRIES {
+                    return Err(LockError::Held(holder));
+                }
+                tries += 1;
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             Err(errno) => return Err(LockError::Io(errno.into())),
         }
         // Someone may have removed the file between our opening and locking it; a lock on a file

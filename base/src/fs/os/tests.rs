@@ -116,6 +116,21 @@ fn a_lock_names_its_holder_and_ends_with_its_guard() {
     fs.lock(&lock).unwrap();
 }
 
+/// As when a child process that was just started still has our open files.
+#[test]
+fn a_lock_that_is_about_to_be_let_go_is_waited_for() {
+    let (_dir, fs) = temp();
+    let lock = FileName::Lock.path();
+    let guard = fs.lock(&lock).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(guard);
+        });
+        fs.lock(&lock).unwrap();
+    });
+}
+
 #[test]
 fn a_lock_file_with_strange_text_still_locks() {
     let (dir, fs) = temp();
