@@ -11,7 +11,7 @@ use crate::checkpoint::stable_state;
 use crate::commit::Cut;
 use crate::jobs;
 use crate::parts::Parts;
-use base::{Error, Moment, Result};
+use base::{Error, Moment, Result, Tick};
 use recovery::Progress;
 use recovery::backup::{
     BackupKind, BackupRecord, BackupWriter, Courier, Sharing, Span, Store, StoredTable,
@@ -26,7 +26,7 @@ use std::time::Duration;
 pub struct BackupOptions {
     /// What it brings. Default [`BackupKind::Full`].
     pub kind: BackupKind,
-    /// Bytes copied in a second at the most. Default 64 MiB.
+    /// Bytes copied in a second at the most; at least 64 KiB. Default 64 MiB.
     ///
     /// Faster is done sooner, and takes more of the disk and of a core from readers and writers.
     pub bytes_per_second: u64,
@@ -47,7 +47,7 @@ pub struct BackupSchedule {
     pub keep: usize,
     /// What a backup brings, except the first, which is full. Default [`BackupKind::Incremental`].
     pub kind: BackupKind,
-    /// Bytes copied in a second at the most. Default 64 MiB.
+    /// Bytes copied in a second at the most; at least 64 KiB. Default 64 MiB.
     pub bytes_per_second: u64,
 }
 
@@ -83,6 +83,8 @@ pub struct BackupInfo {
 }
 
 const BYTES_PER_SECOND: u64 = 64 << 20;
+/// Slower than this a backup of any size never ends.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 impl Default for BackupOptions {
     fn default() -> Self {
@@ -120,8 +122,18 @@ impl BackupSchedule {
                 "backup.kind is the log alone; it needs tables to go on from",
             ));
         }
-        Ok(())
+        check_rate("backup.bytes_per_second", self.bytes_per_second)
     }
+}
+
+/// Refuses a rate at which nothing gets done.
+fn check_rate(name: &str, bytes_per_second: u64) -> Result<()> {
+    if bytes_per_second >= BYTES_PER_SECOND_MIN {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name} is {bytes_per_second}; allowed is at least {BYTES_PER_SECOND_MIN}"
+    )))
 }
 
 impl BackupInfo {
@@ -147,6 +159,7 @@ impl BackupInfo {
 
 /// Makes a backup in the directory `to`.
 pub(crate) fn backup(parts: &Parts, to: &Path, options: &BackupOptions) -> Result<BackupInfo> {
+    check_rate("bytes_per_second", options.bytes_per_second)?;
     let _one_at_a_time = parts.backing_up.lock();
     let store = Store::new(parts.fs.at(to));
     let writer = store.begin(&parts.identity)?;
@@ -176,6 +189,9 @@ fn make(
             parts.archive.begin(number);
         }
     })?;
+    if begins {
+        begin_noting(parts, start)?;
+    }
     let (state, tables) = match options.kind {
         BackupKind::Log => (parts.installer.with_state(without_tables), Vec::new()),
         kind => copy_tables(parts, &writer, kind, &mut courier)?,
@@ -213,19 +229,24 @@ fn make(
         segments,
         ingests,
     };
-    let begin_archive = |_: &State| Edit { archiving: Some(archiving), ..Edit::default() };
-    if begins {
-        // Before the backup counts: from then on nothing may be missing.
-        parts.record_then(begin_archive, |_| {})?;
-    }
     let record = writer.commit(record)?;
-    if !begins {
-        parts.record_then(begin_archive, |_| {})?;
-        parts.archive.begin(cut.log.number);
-        archive::forget(parts, cut.log.number);
-    }
+    let go_on = |_: &State| Edit { archiving: Some(archiving), ..Edit::default() };
+    parts.record_then(go_on, |_| {})?;
+    parts.archive.begin(cut.log.number);
+    archive::forget(parts, cut.log.number);
     let span = Span { from_ms: record.base().ms(), until_ms: record.covered.ms() };
     Ok(BackupInfo::of(&record, record.has_tables().then_some(span)))
+}
+
+/// From now on the manifest notes bulk loads. Before any table is copied: a load that comes while they
+/// are is in none of them, nor in the log.
+fn begin_noting(parts: &Parts, start: u64) -> Result<()> {
+    let edit = |state: &State| {
+        // What is noted already may be missing in a backup that died late.
+        let since = state.archiving.map_or(Tick::ZERO, |archiving| archiving.since);
+        Edit { archiving: Some(Archiving { from: start, since }), ..Edit::default() }
+    };
+    parts.record_then(edit, |_| {})
 }
 
 /// The durable state without its tables.

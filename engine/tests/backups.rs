@@ -70,17 +70,27 @@ fn prepare() -> (Disk, Db, [Content; 2]) {
 /// backup works and clears away what was left.
 #[test]
 fn a_backup_cut_short_anywhere_harms_no_earlier_one() {
+    cut_short_anywhere(BackupKind::Full);
+}
+
+/// The record of the one that died may be there already, and what it brought comes once more.
+#[test]
+fn a_backup_of_the_log_cut_short_anywhere_harms_no_earlier_one() {
+    cut_short_anywhere(BackupKind::Log);
+}
+
+fn cut_short_anywhere(kind: BackupKind) {
     let (disk, db, _) = prepare();
     let start = disk.fs.ops();
-    back_up(&db, BackupKind::Full);
+    back_up(&db, kind);
     let end = disk.fs.ops();
-    assert!(end - start > 20, "{}", end - start);
+    assert!(end - start > 12, "{}", end - start);
     for stop in start..end {
         for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Directory] {
             let (disk, db, [first, second]) = prepare();
             disk.fs.stop_after(stop);
             // Only tidying up may fail without a word.
-            let has_failed = db.backup(STORE, &options(BackupKind::Full)).is_err();
+            let has_failed = db.backup(STORE, &options(kind)).is_err();
             assert!(has_failed || stop + 12 > end, "{stop} of {end}");
             let disk = Disk { fs: disk.fs.crash(model), clock: disk.clock.clone() };
             let listing = backups(&disk).list().unwrap();
@@ -94,6 +104,11 @@ fn a_backup_cut_short_anywhere_harms_no_earlier_one() {
             let db = disk.open(small());
             let k = keyspace(&db, "k");
             assert_eq!(k.get(b"since").unwrap().unwrap(), b"then");
+            advance(&disk, 5);
+            back_up(&db, BackupKind::Log);
+            let listing = backups(&disk).list().unwrap();
+            assert!(listing.damaged.is_empty(), "{stop} {model:?} {:?}", listing.damaged);
+            assert_eq!(restored(&disk, "/log", RestorePoint::Newest), content(&k));
             advance(&disk, 5);
             back_up(&db, BackupKind::Incremental);
             assert_eq!(restored(&disk, "/third", RestorePoint::Newest), content(&k));
@@ -211,6 +226,56 @@ fn a_moment_across_a_bulk_load_is_refused_and_one_around_it_is_not() {
     }
     assert_eq!(restored(&disk, "/last", RestorePoint::Moment(last.covered.ms)).len(), 5);
     assert_eq!(backups(&disk).list().unwrap().spans.len(), 2);
+}
+
+/// What is loaded while the first backup copies tables is in none of them and in no segment.
+#[test]
+fn a_bulk_load_during_the_first_backup_is_a_barrier() {
+    let disk = Disk::new(8);
+    let db = disk.open(small());
+    let k = keyspace(&db, "k");
+    let rng = base::rng::SeededRng::new(8);
+    for number in 0..60u8 {
+        let mut value = [0; 1000];
+        base::rng::Rng::fill(&rng, &mut value).unwrap();
+        k.put([b'a', number], value).unwrap();
+    }
+    let progress = std::sync::Arc::new(Progress::default());
+    let slow = BackupOptions {
+        bytes_per_second: 64 << 10,
+        progress: progress.clone(),
+        ..BackupOptions::default()
+    };
+    std::thread::scope(|scope| {
+        let backup = scope.spawn(|| db.backup(STORE, &slow).unwrap());
+        while progress.bytes_done() == 0 && !backup.is_finished() {
+            std::thread::yield_now();
+        }
+        // It is copying, and then pauses for that.
+        k.ingest([(b"loaded", b"1")]).unwrap();
+    });
+    advance(&disk, 10);
+    let after = k.put(b"z", b"2").unwrap();
+    advance(&disk, 10);
+    back_up(&db, BackupKind::Log);
+    let point = RestorePoint::Tick(after);
+    let refused = backups(&disk).restore("/no", point, &Progress::default()).unwrap_err();
+    assert!(refused.to_string().contains("not covered"), "{refused}");
+    back_up(&db, BackupKind::Incremental);
+    assert_eq!(restored(&disk, "/last", RestorePoint::Newest), content(&k));
+}
+
+#[test]
+fn a_rate_at_which_nothing_gets_done_is_refused() {
+    let (disk, db, _) = prepare();
+    let slow = BackupOptions { bytes_per_second: (64 << 10) - 1, ..BackupOptions::default() };
+    let refused = db.backup(STORE, &slow).unwrap_err();
+    assert_eq!(refused.code(), "InvalidInput");
+    assert!(refused.to_string().contains("65535; allowed is at least 65536"), "{refused}");
+    let schedule = BackupSchedule { bytes_per_second: 1, ..BackupSchedule::default() };
+    let options = Options { backup: Some(schedule), ..small() };
+    let refused = Db::open_on(at(&disk, "/other"), options).unwrap_err();
+    assert!(refused.to_string().contains("backup.bytes_per_second is 1"), "{refused}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::time::Duration;
 const PIECE_LEN: usize = 256 << 10;
 /// Shorter pauses are saved up.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// How long it goes without looking whether it is to give up.
+const NAP_MAX: Duration = Duration::from_millis(50);
 
 /// Reads and copies files, not faster than allowed.
 pub struct Courier<'a> {
@@ -108,23 +110,37 @@ impl<'a> Courier<'a> {
             }
             at += piece_len as u64;
             self.progress.advance(piece_len as u64);
-            self.pace(piece_len as u64, started);
+            self.pace(piece_len as u64, started)?;
         }
         Ok(*hasher.finalize().as_bytes())
     }
 
-    /// Counts `bytes` of work begun at `started` against the rate, and pauses if that was too fast.
-    pub(crate) fn pace(&mut self, bytes: u64, started: Duration) {
+    /// Counts `bytes` of work begun at `started` against the rate, and pauses if that was too fast. A
+    /// pause ends with an error once it is to give up.
+    pub(crate) fn pace(&mut self, bytes: u64, started: Duration) -> Result<()> {
         let nanos = bytes.saturating_mul(1_000_000_000) / self.bytes_per_second;
         let spent = self.clock.monotonic().saturating_sub(started);
         self.ahead = (self.ahead + Duration::from_nanos(nanos)).saturating_sub(spent);
         if self.ahead >= PAUSE_MIN {
             let paused = self.clock.monotonic();
-            std::thread::sleep(self.ahead);
+            self.pause(self.ahead)?;
             let slept = self.clock.monotonic().saturating_sub(paused);
             // A clock that stands still must not make the pauses grow.
             self.ahead = if slept.is_zero() { slept } else { self.ahead.saturating_sub(slept) };
         }
+        Ok(())
+    }
+
+    /// Sleeps in naps, and looks up between them.
+    fn pause(&self, duration: Duration) -> Result<()> {
+        let mut left = duration;
+        while !left.is_zero() {
+            self.refuse_if_stopped()?;
+            let nap = left.min(NAP_MAX);
+            std::thread::sleep(nap);
+            left = left.saturating_sub(nap);
+        }
+        Ok(())
     }
 
     /// What the clock shows, for [`Courier::pace`].

@@ -61,6 +61,9 @@ pub enum BackupKind {
     /// All tables, copied anew.
     Full,
     /// All tables; those that earlier backups had copied are shared with them.
+    ///
+    /// A shared file is trusted: it has the root digest in its name and the right length, and is not
+    /// read again. Whether its bytes are still good is known after `verify`, which reads them all.
     Incremental,
     /// Segments of the log, to go on from the backup before.
     Log,

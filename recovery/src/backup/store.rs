@@ -18,6 +18,7 @@ use base::{Corruption, Error, FileName, Incarnation, RelPath, Result};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The folder of tables.
@@ -91,14 +92,19 @@ impl Store {
             }
             Err(error) => return Err(Error::io("read", &path, error)),
         };
-        let record = BackupRecord::decode(&bytes).map_err(|refusal| match refusal {
-            Refusal::Corrupt(found) => corrupt(found),
-            Refusal::Format { found, supported } => {
-                Error::FormatUnsupported { path: path.clone(), found, supported }
-            }
-            Refusal::Key(key_id) => Error::KeyUnavailable { path: path.clone(), key_id },
-        })?;
+        let record = self.parse(&path, &bytes)?;
         if record.number == number { Ok(record) } else { Err(corrupt(Corruption::Misplaced)) }
+    }
+
+    /// The record in `bytes`, the file `path`.
+    pub(crate) fn parse(&self, path: &Path, bytes: &[u8]) -> Result<BackupRecord> {
+        BackupRecord::decode(bytes).map_err(|refusal| match refusal {
+            Refusal::Corrupt(found) => Error::corrupt(FileKind::Backup, path, 0, found),
+            Refusal::Format { found, supported } => {
+                Error::FormatUnsupported { path: path.to_path_buf(), found, supported }
+            }
+            Refusal::Key(key_id) => Error::KeyUnavailable { path: path.to_path_buf(), key_id },
+        })
     }
 
     /// Keeps others from changing the store.

@@ -10,8 +10,9 @@ use super::store::{FOLDERS, Shelf, Store, record_path, segment_path, table_path,
 use crate::lone::LoneFile;
 use base::error::FileKind;
 use base::fs::{Fs, LockGuard, full_path};
-use base::{Corruption, Error, FileName, Identity, RelPath, Result};
+use base::{Corruption, Error, FileName, Identity, RelPath, Result, Tick};
 use sstable::{Cache, Table, TableMeta};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes of blocks kept while a copy is verified: each block is read once.
@@ -108,7 +109,7 @@ impl BackupWriter<'_> {
         let started = courier.now();
         self.verify_copy(&temp, meta)?;
         // Reading it once more is work too.
-        courier.pace(0, started);
+        courier.pace(0, started)?;
         self.rename(&temp, &to)?;
         Ok(stored)
     }
@@ -183,10 +184,14 @@ impl BackupWriter<'_> {
     pub fn commit(self, mut record: BackupRecord) -> Result<BackupRecord> {
         let superseded = self.superseded().filter(|_| record.kind == BackupKind::Log);
         if let Some(before) = superseded {
-            let segments = before.segments.iter().copied();
-            record.segments = segments.chain(record.segments).collect();
-            let ingests = before.ingests.iter().copied();
-            record.ingests = ingests.chain(record.ingests).collect();
+            // One that died right behind its rename brought some of them too.
+            let segments = before.segments.iter().chain(&record.segments);
+            let by_number: BTreeMap<u64, StoredSegment> =
+                segments.map(|segment| (segment.number, *segment)).collect();
+            record.segments = by_number.into_values().collect();
+            let ingests: BTreeSet<Tick> =
+                before.ingests.iter().chain(&record.ingests).copied().collect();
+            record.ingests = ingests.into_iter().collect();
             record.parent = before.parent;
         }
         self.write(&record)?;
@@ -203,6 +208,8 @@ impl BackupWriter<'_> {
         let temp = temp_of(&name);
         let path = full_path(&**fs, &temp);
         let bytes = record.encode();
+        // What could not be read again would take the place of one that can.
+        self.store.parse(&path, &bytes)?;
         let mut file = fs.create(&temp, 0).map_err(|e| Error::io("create", &path, e))?;
         file.append(&bytes).map_err(|e| Error::io("write", &path, e))?;
         let len = file.finish().map_err(|e| Error::io("sync", &path, e))?;
