@@ -164,8 +164,9 @@ fn write_space_until(
             Verdict::Drop => {}
             Verdict::DropTombstone => dropped = dropped.max(Some(trailer.seqno())),
         }
+        let weight = 1 + value.len() / BYTES_PER_ENTRY;
         merge.step()?;
-        until_check -= 1;
+        until_check = until_check.saturating_sub(weight);
         if until_check == 0 {
             until_check = CHECK_EVERY;
             if is_cancelled() {
@@ -177,7 +178,9 @@ fn write_space_until(
 }
 
 /// Entries between two looks at whether to stop.
-const CHECK_EVERY: u32 = 4096;
+const CHECK_EVERY: usize = 4096;
+/// A value of so many bytes counts as one more entry.
+const BYTES_PER_ENTRY: usize = 1024;
 
 /// Guesses how many entries of a run hide older ones: asks the filters of the older tables about
 /// one key in eight.

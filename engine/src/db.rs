@@ -298,17 +298,19 @@ impl Db {
     /// fails, earlier backups are what they were.
     pub fn backup(&self, store: impl AsRef<Path>, options: &BackupOptions) -> Result<BackupInfo> {
         self.check_open()?;
+        self.parts().refuse_if_read_only()?;
         backup::backup(self.parts(), store.as_ref(), options)
     }
 
     /// Reads and verifies everything now, as fast as the disk allows: each table, the finished part of the
     /// log, the manifest. What is damaged is in the report, and dealt with as
-    /// [`Options::on_corruption`] says. If nothing is, damage that was found before is forgotten.
+    /// [`Options::on_corruption`] says. If nothing is, damage that was found before is forgotten. A
+    /// database that is only read is only reported on.
     pub fn scrub(&self) -> Result<ScrubReport> {
         self.check_open()?;
         let parts = self.parts();
         let report = scrub(parts, Speed::Full, &|| parts.is_closed.load(Ordering::Acquire))?;
-        if parts.options.background == Background::Off {
+        if parts.options.background == Background::Off && !parts.is_read_only {
             crate::quarantine::replace_damaged(parts)?;
         }
         Ok(report)

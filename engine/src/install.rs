@@ -28,6 +28,8 @@ struct Durable {
     /// None once closed, and while the database is only read.
     log: Option<ManifestLog>,
     is_read_only: bool,
+    /// Whether the directory is let go: what stands there may be somebody else's.
+    is_abandoned: bool,
     state: State,
     /// Files that no edit names any more, by the count of edits after which they may be deleted.
     freed: Vec<(u64, FileName)>,
@@ -53,7 +55,14 @@ impl Installer {
     ) -> Installer {
         let next_table = AtomicU64::new(state.next_table);
         let is_read_only = log.is_none();
-        let durable = Durable { log, is_read_only, state, freed: Vec::new(), is_poisoned: false };
+        let durable = Durable {
+            log,
+            is_read_only,
+            is_abandoned: false,
+            state,
+            freed: Vec::new(),
+            is_poisoned: false,
+        };
         let durable = Mutex::new(Rank::Manifest, durable);
         Installer { durable, next_table, fs, rng, tables, views, space }
     }
@@ -186,16 +195,24 @@ impl Installer {
     }
 
     /// Takes the files that may be deleted: a later frame of the manifest has promised the edit that
-    /// freed them.
-    pub(crate) fn take_deletable(&self) -> Vec<FileName> {
+    /// freed them. None if nothing may be deleted here.
+    pub(crate) fn take_deletable(&self) -> Option<Vec<FileName>> {
         let mut durable = self.durable.lock();
+        if !durable.may_delete() {
+            return None;
+        }
         let promised = durable.log.as_ref().map_or(u64::MAX, ManifestLog::promised_edits);
         let freed = std::mem::take(&mut durable.freed);
         let (ready, waiting): (Vec<_>, Vec<_>) = freed
             .into_iter()
             .partition(|(edits, _)| *edits <= promised || planted(Defect::DeleteBeforePromised));
         durable.freed = waiting;
-        ready.into_iter().map(|(_, file)| file).collect()
+        Some(ready.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// Whether the directory's files are this database's to delete.
+    pub(crate) fn may_delete(&self) -> bool {
+        self.durable.lock().may_delete()
     }
 
     /// Whether files wait for one more edit before they may be deleted.
@@ -203,9 +220,11 @@ impl Installer {
         !self.durable.lock().freed.is_empty()
     }
 
-    /// Lets go of the manifest, whatever state it is in: no edit can follow.
+    /// Lets go of the manifest, whatever state it is in: no edit can follow, and nothing is deleted.
     pub(crate) fn abandon(&self) {
-        self.durable.lock().log = None;
+        let mut durable = self.durable.lock();
+        durable.log = None;
+        durable.is_abandoned = true;
     }
 
     /// Writes the last edit and closes the manifest.
@@ -221,6 +240,10 @@ impl Installer {
 }
 
 impl Durable {
+    fn may_delete(&self) -> bool {
+        !self.is_read_only && !self.is_abandoned
+    }
+
     fn append(&mut self, edit: &Edit) -> Result<()> {
         if self.is_poisoned {
             return Err(base::Error::Poisoned);

@@ -201,7 +201,8 @@ pub(crate) fn seal_log(parts: &Parts) -> Result<()> {
 
 /// Does everything that is due, tidying up included: afterwards nothing runs until the next write.
 pub(crate) fn settle(parts: &Parts) -> Result<()> {
-    while compact_once(parts, Load::Idle, &|| false)? {}
+    let is_closed = || parts.is_closed.load(Ordering::Acquire);
+    while compact_once(parts, Load::Idle, &is_closed).map_err(cancelled_by_close)? {}
     tidy(parts)?;
     seal_log(parts)?;
     // A thread that was just reading or flushing may hold an old view for a moment longer; what a
@@ -286,13 +287,15 @@ pub(crate) fn compact_everything(parts: &Parts) -> Result<()> {
         refuse_if_closed(parts)?;
         let Some(job) = picker::everything(&parts.installer.version()) else { return Ok(()) };
         let is_closed = || parts.is_closed.load(Ordering::Acquire);
-        run(parts, &job, &is_closed).map_err(|error| match error {
-            Error::Cancelled => Error::Closed,
-            error => error,
-        })?;
+        run(parts, &job, &is_closed).map_err(cancelled_by_close)?;
     }
     parts.obsolete.delete(parts);
     Ok(())
+}
+
+/// The error of a merge that only a close cancels.
+fn cancelled_by_close(error: Error) -> Error {
+    if matches!(error, Error::Cancelled) { Error::Closed } else { error }
 }
 
 fn refuse_if_closed(parts: &Parts) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! A table may be deleted once no view holds it and a later frame of the manifest has promised the
 //! edit that removed it; a log segment once the edit that flushed it is promised. Then losing the
-//! last frame of the manifest loses nothing.
+//! last frame of the manifest loses nothing. A table that no edit ever named goes at once. Where the
+//! directory is only read, or let go, nothing is deleted.
 
 use crate::parts::Parts;
 use base::FileName;
@@ -38,8 +39,9 @@ impl Obsolete {
         for table in parts.tables.take_obsolete() {
             parts.installer.free(FileName::Table(table));
         }
+        let Some(deletable) = parts.installer.take_deletable() else { return };
         let mut files = std::mem::take(&mut *self.stubborn.lock());
-        files.extend(parts.installer.take_deletable());
+        files.extend(deletable);
         let failed: Vec<FileName> = files
             .into_iter()
             .filter(|file| match parts.fs.remove(&file.path()) {
@@ -48,6 +50,19 @@ impl Obsolete {
             })
             .collect();
         self.stubborn.lock().extend(failed);
+    }
+
+    /// Deletes a table that was never installed: no edit names it, so none has to be promised.
+    pub(crate) fn discard(&self, parts: &Parts, table: u64) {
+        if !parts.installer.may_delete() {
+            return;
+        }
+        let file = FileName::Table(table);
+        if let Err(error) = parts.fs.remove(&file.path())
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            self.stubborn.lock().push(file);
+        }
     }
 
     /// Writes one more edit if files wait for it, and deletes them.

@@ -379,7 +379,7 @@ impl OutputHost for Parts {
     }
 
     fn discard(&self, table: u64) {
-        self.installer.free(base::FileName::Table(table));
+        self.obsolete.discard(self, table);
     }
 
     fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings> {

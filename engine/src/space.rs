@@ -158,6 +158,16 @@ impl Space {
         self.error()
     }
 
+    /// Bytes that are free on the disk.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.fs.space().map_or(0, |space| space.disk_bytes)
+    }
+
+    /// Whether so much more is free than `before` that work which found no space may try again.
+    pub(crate) fn has_grown_since(&self, before: u64) -> bool {
+        self.free_bytes() >= before.saturating_add(self.unit)
+    }
+
     /// Gives the space of the reserve to whoever writes next. Returns whether there was one.
     pub(crate) fn give_up(&self) -> bool {
         let mut reserve = self.reserve.lock();
@@ -178,7 +188,7 @@ impl Space {
     }
 
     fn fit(&self, reserve: &mut Reserve, demand: Demand) {
-        let free = self.fs.space().map_or(0, |space| space.disk_bytes);
+        let free = self.free_bytes();
         let share = free.saturating_add(reserve.held) / SHARE;
         let wanted = (4 * self.unit)
             .saturating_add(demand.data_bytes)
@@ -197,7 +207,7 @@ impl Space {
         if !self.is_full() {
             return true;
         }
-        let free = self.fs.space().map_or(0, |space| space.disk_bytes);
+        let free = self.free_bytes();
         let mut reserve = self.reserve.lock();
         let owed = demand.unflushed_bytes.saturating_add(reserve.owed);
         if free < (4 * self.unit).saturating_add(owed) {

@@ -24,6 +24,11 @@ const LOG_TICK: Duration = Duration::from_millis(5);
 const QUIET_TICKS: u32 = 4;
 /// Before a failed step is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// A merge that found no space has written for nothing; it is tried again after so many naps of
+/// [`NAP`], or once there is more space.
+const NAPS_WITHOUT_SPACE: u32 = 60;
+/// A sleep of one who must notice soon that it is to stop.
+const NAP: Duration = Duration::from_millis(50);
 /// Between two looks whether a full disk has space again.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// A sleeping thread looks around this often even if nobody rings.
@@ -135,11 +140,27 @@ fn drain(
             Err(error) => {
                 tracing::warn!(target: "esker", %error, "a background step failed; it will be tried again");
                 parts.trouble.lock().insert(worker, error.to_string());
-                std::thread::sleep(RETRY_AFTER);
+                match (worker, error) {
+                    (Worker::Compaction, Error::DiskFull { .. }) => {
+                        wait_for_space(parts, should_stop);
+                    }
+                    _ => std::thread::sleep(RETRY_AFTER),
+                }
                 continue;
             }
         }
         if !matches!(result, Ok(true)) {
+            return;
+        }
+    }
+}
+
+/// Waits some seconds, or until there is clearly more space than now.
+fn wait_for_space(parts: &Parts, should_stop: &AtomicBool) {
+    let before = parts.space.free_bytes();
+    for _ in 0..NAPS_WITHOUT_SPACE {
+        std::thread::sleep(NAP);
+        if should_stop.load(Ordering::Acquire) || parts.space.has_grown_since(before) {
             return;
         }
     }

@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
+use base::fs::{CrashModel, Fault, FaultPlan, Fs, SimOp};
 use esker::{Category, Db, Error, Keyspace, Options, Status, SyncMode};
 use fixture::{Content, Disk, content, keyspace, small, small_busy};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,4 +182,34 @@ fn compaction_without_space_harms_nothing() {
     let tables: u64 = db.stats().runs.iter().map(|run| run.tables).sum();
     assert_eq!(disk.files_in("tables/").len() as u64, tables);
     assert_eq!(content(&k), expected);
+}
+
+/// Nothing is written, so no later edit would let a leftover go.
+#[test]
+fn a_merge_that_does_not_fit_gives_all_space_back_at_once() {
+    let disk = Disk::new(1);
+    let options = Options { sync: SyncMode::Async, reserve_bytes: 0, ..small() };
+    let db = disk.open(Options { segment_bytes: 64 << 10, ..options });
+    let k = keyspace(&db, "k");
+    for round in 0..2u8 {
+        for number in 0..1000u32 {
+            let value: Vec<u8> = (0..300u32)
+                .map(|at| ((number * 300 + at).wrapping_mul(2_654_435_761) >> 13) as u8 ^ round)
+                .collect();
+            k.put(number.to_be_bytes(), value).unwrap();
+        }
+    }
+    db.flush().unwrap();
+    db.flush().unwrap();
+    let free = || disk.fs.space().unwrap().disk_bytes;
+    disk.fs.set_free(150 << 10);
+    let (files, before) = (disk.files_in(""), free());
+    for _ in 0..3 {
+        assert!(is_disk_full(&db.compact_all().unwrap_err()));
+        assert_eq!(disk.files_in(""), files);
+        assert_eq!(free(), before);
+    }
+    disk.fs.set_free(PLENTY);
+    db.compact_all().unwrap();
+    assert_eq!(content(&k).len(), 1000);
 }

@@ -5,7 +5,7 @@
 mod fixture;
 
 use base::fs::{CrashModel, SimFs};
-use esker::{Batch, Db, Error, Keyspace, Options, SyncMode, Tick};
+use esker::{BackupOptions, Batch, CorruptionAction, Db, Error, Keyspace, Options, SyncMode, Tick};
 use fixture::{Content, Disk, content, files_below, keyspace, small, small_busy};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -115,6 +115,7 @@ fn whatever_writes_is_refused() {
         reader.settle(),
         reader.compact_all(),
         reader.checkpoint("/elsewhere").map(drop),
+        reader.backup("/store", &BackupOptions::default()).map(drop),
         reader.changes(Tick::ZERO).map(drop),
     ];
     for (number, result) in refused.into_iter().enumerate() {
@@ -125,6 +126,35 @@ fn whatever_writes_is_refused() {
     reader.stats();
     reader.close().unwrap();
     assert!(matches!(k.get(b"k"), Err(Error::Closed)));
+}
+
+/// A writer that keeps its log for the next backup, and damage that a reader finds.
+#[test]
+fn a_backup_or_a_scrub_of_a_reader_changes_no_byte_of_the_writer() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options { sync: SyncMode::Async, ..small() });
+    let k = keyspace(&db, "k");
+    db.backup("/store", &BackupOptions::default()).unwrap();
+    for number in 0..700 {
+        db.write(numbered(&k, number)).unwrap();
+    }
+    db.flush().unwrap();
+    assert!(!disk.files_in("archive/").is_empty());
+    let quarantine = || Options { on_corruption: CorruptionAction::Quarantine, ..small_busy() };
+    let reader = read(&disk, quarantine());
+    let table = disk.fs.files().into_iter().find(|path| path.as_str().ends_with(".sst")).unwrap();
+    let mut bytes = disk.fs.read_file(&table).unwrap();
+    bytes[0] ^= 1;
+    disk.fs.write_file(&table, bytes).unwrap();
+    let (before, ops) = (image(&disk.fs), disk.fs.ops());
+    for store in ["/store", "/another"] {
+        let refused = reader.backup(store, &BackupOptions::default());
+        assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+    }
+    assert_eq!(reader.scrub().unwrap().findings.len(), 1);
+    reader.close().unwrap();
+    assert!(image(&disk.fs) == before);
+    assert_eq!(disk.fs.ops(), ops, "a reader changes nothing");
 }
 
 /// The writer goes on and removes what the reader has open; the reader's moment stays.
