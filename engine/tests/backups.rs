@@ -265,6 +265,58 @@ fn a_bulk_load_during_the_first_backup_is_a_barrier() {
     assert_eq!(restored(&disk, "/last", RestorePoint::Newest), content(&k));
 }
 
+/// The last one has no finished one behind it that says where it ends.
+#[test]
+fn damage_in_the_last_finished_segment_is_named_and_never_stored_as_whole() {
+    let (disk, db, _) = prepare();
+    let k = keyspace(&db, "k");
+    for number in 0..20u8 {
+        k.put([9, number], [number; 100]).unwrap();
+    }
+    db.close().unwrap();
+    let db = disk.open(small());
+    keyspace(&db, "k").put(b"more", b"1").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let db = disk.open(small());
+    let archived = disk.files_in("archive/");
+    let files = disk.fs.files();
+    let last = files.iter().rfind(|file| file.as_str().starts_with("archive/")).unwrap();
+    let bytes = disk.fs.read_file(last).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in [end - 20, end] {
+        disk.fs.patch_file(last, at, &[bytes[at] ^ 1]).unwrap();
+        for kind in [BackupKind::Log, BackupKind::Incremental] {
+            let refused = db.backup(STORE, &options(kind)).unwrap_err();
+            assert_eq!(refused.code(), "WalCorrupt", "{refused}");
+            assert!(refused.to_string().contains(last.as_str()), "{refused}");
+        }
+        assert_eq!(disk.files_in("archive/"), archived, "what was not copied stays");
+        disk.fs.patch_file(last, at, &[bytes[at]]).unwrap();
+    }
+    back_up(&db, BackupKind::Log);
+    assert_eq!(restored(&disk, "/all", RestorePoint::Newest), content(&keyspace(&db, "k")));
+}
+
+#[test]
+fn files_of_others_in_the_folders_of_a_store_are_left_alone() {
+    let (disk, db, _) = prepare();
+    let store = disk.fs.at(Path::new("/other"));
+    for folder in ["", "log"] {
+        store.create_dir(&base::RelPath::folder(folder)).unwrap();
+    }
+    let theirs = base::RelPath::folder("log").join("messages.log").unwrap();
+    store.create(&theirs, 0).unwrap().finish().unwrap();
+    let refused = db.backup("/other", &options(BackupKind::Full)).unwrap_err();
+    assert!(refused.to_string().contains("log/messages.log"), "{refused}");
+    store.open(&theirs).unwrap();
+    let store = disk.fs.at(Path::new(STORE));
+    store.create(&theirs, 0).unwrap().finish().unwrap();
+    back_up(&db, BackupKind::Full);
+    backups(&disk).prune(1).unwrap();
+    store.open(&theirs).unwrap();
+}
+
 #[test]
 fn a_rate_at_which_nothing_gets_done_is_refused() {
     let (disk, db, _) = prepare();

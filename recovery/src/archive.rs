@@ -9,7 +9,7 @@ use crate::log::LogPlan;
 use crate::lone::LoneFile;
 use crate::report::Report;
 use base::dir::ARCHIVE_DIR;
-use base::fs::{Fs, copy, full_path};
+use base::fs::{Fs, ReadFile, copy, full_path};
 use base::{Error, FileName, RelPath, Result};
 use sstable::manifest::Archiving;
 use std::collections::BTreeMap;
@@ -68,7 +68,8 @@ pub fn archive(fs: &dyn Fs, segments: &[Kept], bytes_max: u64) -> Result<Room> {
         let file = fs.open(&from).map_err(|e| Error::io("open", &from_path, e))?;
         let len = file.len().map_err(|e| Error::io("measure", &from_path, e))?;
         match there.get(to.as_str()) {
-            Some(known) if *known == len => continue,
+            // One of the right length may be a copy that a power loss left without its bytes.
+            Some(known) if *known == len && is_same(&*file, fs, &to, len) => continue,
             Some(_) => fs.remove(&to).map_err(|e| Error::io("remove", full_path(fs, &to), e))?,
             None if bytes.saturating_add(len) > bytes_max => {
                 room = Room::Short;
@@ -85,6 +86,24 @@ pub fn archive(fs: &dyn Fs, segments: &[Kept], bytes_max: u64) -> Result<Room> {
     }
     fs.sync_dir(&folder).map_err(|e| Error::io("sync", path, e))?;
     Ok(room)
+}
+
+/// Whether the file `to` holds the first `len` bytes of `file`. One that can not be read does not.
+fn is_same(file: &dyn ReadFile, fs: &dyn Fs, to: &RelPath, len: u64) -> bool {
+    const PIECE_LEN: usize = 256 << 10;
+    let Ok(other) = fs.open(to) else { return false };
+    let (mut ours, mut theirs, mut at) = (Vec::new(), Vec::new(), 0);
+    while at < len {
+        let piece_len = usize::try_from(len - at).unwrap_or(PIECE_LEN).min(PIECE_LEN);
+        ours.resize(piece_len, 0);
+        theirs.resize(piece_len, 0);
+        let read = file.read_exact_at(&mut ours, at).and(other.read_exact_at(&mut theirs, at));
+        if read.is_err() || ours != theirs {
+            return false;
+        }
+        at += piece_len as u64;
+    }
+    true
 }
 
 /// Archives what a database left in its log and that no backup has, before the log is swept. Returns the

@@ -27,6 +27,7 @@ pub use clear::Pruned;
 pub use courier::Courier;
 pub use record::{BackupKind, BackupRecord, LogPlace, Refusal, StoredSegment, StoredTable};
 pub use restore::{Restored, Restoring};
+pub(crate) use segments::archive_damage;
 pub use store::{Shelf, Store};
 pub use timeline::{RestorePoint, Span};
 pub use verify::Verified;

@@ -1,6 +1,7 @@
 //! Looks at a closed database from end to end, changes nothing, and does not stop at the first
 //! finding.
 
+use crate::backup::archive_damage;
 use crate::claim::{self, Found};
 use crate::identity;
 use crate::inventory::Inventory;
@@ -50,7 +51,7 @@ pub struct Finding {
 /// - [`Verify::Quick`]: identity, roots, manifest and its rules; tables that are missing or of another
 ///   length; headers of log segments, and after a crash the log itself; strangers and leftovers.
 /// - [`Verify::Full`]: also the log of a closed database, and of each table everything but its blocks,
-///   so also one that is stale, foreign or another's.
+///   so also one that is stale, foreign or another's; and the segments that wait for a backup.
 /// - [`Verify::Paranoid`]: every block of every table, so every byte.
 pub fn check(fs: &dyn Fs, level: Verify) -> Result<Vec<Finding>> {
     let missing = |found| Error::NotADatabase { path: fs.root().to_path_buf(), found };
@@ -101,7 +102,22 @@ impl Examination<'_> {
         self.tables(database, &replayed.state, &inventory);
         let manifest = Position { segment: root.manifest, offset: replayed.end };
         self.log(database, root.generation, &replayed.state, manifest, &inventory);
+        self.archive(&replayed.state);
         self.leftovers(root.manifest, &replayed.state, &inventory);
+    }
+
+    /// Segments that wait for a backup: the data does not need them, moments of the past do.
+    fn archive(&mut self, state: &State) {
+        let (Some(archiving), Ok(file)) = (state.archiving, identity::read(self.fs)) else {
+            return;
+        };
+        if self.level == Verify::Quick {
+            return;
+        }
+        match archive_damage(self.fs, &file.identity, archiving.from) {
+            Ok(damage) => damage.iter().for_each(|error| self.find(Severity::Warning, error)),
+            Err(error) => self.find(Severity::Warning, &error),
+        }
     }
 
     fn identity(&mut self) -> Option<[u8; 16]> {

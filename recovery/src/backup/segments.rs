@@ -6,11 +6,12 @@
 use super::record::LogPlace;
 use crate::lone::LoneFile;
 use base::dir::{ARCHIVE_DIR, WAL_DIR};
+use base::error::FileKind;
 use base::fs::{Fs, ReadFile, full_path};
-use base::{Error, FileName, Identity, RelPath, Result, Tick};
+use base::{Corruption, Error, FileName, Identity, RelPath, Result, Tick};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wal::{HeaderState, SegmentEnd, SegmentHeader};
 
@@ -31,40 +32,81 @@ pub(crate) struct Finished {
 /// A segment that stands somewhere.
 struct Found {
     header: SegmentHeader,
+    folder: &'static str,
     file: Arc<dyn ReadFile>,
     path: PathBuf,
 }
 
+/// The segments of a database, as far as their headers say.
+struct Census {
+    found: BTreeMap<u64, Found>,
+    /// Those whose header does not verify, and why.
+    damaged: BTreeMap<u64, Error>,
+}
+
+impl Census {
+    /// The segment that names `at` as the one before it, and how many bytes of that count.
+    fn follower(&self, at: u64) -> Option<(u64, u64)> {
+        let follows = |end: &SegmentEnd| end.number == at;
+        self.found.values().rev().find_map(|next| {
+            let end = next.header.previous.filter(follows)?;
+            Some((next.header.number, end.end))
+        })
+    }
+}
+
 /// The segments from `from` on up to the place `log`, oldest first, as far as each is followed by the
-/// next.
+/// next. One that is there and damaged is an error; one that is not there ends them, as the archive may
+/// have been full.
 pub(crate) fn finished_segments(
     fs: &dyn Fs,
     identity: &Identity,
     from: u64,
     log: LogPlace,
 ) -> Result<Vec<Finished>> {
-    let found = find(fs, identity, from, log.number)?;
+    // The one that grows says where the last one ends.
+    let mut census = find(fs, identity, from, log.number)?;
     let mut finished = Vec::new();
     let mut at = from;
-    while let Some(segment) = found.get(&at) {
-        let follows = |end: &SegmentEnd| end.number == at;
-        let follower = found.values().rev().find_map(|next| {
-            let end = next.header.previous.filter(follows)?;
-            Some((next.header.number, end.end))
-        });
-        let (read, is_whole) = read(segment, follower.map(|(_, end)| end))?;
-        finished.push(read);
-        match follower {
-            Some((next, _)) if is_whole => at = next,
-            _ => break,
+    while at < log.number {
+        if let Some(error) = census.damaged.remove(&at) {
+            return Err(error);
         }
+        let Some(segment) = census.found.get(&at) else { break };
+        let follower = census.follower(at);
+        let (read, damage) = read(segment, follower.map(|(_, end)| end))?;
+        // Without a follower, bytes behind the last good one may be a torn tail, unless the log is
+        // known to go on from there.
+        if let Some(damage) = damage.filter(|_| follower.is_some() || at == log.previous) {
+            return Err(damage);
+        }
+        finished.push(read);
+        let Some((next, _)) = follower else { break };
+        at = next;
     }
     Ok(finished)
 }
 
-/// All segments from `from` to before `end` that this life of the database wrote.
-fn find(fs: &dyn Fs, identity: &Identity, from: u64, end: u64) -> Result<BTreeMap<u64, Found>> {
-    let mut found = BTreeMap::new();
+/// What is damaged in the archive of the database `identity`, from segment `from` on.
+pub(crate) fn archive_damage(fs: &dyn Fs, identity: &Identity, from: u64) -> Result<Vec<Error>> {
+    let census = find(fs, identity, from, u64::MAX)?;
+    let mut damage = Vec::new();
+    for (number, segment) in &census.found {
+        if segment.folder == ARCHIVE_DIR {
+            let end = census.follower(*number).map(|(_, end)| end);
+            match read(segment, end) {
+                Ok((_, found)) => damage.extend(found),
+                Err(error) => damage.push(error),
+            }
+        }
+    }
+    damage.extend(census.damaged.into_values());
+    Ok(damage)
+}
+
+/// All segments from `from` to `end` that this life of the database wrote.
+fn find(fs: &dyn Fs, identity: &Identity, from: u64, end: u64) -> Result<Census> {
+    let mut census = Census { found: BTreeMap::new(), damaged: BTreeMap::new() };
     // The log first: a segment is in the archive before it leaves the log.
     for folder in [WAL_DIR, ARCHIVE_DIR] {
         let relative = RelPath::folder(folder);
@@ -80,34 +122,63 @@ fn find(fs: &dyn Fs, identity: &Identity, from: u64, end: u64) -> Result<BTreeMa
             else {
                 continue;
             };
-            if number < from || number >= end {
+            if number < from || number > end {
                 continue;
             }
-            if let Some(segment) = open(fs, identity, name, number)? {
-                found.insert(number, segment);
+            match open(fs, identity, folder, name)? {
+                Seen::Own(segment) => {
+                    census.found.insert(number, segment);
+                }
+                // What the log has of it may be a file that was never used; what the archive has, not.
+                Seen::Damaged(error) if folder == ARCHIVE_DIR => {
+                    census.damaged.insert(number, error);
+                }
+                Seen::Damaged(_) | Seen::Other => {}
             }
         }
     }
-    Ok(found)
+    Ok(census)
 }
 
-fn open(fs: &dyn Fs, identity: &Identity, name: FileName, number: u64) -> Result<Option<Found>> {
+/// What a file turned out to be.
+enum Seen {
+    Own(Found),
+    Damaged(Error),
+    /// Of another life, blank, or gone.
+    Other,
+}
+
+fn open(fs: &dyn Fs, identity: &Identity, folder: &'static str, name: FileName) -> Result<Seen> {
+    let (FileName::Segment(number) | FileName::Archived(number)) = name else {
+        return Ok(Seen::Other);
+    };
     let path = full_path(fs, &name.path());
     let file = match fs.open(&name.path()) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Other),
         Err(error) => return Err(Error::io("open", path, error)),
     };
     let header = wal::read_header(&LoneFile(file.clone()), number, identity.database)?;
-    let HeaderState::Good(header) = header else { return Ok(None) };
+    let header = match header {
+        HeaderState::Good(header) => header,
+        HeaderState::Blank if folder == WAL_DIR => return Ok(Seen::Other),
+        HeaderState::Blank => {
+            return Ok(Seen::Damaged(corrupt(&path, 0, Corruption::Truncated)));
+        }
+        HeaderState::Bad(found) => return Ok(Seen::Damaged(corrupt(&path, 0, found))),
+    };
     let is_own = header.owner.origin == identity.origin();
-    Ok(is_own.then_some(Found { header, file, path }))
+    Ok(if is_own { Seen::Own(Found { header, folder, file, path }) } else { Seen::Other })
 }
 
-/// Reads a segment up to `end`, or to where it ends by itself. Also returns whether it is good up to
-/// there.
-fn read(segment: &Found, end: Option<u64>) -> Result<(Finished, bool)> {
-    let Found { header, file, path } = segment;
+fn corrupt(path: &Path, offset: u64, found: Corruption) -> Error {
+    Error::corrupt(FileKind::Log, path, offset, found)
+}
+
+/// Reads a segment up to `end`, or to where it ends by itself. Also returns what keeps it from being
+/// good up to there.
+fn read(segment: &Found, end: Option<u64>) -> Result<(Finished, Option<Error>)> {
+    let Found { header, file, path, .. } = segment;
     let lone = LoneFile(file.clone());
     let mut reader = wal::read_segment(&lone, header.number, header.owner.database, None)?;
     let (mut first, mut last) = (Tick::ZERO, Tick::ZERO);
@@ -120,7 +191,8 @@ fn read(segment: &Found, end: Option<u64>) -> Result<(Finished, bool)> {
         }
         last = commit.seqno;
     }
-    let good = reader.ending().end.end;
+    let ending = reader.ending();
+    let good = ending.end.end;
     let len = end.map_or(good, |end| end.min(good));
     let finished = Finished {
         number: header.number,
@@ -131,5 +203,10 @@ fn read(segment: &Found, end: Option<u64>) -> Result<(Finished, bool)> {
         file: file.clone(),
         path: path.clone(),
     };
-    Ok((finished, end.is_none_or(|end| good >= end)))
+    let damage = match end {
+        Some(end) if good >= end => None,
+        Some(_) => Some(ending.found.unwrap_or(Corruption::Truncated)),
+        None => ending.found,
+    };
+    Ok((finished, damage.map(|found| corrupt(path, good, found))))
 }

@@ -13,7 +13,7 @@
 
 use super::record::{BackupRecord, Refusal, StoredSegment, StoredTable};
 use base::error::FileKind;
-use base::fs::{DirEntry, Fs, LockError, LockGuard, ReadFile, full_path, read_small};
+use base::fs::{DirEntry, DirEntryKind, Fs, LockError, LockGuard, ReadFile, full_path, read_small};
 use base::{Corruption, Error, FileName, Incarnation, RelPath, Result};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -133,13 +133,23 @@ impl Store {
         let is_ours = |name: &str| {
             name == FileName::Lock.path().as_str()
                 || FOLDERS.contains(&name)
-                || name.ends_with(TEMP_SUFFIX)
-                || record_number(name).is_some()
+                || record_number(name.strip_suffix(TEMP_SUFFIX).unwrap_or(name)).is_some()
         };
-        match self.top()?.into_iter().find(|entry| !is_ours(&entry.name)) {
+        let top = self.top()?;
+        let is_used = top.iter().any(|entry| record_number(&entry.name).is_some());
+        let mut stranger = top.into_iter().map(|entry| entry.name).find(|name| !is_ours(name));
+        for folder in FOLDERS {
+            // Later ones are left alone; before the first backup they say that this is no store.
+            if stranger.is_none() && !is_used {
+                let entries = self.entries(&RelPath::folder(folder))?;
+                let mut others = entries.iter().filter(|entry| !is_file_of(folder, entry));
+                stranger = others.next().map(|entry| format!("{folder}/{}", entry.name));
+            }
+        }
+        match stranger {
             None => Ok(()),
-            Some(stranger) => {
-                let (root, name) = (self.fs.root().display(), stranger.name);
+            Some(name) => {
+                let root = self.fs.root().display();
                 let message =
                     format!("{root} holds {name}, so it is no directory of backups; name another");
                 Err(Error::invalid(message))
@@ -156,20 +166,31 @@ impl Store {
         })
     }
 
-    /// All files in the folders, and what is being written in the directory.
+    /// All files of the store's own in the folders, and the records that are being written.
     pub(crate) fn files(&self) -> Result<Vec<RelPath>> {
-        let temps = self.top()?.into_iter().filter(|entry| entry.name.ends_with(TEMP_SUFFIX));
+        let is_temp = |entry: &DirEntry| {
+            let name = entry.name.strip_suffix(TEMP_SUFFIX);
+            entry.kind == DirEntryKind::File && name.is_some_and(|n| record_number(n).is_some())
+        };
         let root = RelPath::root();
+        let temps = self.top()?.into_iter().filter(is_temp);
         let mut files: Vec<RelPath> = temps.filter_map(|entry| root.join(&entry.name)).collect();
-        for folder in FOLDERS.map(RelPath::folder) {
-            let entries = match self.fs.list(&folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io("list", full_path(&*self.fs, &folder), error)),
-            };
-            files.extend(entries.iter().filter_map(|entry| folder.join(&entry.name)));
+        for name in FOLDERS {
+            let folder = RelPath::folder(name);
+            let entries = self.entries(&folder)?;
+            let own = entries.iter().filter(|entry| is_file_of(name, entry));
+            files.extend(own.filter_map(|entry| folder.join(&entry.name)));
         }
         Ok(files)
+    }
+
+    /// What is in a folder, which need not be there.
+    fn entries(&self, folder: &RelPath) -> Result<Vec<DirEntry>> {
+        match self.fs.list(folder) {
+            Ok(entries) => Ok(entries),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Error::io("list", full_path(&*self.fs, folder), error)),
+        }
     }
 
     /// Makes the names in a folder durable.
@@ -216,6 +237,21 @@ fn record_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(RECORD_SUFFIX)?;
     let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { digits.parse().ok().filter(|number| *number > 0) } else { None }
+}
+
+/// Whether an entry of `folder` is a file with a name that the store gives.
+fn is_file_of(folder: &str, entry: &DirEntry) -> bool {
+    let name = entry.name.strip_suffix(TEMP_SUFFIX).unwrap_or(&entry.name);
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let (front_len, suffix) = if folder == TABLES_DIR { (64, ".sst") } else { (16, ".log") };
+    let parts = name.strip_suffix(suffix).and_then(|stem| stem.split_once('-'));
+    let is_ours = parts.is_some_and(|(front, number)| {
+        front.len() == front_len
+            && front.bytes().all(is_hex)
+            && (1..=20).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    is_ours && entry.kind == DirEntryKind::File
 }
 
 /// Where a table stands.
