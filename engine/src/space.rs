@@ -14,7 +14,7 @@ use base::fs::{Fs, full_path};
 use base::lock::{Mutex, Rank};
 use base::{Error, FileName, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The part of the free space that a new reserve may take.
 const SHARE: u64 = 4;
@@ -30,6 +30,8 @@ pub(crate) struct Space {
     /// Bytes of a small log segment: what writing goes on with.
     unit: u64,
     state: AtomicU8,
+    /// How often the disk was found full.
+    times_full: AtomicU64,
     reserve: Mutex<Reserve>,
     /// Rung when the disk got full, for the one who probes.
     bell: Arc<Bell>,
@@ -81,6 +83,7 @@ impl Space {
             reserve_bytes_max,
             unit: segment_bytes.min(SEGMENT_BYTES),
             state: AtomicU8::new(FREE),
+            times_full: AtomicU64::new(0),
             reserve: Mutex::new(Rank::Reserve, Reserve { held, owed: 0 }),
             bell,
         }
@@ -90,6 +93,11 @@ impl Space {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.state.load(Ordering::Relaxed) != FREE
+    }
+
+    /// How often the disk was found full: who waits for space sees by it what is over already.
+    pub(crate) fn times_full(&self) -> u64 {
+        self.times_full.load(Ordering::Acquire)
     }
 
     /// Whether not even the reserve was enough.
@@ -119,6 +127,7 @@ impl Space {
     pub(crate) fn note_full(&self) {
         let noted = self.state.compare_exchange(FREE, FULL, Ordering::AcqRel, Ordering::Relaxed);
         if noted.is_ok() {
+            self.times_full.fetch_add(1, Ordering::AcqRel);
             tracing::warn!(target: "esker", "the disk is full; puts are refused until there is space");
             self.bell.ring();
         }

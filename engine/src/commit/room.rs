@@ -36,6 +36,7 @@ impl Commits {
         need: usize,
         weight: Weight,
     ) -> Result<MutexGuard<'_, Queue>> {
+        let times_full = self.space.times_full();
         let mut queue = self.queue.lock();
         loop {
             if self.is_poisoned.load(Ordering::Relaxed) {
@@ -52,7 +53,8 @@ impl Commits {
                 self.freeze(&mut queue, need)?;
                 continue;
             }
-            if self.space.is_used_up() {
+            let was_full = weight == Weight::Puts && self.space.times_full() != times_full;
+            if was_full || self.space.is_used_up() {
                 return Err(self.space.error());
             }
             self.bells.frozen.ring();
