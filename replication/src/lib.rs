@@ -17,3 +17,5 @@
 //!   floor on the engine, and the engine never asks.
 //!
 //! tokio and quinn may be dependencies of this crate and of the node only.
+
+pub mod store;

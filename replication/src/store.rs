@@ -1,0 +1,207 @@
+//! What the protocol sees of a database: all it may ask and all it may change.
+//!
+//! Calls may wait for the disk; the protocol itself never waits. Everything here is about one node's
+//! copy: a vector that covers a write means that the write was here, or was superseded here.
+
+use base::{Origin, Result, ScopeId, Tick, Vector};
+
+/// A database, as replication needs it. Shared by all sessions of a node.
+pub trait Store: Send + Sync {
+    /// Who writes here: node and incarnation.
+    fn origin(&self) -> Origin;
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    fn wall_ms(&self) -> u64;
+
+    /// What is admitted here, this node's own writes included.
+    fn applied(&self, scope: ScopeId) -> Vector;
+
+    /// As [`Store::applied`], of that what survives a power loss: only this may be confirmed.
+    fn durable(&self, scope: ScopeId) -> Vector;
+
+    /// Lets everything applied become durable soon; the bell rings when it is.
+    fn request_sync(&self);
+
+    /// What every author has confirmed: tombstones up to it may be gone. Only rises.
+    fn floor(&self, scope: ScopeId) -> Vector;
+
+    /// Raises the floor, durably, before any tombstone is dropped for it.
+    fn raise_floor(&self, scope: ScopeId, floor: &Vector) -> Result<()>;
+
+    /// The highest tick of any tombstone ever dropped here.
+    fn dropped(&self, scope: ScopeId) -> Tick;
+
+    /// Whether absences here count: not while content is lost or a bootstrap is unfinished.
+    fn is_whole(&self, scope: ScopeId) -> bool;
+
+    /// Whether nothing was ever stored in the scope, so that it may be bootstrapped.
+    fn is_empty(&self, scope: ScopeId) -> Result<bool>;
+
+    /// The log behind `after`: T0 and T1.
+    ///
+    /// # Errors
+    /// `HistoryGone` if the log no longer reaches back that far: then a delta is needed.
+    fn tail(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Tail>>;
+
+    /// Takes over what a shipment holds that is new here: one commit, visible as a whole.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `TooLarge` if it is no shipment of this scope; `Poisoned`, `DiskFull`, ...
+    fn admit(&self, shipment: &[u8]) -> Result<Admission>;
+
+    /// The entries that `after` does not cover, as of now: T2. With an empty vector all there are: T3.
+    fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>>;
+
+    /// Takes a delta in. Nothing of it counts before it is installed.
+    fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>>;
+
+    /// The tables of a scope as they are now, for an empty node; `None` if it must be a delta.
+    fn export(&self, scope: ScopeId) -> Result<Option<Box<dyn Export>>>;
+
+    /// Takes exported tables in. What an earlier import of the same tables had received is kept.
+    fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Box<dyn Import>>;
+
+    /// The value of `key` in a keyspace, if there is one.
+    fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// All keys and values of a keyspace; none if there is no such keyspace.
+    fn entries(&self, keyspace: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
+
+    /// Writes `key` as any user would, durably; in scope main it is replicated.
+    fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick>;
+}
+
+/// What became of a shipment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace.
+    Taken {
+        /// Ops that were stored.
+        won: u64,
+        /// Ops that something newer had overtaken.
+        lost: u64,
+        /// Puts that came after their deletion was forgotten.
+        late: u64,
+    },
+    /// All of it was here already.
+    Known,
+    /// It does not follow what is here: ask again from `have`.
+    Gap {
+        /// The author's last tick here.
+        have: Tick,
+    },
+    /// It says something else than what is here about the same author: a copy of a node is at work.
+    Fork {
+        /// The author.
+        origin: Origin,
+        /// Where the two differ.
+        at: Tick,
+    },
+    /// Its clock is ahead of ours by more than is allowed: nothing was merged.
+    ClockAhead {
+        /// By how much.
+        by_ms: u64,
+    },
+    /// The scope takes nothing now: a bootstrap or a rejoin is unfinished.
+    Closed,
+}
+
+/// Reads shipments from the log.
+pub trait Tail: Send {
+    /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
+    /// commit may be longer), or `None` if there is none now. Ask again when the bell has rung.
+    fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>>;
+}
+
+/// What a delta brings besides entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeltaHead {
+    /// What the giver had received at that moment: the taker's vector rises to it.
+    pub vector: Vector,
+    /// The giver's floor.
+    pub floor: Vector,
+    /// The highest tick of any tombstone the giver ever dropped.
+    pub dropped: Tick,
+}
+
+/// Entries of a moment.
+pub trait Delta: Send {
+    /// What comes with them.
+    fn head(&self) -> &DeltaHead;
+
+    /// The next chunk (see [`base::state`]) of about `len_max` bytes; `None` at the end.
+    fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>>;
+}
+
+/// Why a delta is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// T2: what is here stays unless something newer comes.
+    CatchUp,
+    /// T3: besides, what the giver has received but does not hold any more goes here too.
+    Rejoin,
+}
+
+/// A delta on its way in.
+pub trait Stage: Send {
+    /// Adds a chunk.
+    fn add(&mut self, chunk: &[u8]) -> Result<()>;
+
+    /// Makes all of it count at once, together with the vector, durably.
+    fn install(self: Box<Self>) -> Result<()>;
+}
+
+/// A file of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportFile {
+    /// Its number at the giver.
+    pub id: u64,
+    /// Its bytes.
+    pub len: u64,
+    /// The Blake3 of all of them.
+    pub digest: [u8; 32],
+}
+
+/// What an export brings besides files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportHead {
+    /// As of a delta.
+    pub state: DeltaHead,
+    /// The giver's clock.
+    pub clock: Tick,
+    /// Keyspaces, origins and what the manifest says of the tables, as the engine encodes them.
+    pub catalog: Vec<u8>,
+    /// The files.
+    pub files: Vec<ExportFile>,
+}
+
+/// Tables of a moment, held until this is dropped.
+pub trait Export: Send {
+    /// What comes with them.
+    fn head(&self) -> &ExportHead;
+
+    /// Bytes of the file `id` from `offset`, `len` at the most; empty at its end.
+    fn read(&mut self, id: u64, offset: u64, len: usize) -> Result<Vec<u8>>;
+}
+
+/// Tables on their way in.
+pub trait Import: Send {
+    /// How many bytes of each file are here already.
+    fn received(&self) -> Vec<(u64, u64)>;
+
+    /// Adds bytes of the file `id` at `offset`, which must be where it ends so far.
+    fn add(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Verifies all files and makes them the content of the scope, durably.
+    fn install(self: Box<Self>) -> Result<()>;
+}
+
+/// Keyspaces that replication keeps its own things in.
+pub mod keyspaces {
+    /// Members, by node id; replicated.
+    pub const ROSTER: &str = "esker.roster";
+    /// Late writes, so that nothing is lost; replicated.
+    pub const QUARANTINE: &str = "esker.quarantine";
+    /// What only this node needs to know.
+    pub const NODE: &str = "esker.node";
+}
