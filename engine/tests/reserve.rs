@@ -7,9 +7,11 @@ mod fixture;
 
 use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
 use esker::{Batch, Db, Error, Keyspace, Options, Status, SyncMode};
-use fixture::{Content, Disk, content, keyspace, small, small_busy};
+use fixture::{Content, Disk, content, eventually, keyspace, small, small_busy};
 
 const PLENTY: u64 = 1 << 40;
+/// More entries than any disk here takes.
+const ENTRIES_MAX: u32 = 100_000;
 
 fn is_disk_full(error: &Error) -> bool {
     matches!(error, Error::DiskFull { .. })
@@ -24,6 +26,7 @@ fn reserve_of(disk: &Disk) -> Option<usize> {
 fn fill_up(k: &Keyspace) -> Content {
     let mut acknowledged = Content::new();
     for number in 0u32.. {
+        assert!(number < ENTRIES_MAX, "the disk never counts as full");
         let value = vec![number as u8; 700];
         match k.put(number.to_be_bytes(), &value) {
             Ok(_) => drop(acknowledged.insert(number.to_be_bytes().to_vec(), value)),
@@ -104,9 +107,7 @@ fn puts_are_taken_again_by_themselves_and_the_reserve_is_back() {
             expected.remove(&key);
         }
         disk.fs.set_free(PLENTY);
-        while db.health().status != Status::Healthy {
-            std::thread::yield_now();
-        }
+        eventually("it is healthy again", || db.health().status == Status::Healthy);
         assert!(reserve_of(&disk).is_some());
         k.put(b"p", b"v").unwrap();
         expected.insert(b"p".to_vec(), b"v".to_vec());
@@ -125,9 +126,7 @@ fn a_writer_that_waits_for_a_flush_is_refused_when_the_disk_is_full() {
     disk.fs.inject(FaultPlan::new(SimOp::Create, Fault::DiskFull).on(".sst").sticky());
     let acknowledged = fill_up(&k);
     disk.fs.clear_faults();
-    while k.put(b"p", b"v").is_err() {
-        std::thread::yield_now();
-    }
+    eventually("puts are taken again", || k.put(b"p", b"v").is_ok());
     db.flush().unwrap();
     assert_eq!(content(&k).len(), acknowledged.len() + 1);
 }
@@ -194,6 +193,8 @@ fn the_log_goes_on_in_smaller_segments_before_the_disk_counts_as_full() {
         k.put(number.to_be_bytes(), [1; 1000]).unwrap();
     }
     disk.fs.set_free(2 << 20);
-    let more = (6000..u32::MAX).take_while(|number| k.put(number.to_be_bytes(), [1; 1000]).is_ok());
-    assert!(more.count() > 2000);
+    let more =
+        (6000..ENTRIES_MAX).take_while(|number| k.put(number.to_be_bytes(), [1; 1000]).is_ok());
+    let count = more.count();
+    assert!((2001..ENTRIES_MAX as usize - 6000).contains(&count), "{count}");
 }

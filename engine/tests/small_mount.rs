@@ -3,7 +3,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fixture;
+
 use esker::{Db, Error, Keyspace, KeyspaceOptions, Options, Status};
+use fixture::eventually;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,14 +36,17 @@ impl Drop for Mount {
     }
 }
 
+/// More entries than the file system has bytes for.
+const ENTRIES_MAX: u32 = 1_000_000;
+
 fn fill_up(k: &Keyspace, from: u32) -> u32 {
-    (from..)
-        .find(|number| match k.put(number.to_be_bytes(), [7; 1000]) {
-            Ok(_) => false,
-            Err(Error::DiskFull { .. }) => true,
-            Err(error) => panic!("{error}"),
-        })
-        .unwrap()
+    let refused = (from..ENTRIES_MAX).find(|number| match k.put(number.to_be_bytes(), [7; 1000]) {
+        Ok(_) => false,
+        Err(Error::DiskFull { .. }) => true,
+        Err(error) => panic!("{error}"),
+    });
+    assert!(refused.is_some(), "the file system never counts as full");
+    refused.unwrap()
 }
 
 #[test]
@@ -60,18 +66,17 @@ fn a_full_file_system_refuses_puts_takes_deletes_and_resumes() {
     assert_eq!(db.health().status, Status::ReadOnly);
     for number in 0..2000u32 {
         // A merge may have the space for a moment.
-        while let Err(error) = k.delete(number.to_be_bytes()) {
-            assert!(matches!(error, Error::DiskFull { .. }), "{error}");
-            std::thread::yield_now();
-        }
+        eventually("a delete gets through", || match k.delete(number.to_be_bytes()) {
+            Ok(_) => true,
+            Err(Error::DiskFull { .. }) => false,
+            Err(error) => panic!("{error}"),
+        });
     }
     db.flush().unwrap();
     assert_eq!(k.count(..).unwrap(), u64::from(end - 2000));
 
     std::fs::remove_file(&ballast).unwrap();
-    while db.health().status == Status::ReadOnly {
-        std::thread::yield_now();
-    }
+    eventually("it takes puts again", || db.health().status != Status::ReadOnly);
     assert!(dir.join("RESERVE").exists());
     end = fill_up(&k, end);
     assert_eq!(k.count(..).unwrap(), u64::from(end - 2000));
@@ -82,8 +87,6 @@ fn a_full_file_system_refuses_puts_takes_deletes_and_resumes() {
     assert_eq!(k.count(..).unwrap(), u64::from(end - 2000));
     k.delete_range(b"", b"").unwrap();
     db.compact_all().unwrap();
-    while k.put(b"k", b"v").is_err() {
-        std::thread::yield_now();
-    }
+    eventually("a put gets through", || k.put(b"k", b"v").is_ok());
     assert_eq!(k.count(..).unwrap(), 1);
 }
