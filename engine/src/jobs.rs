@@ -330,7 +330,8 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
         let merged = parts.space.try_with_reserve(|| compaction::run(job, &workshop));
         let Outcome { edit, bytes_written } = merged?;
         let edit = Edit { horizon: Some(horizon), ..edit };
-        parts.install(|_| edit, |_| {})?;
+        let written: Vec<u64> = edit.added.iter().map(|added| added.meta.id).collect();
+        parts.install_written(&written, |_| edit, |_| {})?;
         parts.meters.compactions.fetch_add(1, Ordering::Relaxed);
         parts.meters.bytes_compacted.fetch_add(bytes_written, Ordering::Relaxed);
     }

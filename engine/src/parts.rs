@@ -194,6 +194,21 @@ impl Parts {
         self.installer.install(edit, adjust).inspect_err(|_| self.follow_manifest())
     }
 
+    /// As [`Parts::install`], of an edit that adds the new tables `written`: if it is certain that the
+    /// edit was not made, they are deleted.
+    pub(crate) fn install_written(
+        &self,
+        written: &[u64],
+        edit: impl FnOnce(&State) -> Edit,
+        adjust: impl FnOnce(&mut NextView),
+    ) -> Result<()> {
+        self.install(edit, adjust).inspect_err(|_| {
+            if !self.installer.is_poisoned() {
+                written.iter().for_each(|table| self.obsolete.discard(self, *table));
+            }
+        })
+    }
+
     /// Makes an edit durable, see [`Installer::record_then`].
     pub(crate) fn record_then(
         &self,

@@ -34,13 +34,14 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
     };
     let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
     let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
-    let (written, lost) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
     recovery::set_table_aside(&parts.fs, parts.generation, id)?;
+    let (written, lost) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+    let numbers: Vec<u64> = written.iter().map(|meta| meta.id).collect();
     let incomplete = vec![(meta.scope, parts.commits.visible())];
     let added =
         written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) }).collect();
     let edit = Edit { added, removed: vec![id], incomplete, ..Edit::default() };
-    parts.install(|_| edit, |_| {})?;
+    parts.install_written(&numbers, |_| edit, |_| {})?;
     tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
     parts.damage.note_lost(lost);
     parts.damage.forget_table(id);

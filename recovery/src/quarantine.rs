@@ -9,8 +9,8 @@ use base::{Error, FileName, RelPath, Result};
 use std::io;
 use std::sync::Arc;
 
-/// Makes the table `number` of a running database also stand in quarantine, durably. Returns where; none
-/// if the file is gone.
+/// Makes the table `number` of a running database also stand in quarantine, durably; once, however often
+/// it is called. Returns where; none if the file is gone.
 pub fn set_table_aside(fs: &Arc<dyn Fs>, generation: u64, number: u64) -> Result<Option<RelPath>> {
     let from = FileName::Table(number).path();
     match fs.open(&from) {
@@ -18,7 +18,12 @@ pub fn set_table_aside(fs: &Arc<dyn Fs>, generation: u64, number: u64) -> Result
         _ => {}
     }
     let mut quarantine = Quarantine::new(fs, generation);
-    quarantine.link(&from, &format!("table-{number}"))?;
+    let what = format!("table-{number}");
+    // Within one open a number is of one table only.
+    match quarantine.standing(&what) {
+        Some(earlier) => quarantine.files.push(earlier),
+        None => quarantine.link(&from, &what)?,
+    }
     quarantine.sync()?;
     Ok(quarantine.files.pop())
 }
@@ -72,6 +77,13 @@ impl<'a> Quarantine<'a> {
         self.files.push(to.clone());
         let path = full_path(self.fs.as_ref(), from);
         self.fs.link(from, self.fs.as_ref(), &to).map_err(|e| Error::io("link", path, e))
+    }
+
+    /// What was set aside earlier in this open as `what`.
+    fn standing(&self, what: &str) -> Option<RelPath> {
+        let name = format!("{:020}-{what}", self.generation);
+        let path = RelPath::folder(QUARANTINE_DIR).join(&name)?;
+        self.fs.open(&path).is_ok().then_some(path)
     }
 
     /// Makes everything set aside durable.
