@@ -5,6 +5,7 @@
 
 use crate::parts::Parts;
 use crate::tables::TableHandle;
+use crate::workers::Worker;
 use base::{Error, FileName, Result};
 use sstable::{Cache, Table};
 use std::path::PathBuf;
@@ -23,17 +24,17 @@ const SLEEP_MAX: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScrubReport {
-    /// Tables verified.
+    /// Tables looked at; what is wrong with one is among the findings.
     pub tables: u64,
-    /// Finished log segments verified.
+    /// Finished log segments looked at, likewise.
     pub segments: u64,
-    /// Bytes of both.
+    /// Bytes read of both.
     pub bytes: u64,
-    /// What is damaged; empty if all is whole.
+    /// What is damaged or could not be read; empty if all is whole.
     pub findings: Vec<ScrubFinding>,
 }
 
-/// A damaged file.
+/// A file that is damaged or could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScrubFinding {
@@ -54,18 +55,25 @@ pub(crate) enum Speed {
     BytesPerSecond(u64),
 }
 
-/// Reads everything once. Damage is in the report and noted; an error is the operating system's, or
-/// `Cancelled`.
+/// Reads everything once. Damage is in the report and noted. A file that can not be read is in the
+/// report, and trouble until a later pass reads all; the pass goes on with the next file.
 pub(crate) fn scrub(
     parts: &Parts,
     speed: Speed,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<ScrubReport> {
-    let mut pass = Pass { parts, speed, is_cancelled, owed: 0, report: ScrubReport::default() };
+    let mut pass =
+        Pass { parts, speed, is_cancelled, owed: 0, unread: None, report: ScrubReport::default() };
     let result = pass.run();
     parts.meters.scrub_bytes_total.store(0, Ordering::Relaxed);
     result?;
-    let report = pass.report;
+    let Pass { report, unread, .. } = pass;
+    let mut trouble = parts.trouble.lock();
+    match unread {
+        Some(why) => trouble.insert(Worker::Scrub, why),
+        None => trouble.remove(&Worker::Scrub),
+    };
+    drop(trouble);
     parts.meters.scrubs.fetch_add(1, Ordering::Relaxed);
     parts.meters.scrub_findings.store(report.findings.len() as u64, Ordering::Relaxed);
     if report.findings.is_empty() {
@@ -80,6 +88,8 @@ struct Pass<'a> {
     is_cancelled: &'a dyn Fn() -> bool,
     /// Bytes read that no sleep has paid for.
     owed: u64,
+    /// The first file that could not be read, as a sentence.
+    unread: Option<String>,
     report: ScrubReport,
 }
 
@@ -155,13 +165,18 @@ impl Pass<'_> {
         Err(Error::corrupt(base::error::FileKind::Log, path, ending.end.end, found))
     }
 
-    /// Takes damage into the report; passes other errors on.
+    /// Takes what is wrong with one file into the report; passes on what ends the pass.
     fn judge(&mut self, verified: Result<()>) -> Result<()> {
         let Err(error) = verified else { return Ok(()) };
-        if !matches!(error, Error::Corrupt { .. } | Error::Missing { .. }) {
-            return Err(error);
+        match &error {
+            Error::Cancelled | Error::Closed | Error::Poisoned => return Err(error),
+            Error::Corrupt { .. } | Error::Missing { .. } => self.parts.damage.note(&error),
+            error => {
+                tracing::warn!(target: "esker", %error, "a scrub could not read a file");
+                self.unread
+                    .get_or_insert_with(|| format!("a scrub could not read a file: {error}"));
+            }
         }
-        self.parts.damage.note(&error);
         self.report.findings.push(ScrubFinding {
             path: error.path().unwrap_or(self.parts.fs.root()).to_path_buf(),
             offset: error.offset(),

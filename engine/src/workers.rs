@@ -29,6 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const NAPS_WITHOUT_SPACE: u32 = 60;
 /// A sleep of one who must notice soon that it is to stop.
 const NAP: Duration = Duration::from_millis(50);
+/// Between a scrub that could not read a file and the next, unless scrubs are more frequent.
+const SCRUB_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Between two looks whether a full disk has space again.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// A sleeping thread looks around this often even if nobody rings.
@@ -205,15 +207,18 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
 fn scrub_loop(parts: &Parts, should_stop: &AtomicBool) {
     let is_cancelled = || should_stop.load(Ordering::Acquire);
     let Some(plan) = parts.options.scrub else { return };
-    let mut last = parts.opened_at;
+    let mut due = parts.opened_at.saturating_add(plan.every);
     while !is_cancelled() {
-        let is_due = parts.clock.monotonic().saturating_sub(last) >= plan.every;
-        if is_due || parts.wants_scrub.swap(false, Ordering::AcqRel) {
-            last = parts.clock.monotonic();
+        let now = parts.clock.monotonic();
+        if parts.wants_scrub.swap(false, Ordering::AcqRel) || now >= due {
+            due = now.saturating_add(plan.every);
             let speed = Speed::BytesPerSecond(plan.bytes_per_second);
-            drain(Worker::Scrub, parts, should_stop, || {
-                scrub::scrub(parts, speed, &is_cancelled).map(|_| false)
-            });
+            if let Err(error) = scrub::scrub(parts, speed, &is_cancelled) {
+                tracing::debug!(target: "esker", %error, "a scrub did not come to its end");
+            }
+            if parts.trouble.lock().contains_key(&Worker::Scrub) {
+                due = due.min(parts.clock.monotonic().saturating_add(SCRUB_AGAIN_AFTER));
+            }
         }
         parts.scrub_bell.wait(LOOK_AROUND.min(plan.every));
     }

@@ -8,7 +8,7 @@ mod fixture;
 use base::RelPath;
 use base::fs::CrashModel;
 use esker::{Background, CorruptionAction, Db, Error, Keyspace, Options, Scrub, Status, SyncMode};
-use fixture::{Content, Disk, content, keyspace, small, small_busy};
+use fixture::{Content, Disk, content, eventually, keyspace, small, small_busy};
 use std::time::Duration;
 
 fn filled(disk: &Disk, options: Options) -> (Db, Keyspace, Content) {
@@ -200,14 +200,10 @@ fn a_table_that_a_read_found_damaged_is_replaced_in_the_background() {
     let db = disk.open(options());
     let k = keyspace(&db, "k");
     assert!(matches!(k.get(0u32.to_be_bytes()), Err(Error::Corrupt { .. })));
-    while db.lost_ranges().is_empty() {
-        std::thread::yield_now();
-    }
+    eventually("the table is replaced", || !db.lost_ranges().is_empty());
     k.put(b"goes on", b"v").unwrap();
     k.delete(b"goes on").unwrap();
-    while k.get(0u32.to_be_bytes()).is_err() {
-        std::thread::yield_now();
-    }
+    eventually("reads go on", || k.get(0u32.to_be_bytes()).is_ok());
     check_lost(&db, &k, &expected);
 }
 
@@ -238,9 +234,7 @@ fn after_a_crash_a_scrub_runs_by_itself() {
     db.close().unwrap();
     flip(&crashed, &file_ending(&crashed, ".sst"), 9000);
     let db = crashed.open(options());
-    while db.stats().scrubs == 0 {
-        std::thread::yield_now();
-    }
+    eventually("a scrub ran", || db.stats().scrubs > 0);
     assert_eq!(db.stats().scrub_findings, 1);
     assert_eq!(db.health().status, Status::Corrupt);
     // After a clean close none is due.
@@ -256,9 +250,7 @@ fn scrubs_come_when_they_are_due() {
     let (db, _, _) = filled(&disk, Options { scrub, ..small_busy() });
     for pass in 1..=3 {
         advance(&disk, every);
-        while db.stats().scrubs < pass {
-            std::thread::yield_now();
-        }
+        eventually("the next pass ends", || db.stats().scrubs >= pass);
     }
 }
 
@@ -277,9 +269,7 @@ fn a_slow_scrub_holds_up_no_close() {
     }
     db.flush().unwrap();
     advance(&disk, Duration::from_secs(2));
-    while db.stats().scrub_bytes_done == 0 {
-        std::thread::yield_now();
-    }
+    eventually("the scrub reads", || db.stats().scrub_bytes_done > 0);
     assert!(db.stats().scrub_bytes_total > 1 << 20);
     db.close().unwrap();
 }
@@ -301,4 +291,101 @@ fn a_scrub_that_makes_no_sense_is_refused() {
 fn advance(disk: &Disk, by: Duration) {
     use base::Clock;
     disk.clock.set(disk.clock.wall_ms() + by.as_millis() as u64);
+}
+
+/// What can not be replaced yet is set aside once, and leaves no table behind with each try.
+#[test]
+fn a_replacement_that_fails_time_and_again_leaves_nothing_behind() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    for (op, part) in [(SimOp::Link, ".sst"), (SimOp::Append, ".sst")] {
+        let disk = Disk::new(1);
+        let options = Options { on_corruption: CorruptionAction::Quarantine, ..small() };
+        let (db, k, expected) = filled(&disk, options);
+        db.settle().unwrap();
+        flip(&disk, &file_ending(&disk, ".sst"), 0);
+        let tables = disk.files_in("tables/");
+        disk.fs.inject(FaultPlan::new(op, Fault::Io).on(part).sticky());
+        assert!((0..3).all(|_| db.scrub().is_err()), "{op:?}");
+        assert_eq!(disk.files_in("tables/"), tables, "{op:?}");
+        assert!(quarantined(&disk) <= 1, "{op:?}");
+        disk.fs.clear_faults();
+        db.scrub().unwrap();
+        assert_eq!(quarantined(&disk), 1, "{op:?}");
+        check_lost(&db, &k, &expected);
+    }
+}
+
+/// A new table that can not be opened is not installed, and does not stay behind.
+#[test]
+fn a_merge_that_can_not_be_installed_leaves_no_table_behind() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    let disk = Disk::new(1);
+    let (db, k, _) = filled(&disk, small());
+    let snapshot = db.snapshot();
+    k.delete_range(10u32.to_be_bytes(), 20u32.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    let (tables, expected) = (disk.files_in("tables/"), content(&k));
+    // Those there are open; range deletes of new ones are read before anything is installed.
+    disk.fs.inject(FaultPlan::new(SimOp::Open, Fault::Io).on(".sst").sticky());
+    assert!(db.compact_all().is_err());
+    disk.fs.clear_faults();
+    assert_eq!(disk.files_in("tables/"), tables);
+    assert_eq!(content(&k), expected);
+    db.compact_all().unwrap();
+    drop(snapshot);
+    assert_eq!(content(&k), expected);
+}
+
+/// A disk that can not read one file: the others are verified, and the pass ends.
+#[test]
+fn a_scrub_goes_on_behind_a_file_that_can_not_be_read() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    let disk = Disk::new(1);
+    let scrub = Some(Scrub { every: Duration::from_secs(1), ..Scrub::default() });
+    let (db, k, _) = filled(&disk, Options { scrub, ..small_busy() });
+    for number in 0..50u32 {
+        k.put(number.to_be_bytes(), [9; 100]).unwrap();
+    }
+    db.flush().unwrap();
+    let whole = db.scrub().unwrap();
+    assert!(whole.tables >= 2 && whole.findings.is_empty(), "{whole:?}");
+    let table = file_ending(&disk, ".sst");
+    disk.fs.inject(FaultPlan::new(SimOp::Read, Fault::Io).on(table.as_str()).sticky());
+    advance(&disk, Duration::from_secs(1));
+    eventually("the pass ends", || db.stats().scrubs >= 2);
+    assert_eq!(db.health().status, Status::Degraded);
+    assert!(
+        db.health().reasons.iter().any(|why| why.contains(table.as_str())),
+        "{:?}",
+        db.health()
+    );
+    let report = db.scrub().unwrap();
+    assert_eq!((report.tables, report.findings.len()), (whole.tables, 1), "{report:?}");
+    assert!(report.findings[0].path.ends_with(table.as_str()), "{report:?}");
+    k.put(b"writes go on", b"v").unwrap();
+    disk.fs.clear_faults();
+    assert!(db.scrub().unwrap().findings.is_empty());
+    // A merge that met the same file tries again by itself.
+    eventually("it is healthy again", || db.health().status == Status::Healthy);
+}
+
+/// Scrubs are a day apart; what one could not read is not left unread for so long.
+#[test]
+fn a_scrub_that_could_not_read_a_file_is_tried_again_before_the_next_is_due() {
+    use base::fs::{Fault, FaultPlan, SimOp};
+    let (disk, day) = (Disk::new(1), Duration::from_secs(24 * 3600));
+    let scrub = Some(Scrub { every: day, ..Scrub::default() });
+    let (db, _, _) = filled(&disk, Options { scrub, ..small_busy() });
+    let table = file_ending(&disk, ".sst");
+    disk.fs.inject(FaultPlan::new(SimOp::Read, Fault::Io).on(table.as_str()).sticky());
+    advance(&disk, day);
+    eventually("the first pass ends", || db.stats().scrubs == 1);
+    assert_eq!(db.stats().scrub_findings, 1);
+    disk.fs.clear_faults();
+    // Not a day passes this way before it fails.
+    eventually("the next pass ends", || {
+        advance(&disk, Duration::from_secs(10));
+        db.stats().scrubs == 2
+    });
+    assert_eq!(db.stats().scrub_findings, 0);
 }
