@@ -262,6 +262,7 @@ mod tests {
             Rank::CacheShard,
             Rank::Obsolete,
             Rank::Stats,
+            Rank::Links,
             Rank::Bell,
         ];
         for (at, outer) in ranks.into_iter().enumerate() {

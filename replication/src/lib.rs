@@ -1,5 +1,5 @@
-//! Replicas that keep themselves equal over QUIC. Nothing is implemented yet: this crate holds the
-//! place, and the formats of log and tables hold the room.
+//! Replicas that keep themselves equal over QUIC. Not whole yet: connections are made, and what will
+//! be said over them has its place.
 //!
 //! ```text
 //! session    the conversation with one peer: a state machine without sockets, clocks or tasks
@@ -18,4 +18,5 @@
 //!
 //! tokio and quinn may be dependencies of this crate and of the node only.
 
+pub mod link;
 pub mod store;

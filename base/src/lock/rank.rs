@@ -40,6 +40,8 @@ pub enum Rank {
     Obsolete,
     /// Counters and their like.
     Stats,
+    /// Which keys may connect, and who is connected.
+    Links,
     /// What a sleeping thread waits for.
     Bell,
 }

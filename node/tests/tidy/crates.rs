@@ -19,7 +19,8 @@ pub(crate) const HOUSE: &[House] = &[
     // Its campaigns recover what whole databases leave behind.
     House { folder: "recovery", knows: &["base", "wal", "sstable"], tests_know: &["engine"] },
     House { folder: "engine", knows: &["base", "wal", "sstable", "recovery"], tests_know: &[] },
-    House { folder: "replication", knows: &["base", "engine"], tests_know: &[] },
+    // Its tests switch on its own simulated network.
+    House { folder: "replication", knows: &["base", "engine"], tests_know: &["replication"] },
     House {
         folder: "node",
         knows: &["base", "recovery", "engine", "replication"],

@@ -1,0 +1,241 @@
+//! The streams of a connection: one for each kind of content, so that none waits for another.
+//!
+//! ```text
+//! offset  size  field
+//!      0     1  channel  1 = control, 2 = tail, 3 = bulk, 4 = reconcile
+//!      1     *  frames   back to back, see `frame.rs`
+//! ```
+//!
+//! The dialer opens the streams. The other side answers with the same byte before its own frames:
+//! by that the dialer knows that its key was accepted, which the handshake alone does not tell.
+
+use super::endpoint::Link;
+use super::error::LinkError;
+use super::frame::{FRAME_LEN_MAX, FrameDecoder};
+use super::settings::LinkSettings;
+use bytes::Bytes;
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use std::fmt;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// What a stream carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Who is who, what is confirmed, what is wanted.
+    Control,
+    /// Commits as they are made.
+    Tail,
+    /// Tables and other large things.
+    Bulk,
+    /// Comparison of what both hold.
+    Reconcile,
+}
+
+impl Channel {
+    /// All, the most urgent first.
+    pub const ALL: [Channel; 4] =
+        [Channel::Control, Channel::Tail, Channel::Reconcile, Channel::Bulk];
+
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Channel::Control => 1,
+            Channel::Tail => 2,
+            Channel::Bulk => 3,
+            Channel::Reconcile => 4,
+        }
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Channel> {
+        Channel::ALL.into_iter().find(|channel| channel.byte() == byte)
+    }
+
+    /// The larger is sent first.
+    fn priority(self) -> i32 {
+        match self {
+            Channel::Control => 3,
+            Channel::Tail => 2,
+            Channel::Reconcile => 1,
+            Channel::Bulk => 0,
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Channel::Control => "control",
+            Channel::Tail => "tail",
+            Channel::Bulk => "bulk",
+            Channel::Reconcile => "reconcile",
+        })
+    }
+}
+
+impl Link {
+    /// Opens a channel, and waits until the peer has answered on it.
+    pub async fn open(
+        &self,
+        channel: Channel,
+        settings: &LinkSettings,
+    ) -> Result<(ChannelSender, ChannelReceiver), LinkError> {
+        let (send, receive) = self.connection().open_bi().await?;
+        let sender = ChannelSender::begin(send, channel.byte()).await?;
+        let (byte, receiver) = ChannelReceiver::begin(receive, settings).await?;
+        if byte == channel.byte() {
+            Ok((sender, receiver))
+        } else {
+            Err(LinkError::UnknownChannel { byte })
+        }
+    }
+
+    /// The next channel that the peer opens, answered.
+    pub async fn accept(
+        &self,
+        settings: &LinkSettings,
+    ) -> Result<(Channel, ChannelSender, ChannelReceiver), LinkError> {
+        let (send, receive) = self.connection().accept_bi().await?;
+        let (byte, receiver) = ChannelReceiver::begin(receive, settings).await?;
+        let channel = Channel::from_byte(byte).ok_or(LinkError::UnknownChannel { byte })?;
+        let sender = ChannelSender::begin(send, byte).await?;
+        Ok((channel, sender, receiver))
+    }
+}
+
+/// The sending half of a channel.
+#[derive(Debug)]
+pub struct ChannelSender {
+    stream: SendStream,
+}
+
+impl ChannelSender {
+    /// Writes the first byte.
+    pub(crate) async fn begin(stream: SendStream, byte: u8) -> Result<ChannelSender, LinkError> {
+        let mut sender = ChannelSender { stream };
+        if let Some(channel) = Channel::from_byte(byte) {
+            sender.stream.set_priority(channel.priority()).map_err(|_| closed_here())?;
+        }
+        sender.stream.write_all(&[byte]).await.map_err(unwritten)?;
+        Ok(sender)
+    }
+
+    /// Writes one frame, and returns once QUIC has taken all of it. That waits while the peer does
+    /// not read: its window is the credit.
+    pub async fn send(&mut self, frame: Vec<u8>) -> Result<(), LinkError> {
+        if frame.is_empty() || frame.len() > FRAME_LEN_MAX {
+            let len = frame.len() as u64;
+            return Err(LinkError::FrameLength { len, max: FRAME_LEN_MAX as u64 });
+        }
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let mut parts = [Bytes::copy_from_slice(&len.to_le_bytes()), Bytes::from(frame)];
+        self.stream.write_all_chunks(&mut parts).await.map_err(unwritten)
+    }
+}
+
+/// Bytes that are taken from QUIC at once.
+const CHUNK: usize = 32 << 10;
+
+/// The receiving half of a channel.
+#[derive(Debug)]
+pub struct ChannelReceiver {
+    stream: RecvStream,
+    decoder: FrameDecoder,
+    /// Bytes read and not yet decoded: those from `start` to `end`.
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// When the frame that has begun must be whole.
+    deadline: Option<Instant>,
+    patience: Duration,
+}
+
+impl ChannelReceiver {
+    /// Reads the first byte, which must come soon.
+    pub(crate) async fn begin(
+        mut stream: RecvStream,
+        settings: &LinkSettings,
+    ) -> Result<(u8, ChannelReceiver), LinkError> {
+        let mut first = [0];
+        match timeout(settings.hello, stream.read_exact(&mut first)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(ReadExactError::FinishedEarly(_))) => {
+                return Err(LinkError::FrameTruncated { wanted: 1, received: 0 });
+            }
+            Ok(Err(ReadExactError::ReadError(error))) => return Err(unread(error)),
+            Err(_) => {
+                let what = "the first byte of a stream";
+                return Err(LinkError::TimedOut { what, limit: settings.hello });
+            }
+        }
+        let [byte] = first;
+        let receiver = ChannelReceiver {
+            stream,
+            decoder: FrameDecoder::new(FRAME_LEN_MAX),
+            buffer: vec![0; CHUNK].into(),
+            start: 0,
+            end: 0,
+            deadline: None,
+            patience: settings.frame,
+        };
+        Ok((byte, receiver))
+    }
+
+    /// The next frame, or `None` once the peer has ended the channel.
+    ///
+    /// Between frames it waits for as long as the connection lives. May be dropped and called again
+    /// without losing bytes.
+    pub async fn receive(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
+        loop {
+            if let Some(frame) = self.decode()? {
+                self.deadline = None;
+                return Ok(Some(frame));
+            }
+            if self.decoder.is_inside() && self.deadline.is_none() {
+                self.deadline = Some(Instant::now() + self.patience);
+            }
+            let reading = self.stream.read(&mut self.buffer);
+            let read = match self.deadline {
+                None => reading.await,
+                Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| {
+                    LinkError::TimedOut { what: "the rest of a frame", limit: self.patience }
+                })?,
+            };
+            let Some(read) = read.map_err(unread)? else {
+                self.decoder.end()?;
+                return Ok(None);
+            };
+            (self.start, self.end) = (0, read);
+        }
+    }
+
+    /// Decodes what was read, up to the end of a frame.
+    fn decode(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
+        while self.start < self.end {
+            let end = self.end.min(self.start + self.decoder.wants());
+            let bytes = self.buffer.get(self.start..end).unwrap_or_default();
+            self.start = end;
+            if let Some(frame) = self.decoder.feed(bytes)? {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn closed_here() -> LinkError {
+    LinkError::Closed { by: super::error::Side::Us }
+}
+
+fn unwritten(error: WriteError) -> LinkError {
+    match error {
+        WriteError::ConnectionLost(error) => error.into(),
+        error => LinkError::Lost { reason: error.to_string() },
+    }
+}
+
+fn unread(error: ReadError) -> LinkError {
+    match error {
+        ReadError::ConnectionLost(error) => error.into(),
+        error => LinkError::Lost { reason: error.to_string() },
+    }
+}
