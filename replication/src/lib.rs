@@ -6,6 +6,7 @@
 //! admit      which remote writes are inserted: stamps compared, duplicates and losers dropped
 //! floor      what every author has confirmed, so that tombstones may go
 //! catch up   live tail, log, delta from tables, rejoin
+//! reconcile  where two copies differ, for few bytes
 //! link       QUIC connections and the tasks that drive sessions
 //! ```
 //!
@@ -19,4 +20,5 @@
 //! tokio and quinn may be dependencies of this crate and of the node only.
 
 pub mod link;
+pub mod reconcile;
 pub mod store;

@@ -1,0 +1,228 @@
+//! The elements of one side, summed up.
+//!
+//! One scan takes a mark every so many elements: a name, and the fingerprint of everything before
+//! it. The fingerprint of a range between marks is a difference; at its ends the elements between
+//! mark and end are scanned again. A sketch holds at most [`MARKS_MAX`] marks, so its memory does not
+//! grow with the set; it is true as long as the elements are those of one snapshot.
+
+use super::fingerprint::{ElementDigest, Fingerprint};
+use base::Result;
+
+/// Marks of a sketch at the most; about 100 bytes each.
+pub const MARKS_MAX: usize = 1 << 16;
+
+/// Elements of a snapshot, in the order of their names.
+pub trait Elements {
+    /// Calls `each` with the name and digest of every element from `from` up to, not including, `to`
+    /// (to the last one if there is no `to`), in order, until it returns false.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &ElementDigest) -> bool,
+    ) -> Result<()>;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sketch<E> {
+    elements: E,
+    /// By name; the first one is before all elements.
+    marks: Vec<Mark>,
+    all: Fingerprint,
+}
+
+#[derive(Debug)]
+struct Mark {
+    /// The name of the element it stands before.
+    name: Box<[u8]>,
+    /// All elements before it.
+    before: Fingerprint,
+}
+
+impl<E: Elements> Sketch<E> {
+    /// Sums up `elements`.
+    pub fn of(elements: E) -> Result<Sketch<E>> {
+        Sketch::with_marks(elements, MARKS_MAX)
+    }
+
+    fn with_marks(elements: E, marks_max: usize) -> Result<Sketch<E>> {
+        let mut marks: Vec<Mark> = Vec::new();
+        let mut all = Fingerprint::default();
+        let mut stride = 1u64;
+        elements.scan(&[], None, &mut |name, digest| {
+            if all.count.is_multiple_of(stride) {
+                marks.push(Mark { name: name.into(), before: all });
+            }
+            all.add(digest);
+            if marks.len() > marks_max {
+                // Every other mark goes, so that the others stay evenly far apart.
+                let mut is_even = false;
+                marks.retain(|_| {
+                    is_even = !is_even;
+                    is_even
+                });
+                stride *= 2;
+            }
+            true
+        })?;
+        Ok(Sketch { elements, marks, all })
+    }
+
+    /// What all elements come to.
+    pub fn all(&self) -> Fingerprint {
+        self.all
+    }
+
+    /// What the elements from `from` up to `to` come to.
+    pub fn fingerprint(&self, from: &[u8], to: Option<&[u8]>) -> Result<Fingerprint> {
+        let upper = match to {
+            Some(to) => self.before(to)?,
+            None => self.all,
+        };
+        Ok(upper.minus(self.before(from)?))
+    }
+
+    /// The elements before `name`.
+    fn before(&self, name: &[u8]) -> Result<Fingerprint> {
+        let behind = self.marks.partition_point(|mark| *mark.name <= *name);
+        let Some(mark) = behind.checked_sub(1).and_then(|at| self.marks.get(at)) else {
+            return Ok(Fingerprint::default());
+        };
+        let mut sum = mark.before;
+        if *mark.name < *name {
+            self.elements.scan(&mark.name, Some(name), &mut |_, digest| {
+                sum.add(digest);
+                true
+            })?;
+        }
+        Ok(sum)
+    }
+
+    /// Names that cut the range into up to `parts` parts of about as many elements each; each is the
+    /// shortest that does.
+    pub fn cuts(&self, from: &[u8], to: Option<&[u8]>, parts: u64) -> Result<Vec<Vec<u8>>> {
+        let first = self.before(from)?.count;
+        let count = self.fingerprint(from, to)?.count;
+        let mut cuts: Vec<Vec<u8>> = Vec::new();
+        for part in 1..parts.min(count) {
+            let cut = self.cut_before(first + count * part / parts.min(count))?;
+            let is_inside = *cut > *from && to.is_none_or(|to| *cut < *to);
+            if is_inside && cuts.last().is_none_or(|last| *last < cut) {
+                cuts.push(cut);
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// The shortest name above element number `place - 1` and not above element number `place`.
+    fn cut_before(&self, place: u64) -> Result<Vec<u8>> {
+        let behind = self.marks.partition_point(|mark| mark.before.count < place);
+        let start = behind.checked_sub(1).and_then(|at| self.marks.get(at));
+        let (from, mut count) = match start {
+            Some(mark) => (&*mark.name, mark.before.count),
+            None => (&[][..], 0),
+        };
+        let (mut below, mut cut) = (Vec::new(), Vec::new());
+        self.elements.scan(from, None, &mut |name, _| {
+            if count >= place {
+                cut = shortest_between(&below, name).to_vec();
+                return false;
+            }
+            below.clear();
+            below.extend_from_slice(name);
+            count += 1;
+            true
+        })?;
+        Ok(cut)
+    }
+
+    /// The elements from `from` up to `to`, `len_max` of them at the most.
+    pub fn list(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        len_max: usize,
+    ) -> Result<Vec<(Vec<u8>, ElementDigest)>> {
+        let mut list = Vec::new();
+        self.elements.scan(from, to, &mut |name, digest| {
+            list.push((name.to_vec(), *digest));
+            list.len() < len_max
+        })?;
+        Ok(list)
+    }
+}
+
+/// The shortest prefix of `above` that is greater than `below`, which is less than `above`.
+fn shortest_between<'a>(below: &[u8], above: &'a [u8]) -> &'a [u8] {
+    let common = below.iter().zip(above).take_while(|(a, b)| a == b).count();
+    above.get(..common + 1).unwrap_or(above)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Set(pub(crate) BTreeMap<Vec<u8>, ElementDigest>);
+
+    impl Elements for Set {
+        fn scan(
+            &self,
+            from: &[u8],
+            to: Option<&[u8]>,
+            each: &mut dyn FnMut(&[u8], &ElementDigest) -> bool,
+        ) -> Result<()> {
+            if to.is_some_and(|to| to <= from) {
+                return Ok(());
+            }
+            let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+            for (name, digest) in self.0.range::<[u8], _>((Bound::Included(from), upper)) {
+                if !each(name, digest) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    pub(crate) fn any_set() -> impl Strategy<Value = Set> {
+        let name = proptest::collection::vec(0u8..6, 1..5);
+        let digest = any::<[u8; 32]>().prop_map(ElementDigest::of);
+        proptest::collection::btree_map(name, digest, 0..200).prop_map(Set)
+    }
+
+    proptest! {
+        /// Marks save work; they change no answer.
+        #[test]
+        fn any_range_comes_to_the_sum_of_its_elements(
+            set in any_set(), marks in 1usize..40,
+            from in proptest::collection::vec(0u8..6, 0..4),
+            to in proptest::option::of(proptest::collection::vec(0u8..6, 1..4)),
+        ) {
+            prop_assume!(to.as_ref().is_none_or(|to| *to >= from));
+            let sketch = Sketch::with_marks(set.clone(), marks).unwrap();
+            prop_assert!(sketch.marks.len() <= marks + 1);
+            let mut expected = Fingerprint::default();
+            let inside = |name: &Vec<u8>| *name >= from && to.as_ref().is_none_or(|to| name < to);
+            set.0.iter().filter(|(name, _)| inside(name)).for_each(|(_, d)| expected.add(d));
+            prop_assert_eq!(sketch.fingerprint(&from, to.as_deref()).unwrap(), expected);
+            let cuts = sketch.cuts(&from, to.as_deref(), 16).unwrap();
+            let mut bounds = vec![from.clone()];
+            bounds.extend(cuts);
+            prop_assert!(bounds.is_sorted_by(|a, b| a < b));
+            if expected.count >= 2 {
+                let parts = bounds.len() as u64;
+                prop_assert_eq!(parts, expected.count.min(16));
+                for (at, part) in bounds.iter().enumerate() {
+                    let end = bounds.get(at + 1).map(Vec::as_slice).or(to.as_deref());
+                    let count = sketch.fingerprint(part, end).unwrap().count;
+                    prop_assert!(count.abs_diff(expected.count / parts) <= 1, "{count} of {expected:?}");
+                }
+            }
+        }
+    }
+}
