@@ -21,4 +21,5 @@
 
 pub mod link;
 pub mod reconcile;
+pub mod rules;
 pub mod store;

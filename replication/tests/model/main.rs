@@ -1,0 +1,56 @@
+//! The rules of replication, tried on histories of three nodes and two keys.
+//!
+//! Whoever changes a rule changes it in `replication::rules` or in this model first. A history
+//! that breaks a promise is printed in as few steps as it needs, with what each node held.
+
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+mod action;
+mod admit;
+mod catch_up;
+mod chance;
+mod heal;
+mod oracle;
+mod rule;
+mod text;
+mod world;
+
+use chance::{Failure, play};
+use rule::{Rule, Rules};
+
+/// Histories by chance that each run plays.
+const HISTORIES: u64 = 20_000;
+
+/// The rules that a model must miss within so many histories to be worth running.
+const VARIANTS: [(Rule, u64); 6] = [
+    (Rule::FloorOfEveryAuthor, 1_000),
+    (Rule::DropBelowFloor, 1_000),
+    (Rule::JumpRaisesClock, 5_000),
+    (Rule::CausalStatements, 20_000),
+    (Rule::DeltaAboveFloor, 20_000),
+    (Rule::DeltaDeduped, 20_000),
+];
+
+#[test]
+fn no_history_by_chance_breaks_a_promise() {
+    let rules = Rules::all();
+    let played: Result<Vec<usize>, Box<Failure>> =
+        (0..HISTORIES).map(|seed| play(seed, &rules)).collect();
+    match played {
+        Ok(steps) => {
+            println!("{HISTORIES} histories, {} steps", steps.iter().sum::<usize>());
+        }
+        Err(failure) => panic!("{}", failure.shrunk(&rules).told(&rules)),
+    }
+}
+
+#[test]
+fn every_known_bad_variant_is_caught() {
+    for (rule, histories) in VARIANTS {
+        let rules = Rules::without(rule);
+        let caught = (0..histories).find_map(|seed| play(seed, &rules).err());
+        let Some(failure) = caught else { panic!("nothing goes wrong without {rule:?}") };
+        let histories = failure.seed + 1;
+        println!("without {rule:?}, after {histories} histories: {}", failure.shrunk(&rules));
+    }
+}
