@@ -16,6 +16,8 @@ Examples:
   esker put --path data ada 1815
   esker get --path data ada
   printf 'ada\\t1815\\n' | esker load --path data --format tsv -
+  esker serve --path data
+  esker get --url http://127.0.0.1:8080 ada
 
 Exit codes: 0 ok, 1 other error, 2 usage, 3 not found, 4 already exists, 5 invalid input,
 6 permission or locked, 7 I/O, 8 database, 9 conflict, 10 integrity, 11 a check of demo or bench
@@ -85,6 +87,12 @@ pub(crate) enum Command {
     Dump(commands::dump::DumpArgs),
     /// Prints node id, incarnation and public key fingerprint
     Id(commands::id::IdArgs),
+    /// Runs a node: the database over HTTP, until SIGTERM
+    Serve(commands::serve::ServeArgs),
+    /// Prints how a running node and its peers are
+    Status(commands::status::StatusArgs),
+    /// Lists and changes the peers of a running node
+    Peers(commands::peers::PeersArgs),
 }
 
 /// The database of a command.
@@ -95,11 +103,30 @@ pub(crate) struct DatabaseArgs {
     pub(crate) path: PathBuf,
 }
 
+/// The database of a command that also talks to a running node.
+#[derive(Args, Debug)]
+pub(crate) struct PlaceArgs {
+    /// The database directory
+    #[arg(long, value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
+    pub(crate) path: Option<PathBuf>,
+    /// A running node instead of a directory, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
+/// A running node.
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// The node, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+}
+
 /// The database and keyspace of a command.
 #[derive(Args, Debug)]
 pub(crate) struct KeyspaceArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub(crate) database: PlaceArgs,
     /// The keyspace
     #[arg(long, value_name = "K", default_value = DEFAULT_KEYSPACE)]
     pub(crate) keyspace: String,
@@ -117,6 +144,10 @@ pub(crate) enum Durability {
 }
 
 impl Durability {
+    /// All of them.
+    pub(crate) const ALL: [Durability; 3] =
+        [Durability::Sync, Durability::Periodic, Durability::Async];
+
     /// The engine's word for it.
     pub(crate) fn mode(self) -> SyncMode {
         match self {

@@ -15,11 +15,14 @@ pub(crate) mod id;
 pub(crate) mod init;
 pub(crate) mod keyspaces;
 pub(crate) mod load;
+pub(crate) mod peers;
 pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod scan;
+pub(crate) mod serve;
 pub(crate) mod stats;
+pub(crate) mod status;
 
 use crate::args::Command;
 use crate::error::Outcome;
@@ -48,5 +51,8 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Outcome {
         Command::Bench(args) => bench::run(&args, output),
         Command::Dump(args) => dump::run(&args, output),
         Command::Id(args) => id::run(&args, output),
+        Command::Serve(args) => serve::run(&args, output),
+        Command::Status(args) => status::run(&args, output),
+        Command::Peers(args) => peers::run(&args, output),
     }
 }

@@ -7,11 +7,15 @@
 //! {"code":..,"category":..,"message":..,"action":..,"file":..,"offset":..,"line":..}
 //! ```
 //!
+//! A node answers with the same object and one field more, `exit`, so that a command says the same
+//! and ends the same with `--url` as with `--path`.
+//!
 //! Neither ever holds a key or a value: logs travel further than data may.
 
 use base::error::FileKind;
 use base::{Category, Error};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +53,28 @@ pub(crate) enum Exit {
     Bug = 99,
 }
 
+impl Exit {
+    const ALL: [Exit; 12] = [
+        Exit::Other,
+        Exit::Usage,
+        Exit::NotFound,
+        Exit::Exists,
+        Exit::Input,
+        Exit::Denied,
+        Exit::Io,
+        Exit::Database,
+        Exit::Conflict,
+        Exit::Integrity,
+        Exit::CheckFailed,
+        Exit::Bug,
+    ];
+
+    /// The exit that a node names by its number; a number of a newer node is any failure.
+    fn of_number(number: u8) -> Exit {
+        Exit::ALL.into_iter().find(|exit| *exit as u8 == number).unwrap_or(Exit::Other)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
@@ -64,8 +90,8 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 struct Details {
     exit: Exit,
-    code: &'static str,
-    category: &'static str,
+    code: Cow<'static, str>,
+    category: Cow<'static, str>,
     message: String,
     action: String,
     file: Option<PathBuf>,
@@ -74,16 +100,19 @@ struct Details {
 }
 
 /// A failure as programs read it.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct FailureObject<'a> {
-    code: &'a str,
-    category: &'a str,
-    message: &'a str,
-    action: &'a str,
+    code: Cow<'a, str>,
+    category: Cow<'a, str>,
+    message: Cow<'a, str>,
+    action: Cow<'a, str>,
     file: Option<String>,
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    /// From a node only: what a command that met it ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<u8>,
 }
 
 impl Failure {
@@ -100,6 +129,7 @@ impl Failure {
             }
         };
         let (message, action) = (message.into(), action.to_owned());
+        let (code, category) = (Cow::Borrowed(code), Cow::Borrowed(category));
         let (file, offset, line) = (None, None, None);
         let details = Details { exit, code, category, message, action, file, offset, line };
         Failure { details: Box::new(details) }
@@ -133,6 +163,32 @@ impl Failure {
         self
     }
 
+    /// The failure that a node answered with, if `json` is one.
+    pub(crate) fn from_answer(json: &[u8]) -> Option<Failure> {
+        let object: FailureObject<'_> = serde_json::from_slice(json).ok()?;
+        let details = Details {
+            exit: Exit::of_number(object.exit?),
+            code: object.code.into_owned().into(),
+            category: object.category.into_owned().into(),
+            message: object.message.into_owned(),
+            action: object.action.into_owned(),
+            file: object.file.map(PathBuf::from),
+            offset: object.offset,
+            line: object.line,
+        };
+        Some(Failure { details: Box::new(details) })
+    }
+
+    /// The stable name of the failure.
+    pub(crate) fn code(&self) -> &str {
+        &self.details.code
+    }
+
+    /// What can be done about it, for programs.
+    pub(crate) fn category(&self) -> &str {
+        &self.details.category
+    }
+
     /// What the process ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.details.exit
@@ -159,17 +215,27 @@ impl Failure {
 
     /// As programs read it, without a line end.
     pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(&self.object(None)).unwrap_or_else(|_| String::from("{}"))
+    }
+
+    /// As a node answers with it, for [`Failure::from_answer`].
+    pub(crate) fn to_answer(&self) -> String {
+        let exit = Some(self.details.exit as u8);
+        serde_json::to_string(&self.object(exit)).unwrap_or_else(|_| String::from("{}"))
+    }
+
+    fn object(&self, exit: Option<u8>) -> FailureObject<'_> {
         let details = &*self.details;
-        let object = FailureObject {
-            code: details.code,
-            category: details.category,
-            message: &details.message,
-            action: &details.action,
+        FailureObject {
+            code: Cow::Borrowed(&details.code),
+            category: Cow::Borrowed(&details.category),
+            message: Cow::Borrowed(&details.message),
+            action: Cow::Borrowed(&details.action),
             file: details.file.as_ref().map(|file| file.display().to_string()),
             offset: details.offset,
             line: details.line,
-        };
-        serde_json::to_string(&object).unwrap_or_else(|_| String::from("{}"))
+            exit,
+        }
     }
 }
 
@@ -187,8 +253,8 @@ impl From<Error> for Failure {
         }
         let details = Details {
             exit: exit_of(&error),
-            code: error.code(),
-            category: category_name(error.category()),
+            code: error.code().into(),
+            category: category_name(error.category()).into(),
             message: error.to_string(),
             action: error.action().to_owned(),
             file: error.path().map(Path::to_path_buf),
@@ -265,6 +331,21 @@ mod tests {
         assert_eq!(object["file"], "a.tsv");
         assert_eq!(object["line"], 7);
         assert!(object["offset"].is_null());
+    }
+
+    #[test]
+    fn a_failure_survives_the_way_from_a_node() {
+        let failure = Failure::input("a limit is 7").at(Path::new("a.tsv")).line(7).action("do");
+        let answered = Failure::from_answer(failure.to_answer().as_bytes()).unwrap();
+        assert_eq!(answered.to_json(), failure.to_json());
+        assert_eq!(answered.exit(), Exit::Input);
+        for exit in Exit::ALL {
+            let answer = Failure::new(exit, "Code", "words").to_answer();
+            assert_eq!(Failure::from_answer(answer.as_bytes()).unwrap().exit(), exit);
+        }
+        for other in ["", "[]", "{}", "null", &failure.to_json()] {
+            assert!(Failure::from_answer(other.as_bytes()).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -45,6 +45,20 @@ pub(crate) fn open_database_file(path: &Path) -> Outcome<Arc<dyn ReadFile>> {
     Ok(folder.open(&name).map_err(|e| Error::io("open", path, e))?)
 }
 
+/// The text of the file `path`, of at most `len_max` bytes.
+pub(crate) fn read_text(path: &Path, len_max: usize) -> Outcome<String> {
+    let mut bytes = Vec::new();
+    open_input(path)?
+        .take(len_max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() > len_max {
+        let too_large = Error::too_large("file", len_max as u64, bytes.len() as u64);
+        return Err(Failure::from(too_large).at(path));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::input("it is not UTF-8").at(path))
+}
+
 /// All of standard input, at most `len_max` bytes and one more to show that there were more.
 pub(crate) fn read_standard_input(len_max: usize) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();

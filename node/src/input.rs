@@ -79,6 +79,11 @@ impl Records {
         }
     }
 
+    /// The records of `input`, objects of key and value, in lines of at most `line_len_max` bytes.
+    pub(crate) fn of_lines(input: Box<dyn BufRead>, line_len_max: usize) -> Records {
+        Records::Ndjson(Lines::bounded(input, line_len_max))
+    }
+
     /// The next record or bad line; `None` at the end of the input.
     pub(crate) fn next(&mut self) -> Outcome<Option<Parsed>> {
         let parsed = match self {
@@ -101,6 +106,7 @@ impl Lines {
         is_empty: impl Fn(&[u8]) -> bool,
         parse: impl Fn(&[u8]) -> Result<Record, String>,
     ) -> Outcome<Option<Parsed>> {
+        let len_max = self.len_max();
         loop {
             let Some(line) = self.next()? else { return Ok(None) };
             match line {
@@ -109,7 +115,7 @@ impl Lines {
                     return Ok(Some(Parsed { line: number, record: parse(bytes) }));
                 }
                 Line::TooLong { number } => {
-                    let record = Err(format!("it has more than {} bytes", lines::LINE_LEN_MAX));
+                    let record = Err(format!("it has more than {len_max} bytes"));
                     return Ok(Some(Parsed { line: number, record }));
                 }
             }

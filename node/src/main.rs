@@ -5,6 +5,7 @@
 //! recovery for closed directories.
 
 mod args;
+mod client;
 mod commands;
 mod database;
 mod digest;
@@ -12,10 +13,15 @@ mod error;
 mod escape;
 mod files;
 mod input;
+mod loader;
 mod output;
+mod place;
 mod progress;
 mod record;
+mod replicas;
+mod serve;
 mod ucd;
+mod wire;
 
 use crate::args::{Cli, Command};
 use crate::error::{Exit, Failure};

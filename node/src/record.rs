@@ -9,6 +9,7 @@
 //! {"keyspace":"users","key":"ada","value":"1815"}     with the keyspace, from `export --all`
 //! ```
 
+use crate::error::{Exit, Failure, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -59,9 +60,37 @@ impl<'a> RecordLine<'a> {
         }
     }
 
+    /// As [`RecordLine::new`], with base64 also for text that JSON would blow up with escapes, so
+    /// that no line is much longer than four thirds of its record. For the way to and from a node.
+    pub(crate) fn compact(key: &'a [u8], value: &'a [u8]) -> RecordLine<'a> {
+        let line = RecordLine::compact_key(key);
+        match std::str::from_utf8(value) {
+            Ok(text) if !grows(value) => RecordLine { value: Some(text.into()), ..line },
+            _ => RecordLine { value_b64: Some(to_base64(value)), ..line },
+        }
+    }
+
+    /// As [`RecordLine::of_key`], compact.
+    pub(crate) fn compact_key(key: &'a [u8]) -> RecordLine<'a> {
+        match std::str::from_utf8(key) {
+            Ok(text) if !grows(key) => {
+                RecordLine { key: Some(text.into()), ..RecordLine::default() }
+            }
+            _ => RecordLine { key_b64: Some(to_base64(key)), ..RecordLine::default() },
+        }
+    }
+
     /// Naming its keyspace.
     pub(crate) fn in_keyspace(self, name: &'a str) -> RecordLine<'a> {
         RecordLine { keyspace: Some(name.into()), ..self }
+    }
+
+    /// Appends the line to `out`, with its line feed.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) -> Outcome {
+        serde_json::to_writer(&mut *out, self)
+            .map_err(|_| Failure::new(Exit::Bug, "Bug", "a record is no line of JSON"))?;
+        out.push(b'\n');
+        Ok(())
     }
 
     /// Reads a line; the error says what is wrong with it without repeating its content.
@@ -73,6 +102,24 @@ impl<'a> RecordLine<'a> {
             keyspace: line.keyspace.map(Cow::into_owned),
         })
     }
+}
+
+impl RecordLine<'_> {
+    /// Reads the line of a key alone; the value is empty.
+    pub(crate) fn parse_key(line: &[u8]) -> Result<Record, String> {
+        let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|e| describe(&e))?;
+        Ok(Record {
+            key: bytes_of("key", line.key, line.key_b64)?,
+            value: Vec::new(),
+            keyspace: line.keyspace.map(Cow::into_owned),
+        })
+    }
+}
+
+/// Whether JSON makes `text` longer by more than base64 would: an escape has up to six bytes.
+fn grows(text: &[u8]) -> bool {
+    let escaped = text.iter().filter(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')).count();
+    escaped > text.len() / 16
 }
 
 /// The bytes of the field `name`, given as text or as base64.
@@ -146,6 +193,19 @@ mod tests {
         }
     }
 
+    /// What a node reads and writes is bounded by what a record may have, whatever is in it.
+    #[test]
+    fn a_compact_line_never_grows_much() {
+        for byte in [0, b'"', b'\\', b'a', 0x7f, 0xff] {
+            let (key, value) = (vec![byte; 3000], vec![byte; 9000]);
+            let line = serde_json::to_vec(&RecordLine::compact(&key, &value)).unwrap();
+            assert!(line.len() < 12_000 * 4 / 3 + 100, "{byte}: {}", line.len());
+        }
+        let mixed: Vec<u8> = (0..8000).map(|at| if at % 17 == 0 { 0 } else { b'a' }).collect();
+        let line = serde_json::to_vec(&RecordLine::compact(b"k", &mixed)).unwrap();
+        assert!(line.len() < 8000 * 4 / 3 + 100, "{}", line.len());
+    }
+
     proptest! {
         /// What `scan` and `export` write, `load` reads back byte for byte.
         #[test]
@@ -162,6 +222,13 @@ mod tests {
                 line = line.in_keyspace(name);
             }
             let text = serde_json::to_string(&line).unwrap();
+            let mut compact = RecordLine::compact(&key, &value);
+            if let Some(name) = &keyspace {
+                compact = compact.in_keyspace(name);
+            }
+            let compact = serde_json::to_string(&compact).unwrap();
+            let record = Record { keyspace: keyspace.clone(), key: key.clone(), value: value.clone() };
+            prop_assert_eq!(RecordLine::parse(compact.as_bytes()).unwrap(), record);
             prop_assert!(!text.contains('\n'));
             prop_assert_eq!(RecordLine::parse(text.as_bytes()).unwrap(), Record { keyspace, key, value });
         }

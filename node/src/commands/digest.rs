@@ -1,12 +1,11 @@
 //! `esker digest`: one number for the content.
 
-use crate::args::DatabaseArgs;
-use crate::database;
-use crate::digest::ContentDigest;
+use crate::args::PlaceArgs;
 use crate::error::Outcome;
 use crate::output::Output;
+use crate::place;
 use crate::progress::Progress;
-use serde::Serialize;
+use engine::Create;
 
 /// The command line of `esker digest`.
 #[derive(clap::Args, Debug)]
@@ -16,42 +15,24 @@ each record the keyspace's name, the key and the value, each preceded by its len
 little-endian. Without --keyspace all keyspaces count; an empty one adds nothing.
 
 Example:
-  test \"$(esker digest --path a)\" = \"$(esker digest --path b)\"")]
+  test \"$(esker digest --path a)\" = \"$(esker digest --url http://127.0.0.1:8080)\"")]
 pub(crate) struct DigestArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// Only this keyspace
     #[arg(long, value_name = "K")]
     keyspace: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Digest {
-    digest: String,
-    records: u64,
-    bytes: u64,
-}
-
 /// Prints the digest as of one moment.
 pub(crate) fn run(args: &DigestArgs, output: &mut Output) -> Outcome {
-    let db = database::open(&args.database)?;
-    let keyspaces = match &args.keyspace {
-        Some(name) => database::keyspace_to_read(&db, name)?.into_iter().collect(),
-        None => db.keyspaces(),
-    };
+    let place = place::open(&args.place, Create::Never)?;
     let progress = Progress::new(output, "records", 0);
-    let snapshot = db.snapshot();
-    let mut digest = ContentDigest::default();
-    for keyspace in &keyspaces {
-        database::for_each(&snapshot, keyspace, |key, value| {
-            digest.add(keyspace.name(), key, value);
-            progress.add(1);
-            Ok(())
-        })?;
-    }
-    drop((progress, snapshot));
-    db.close()?;
-    let (records, bytes) = (digest.records(), digest.bytes());
-    let digest = Digest { digest: digest.to_hex(), records, bytes };
+    let digest = place.digest(args.keyspace.as_deref(), &mut || {
+        progress.add(1);
+        Ok(())
+    })?;
+    drop(progress);
+    place.close()?;
     output.result(&digest.digest, &digest)
 }

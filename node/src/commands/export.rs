@@ -1,12 +1,13 @@
 //! `esker export`: writes records as lines that `load` reads back byte for byte.
 
-use crate::args::{DEFAULT_KEYSPACE, DatabaseArgs};
-use crate::database;
+use crate::args::{DEFAULT_KEYSPACE, PlaceArgs};
 use crate::error::Outcome;
 use crate::files::{self, NewFile};
 use crate::output::Output;
+use crate::place::{self, Entry, Selection, Which};
 use crate::progress::Progress;
 use crate::record::RecordLine;
+use engine::Create;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,10 +20,11 @@ each line also names its keyspace. A file appears under its name only when it is
 
 Examples:
   esker export --path data records.ndjson
+  esker export --url http://127.0.0.1:8080 records.ndjson
   esker export --path data --all - | esker load --path copy -")]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// The keyspace
     #[arg(long, value_name = "K", default_value = DEFAULT_KEYSPACE, conflicts_with = "all")]
     keyspace: String,
@@ -40,29 +42,24 @@ struct Exported {
 
 /// Writes the records as of one moment.
 pub(crate) fn run(args: &ExportArgs, output: &mut Output) -> Outcome {
-    let db = database::open(&args.database)?;
-    let keyspaces = match args.all {
-        true => db.keyspaces(),
-        false => database::keyspace_to_read(&db, &args.keyspace)?.into_iter().collect(),
-    };
+    let which = if args.all { Which::All } else { Which::One(args.keyspace.clone()) };
+    let place = place::open(&args.place, Create::Never)?;
+    let mut entries = place.walk(&Selection::all_of(which))?;
     let progress = Progress::new(output, "records", 0);
     let mut target = match files::is_standard_stream(&args.file) {
         true => Target::Output(output),
         false => Target::File(NewFile::create(&args.file)?),
     };
-    let snapshot = db.snapshot();
     let mut records = 0;
-    for keyspace in &keyspaces {
-        database::for_each(&snapshot, keyspace, |key, value| {
-            let line = RecordLine::new(key, value);
-            let line = if args.all { line.in_keyspace(keyspace.name()) } else { line };
-            records += 1;
-            progress.add(1);
-            target.line(&line)
-        })?;
+    while let Some(Entry { keyspace, key, value }) = entries.next()? {
+        let line = RecordLine::new(key, value);
+        let line = if args.all { line.in_keyspace(keyspace) } else { line };
+        target.line(&line)?;
+        records += 1;
+        progress.add(1);
     }
-    drop(progress);
-    db.close()?;
+    drop((progress, entries));
+    place.close()?;
     match target {
         Target::Output(_) => Ok(()),
         Target::File(file) => {

@@ -1,11 +1,12 @@
 //! `esker get`: prints the value of one key.
 
 use crate::args::KeyspaceArgs;
-use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::output::{Format, Output};
+use crate::place;
 use crate::record::RecordLine;
 use base::limits::check_key;
+use engine::Create;
 use std::ffi::OsString;
 use std::io::Write;
 
@@ -16,6 +17,7 @@ use std::io::Write;
 
 Examples:
   esker get --path data ada
+  esker get --url http://127.0.0.1:8080 ada
   esker get --path data --raw picture > picture.png"
 )]
 pub(crate) struct GetArgs {
@@ -33,16 +35,13 @@ pub(crate) struct GetArgs {
 pub(crate) fn run(args: &GetArgs, output: &mut Output) -> Outcome {
     let key = args.key.as_encoded_bytes();
     check_key(key)?;
-    let db = database::open(&args.place.database)?;
-    let value = match database::keyspace_to_read(&db, &args.place.keyspace)? {
-        Some(keyspace) => keyspace.get(key)?,
-        None => None,
-    };
-    db.close()?;
+    let place = place::open(&args.place.database, Create::Never)?;
+    let value = place.get(&args.place.keyspace, key)?;
+    place.close()?;
     let Some(value) = value else {
         let message = format!("keyspace {:?} has no such key", args.place.keyspace);
         return Err(Failure::new(Exit::NotFound, "NotFound", message)
-            .at(&args.place.database.path)
+            .at(place::name(&args.place.database))
             .action("scan the keyspace to see its keys"));
     };
     match output.format() {

@@ -1,44 +1,38 @@
 //! `esker keyspaces`: what keyspaces there are, and how much is in each.
 
-use crate::args::DatabaseArgs;
-use crate::database;
+use crate::args::PlaceArgs;
 use crate::error::Outcome;
 use crate::output::Output;
-use serde::Serialize;
+use crate::place::{self, KeyspaceLine};
+use crate::progress::Progress;
+use engine::Create;
 
 /// The command line of `esker keyspaces`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 A line a keyspace: name TAB records TAB bytes of keys and values. Counts are exact: it walks them.
 
-Example:
-  esker keyspaces --path data")]
+Examples:
+  esker keyspaces --path data
+  esker keyspaces --url http://127.0.0.1:8080")]
 pub(crate) struct KeyspacesArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
-}
-
-#[derive(Serialize)]
-struct KeyspaceLine<'a> {
-    keyspace: &'a str,
-    records: u64,
-    bytes: u64,
+    place: PlaceArgs,
 }
 
 /// Lists the keyspaces by name.
 pub(crate) fn run(args: &KeyspacesArgs, output: &mut Output) -> Outcome {
-    let db = database::open(&args.database)?;
-    let snapshot = db.snapshot();
-    for keyspace in &db.keyspaces() {
-        let (mut records, mut bytes) = (0, 0);
-        database::for_each(&snapshot, keyspace, |key, value| {
-            records += 1;
-            bytes += key.len() as u64 + value.len() as u64;
-            Ok(())
-        })?;
-        let line = KeyspaceLine { keyspace: keyspace.name(), records, bytes };
-        output.result(format_args!("{}\t{records}\t{bytes}", keyspace.name()), &line)?;
+    let place = place::open(&args.place, Create::Never)?;
+    let progress = Progress::new(output, "records", 0);
+    let lines = place.keyspaces(&mut || {
+        progress.add(1);
+        Ok(())
+    })?;
+    drop(progress);
+    place.close()?;
+    for line in &lines {
+        let KeyspaceLine { keyspace, records, bytes } = line;
+        output.result(format_args!("{keyspace}\t{records}\t{bytes}"), line)?;
     }
-    drop(snapshot);
-    Ok(db.close()?)
+    Ok(())
 }

@@ -4,24 +4,18 @@
 //! process afterwards.
 
 use crate::args::{Durability, KeyspaceArgs};
-use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
-use crate::input::{InputFormat, Parsed, Records};
+use crate::input::{InputFormat, Records};
+use crate::loader::{Listener, Loaded, Loader};
 use crate::output::{Format, Output};
+use crate::place;
 use crate::progress::Progress;
-use crate::record::Record;
-use base::limits::BATCH_LEN_MAX;
-use engine::{Batch, Create, Db, Keyspace};
+use engine::Create;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-/// Bytes that a batch spends on one record besides its key and value, at most.
-const RECORD_OVERHEAD: usize = 32;
-/// A batch is committed early before it grows past this.
-const BATCH_LEN_TARGET: usize = BATCH_LEN_MAX - (1 << 20);
 /// Skipped lines that are reported one by one; the others are only counted.
 const SKIPPED_REPORTED_MAX: u64 = 20;
 
@@ -37,7 +31,8 @@ its own batch is. The format is that of the file's ending, else ndjson.
 Examples:
   esker load --path data records.ndjson
   esker load --path data --keyspace users --format csv --key name users.csv
-  generate | esker load --path data --format tsv --batch 100 --ack -")]
+  generate | esker load --path data --format tsv --batch 100 --ack -
+  esker load --url http://127.0.0.1:8080 records.ndjson")]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
     place: KeyspaceArgs,
@@ -69,24 +64,19 @@ struct Acknowledged {
     acknowledged: u64,
 }
 
-/// What was loaded.
-#[derive(Serialize)]
-struct Loaded {
-    loaded: u64,
-    batches: u64,
-    skipped: u64,
-}
-
 /// Loads the records.
 pub(crate) fn run(args: &LoadArgs, output: &mut Output) -> Outcome {
     let input = files::open_input(&args.file)?;
     let format = args.format.unwrap_or_else(|| format_of(&args.file));
     let key = args.key.as_deref();
     let mut records = Records::new(input, format, key).map_err(|f| f.at(shown(&args.file)))?;
-    let db = database::open_with(&args.place.database.path, Create::IfMissing, args.sync)?;
-    let loader = Loader::new(&db, args, output)?;
-    let loaded = loader.load(&mut records)?;
-    db.close()?;
+    let place = place::open_with(&args.place.database, Create::IfMissing, args.sync)?;
+    let sink = place.sink(&args.place.keyspace, args.sync)?;
+    let progress = Progress::new(output, "records", 0);
+    let mut teller = Teller { args, output, progress };
+    let loaded = Loader::new(sink, args.batch, &mut teller).load(&mut records)?;
+    drop(teller);
+    place.close()?;
     let Loaded { loaded: count, batches, skipped } = loaded;
     if args.ack && output.format() == Format::Text {
         return Ok(());
@@ -110,109 +100,38 @@ fn shown(file: &Path) -> &Path {
     if files::is_standard_stream(file) { Path::new("standard input") } else { file }
 }
 
-/// A load under way.
-struct Loader<'a> {
-    db: &'a Db,
+/// Tells the user how the load goes.
+struct Teller<'a> {
     args: &'a LoadArgs,
     output: &'a mut Output,
     progress: Progress,
-    keyspaces: HashMap<String, Keyspace>,
-    keyspace: Keyspace,
-    batch: Batch,
-    batch_records: u64,
-    batch_bytes: usize,
-    loaded: Loaded,
 }
 
-impl<'a> Loader<'a> {
-    fn new(db: &'a Db, args: &'a LoadArgs, output: &'a mut Output) -> Outcome<Loader<'a>> {
-        Ok(Loader {
-            db,
-            args,
-            progress: Progress::new(output, "records", 0),
-            output,
-            keyspaces: HashMap::new(),
-            keyspace: database::keyspace_to_write(db, &args.place.keyspace)?,
-            batch: Batch::new(),
-            batch_records: 0,
-            batch_bytes: 0,
-            loaded: Loaded { loaded: 0, batches: 0, skipped: 0 },
-        })
+impl Listener for Teller<'_> {
+    fn bad_line(&mut self, line: u64, reason: &str, so_far: &Loaded) -> Outcome {
+        if !self.args.skip_bad {
+            let stored = so_far.loaded;
+            let message =
+                format!("bad line: {reason}; {stored} records before its batch are stored");
+            return Err(bad_line(&self.args.file, line, message)
+                .action("correct the line, or use --skip-bad"));
+        }
+        if so_far.skipped < SKIPPED_REPORTED_MAX {
+            let failure = bad_line(&self.args.file, line, format!("a line is skipped: {reason}"));
+            self.output.warn(&failure.action("correct it and load it again"));
+        }
+        Ok(())
     }
 
-    /// Stores all of `records`, and the rest at the end of input.
-    fn load(mut self, records: &mut Records) -> Outcome<Loaded> {
-        while let Some(Parsed { line, record }) = records.next()? {
-            match record {
-                Ok(record) => self.add(&record)?,
-                Err(reason) if self.args.skip_bad => self.skip(line, &reason),
-                Err(reason) => return Err(self.refuse(line, &reason)),
-            }
-        }
-        self.commit()?;
-        Ok(self.loaded)
-    }
-
-    /// Puts `record` into the batch, and commits what is full.
-    fn add(&mut self, record: &Record) -> Outcome {
-        let bytes = record.key.len() + record.value.len() + RECORD_OVERHEAD;
-        if self.batch_bytes + bytes > BATCH_LEN_TARGET {
-            self.commit()?;
-        }
-        let keyspace = match &record.keyspace {
-            None => &self.keyspace,
-            Some(name) => named(&mut self.keyspaces, self.db, name)?,
-        };
-        self.batch.put(keyspace, &record.key, &record.value);
-        self.batch_records += 1;
-        self.batch_bytes += bytes;
-        if self.batch_records == self.args.batch.get() { self.commit() } else { Ok(()) }
-    }
-
-    /// Commits the batch, and says so once it is acknowledged.
-    fn commit(&mut self) -> Outcome {
-        if self.batch_records == 0 {
-            return Ok(());
-        }
-        self.db.write(std::mem::take(&mut self.batch))?;
-        self.progress.add(self.batch_records);
-        self.loaded.loaded += self.batch_records;
-        self.loaded.batches += 1;
-        self.batch_records = 0;
-        self.batch_bytes = 0;
+    fn committed(&mut self, records: u64, so_far: &Loaded) -> Outcome {
+        self.progress.add(records);
         if self.args.ack {
-            let acknowledged = self.loaded.loaded;
+            let acknowledged = so_far.loaded;
             self.output.result(acknowledged, &Acknowledged { acknowledged })?;
             self.output.flush()?;
         }
         Ok(())
     }
-
-    fn skip(&mut self, line: u64, reason: &str) {
-        self.loaded.skipped += 1;
-        if self.loaded.skipped <= SKIPPED_REPORTED_MAX {
-            let failure = bad_line(&self.args.file, line, format!("a line is skipped: {reason}"));
-            self.output.warn(&failure.action("correct it and load it again"));
-        }
-    }
-
-    fn refuse(&self, line: u64, reason: &str) -> Failure {
-        let stored = self.loaded.loaded;
-        let message = format!("bad line: {reason}; {stored} records before its batch are stored");
-        bad_line(&self.args.file, line, message).action("correct the line, or use --skip-bad")
-    }
-}
-
-/// The keyspace `name`, created on its first record.
-fn named<'m>(
-    known: &'m mut HashMap<String, Keyspace>,
-    db: &Db,
-    name: &str,
-) -> Outcome<&'m Keyspace> {
-    if !known.contains_key(name) {
-        known.insert(name.to_owned(), database::keyspace_to_write(db, name)?);
-    }
-    known.get(name).ok_or_else(|| Failure::new(Exit::Bug, "Bug", "a keyspace vanished"))
 }
 
 fn bad_line(file: &Path, line: u64, message: String) -> Failure {

@@ -1,10 +1,10 @@
 //! `esker put`: sets the value of one key.
 
-use crate::args::{Durability, KeyspaceArgs};
-use crate::database;
+use crate::args::KeyspaceArgs;
 use crate::error::Outcome;
 use crate::files;
 use crate::output::Output;
+use crate::place;
 use base::limits::{self, check_key, check_value};
 use engine::Create;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use std::ffi::OsString;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   esker put --path data ada 1815
+  esker put --url http://127.0.0.1:8080 ada 1815
   esker put --path data picture - < picture.png")]
 pub(crate) struct PutArgs {
     #[command(flatten)]
@@ -40,9 +41,8 @@ pub(crate) fn run(args: &PutArgs, output: &mut Output) -> Outcome {
         bytes => bytes.to_vec(),
     };
     check_value(&value)?;
-    let db = database::open_with(&args.place.database.path, Create::IfMissing, Durability::Sync)?;
-    let keyspace = database::keyspace_to_write(&db, &args.place.keyspace)?;
-    let seqno = keyspace.put(key, &value)?.raw();
-    db.close()?;
+    let place = place::open(&args.place.database, Create::IfMissing)?;
+    let seqno = place.put(&args.place.keyspace, key, &value)?;
+    place.close()?;
     output.acknowledge(&Stored { seqno })
 }

@@ -10,6 +10,7 @@ pub(super) const LINE_LEN_MAX: usize = 6 * (limits::KEY_LEN_MAX + limits::VALUE_
 /// The lines of an input.
 pub(crate) struct Lines {
     input: Box<dyn BufRead>,
+    len_max: usize,
     number: u64,
     buffer: Vec<u8>,
 }
@@ -25,13 +26,23 @@ pub(super) enum Line<'a> {
 impl Lines {
     /// The lines of `input`.
     pub(super) fn new(input: Box<dyn BufRead>) -> Lines {
-        Lines { input, number: 0, buffer: Vec::new() }
+        Lines::bounded(input, LINE_LEN_MAX)
+    }
+
+    /// The lines of `input`, each of at most `len_max` bytes.
+    pub(super) fn bounded(input: Box<dyn BufRead>, len_max: usize) -> Lines {
+        Lines { input, len_max, number: 0, buffer: Vec::new() }
+    }
+
+    /// Bytes of a line at most.
+    pub(super) fn len_max(&self) -> usize {
+        self.len_max
     }
 
     /// The next line; `None` at the end.
     pub(super) fn next(&mut self) -> Outcome<Option<Line<'_>>> {
         self.buffer.clear();
-        let limit = LINE_LEN_MAX as u64 + 1;
+        let limit = self.len_max as u64 + 1;
         let read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.buffer);
         if read.map_err(unreadable)? == 0 {
             return Ok(None);
@@ -40,7 +51,7 @@ impl Lines {
         let number = self.number;
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
-        } else if self.buffer.len() > LINE_LEN_MAX {
+        } else if self.buffer.len() > self.len_max {
             self.pass_rest().map_err(unreadable)?;
             return Ok(Some(Line::TooLong { number }));
         }

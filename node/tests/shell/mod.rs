@@ -1,9 +1,9 @@
 //! Running the real command, as a shell would.
 #![allow(dead_code, reason = "each test program uses its part")]
-#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::ffi::OsStr;
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -121,13 +121,147 @@ impl Place {
 }
 
 /// `line` split at blanks, with `--path` in front of everything but the command.
-pub(crate) fn arguments(line: &str, path: &Path) -> Vec<std::ffi::OsString> {
+pub(crate) fn arguments(line: &str, path: &Path) -> Vec<OsString> {
     let mut words = line.split(' ');
     let mut all = vec![words.next().expect("a command").into()];
     all.push("--path".into());
     all.push(path.into());
     all.extend(words.map(Into::into));
     all
+}
+
+/// A node that runs. Killed at the end, if nothing ended it before.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) node: String,
+    pub(crate) listen: String,
+    pub(crate) http: String,
+}
+
+impl Served {
+    /// Starts a node on the database at `path`, with any free ports, and waits until it serves.
+    pub(crate) fn start(path: &Path) -> Served {
+        Served::start_with(path, &[])
+    }
+
+    /// As [`Served::start`], with more `options`.
+    pub(crate) fn start_with(path: &Path, options: &[&str]) -> Served {
+        let mut line: Vec<OsString> = vec!["serve".into(), "--path".into(), path.into()];
+        line.extend(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"].map(Into::into));
+        line.extend(options.iter().map(Into::into));
+        Served::of(start(line))
+    }
+
+    /// The node that `child` is, once it says that it serves.
+    pub(crate) fn of(mut child: Child) -> Served {
+        let mut ready = String::new();
+        let out = child.stdout.take().expect("it is piped");
+        BufReader::new(out).read_line(&mut ready).expect("it says something");
+        let mut words = ready.split_whitespace();
+        let mut field = |name: &str| {
+            let word = words.next().unwrap_or_default();
+            word.strip_prefix(name).unwrap_or_else(|| panic!("{name} in {ready:?}")).to_owned()
+        };
+        assert_eq!(field("ready"), "");
+        let (node, listen, http) = (field("node="), field("listen="), field("http="));
+        Served { child, node, listen, http }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Runs `esker` on it: `line` split at blanks, with `--url` behind the command.
+    pub(crate) fn run(&self, line: &str) -> Ended {
+        self.run_with(line, b"")
+    }
+
+    /// As [`Served::run`], with standard input.
+    pub(crate) fn run_with(&self, line: &str, input: &[u8]) -> Ended {
+        let (command, rest) = line.split_once(' ').map_or((line, None), |(c, r)| (c, Some(r)));
+        let mut words: Vec<OsString> = vec![command.into(), "--url".into(), self.url().into()];
+        words.extend(rest.into_iter().flat_map(|rest| rest.split(' ')).map(Into::into));
+        esker_with(words, input)
+    }
+
+    /// Sends the signal that asks it to end.
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id()).expect("it is a process id");
+        let id = rustix::process::Pid::from_raw(id).expect("it is no zero");
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// Asks it to end and waits for it. Returns its exit code and what it said on standard error.
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
+        self.terminate();
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        let mut err = self.child.stderr.take().expect("it is piped");
+        std::io::Read::read_to_string(&mut err, &mut said).expect("errors are text");
+        (self.child.wait().expect("it ends").code(), said)
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answered {
+    /// The body as one JSON value.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// Sends `request` as it is and reads the answer to the end of the connection, which the request should ask
+/// for. The rest of a request that nobody reads is no failure.
+pub(crate) fn exchange(address: &str, request: &[u8]) -> Answered {
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    let mut writer = stream.try_clone().expect("a socket can be cloned");
+    let request = request.to_vec();
+    let sender = std::thread::spawn(move || drop(writer.write_all(&request)));
+    let mut all = Vec::new();
+    // A reset behind an answer takes nothing from it.
+    let _ = std::io::Read::read_to_end(&mut stream, &mut all);
+    sender.join().expect("the sender ends");
+    answer_of(&all)
+}
+
+/// The answer in `bytes`, whose body is not in parts.
+pub(crate) fn answer_of(bytes: &[u8]) -> Answered {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
+    let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Answered { status: status.expect("a status"), body: bytes[end + 4..].to_vec() }
 }
 
 /// Every file below `path` with its content, for comparing; but for `LOCK`, which holds no data and

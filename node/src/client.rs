@@ -1,0 +1,207 @@
+//! HTTP to a node, from a command: one request, one answer.
+
+use crate::error::{Exit, Failure, Outcome};
+use crate::wire;
+use serde::de::DeserializeOwned;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::{Request, StatusCode};
+use ureq::{Agent, Body, BodyReader};
+
+/// How long a node may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer is not used again: the node may be closing it.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a failure that a node answers with, at most.
+const FAILURE_LEN_MAX: u64 = 64 << 10;
+const BUFFER_LEN: usize = 256 << 10;
+
+/// A node that is talked to.
+pub(crate) struct Client {
+    agent: Agent,
+    /// Its URL without a slash at the end.
+    url: String,
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Method {
+    /// Reads.
+    Get,
+    /// Sets.
+    Put,
+    /// Does.
+    Post,
+    /// Removes.
+    Delete,
+}
+
+/// A request to a node.
+pub(crate) struct Call<'a> {
+    /// What it does.
+    pub(crate) method: Method,
+    /// With what.
+    pub(crate) path: &'a str,
+    /// The key, where it is not in the path.
+    pub(crate) key: Option<&'a str>,
+    /// What goes along.
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Call<'a> {
+    /// A request that has all it says in method and path.
+    pub(crate) fn new(method: Method, path: &'a str) -> Call<'a> {
+        Call { method, path, key: None, body: &[] }
+    }
+}
+
+impl Client {
+    /// A client of the node at `url`: `http://`, a host and a port.
+    pub(crate) fn new(url: &str) -> Outcome<Client> {
+        let refuse = |why: &str| {
+            Err(Failure::input(why)
+                .at(Path::new(url))
+                .action("give a URL such as http://127.0.0.1:8080"))
+        };
+        let trimmed = url.trim_end_matches('/');
+        let Some(host) = trimmed.strip_prefix("http://") else {
+            return refuse("a URL starts with http://");
+        };
+        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
+            return refuse("a URL has a host and a port, and nothing behind them");
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .max_idle_age(IDLE_MAX)
+            .build();
+        Ok(Client { agent: config.into(), url: trimmed.to_owned() })
+    }
+
+    /// How messages name the node.
+    pub(crate) fn name(&self) -> &Path {
+        Path::new(&self.url)
+    }
+
+    /// Sends `call` and waits for the beginning of the answer. A failure that the node answers with is
+    /// returned as if it had happened here.
+    pub(crate) fn send(&self, call: &Call<'_>) -> Outcome<Answer> {
+        if call.path.len() > wire::URL_LEN_MAX {
+            let (limit, len) = (wire::URL_LEN_MAX as u64, call.path.len() as u64);
+            return Err(base::Error::too_large("URL with encoded bounds", limit, len).into());
+        }
+        let builder = Request::builder().uri(format!("{}{}", self.url, call.path));
+        let builder = match call.key {
+            Some(key) => builder.header(wire::KEY_HEADER, key),
+            None => builder,
+        };
+        let invalid = |_| Failure::input("it is not a URL").at(self.name());
+        let result = match call.method {
+            Method::Get => self.agent.run(builder.method("GET").body(()).map_err(invalid)?),
+            Method::Delete => self.agent.run(builder.method("DELETE").body(()).map_err(invalid)?),
+            Method::Put => self.agent.run(builder.method("PUT").body(call.body).map_err(invalid)?),
+            Method::Post => {
+                self.agent.run(builder.method("POST").body(call.body).map_err(invalid)?)
+            }
+        };
+        let (head, body) = result.map_err(|error| self.unreachable(&error))?.into_parts();
+        let answer = Answer { body, url: self.url.clone() };
+        if head.status.is_success() { Ok(answer) } else { Err(answer.into_failure(head.status)) }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let why = match error {
+            ureq::Error::Io(source) => source.to_string(),
+            other => other.to_string(),
+        };
+        Failure::new(Exit::Io, "Unreachable", format!("no answer from the node: {why}"))
+            .at(self.name())
+            .action("see whether it runs and listens there")
+    }
+}
+
+/// The answer of a node: its body, not yet read.
+pub(crate) struct Answer {
+    body: Body,
+    url: String,
+}
+
+impl Answer {
+    /// All of the body, of at most `len_max` bytes.
+    pub(crate) fn bytes(self, len_max: usize) -> Outcome<Vec<u8>> {
+        let url = self.url;
+        let mut bytes = Vec::new();
+        let mut reader = self.body.into_reader().take(len_max as u64 + 1);
+        reader.read_to_end(&mut bytes).map_err(|e| broken_off(&url, &e.to_string()))?;
+        if bytes.len() > len_max {
+            return Err(broken_off(&url, &format!("it has more than {len_max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// The body as one JSON value.
+    pub(crate) fn json<T: DeserializeOwned>(self) -> Outcome<T> {
+        let url = self.url.clone();
+        let bytes = self.bytes(wire::OBJECT_LEN_MAX)?;
+        serde_json::from_slice(&bytes).map_err(|_| broken_off(&url, "it is not what was asked for"))
+    }
+
+    /// The body line by line.
+    pub(crate) fn lines(self) -> AnswerLines {
+        let reader = BufReader::with_capacity(BUFFER_LEN, self.body.into_reader());
+        AnswerLines { reader, url: self.url, line: Vec::new() }
+    }
+
+    /// The failure in the body of an answer with `status`.
+    fn into_failure(self, status: StatusCode) -> Failure {
+        let mut body = Vec::new();
+        // Whatever can be read of it decides.
+        let _ = self.body.into_reader().take(FAILURE_LEN_MAX).read_to_end(&mut body);
+        let url = Path::new(&self.url);
+        let failure = Failure::from_answer(&body).unwrap_or_else(|| {
+            let exit = if status.is_client_error() { Exit::Input } else { Exit::Other };
+            Failure::new(exit, "HttpStatus", format!("the node answered with status {status}"))
+        });
+        failure.at(url)
+    }
+}
+
+/// The lines of an answer.
+pub(crate) struct AnswerLines {
+    reader: BufReader<BodyReader<'static>>,
+    url: String,
+    line: Vec<u8>,
+}
+
+impl AnswerLines {
+    /// The next line, without its line feed; `None` at the end. A line that holds a failure ends it.
+    pub(crate) fn next(&mut self) -> Outcome<Option<&[u8]>> {
+        self.line.clear();
+        let limit = wire::LINE_LEN_MAX as u64 + 1;
+        let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut self.line);
+        match read {
+            Err(error) => return Err(broken_off(&self.url, &error.to_string())),
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+        }
+        if self.line.pop() != Some(b'\n') {
+            return Err(broken_off(&self.url, "a line has no end"));
+        }
+        if self.line.starts_with(b"{\"error\"")
+            && let Some(failure) = wire::failure_in(&self.line)
+        {
+            return Err(failure.at(Path::new(&self.url)));
+        }
+        Ok(Some(&self.line))
+    }
+}
+
+/// The answer of the node at `url` is not whole.
+pub(crate) fn broken_off(url: &str, why: &str) -> Failure {
+    Failure::new(Exit::Io, "BrokenOff", format!("the answer of the node is not whole: {why}"))
+        .at(Path::new(url))
+        .action("see whether the node still runs, then ask again")
+}

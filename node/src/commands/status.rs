@@ -1,0 +1,78 @@
+//! `esker status`: how a running node and its peers are.
+
+use crate::args::NodeArgs;
+use crate::client::{Call, Client, Method};
+use crate::error::Outcome;
+use crate::output::{Format, Output};
+use crate::replicas::{Peer, PeerClass};
+use crate::serve::StatusReport;
+use clap::ValueEnum;
+
+/// The command line of `esker status`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Times are milliseconds since the Unix epoch. A peer's line has its node, class, whether it is online,
+its lag in milliseconds, and the commits that it has not confirmed.
+
+Example:
+  esker status --url http://127.0.0.1:8080")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Prints the status.
+pub(crate) fn run(args: &StatusArgs, output: &mut Output) -> Outcome {
+    let client = Client::new(&args.node.url)?;
+    let report: StatusReport = client.send(&Call::new(Method::Get, "/v1/status"))?.json()?;
+    output.result(text_of(&report), &report)?;
+    if output.format() == Format::Text {
+        for peer in &report.peers {
+            output.result(peer_line(peer), peer)?;
+        }
+    }
+    Ok(())
+}
+
+fn text_of(report: &StatusReport) -> String {
+    let role = report.role.to_possible_value();
+    let totals = &report.totals;
+    let mut lines = vec![
+        format!("node: {}", report.node),
+        format!("incarnation: {}", report.incarnation),
+        format!("role: {}", role.as_ref().map_or("", |role| role.get_name())),
+        format!("listen: {}", report.listen),
+        format!("online: {}", report.online),
+        format!("last sync: {}", or_never(report.last_sync)),
+        format!("pending: {}", report.pending),
+        format!("peers: {}", report.peers.len()),
+        format!("sent: {} commits, {} bytes", totals.commits_sent, totals.bytes_sent),
+        format!("received: {} commits, {} bytes", totals.commits_received, totals.bytes_received),
+        format!("failures: {}", totals.failures),
+    ];
+    lines.extend(report.errors.iter().map(|error| {
+        let node = error.node.as_deref().unwrap_or("unknown");
+        format!("error at {} with {node}: {}: {}", error.at, error.code, error.message)
+    }));
+    lines.join("\n")
+}
+
+/// A peer as one line.
+pub(super) fn peer_line(peer: &Peer) -> String {
+    let class = match peer.class {
+        PeerClass::Tracked => "tracked",
+        PeerClass::Untracked => "untracked",
+        PeerClass::Deprecated => "deprecated",
+    };
+    let link = match (peer.enabled, peer.online) {
+        (false, _) => "disabled",
+        (true, true) => "online",
+        (true, false) => "offline",
+    };
+    let address = peer.address.as_deref().unwrap_or("-");
+    format!("{}\t{class}\t{link}\t{address}\t{}\t{}", peer.node, peer.lag_ms, peer.pending)
+}
+
+fn or_never(time: Option<u64>) -> String {
+    time.map_or_else(|| "never".to_owned(), |time| time.to_string())
+}

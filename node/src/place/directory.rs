@@ -1,0 +1,199 @@
+//! The place that is a directory, opened by this process.
+
+use super::{DigestLine, Entries, Entry, KeyspaceLine, Place, Selection, Sink, Walk, Which};
+use crate::args::Durability;
+use crate::database;
+use crate::digest::ContentDigest;
+use crate::error::{Exit, Failure, Outcome};
+use crate::files;
+use crate::record::Record;
+use engine::{Batch, Create, Db, Keyspace, Stats, WriteOptions};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// An open database and where it is. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Directory {
+    db: Db,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens the database at `path`.
+    pub(crate) fn open(path: &Path, create: Create, durability: Durability) -> Outcome<Directory> {
+        let db = database::open_with(path, create, durability)?;
+        Ok(Directory { db, path: path.to_path_buf() })
+    }
+
+    /// The open database.
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// As [`Place::walk`], for those who keep it across threads.
+    pub(crate) fn start_walk(&self, selection: &Selection) -> Outcome<Walk> {
+        Walk::new(&self.db, selection)
+    }
+}
+
+impl Place for Directory {
+    fn get(&self, keyspace: &str, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
+        match database::keyspace_to_read(&self.db, keyspace)? {
+            Some(keyspace) => Ok(keyspace.get(key)?.map(Vec::from)),
+            None => Ok(None),
+        }
+    }
+
+    fn put(&self, keyspace: &str, key: &[u8], value: &[u8]) -> Outcome<u64> {
+        let keyspace = database::keyspace_to_write(&self.db, keyspace)?;
+        Ok(keyspace.put(key, value)?.raw())
+    }
+
+    fn delete(&self, keyspace: &str, key: &[u8]) -> Outcome<Option<u64>> {
+        match database::keyspace_to_read(&self.db, keyspace)? {
+            Some(keyspace) => Ok(Some(keyspace.delete(key)?.raw())),
+            None => Ok(None),
+        }
+    }
+
+    fn walk(&self, selection: &Selection) -> Outcome<Box<dyn Entries>> {
+        Ok(Box::new(self.start_walk(selection)?))
+    }
+
+    fn digest(
+        &self,
+        keyspace: Option<&str>,
+        watch: &mut dyn FnMut() -> Outcome,
+    ) -> Outcome<DigestLine> {
+        let which = keyspace.map_or(Which::All, |name| Which::One(name.to_owned()));
+        let mut walk = self.start_walk(&Selection::all_of(which))?;
+        let mut digest = ContentDigest::default();
+        while let Some(Entry { keyspace, key, value }) = walk.next()? {
+            digest.add(keyspace, key, value);
+            watch()?;
+        }
+        let (records, bytes) = (digest.records(), digest.bytes());
+        Ok(DigestLine { digest: digest.to_hex(), records, bytes })
+    }
+
+    fn keyspaces(&self, watch: &mut dyn FnMut() -> Outcome) -> Outcome<Vec<KeyspaceLine>> {
+        let snapshot = self.db.snapshot();
+        let mut lines = Vec::new();
+        for keyspace in &self.db.keyspaces() {
+            let (mut records, mut bytes) = (0, 0);
+            database::for_each(&snapshot, keyspace, |key, value| {
+                records += 1;
+                bytes += key.len() as u64 + value.len() as u64;
+                watch()
+            })?;
+            lines.push(KeyspaceLine { keyspace: keyspace.name().to_owned(), records, bytes });
+        }
+        Ok(lines)
+    }
+
+    fn stats(&self) -> Outcome<Map<String, Value>> {
+        let mut object = numbers_of(&self.db.stats());
+        object.insert("keyspaces".into(), json!(self.db.keyspaces().len()));
+        object.insert("disk_bytes".into(), json!(files::disk_usage(&self.path)));
+        Ok(object)
+    }
+
+    fn sink(&self, keyspace: &str, durability: Durability) -> Outcome<Box<dyn Sink>> {
+        Ok(Box::new(BatchSink {
+            db: self.db.clone(),
+            options: WriteOptions { sync: Some(durability.mode()) },
+            unnamed: database::keyspace_to_write(&self.db, keyspace)?,
+            named: HashMap::new(),
+            batch: Batch::new(),
+        }))
+    }
+
+    fn close(self: Box<Self>) -> Outcome {
+        Ok(self.db.close()?)
+    }
+}
+
+impl Entries for Walk {
+    fn next(&mut self) -> Outcome<Option<Entry<'_>>> {
+        Walk::next(self)
+    }
+}
+
+/// Collects records into batches of the engine.
+struct BatchSink {
+    db: Db,
+    options: WriteOptions,
+    /// Where records go that name no keyspace.
+    unnamed: Keyspace,
+    named: HashMap<String, Keyspace>,
+    batch: Batch,
+}
+
+impl Sink for BatchSink {
+    fn add(&mut self, record: &Record) -> Outcome {
+        let keyspace = match &record.keyspace {
+            None => &self.unnamed,
+            Some(name) => named(&mut self.named, &self.db, name)?,
+        };
+        self.batch.put(keyspace, &record.key, &record.value);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Outcome {
+        self.db.write_with(std::mem::take(&mut self.batch), self.options)?;
+        Ok(())
+    }
+}
+
+/// The keyspace `name`, created on its first record.
+fn named<'m>(
+    known: &'m mut HashMap<String, Keyspace>,
+    db: &Db,
+    name: &str,
+) -> Outcome<&'m Keyspace> {
+    if !known.contains_key(name) {
+        known.insert(name.to_owned(), database::keyspace_to_write(db, name)?);
+    }
+    known.get(name).ok_or_else(|| Failure::new(Exit::Bug, "Bug", "a keyspace vanished"))
+}
+
+/// The numbers by name.
+fn numbers_of(stats: &Stats) -> Map<String, Value> {
+    let run = |run: &engine::RunStats| {
+        json!({ "level": run.level, "tables": run.tables, "bytes": run.bytes,
+                "entries": run.entries })
+    };
+    let runs: Vec<Value> = stats.runs.iter().map(run).collect();
+    let object = json!({
+        "gets": stats.gets,
+        "hits": stats.hits,
+        "scans": stats.scans,
+        "commits": stats.commits,
+        "bytes_written": stats.bytes_written,
+        "bytes_logged": stats.bytes_logged,
+        "bytes_flushed": stats.bytes_flushed,
+        "bytes_compacted": stats.bytes_compacted,
+        "write_amplification": stats.write_amplification(),
+        "flushes": stats.flushes,
+        "compactions": stats.compactions,
+        "moves": stats.moves,
+        "memtable_bytes": stats.memtable_bytes,
+        "frozen_memtables": stats.frozen_memtables,
+        "cache_bytes": stats.cache_bytes,
+        "cache_capacity_bytes": stats.cache_capacity_bytes,
+        "cache_hits": stats.cache_hits,
+        "cache_misses": stats.cache_misses,
+        "cache_hit_rate": stats.cache_hit_rate(),
+        "index_bytes": stats.index_bytes,
+        "table_bytes": stats.table_bytes,
+        "runs": runs,
+        "write_pressure": stats.write_pressure,
+        "visible_seqno": stats.visible_seqno,
+        "durable_seqno": stats.durable_seqno,
+    });
+    match object {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,257 @@
+//! The peers of a node: the seam between serving and replication.
+//!
+//! HTTP handlers see replication through [`Replicas`] only. [`NoPeers`] is a node on its own.
+
+mod none;
+
+pub(crate) use self::none::{NoPeers, alone};
+
+use crate::error::{Failure, Outcome};
+use base::NodeId;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// What a node does with its peers. Calls may block on the disk, never on a peer.
+pub(crate) trait Replicas: Send + Sync {
+    /// Where it listens for peers.
+    fn listens_at(&self) -> SocketAddr;
+
+    /// All peers, by node.
+    fn peers(&self) -> Vec<Peer>;
+
+    /// What replication has done since the start.
+    fn totals(&self) -> Totals;
+
+    /// The newest errors of replication, oldest first, at most 50.
+    fn errors(&self) -> Vec<PeerError>;
+
+    /// A token by which one node may join, once and soon.
+    fn invite(&self) -> Outcome<Invitation>;
+
+    /// Adds a peer that adds this node as well.
+    fn add(&self, peer: &PeerAddress) -> Outcome<Peer>;
+
+    /// Changes how a peer is treated.
+    ///
+    /// # Errors
+    /// `PeerNotFound` if there is no such peer.
+    fn change(&self, node: NodeId, change: PeerChange) -> Outcome<Option<Peer>>;
+
+    /// Tells the peers goodbye and stops. Called once, before the database is closed.
+    fn shutdown(&self);
+}
+
+/// What a node is to its peers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// Takes writes of users and of peers
+    #[default]
+    Writer,
+    /// Takes writes of peers only
+    Replica,
+    /// Takes writes, and waits for peers to connect instead of connecting to them
+    RespondOnly,
+}
+
+impl Role {
+    /// Whether users may write.
+    pub(crate) fn takes_writes(self) -> bool {
+        self != Role::Replica
+    }
+}
+
+/// Whether collection of deletes waits for a peer.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PeerClass {
+    /// It may write; deletes are kept until it has them.
+    Tracked,
+    /// It only reads; nothing waits for it.
+    Untracked,
+    /// It is fenced, and has to rejoin.
+    Deprecated,
+}
+
+/// One peer and how it is. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Peer {
+    /// Its name.
+    pub(crate) node: String,
+    /// Where it is dialled, if it is.
+    pub(crate) address: Option<String>,
+    /// Whether collection waits for it.
+    pub(crate) class: PeerClass,
+    /// Whether it is talked to at all.
+    pub(crate) enabled: bool,
+    /// Whether a link to it is up.
+    pub(crate) online: bool,
+    /// How long the oldest commit has waited that it has not confirmed; 0 if it has all.
+    pub(crate) lag_ms: u64,
+    /// Commits that it has not confirmed.
+    pub(crate) pending: u64,
+    /// When something was last received from it or confirmed by it.
+    pub(crate) last_sync: Option<u64>,
+    /// When its last confirmation came.
+    pub(crate) last_confirmation: Option<u64>,
+    /// What was exchanged with it since the start.
+    pub(crate) totals: Totals,
+    /// The last error of the link to it.
+    pub(crate) last_error: Option<PeerError>,
+}
+
+/// What was exchanged since the start.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Totals {
+    /// Commits sent.
+    pub(crate) commits_sent: u64,
+    /// Commits received and admitted.
+    pub(crate) commits_received: u64,
+    /// Bytes sent.
+    pub(crate) bytes_sent: u64,
+    /// Bytes received.
+    pub(crate) bytes_received: u64,
+    /// Errors.
+    pub(crate) failures: u64,
+}
+
+/// Something that went wrong with a peer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct PeerError {
+    /// When, in milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    /// With whom, if that is known.
+    pub(crate) node: Option<String>,
+    /// The stable name of the error.
+    pub(crate) code: String,
+    /// What happened.
+    pub(crate) message: String,
+}
+
+/// A token by which one node may join.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Invitation {
+    /// What the joiner gives with `--join`.
+    pub(crate) token: String,
+    /// Until when, in milliseconds since the Unix epoch.
+    pub(crate) expires: u64,
+}
+
+/// How the treatment of a peer changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerChange {
+    /// Talk to it.
+    Enable,
+    /// Do not talk to it.
+    Disable,
+    /// Collection waits for it.
+    Track,
+    /// Collection does not wait for it.
+    Untrack,
+    /// It is fenced for good.
+    Deprecate,
+    /// It is forgotten, and its links are closed.
+    Remove,
+}
+
+impl PeerChange {
+    const ALL: [PeerChange; 6] = [
+        PeerChange::Enable,
+        PeerChange::Disable,
+        PeerChange::Track,
+        PeerChange::Untrack,
+        PeerChange::Deprecate,
+        PeerChange::Remove,
+    ];
+
+    /// Its name in a URL and on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PeerChange::Enable => "enable",
+            PeerChange::Disable => "disable",
+            PeerChange::Track => "track",
+            PeerChange::Untrack => "untrack",
+            PeerChange::Deprecate => "deprecate",
+            PeerChange::Remove => "remove",
+        }
+    }
+
+    /// The change of that name.
+    pub(crate) fn named(name: &str) -> Option<PeerChange> {
+        PeerChange::ALL.into_iter().find(|change| change.name() == name)
+    }
+}
+
+/// A peer and where it listens, written `ID@ADDR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerAddress {
+    /// Its name.
+    pub(crate) node: NodeId,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl FromStr for PeerAddress {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Outcome<PeerAddress> {
+        let refuse = || {
+            Failure::input(
+                "a peer is ID@ADDR: the 32 digits that `esker id` prints, then host:port as numbers",
+            )
+        };
+        let (node, address) = text.split_once('@').ok_or_else(refuse)?;
+        let address = address.parse().map_err(|_| refuse())?;
+        Ok(PeerAddress { node: node_of(node).ok_or_else(refuse)?, address })
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.node, self.address)
+    }
+}
+
+/// The node that 32 hexadecimal digits name.
+pub(crate) fn node_of(text: &str) -> Option<NodeId> {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(|number| NodeId(number.to_be_bytes()))
+}
+
+/// There is no peer of that name.
+pub(crate) fn no_such_peer() -> Failure {
+    Failure::new(crate::error::Exit::NotFound, "PeerNotFound", "this node has no such peer")
+        .action("list the peers to see their names")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_read_as_it_is_written() {
+        let text = "000102030405060708090a0b0c0d0eff@[::1]:7400";
+        let peer: PeerAddress = text.parse().unwrap();
+        assert_eq!(peer.node.0[15], 0xff);
+        assert_eq!(peer.to_string(), text);
+        for bad in ["", "@", "00@1.2.3.4:5", &text.replace("00", "+0"), &text.replace(":7400", "")]
+        {
+            assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_change_has_a_name_of_its_own() {
+        for change in PeerChange::ALL {
+            assert_eq!(PeerChange::named(change.name()), Some(change));
+        }
+        assert_eq!(PeerChange::named("invite"), None);
+    }
+}

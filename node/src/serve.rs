@@ -1,0 +1,43 @@
+//! A node: one open database, served over HTTP until it is told to stop.
+//!
+//! ```text
+//! settings   what the command line or the file asks for
+//! life       from an open database to a closed one
+//! server     the listener, its connections, and how they end
+//! routes     which path is answered by which of the handlers below
+//! record     get, put and delete of one record
+//! stream     scan and export: records as lines, as slowly as their reader likes
+//! content    digest, keyspaces and numbers
+//! load       lines into batches
+//! health     whether all is well; also what peers have not confirmed
+//! peers      status and changes of peers, through `replicas`
+//! node       what all handlers share, and how they call the engine
+//! body       bodies of requests, bounded in bytes and time
+//! query      the parts of a URL
+//! refusal    a failure as an answer
+//! patience   a connection that ends if its reader stops reading
+//! ```
+//!
+//! This is the only asynchronous part of the command. Every call to the engine runs on a thread that may
+//! block. All memory that a request can ask for is bounded, and so is all time that it can hold it.
+
+mod body;
+mod content;
+mod health;
+mod life;
+mod load;
+mod node;
+mod patience;
+mod peers;
+mod query;
+mod record;
+mod refusal;
+mod routes;
+mod server;
+mod settings;
+mod stream;
+
+pub(crate) use self::health::LagThresholds;
+pub(crate) use self::life::{Ready, serve};
+pub(crate) use self::peers::{NewPeer, StatusReport};
+pub(crate) use self::settings::{Settings, SettingsFile};

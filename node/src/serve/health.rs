@@ -1,0 +1,205 @@
+//! Whether a node is well: its engine, and what its peers have not confirmed.
+//!
+//! Lag is how long the oldest unconfirmed commit has waited, so idle peers do not lag. A peer that
+//! collection waits for counts; others are only listed under the peers.
+
+use crate::replicas::{Peer, PeerClass};
+use engine::{Health, Status};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// When a peer lags so much that it needs attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LagThresholds {
+    degraded_ms: u64,
+    unhealthy_ms: u64,
+}
+
+impl LagThresholds {
+    /// Thresholds; the second is never below the first.
+    pub(crate) fn new(degraded_ms: u64, unhealthy_ms: u64) -> LagThresholds {
+        LagThresholds { degraded_ms, unhealthy_ms: unhealthy_ms.max(degraded_ms) }
+    }
+
+    /// From here on a node is degraded.
+    pub(crate) fn degraded_ms(self) -> u64 {
+        self.degraded_ms
+    }
+
+    /// From here on it is unhealthy.
+    pub(crate) fn unhealthy_ms(self) -> u64 {
+        self.unhealthy_ms
+    }
+}
+
+impl Default for LagThresholds {
+    fn default() -> LagThresholds {
+        LagThresholds::new(30_000, 120_000)
+    }
+}
+
+/// How well a node is, worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wellness {
+    /// All is well.
+    Healthy,
+    /// It works, and something needs attention.
+    Degraded,
+    /// Something does not work.
+    Unhealthy,
+}
+
+/// What `/health` answers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HealthReport {
+    /// The worse of engine and peers.
+    pub(crate) status: Wellness,
+    engine: EngineReport,
+    tracked_peer_count: usize,
+    /// Tracked peers that have never confirmed anything.
+    peers_with_no_confirmation: Vec<String>,
+    /// The lag of the tracked peer that lags most.
+    max_lag_ms: u64,
+    lagging_peers: Vec<String>,
+    /// Of each tracked peer, when it last confirmed something, in milliseconds since the Unix epoch.
+    last_successful_confirmation_update_by_peer: BTreeMap<String, Option<u64>>,
+}
+
+#[derive(Debug, Serialize)]
+struct EngineReport {
+    status: &'static str,
+    reasons: Vec<String>,
+}
+
+impl HealthReport {
+    /// The report on an engine and its peers.
+    pub(crate) fn new(engine: Health, peers: &[Peer], thresholds: LagThresholds) -> HealthReport {
+        let tracked: Vec<&Peer> =
+            peers.iter().filter(|peer| peer.class == PeerClass::Tracked).collect();
+        let named = |wanted: &dyn Fn(&Peer) -> bool| {
+            let wanted = tracked.iter().filter(|peer| wanted(peer));
+            wanted.map(|peer| peer.node.clone()).collect::<Vec<_>>()
+        };
+        let silent = named(&|peer| peer.last_confirmation.is_none());
+        let lagging = named(&|peer| peer.lag_ms >= thresholds.degraded_ms);
+        let max_lag_ms = tracked.iter().map(|peer| peer.lag_ms).max().unwrap_or(0);
+        let (engine_name, engine_wellness) = of_engine(engine.status);
+        let peers_wellness = match (max_lag_ms, silent.is_empty() && lagging.is_empty()) {
+            (lag, _) if !tracked.is_empty() && lag >= thresholds.unhealthy_ms => {
+                Wellness::Unhealthy
+            }
+            (_, false) => Wellness::Degraded,
+            (_, true) => Wellness::Healthy,
+        };
+        let confirmed = tracked.iter().map(|peer| (peer.node.clone(), peer.last_confirmation));
+        HealthReport {
+            status: engine_wellness.max(peers_wellness),
+            engine: EngineReport { status: engine_name, reasons: engine.reasons },
+            tracked_peer_count: tracked.len(),
+            last_successful_confirmation_update_by_peer: confirmed.collect(),
+            peers_with_no_confirmation: silent,
+            max_lag_ms,
+            lagging_peers: lagging,
+        }
+    }
+}
+
+/// The name of an engine's state, and how well a node with it is.
+fn of_engine(status: Status) -> (&'static str, Wellness) {
+    match status {
+        Status::Healthy => ("healthy", Wellness::Healthy),
+        Status::Degraded => ("degraded", Wellness::Degraded),
+        Status::ReadOnly => ("read_only", Wellness::Unhealthy),
+        Status::Corrupt => ("corrupt", Wellness::Unhealthy),
+        Status::Poisoned => ("poisoned", Wellness::Unhealthy),
+        Status::Closed => ("closed", Wellness::Unhealthy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replicas::Totals;
+
+    fn peer(node: &str, class: PeerClass, lag_ms: u64, last_confirmation: Option<u64>) -> Peer {
+        Peer {
+            node: node.to_owned(),
+            address: None,
+            class,
+            enabled: true,
+            online: true,
+            lag_ms,
+            pending: 0,
+            last_sync: None,
+            last_confirmation,
+            totals: Totals::default(),
+            last_error: None,
+        }
+    }
+
+    fn report(peers: &[Peer]) -> serde_json::Value {
+        let engine = engine_health(Status::Healthy);
+        serde_json::to_value(HealthReport::new(engine, peers, LagThresholds::default())).unwrap()
+    }
+
+    /// `Health` can only be made by the engine, so one is taken from a real database.
+    fn engine_health(status: Status) -> Health {
+        let dir = tempfile::tempdir().unwrap();
+        let db = engine::Db::open(dir.path().join("data"), engine::Options::default()).unwrap();
+        let mut health = db.health();
+        health.status = status;
+        health
+    }
+
+    #[test]
+    fn a_node_without_peers_is_as_well_as_its_engine() {
+        let report = report(&[]);
+        assert_eq!(report["status"], "healthy");
+        assert_eq!(report["trackedPeerCount"], 0);
+        assert_eq!(report["maxLagMs"], 0);
+        assert_eq!(report["peersWithNoConfirmation"], serde_json::json!([]));
+        for (status, expected) in [
+            (Status::Degraded, Wellness::Degraded),
+            (Status::ReadOnly, Wellness::Unhealthy),
+            (Status::Poisoned, Wellness::Unhealthy),
+        ] {
+            let health = engine_health(status);
+            let report = HealthReport::new(health, &[], LagThresholds::default());
+            assert_eq!(report.status, expected);
+        }
+    }
+
+    #[test]
+    fn the_peer_that_lags_most_decides_and_only_tracked_ones_count() {
+        let fine = peer("a", PeerClass::Tracked, 29_999, Some(7));
+        let late = peer("b", PeerClass::Tracked, 30_000, Some(8));
+        let lost = peer("c", PeerClass::Tracked, 120_000, Some(9));
+        let observer = peer("d", PeerClass::Untracked, u64::MAX, None);
+        assert_eq!(report(&[fine.clone(), observer.clone()])["status"], "healthy");
+        let degraded = report(&[fine.clone(), late.clone(), observer]);
+        assert_eq!(degraded["status"], "degraded");
+        assert_eq!(degraded["trackedPeerCount"], 2);
+        assert_eq!(degraded["laggingPeers"], serde_json::json!(["b"]));
+        assert_eq!(degraded["maxLagMs"], 30_000);
+        let times = &degraded["lastSuccessfulConfirmationUpdateByPeer"];
+        assert_eq!(times, &serde_json::json!({ "a": 7, "b": 8 }));
+        assert_eq!(report(&[fine, late, lost])["status"], "unhealthy");
+    }
+
+    #[test]
+    fn a_peer_that_never_confirmed_is_named() {
+        let report = report(&[peer("a", PeerClass::Tracked, 0, None)]);
+        assert_eq!(report["status"], "degraded");
+        assert_eq!(report["peersWithNoConfirmation"], serde_json::json!(["a"]));
+        let times = &report["lastSuccessfulConfirmationUpdateByPeer"];
+        assert_eq!(times, &serde_json::json!({ "a": null }));
+    }
+
+    #[test]
+    fn the_critical_threshold_is_never_below_the_other() {
+        let thresholds = LagThresholds::new(500, 100);
+        assert_eq!(thresholds.unhealthy_ms(), 500);
+    }
+}

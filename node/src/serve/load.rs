@@ -1,0 +1,164 @@
+//! Lines of records into batches.
+//!
+//! The body is read as it comes and parsed on a thread that may block; a few parts of it are in between.
+//! Only a body that ended where it said counts as ended: what a lost connection cut off is not stored.
+
+use super::body::next_part;
+use super::node::{Ending, Interest, Node};
+use super::query::Query;
+use super::refusal::Refusal;
+use super::routes::json;
+use crate::args::{DEFAULT_KEYSPACE, Durability};
+use crate::error::{Exit, Failure, Outcome};
+use crate::input::Records;
+use crate::loader::{Listener, Loaded, Loader};
+use crate::place::Place;
+use crate::wire::LINE_LEN_MAX;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{Response, Uri};
+use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
+use std::io::{self, BufRead, Read};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Parts of a body between the connection and the parser.
+const PARTS_WAITING: usize = 4;
+/// Records of a commit unless told otherwise.
+const BATCH_RECORDS: NonZeroU64 = match NonZeroU64::new(1000) {
+    Some(records) => records,
+    None => NonZeroU64::MIN,
+};
+const PARAMETERS: [&str; 4] = ["keyspace", "batch", "sync", "skip_bad"];
+
+/// How a body is loaded.
+struct Plan {
+    keyspace: String,
+    batch_records: NonZeroU64,
+    durability: Durability,
+    bad: BadLines,
+}
+
+/// What happens to a line that is no record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BadLines {
+    Refused,
+    Skipped,
+}
+
+impl Plan {
+    fn of(uri: &Uri) -> Outcome<Plan> {
+        let mut query = Query::of(uri, &PARAMETERS)?;
+        let keyspace = query.text("keyspace")?.unwrap_or_else(|| DEFAULT_KEYSPACE.to_owned());
+        check_keyspace_name(&keyspace)?;
+        let durability = match query.text("sync")? {
+            None => Durability::Sync,
+            Some(name) => Durability::ALL
+                .into_iter()
+                .find(|mode| mode.name() == name)
+                .ok_or_else(|| Failure::input("the parameter `sync` is sync, periodic or async"))?,
+        };
+        Ok(Plan {
+            keyspace,
+            batch_records: query.number("batch")?.unwrap_or(BATCH_RECORDS),
+            durability,
+            bad: if query.is_set("skip_bad")? { BadLines::Skipped } else { BadLines::Refused },
+        })
+    }
+}
+
+/// Stores the lines of the body in batches.
+pub(super) async fn load(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
+    let (head, mut body) = request.into_parts();
+    let plan = Plan::of(&head.uri)?;
+    node.check_takes_writes()?;
+    let _turn = node.load().await?;
+    let _memory = node.memory(LINE_LEN_MAX + BATCH_LEN_MAX).await?;
+    let (sender, receiver) = mpsc::channel(PARTS_WAITING);
+    let (_interest, lost) = Interest::new();
+    let ending = node.ending();
+    let storing = node.blocking(move |node| {
+        let input = Box::new(BodyReader { parts: receiver, here: Bytes::new(), is_ended: false });
+        let mut records = Records::of_lines(input, LINE_LEN_MAX);
+        let sink = node.directory().sink(&plan.keyspace, plan.durability)?;
+        let mut watch = Watch { bad: plan.bad, lost, ending };
+        Loader::new(sink, plan.batch_records, &mut watch).load(&mut records)
+    });
+    let feeding = async {
+        loop {
+            let part = next_part(&mut body).await?;
+            let is_last = part.is_none();
+            // Once nobody takes parts any more, the other side has failed and says why.
+            if sender.send(part).await.is_err() || is_last {
+                break;
+            }
+        }
+        drop(sender);
+        Ok::<(), Refusal>(())
+    };
+    let (loaded, fed) = tokio::join!(storing, feeding);
+    fed?;
+    Ok(json(&loaded?))
+}
+
+/// Looks after a load.
+struct Watch {
+    bad: BadLines,
+    lost: Ending,
+    ending: Ending,
+}
+
+impl Listener for Watch {
+    fn bad_line(&mut self, line: u64, reason: &str, so_far: &Loaded) -> Outcome {
+        if self.bad == BadLines::Skipped {
+            return Ok(());
+        }
+        let stored = so_far.loaded;
+        let message = format!("bad line: {reason}; {stored} records before its batch are stored");
+        Err(Failure::new(Exit::Input, "BadLine", message)
+            .line(line)
+            .action("correct the line, or use skip_bad"))
+    }
+
+    fn committed(&mut self, _records: u64, _so_far: &Loaded) -> Outcome {
+        self.lost.check()?;
+        self.ending.check()
+    }
+}
+
+/// A body as a stream of bytes, for a thread that may block. `None` in the channel is the end.
+struct BodyReader {
+    parts: mpsc::Receiver<Option<Bytes>>,
+    here: Bytes,
+    is_ended: bool,
+}
+
+impl BufRead for BodyReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.here.is_empty() && !self.is_ended {
+            match self.parts.blocking_recv() {
+                Some(Some(part)) => self.here = part,
+                Some(None) => self.is_ended = true,
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        Ok(&self.here)
+    }
+
+    fn consume(&mut self, len: usize) {
+        let rest = self.here.len().min(len);
+        drop(self.here.split_to(rest));
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}

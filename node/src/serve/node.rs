@@ -1,0 +1,166 @@
+//! What all handlers share, and how they call the engine.
+
+use super::health::LagThresholds;
+use super::refusal::Refusal;
+use crate::error::{Exit, Failure, Outcome};
+use crate::place::Directory;
+use crate::replicas::{Replicas, Role};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Memory that bodies of requests and whole values may take, in KiB.
+const BODY_MEMORY_KIB: u32 = 256 << 10;
+/// Scans and exports at a time.
+const STREAMS_MAX: usize = 64;
+/// Loads at a time.
+const LOADS_MAX: usize = 4;
+/// How long a request waits for its share.
+const SHARE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node while it serves.
+pub(super) struct Node {
+    directory: Directory,
+    replicas: Box<dyn Replicas>,
+    role: Role,
+    thresholds: LagThresholds,
+    memory: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    loads: Arc<Semaphore>,
+    is_ending: Arc<AtomicBool>,
+}
+
+impl Node {
+    /// A node on an open database.
+    pub(super) fn new(
+        directory: Directory,
+        replicas: Box<dyn Replicas>,
+        role: Role,
+        thresholds: LagThresholds,
+    ) -> Node {
+        Node {
+            directory,
+            replicas,
+            role,
+            thresholds,
+            memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            loads: Arc::new(Semaphore::new(LOADS_MAX)),
+            is_ending: Arc::default(),
+        }
+    }
+
+    /// The database.
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Its peers.
+    pub(super) fn replicas(&self) -> &dyn Replicas {
+        &*self.replicas
+    }
+
+    /// What it is to its peers.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// When a peer lags.
+    pub(super) fn thresholds(&self) -> LagThresholds {
+        self.thresholds
+    }
+
+    /// Refuses writes of users where they are not taken.
+    pub(super) fn check_takes_writes(&self) -> Outcome {
+        if self.role.takes_writes() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Denied, "ReadOnly", "this node is a replica: it only reads")
+            .action("write to a node with the role writer"))
+    }
+
+    /// Ends long work that still runs: the node is about to close the database.
+    pub(super) fn end_work(&self) {
+        self.is_ending.store(true, Ordering::Release);
+    }
+
+    /// A flag for long work: it fails once the node ends.
+    pub(super) fn ending(&self) -> Ending {
+        Ending(self.is_ending.clone())
+    }
+
+    /// Memory for `bytes`, waiting until others give some back.
+    pub(super) async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, BODY_MEMORY_KIB);
+        share(&self.memory, kib, "memory for bodies of requests").await
+    }
+
+    /// The right to stream records.
+    pub(super) async fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        share(&self.streams, 1, "scans at a time").await
+    }
+
+    /// The right to load records.
+    pub(super) async fn load(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        share(&self.loads, 1, "loads at a time").await
+    }
+
+    /// Runs `job`, which may block, and waits for it without blocking.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Node>,
+        job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let node = self.clone();
+        let done = tokio::task::spawn_blocking(move || job(&node)).await;
+        match done {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ended().into()),
+        }
+    }
+}
+
+/// Whether long work goes on.
+#[derive(Clone)]
+pub(super) struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// Fails once the node ends.
+    pub(super) fn check(&self) -> Outcome {
+        if self.0.load(Ordering::Acquire) { Err(ended()) } else { Ok(()) }
+    }
+}
+
+/// Somebody waits for the result of long work. Once this is dropped, nobody does.
+pub(super) struct Interest(Arc<AtomicBool>);
+
+impl Interest {
+    /// Interest, and the flag by which the work sees that it is lost.
+    pub(super) fn new() -> (Interest, Ending) {
+        let flag = Arc::new(AtomicBool::new(false));
+        (Interest(flag.clone()), Ending(flag))
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn ended() -> Failure {
+    Failure::new(Exit::Other, "ShuttingDown", "the node is shutting down")
+        .action("ask again once it runs")
+}
+
+async fn share(
+    of: &Arc<Semaphore>,
+    count: u32,
+    what: &str,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    let waiting = tokio::time::timeout(SHARE_PATIENCE, of.clone().acquire_many_owned(count));
+    match waiting.await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refusal::overloaded(what)),
+    }
+}

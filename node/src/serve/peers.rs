@@ -1,0 +1,123 @@
+//! Status and changes of peers, through the seam to replication.
+
+use super::body::read_whole;
+use super::node::Node;
+use super::query::{Query, text_segment};
+use super::refusal::Refusal;
+use super::routes::json;
+use crate::error::{Failure, Outcome};
+use crate::replicas::{
+    Peer, PeerAddress, PeerChange, PeerError, Replicas, Role, Totals, no_such_peer, node_of,
+};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, Uri};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Bytes of a request that names a peer, at most.
+const REQUEST_LEN_MAX: usize = 4096;
+
+/// How a node and its peers are.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StatusReport {
+    /// Its name.
+    pub(crate) node: String,
+    /// This life of its data.
+    pub(crate) incarnation: String,
+    /// What it is to its peers.
+    pub(crate) role: Role,
+    /// Where it listens for peers.
+    pub(crate) listen: String,
+    /// Whether a link to any peer is up.
+    pub(crate) online: bool,
+    /// When something was last exchanged with any peer, in milliseconds since the Unix epoch.
+    pub(crate) last_sync: Option<u64>,
+    /// Commits that the peer that is furthest behind has not confirmed.
+    pub(crate) pending: u64,
+    /// Each peer.
+    pub(crate) peers: Vec<Peer>,
+    /// The newest errors, oldest first.
+    pub(crate) errors: Vec<PeerError>,
+    /// What was exchanged since the start.
+    pub(crate) totals: Totals,
+}
+
+/// A request to add a peer.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPeer {
+    /// `ID@ADDR`.
+    pub(crate) peer: String,
+}
+
+impl StatusReport {
+    fn of(node: &Node) -> StatusReport {
+        let replicas: &dyn Replicas = node.replicas();
+        let identity = node.directory().db().identity();
+        let peers = replicas.peers();
+        StatusReport {
+            node: identity.node.to_string(),
+            incarnation: identity.incarnation.to_string(),
+            role: node.role(),
+            listen: replicas.listens_at().to_string(),
+            online: peers.iter().any(|peer| peer.online),
+            last_sync: peers.iter().filter_map(|peer| peer.last_sync).max(),
+            pending: peers.iter().map(|peer| peer.pending).max().unwrap_or(0),
+            errors: replicas.errors(),
+            totals: replicas.totals(),
+            peers,
+        }
+    }
+}
+
+/// How the node and its peers are.
+pub(super) async fn status(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let report = node.blocking(|node| Ok(StatusReport::of(node))).await?;
+    Ok(json(&report))
+}
+
+/// All peers.
+pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let peers = node.blocking(|node| Ok(node.replicas().peers())).await?;
+    Ok(json(&peers))
+}
+
+/// A token for one node that wants to join.
+pub(super) async fn invite(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let invitation = node.blocking(|node| node.replicas().invite()).await?;
+    Ok(json(&invitation))
+}
+
+/// Adds the peer that the body names.
+pub(super) async fn add(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
+    let (head, body) = request.into_parts();
+    let body = read_whole(&node, &head.headers, body, REQUEST_LEN_MAX, "request").await?;
+    let new: NewPeer = serde_json::from_slice(&body.bytes)
+        .map_err(|_| Failure::input("the body is not {\"peer\":\"ID@ADDR\"}"))?;
+    let peer: PeerAddress = new.peer.parse()?;
+    let added = node.blocking(move |node| node.replicas().add(&peer)).await?;
+    Ok(json(&added))
+}
+
+/// `/v1/peers/{id}/{change}`
+pub(super) async fn change(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    Query::of(&uri, &[])?;
+    let Some(change) = PeerChange::named(&text_segment(&uri, 3)?) else {
+        return Err(Refusal::no_such_path());
+    };
+    let peer = peer_id(&text_segment(&uri, 2)?)?;
+    let changed = node.blocking(move |node| node.replicas().change(peer, change)).await?;
+    Ok(json(&changed))
+}
+
+fn peer_id(text: &str) -> Outcome<base::NodeId> {
+    node_of(text).ok_or_else(no_such_peer)
+}

@@ -1,0 +1,78 @@
+//! Which path is answered by which handler. How keys travel in paths is described in `wire`.
+//!
+//! ```text
+//! GET PUT DELETE  /v1/keyspaces/{keyspace}/records/{key}    the value as it is; {"seqno":..}
+//! GET PUT DELETE  /v1/keyspaces/{keyspace}/record           the same, the key in a header
+//! GET             /v1/keyspaces/{keyspace}/records          lines; prefix start end reverse limit
+//!                                                           keys_only
+//! GET             /v1/keyspaces/{keyspace}/digest           {"digest":..,"records":..,"bytes":..}
+//! GET             /v1/keyspaces                             [{"keyspace":..,"records":..,"bytes":..}]
+//! GET             /v1/export                                lines of all keyspaces
+//! GET             /v1/digest                                the digest of all keyspaces
+//! GET             /v1/stats                                 numbers by name
+//! POST            /v1/load                                  lines in; keyspace batch sync skip_bad
+//! GET             /v1/status                                node, role, peers, errors, totals
+//! GET             /v1/peers                                 the peers
+//! POST            /v1/peers                                 adds {"peer":"ID@ADDR"}
+//! POST            /v1/invitations                           {"token":..,"expires":..}
+//! POST            /v1/peers/{id}/{change}                   enable disable track untrack deprecate
+//!                                                           remove
+//! GET             /health                                   200 or 503
+//! ```
+
+use super::node::Node;
+use super::refusal::Refusal;
+use super::{content, health, load, peers, record, stream};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::{Response, StatusCode};
+use axum::routing::{get, post};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// All routes of `node`.
+pub(super) fn routes(node: Arc<Node>) -> Router {
+    let record = || get(record::get).put(record::put).delete(record::delete);
+    Router::new()
+        .route("/health", get(health))
+        .route("/v1/keyspaces", get(content::keyspaces))
+        .route("/v1/keyspaces/{keyspace}/records", get(stream::scan))
+        .route("/v1/keyspaces/{keyspace}/records/{key}", record())
+        .route("/v1/keyspaces/{keyspace}/record", record())
+        .route("/v1/keyspaces/{keyspace}/digest", get(content::digest))
+        .route("/v1/digest", get(content::digest))
+        .route("/v1/export", get(stream::export))
+        .route("/v1/stats", get(content::stats))
+        .route("/v1/load", post(load::load))
+        .route("/v1/status", get(peers::status))
+        .route("/v1/peers", get(peers::list).post(peers::add))
+        .route("/v1/peers/{id}/{change}", post(peers::change))
+        .route("/v1/invitations", post(peers::invite))
+        .fallback(async || Refusal::no_such_path())
+        .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .with_state(node)
+}
+
+/// Whether the node is well. Answers without waiting for the disk.
+async fn health(State(node): State<Arc<Node>>) -> Response<Body> {
+    let engine = node.directory().db().health();
+    let peers = node.replicas().peers();
+    let report = health::HealthReport::new(engine, &peers, node.thresholds());
+    let mut response = json(&report);
+    if report.status == health::Wellness::Unhealthy {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+/// An answer that is one JSON value.
+pub(super) fn json(value: &impl Serialize) -> Response<Body> {
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(Body::from(text));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
