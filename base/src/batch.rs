@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! size    field
-//!    1    kind            OpKind: 1 put, 2 delete, 3 put expiring, 4 range delete
+//!    1    kind            OpKind: 1 put, 2 delete, 3 put expiring, 4 range delete, 5 erase
 //!    v    keyspace        its number within the record's scope
 //!    v+*  key             byte string, 1..=65535 bytes; a range delete's start
 //!  put:
@@ -12,12 +12,17 @@
 //!    v+*  value           byte string
 //!  range delete:
 //!    v+*  end             byte string; exclusive; empty = to the end of the keyspace
+//!  erase:
+//!   24    victim          origin of its stamp: node, incarnation ..
+//!    8    tick            .. and its tick
 //! ```
 
 use crate::codec::{Decoded, Reader, put_bytes, put_varint};
 use crate::error::Corruption;
 use crate::key::{EntryKind, KeyspaceId};
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::stamp::{Origin, Stamp};
+use crate::tick::Tick;
 
 /// What an op does. The bytes equal those of [`EntryKind`] except that 1 and 2 are swapped there;
 /// part of the format, do not change.
@@ -39,6 +44,11 @@ pub enum OpKind<'a> {
         /// The first key that stays.
         end: &'a [u8],
     },
+    /// Deletes the key's version with this stamp and all older ones, and nothing newer.
+    Erase {
+        /// The version just below.
+        victim: Stamp,
+    },
 }
 
 /// One write to one keyspace.
@@ -56,6 +66,7 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const PUT_EXPIRING: u8 = 3;
 const RANGE_DELETE: u8 = 4;
+const ERASE: u8 = 5;
 
 impl Op<'_> {
     /// Appends the op.
@@ -66,6 +77,7 @@ impl Op<'_> {
             OpKind::Delete => DELETE,
             OpKind::PutExpiring { .. } => PUT_EXPIRING,
             OpKind::RangeDelete { .. } => RANGE_DELETE,
+            OpKind::Erase { .. } => ERASE,
         };
         out.push(kind);
         put_varint(out, u64::from(self.keyspace.0));
@@ -78,6 +90,10 @@ impl Op<'_> {
                 put_bytes(out, value);
             }
             OpKind::RangeDelete { end } => put_bytes(out, end),
+            OpKind::Erase { victim } => {
+                victim.origin.encode(out);
+                out.extend_from_slice(&victim.tick.raw().to_le_bytes());
+            }
         }
     }
 
@@ -86,8 +102,14 @@ impl Op<'_> {
     pub fn value_len(&self) -> usize {
         match self.kind {
             OpKind::Put(value) | OpKind::PutExpiring { value, .. } => value.len(),
-            OpKind::Delete | OpKind::RangeDelete { .. } => 0,
+            OpKind::Delete | OpKind::RangeDelete { .. } | OpKind::Erase { .. } => 0,
         }
+    }
+
+    /// Whether it stores a value, rather than only deletes.
+    #[inline]
+    pub fn stores_value(&self) -> bool {
+        matches!(self.kind, OpKind::Put(_) | OpKind::PutExpiring { .. })
     }
 
     /// The kind of the entry that this op leaves in a memtable.
@@ -97,6 +119,7 @@ impl Op<'_> {
             OpKind::Delete => EntryKind::Delete,
             OpKind::PutExpiring { .. } => EntryKind::PutExpiring,
             OpKind::RangeDelete { .. } => EntryKind::RangeDelete,
+            OpKind::Erase { .. } => EntryKind::Erase,
         }
     }
 }
@@ -163,6 +186,11 @@ fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Op<'a>> {
             }
             OpKind::RangeDelete { end }
         }
+        ERASE => {
+            let origin = Origin::decode(reader)?;
+            let tick = Tick::from_raw(reader.u64()?).ok_or(Corruption::OutOfRange)?;
+            OpKind::Erase { victim: Stamp { tick, origin } }
+        }
         _ => return Err(Corruption::UnknownKind),
     };
     Ok(Op { keyspace: KeyspaceId(keyspace), key, kind })
@@ -184,7 +212,7 @@ mod tests {
 
     fn arbitrary_op() -> impl Strategy<Value = (u32, Vec<u8>, u8, u64, Vec<u8>)> {
         let key = proptest::collection::vec(any::<u8>(), 1..40);
-        (any::<u32>(), key, 0u8..4, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40))
+        (any::<u32>(), key, 0u8..5, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40))
     }
 
     fn op(parts: &(u32, Vec<u8>, u8, u64, Vec<u8>)) -> Op<'_> {
@@ -193,7 +221,11 @@ mod tests {
             0 => OpKind::Put(value),
             1 => OpKind::Delete,
             2 => OpKind::PutExpiring { expires_at_ms: *expires_at_ms, value },
-            _ => OpKind::RangeDelete { end: value },
+            3 => OpKind::RangeDelete { end: value },
+            _ => {
+                let tick = Tick::from_raw(*expires_at_ms >> 8).unwrap();
+                OpKind::Erase { victim: Stamp { tick, origin: Origin::default() } }
+            }
         };
         Op { keyspace: KeyspaceId(*keyspace), key, kind }
     }

@@ -58,7 +58,7 @@ pub enum EntryKind {
     PutExpiring = 3,
     /// All keys from this one to the end key in the value are deleted. Lives in its own section.
     RangeDelete = 4,
-    /// Reserved: a tombstone ordered just above a victim's stamp.
+    /// A tombstone ordered just above a victim's stamp, see [`crate::foreign`].
     Erase = 5,
     /// Reserved: an operand to be merged.
     Merge = 6,
@@ -68,7 +68,7 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// The bit beside the kind that says: the value is preceded by the author's stamp, because the
-    /// author is not this node. Reserved for replication.
+    /// author is not what "local" means here. See [`crate::foreign`].
     pub const FOREIGN_BIT: u8 = 0x80;
     /// Bytes of the expiry moment before the value of a [`EntryKind::PutExpiring`].
     pub const EXPIRY_LEN: usize = 8;
@@ -103,6 +103,11 @@ impl Trailer {
         Trailer(seqno.raw() << 8 | kind as u64)
     }
 
+    /// The trailer of an entry of `kind` by another author, in commit `seqno`.
+    pub const fn foreign(seqno: Tick, kind: EntryKind) -> Trailer {
+        Trailer(seqno.raw() << 8 | (kind as u8 | EntryKind::FOREIGN_BIT) as u64)
+    }
+
     /// The largest trailer of commit `seqno`: seeks to what a read at `seqno` may see.
     pub const fn at(seqno: Tick) -> Trailer {
         Trailer(seqno.raw() << 8 | 0xff)
@@ -114,6 +119,24 @@ impl Trailer {
             Some(tick) => tick,
             None => Tick::MAX,
         }
+    }
+
+    /// Whether the value is preceded by the author's stamp.
+    #[inline]
+    pub const fn is_foreign(self) -> bool {
+        self.0 as u8 & EntryKind::FOREIGN_BIT != 0
+    }
+
+    /// Whether it is a put of the local author: what is stored is the value.
+    #[inline]
+    pub const fn is_plain_put(self) -> bool {
+        self.0 as u8 == EntryKind::Put as u8
+    }
+
+    /// The same version as a tombstone of `kind`, of the same author.
+    pub const fn with_kind(self, kind: EntryKind) -> Trailer {
+        let foreign = self.0 & EntryKind::FOREIGN_BIT as u64;
+        Trailer(self.0 & !0xff | foreign | kind as u64)
     }
 
     /// The kind, or `None` for a byte this version does not know.

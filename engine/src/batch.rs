@@ -147,7 +147,7 @@ impl Batch {
         }
         self.reservation += Memtable::reservation(&op);
         self.byte_len += op.key.len() + op.value_len();
-        self.stores_values |= !matches!(op.kind, OpKind::Delete | OpKind::RangeDelete { .. });
+        self.stores_values |= op.stores_value();
         let scope = keyspace.space.scope();
         let index = match self.scopes.iter().position(|ops| ops.scope == scope) {
             Some(index) => index,

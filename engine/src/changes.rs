@@ -191,7 +191,7 @@ fn decode(payload: &[u8], name_of: impl Fn(SpaceId) -> String) -> Result<Vec<Cha
                 OpKind::PutExpiring { expires_at_ms, value } => {
                     ChangeKind::PutUntil { value: Value::copy_of(value), expires_at_ms }
                 }
-                OpKind::Delete => ChangeKind::Delete,
+                OpKind::Delete | OpKind::Erase { .. } => ChangeKind::Delete,
                 OpKind::RangeDelete { end } => ChangeKind::DeleteRange { end: Value::copy_of(end) },
             };
             changes.push(Change { keyspace, key: Value::copy_of(op.key), kind });

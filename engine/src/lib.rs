@@ -61,6 +61,7 @@ mod merge;
 mod obsolete;
 mod open;
 mod options;
+mod origins;
 mod output;
 mod parts;
 mod pressure;

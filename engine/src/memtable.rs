@@ -25,8 +25,9 @@ pub(crate) use cursor::MemtableCursor;
 
 use crate::range_map::RangeMap;
 use arena::{Arena, Place};
+use base::foreign::{ERASE_LEN_MAX, Erased, NumberedStamp, put_erase};
 use base::lock::{Rank, RwLock};
-use base::{Error, Op, OpKind, Result, SpaceId, Tick, Trailer, key_hash};
+use base::{Error, Op, OpKind, OriginNumber, Result, SpaceId, Tick, Trailer, key_hash};
 use list::{HEAD_LEN, List};
 use sstable::RangeDelete;
 use std::sync::Arc;
@@ -108,6 +109,7 @@ impl Memtable {
             OpKind::Put(value) => value.len(),
             OpKind::PutExpiring { value, .. } => value.len() + 8,
             OpKind::Delete | OpKind::RangeDelete { .. } => 0,
+            OpKind::Erase { .. } => ERASE_LEN_MAX,
         };
         list::node_len_max(op.key.len(), value)
     }
@@ -176,6 +178,12 @@ impl Memtable {
                 let mut stored = Vec::with_capacity(8 + value.len());
                 stored.extend_from_slice(&expires_at_ms.to_le_bytes());
                 stored.extend_from_slice(value);
+                list.insert(op.key, trailer, &stored, spread)
+            }
+            OpKind::Erase { victim } => {
+                let carrier = NumberedStamp { origin: OriginNumber::LOCAL, tick: seqno };
+                let mut stored = Vec::with_capacity(ERASE_LEN_MAX);
+                put_erase(&mut stored, seqno, Erased { victim, carrier });
                 list.insert(op.key, trailer, &stored, spread)
             }
             OpKind::RangeDelete { end } => {

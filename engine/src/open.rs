@@ -11,6 +11,7 @@ use crate::jobs;
 use crate::memtable::Memtable;
 use crate::obsolete::Obsolete;
 use crate::options::{Create, Options};
+use crate::origins::Origins;
 use crate::parts::Parts;
 use crate::pressure::Pressure;
 use crate::range_map::RangeMap;
@@ -89,6 +90,7 @@ pub(crate) fn open(
     parts.space.keep_reserve(parts.demand());
     let is_after_crash = !report.was_closed && !report.created;
     parts.wants_scrub.store(is_after_crash, std::sync::atomic::Ordering::Release);
+    parts.number_of(parts.identity.origin())?;
     if let Some(edit) = replay.edit() {
         parts.installer.record(|_| edit)?;
     }
@@ -170,6 +172,7 @@ pub(crate) fn assemble(
         Some(Writing { lock, manifest, log }) => (Some(lock), Some(manifest), Some(log)),
         None => (None, None, None),
     };
+    let origins = Arc::new(Origins::of(&state, identity.origin()));
     let catalog = Catalog::of(state.keyspaces.values());
     let damage = tables.damage().clone();
     let pressure = Arc::new(Pressure::default());
@@ -210,6 +213,7 @@ pub(crate) fn assemble(
         views,
         snapshots: Arc::new(Snapshots::default()),
         catalog,
+        origins,
         tables,
         installer,
         obsolete: Obsolete::default(),

@@ -3,7 +3,9 @@
 use base::fs::Fs;
 use base::{Result, SpaceId, Trailer};
 use sstable::manifest::KeyspaceSettings;
-use sstable::{Compression, RangeDelete, TableMeta, TableOwner, TableWriter, WriterOptions};
+use sstable::{
+    Authors, Compression, RangeDelete, TableMeta, TableOwner, TableWriter, WriterOptions,
+};
 use std::sync::Arc;
 
 /// What all tables of a job share.
@@ -11,6 +13,8 @@ use std::sync::Arc;
 pub(crate) struct OutputPlan {
     /// Who writes.
     pub(crate) owner: TableOwner,
+    /// The authors that entries name by number.
+    pub(crate) authors: Authors,
     /// Bytes of a block before compression.
     pub(crate) block_bytes: usize,
     /// Bytes after which a table ends at the next key.
@@ -117,11 +121,12 @@ impl<'a> Output<'a> {
             let options = self.options(space);
             self.created.push(id);
             let mut writer = TableWriter::create(self.fs.clone(), id, self.plan.owner, options)?;
+            writer.set_authors(self.plan.authors.clone());
             let of_scope = |range: &RangeDelete| range.space.scope() == space.scope();
             let (here, later) = std::mem::take(&mut self.ranges).into_iter().partition(of_scope);
             self.ranges = later;
             let here: Vec<RangeDelete> = here;
-            here.into_iter().for_each(|range| writer.add_range_delete(range));
+            here.into_iter().try_for_each(|range| writer.add_range_delete(range))?;
             self.writer = Some(writer);
         }
         self.writer.as_mut().ok_or(base::Error::Closed)

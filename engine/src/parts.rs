@@ -11,6 +11,7 @@ use crate::install::Installer;
 use crate::keyspace::KeyspaceState;
 use crate::obsolete::Obsolete;
 use crate::options::{Background, Options, SyncMode, WriteOptions};
+use crate::origins::Origins;
 use crate::output::{Depth, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
@@ -24,7 +25,7 @@ use crate::view::{NextView, View, Views};
 use crate::workers::Worker;
 use base::fs::{Fs, LockGuard};
 use base::lock::Mutex;
-use base::{Clock, Error, Identity, Op, Result, Rng, SpaceId, Tick};
+use base::{Clock, Error, Identity, Op, Origin, OriginNumber, Result, Rng, SpaceId, Tick, Vector};
 use sstable::manifest::{Edit, KeyspaceSettings, State};
 use sstable::{ReadMode, TableOwner};
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) views: Arc<Views>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) catalog: Catalog,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) tables: Arc<Tables>,
     pub(crate) installer: Installer,
     pub(crate) obsolete: Obsolete,
@@ -218,6 +220,17 @@ impl Parts {
         self.installer.record_then(edit, then).inspect_err(|_| self.follow_manifest())
     }
 
+    /// The number of `origin`, which gets one if it has none: durable before it is used.
+    pub(crate) fn number_of(&self, origin: Origin) -> Result<OriginNumber> {
+        if let Some(number) = self.origins.number_of(origin) {
+            return Ok(number);
+        }
+        self.record_then(|state| joining(state, origin), |state| self.origins.follow(state))?;
+        let limit = Vector::LEN_MAX as u64;
+        let full = || Error::too_large("number of authors", limit, limit + 1);
+        self.origins.number_of(origin).ok_or_else(full)
+    }
+
     /// Once an edit failed, nothing can be flushed any more: writes are refused too.
     pub(crate) fn follow_manifest(&self) {
         if self.installer.is_poisoned() {
@@ -351,7 +364,8 @@ impl Parts {
             generation: self.generation,
         };
         let block_bytes = self.options.block_bytes;
-        OutputPlan { owner, block_bytes, table_bytes, depth: Depth::Upper }
+        let authors = self.origins.authors();
+        OutputPlan { owner, authors, block_bytes, table_bytes, depth: Depth::Upper }
     }
 
     /// What the database takes of the disk, and will.
@@ -377,6 +391,12 @@ impl Parts {
         let upper = version.runs().iter().filter(|run| is_upper(run.level)).count();
         self.pressure.update(frozen, upper);
     }
+}
+
+/// Lets `origin` join the list of authors, unless it is in it or the list is full.
+fn joining(state: &State, origin: Origin) -> Edit {
+    let number = state.next_origin().filter(|_| state.number_of(origin).is_none());
+    Edit { origins: number.map(|number| (number, origin)).into_iter().collect(), ..Edit::default() }
 }
 
 /// The horizon when commits up to `last` are visible and `history` is kept.

@@ -178,6 +178,7 @@ impl ReplaySink for Replay {
         memtables.reverse();
         let plan = OutputPlan {
             owner: target.owner,
+            authors: target.authors.clone(),
             block_bytes: self.block_bytes,
             table_bytes: u64::MAX,
             depth: Depth::Upper,

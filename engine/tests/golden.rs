@@ -1,8 +1,9 @@
 //! Databases of format 1 as they were written once: every later version opens them and finds what
 //! was written. One was closed, one is what a killed process left.
 //!
-//! With `ESKER_WRITE_GOLDEN=1` the directory `golden/v1` is written anew: only while format 1 is
-//! not released.
+//! `golden/v1` is from before tables knew other authors than the local one. With
+//! `ESKER_WRITE_GOLDEN=1` the directory `golden/v1-authors` is written anew: only while format 1 is not
+//! released.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,8 +15,13 @@ use fixture::{Disk, START_MS, content, files_below, keyspace, local_keyspace, sm
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn golden(state: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(state)
+}
+
+/// The one that is written.
+fn newest() -> PathBuf {
+    golden("v1-authors")
 }
 
 /// Everything in the database, a line an entry.
@@ -80,7 +86,7 @@ fn golden_directories_are_written_only_when_asked_for() {
     if std::env::var_os("ESKER_WRITE_GOLDEN").is_none() {
         return;
     }
-    let _ = std::fs::remove_dir_all(golden());
+    let _ = std::fs::remove_dir_all(newest());
     let disk = Disk::new(1);
     let db = disk.open(Options { sync: SyncMode::Async, ..small() });
     fill(&db);
@@ -88,19 +94,24 @@ fn golden_directories_are_written_only_when_asked_for() {
     disk.clock.set(START_MS + 2);
     let list = listed(&db);
     db.close().unwrap();
-    write_out(&killed, &golden().join("killed"));
-    write_out(&disk.fs, &golden().join("closed"));
-    std::fs::write(golden().join("content.txt"), list).unwrap();
+    write_out(&killed, &newest().join("killed"));
+    write_out(&disk.fs, &newest().join("closed"));
+    std::fs::write(newest().join("content.txt"), list).unwrap();
 }
 
 #[test]
 fn a_database_of_format_1_is_opened_and_holds_what_was_written() {
-    let expected = std::fs::read_to_string(golden().join("content.txt")).unwrap();
+    opens(&golden("v1"));
+    opens(&newest());
+}
+
+fn opens(golden: &Path) {
+    let expected = std::fs::read_to_string(golden.join("content.txt")).unwrap();
     assert!(expected.lines().count() > 40);
     for (name, was_closed) in [("closed", true), ("killed", false)] {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join(name);
-        for (file, bytes) in files_below(&golden().join(name)) {
+        for (file, bytes) in files_below(&golden.join(name)) {
             let file = copy.join(file);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, bytes).unwrap();

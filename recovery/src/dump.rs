@@ -7,7 +7,7 @@ use crate::lone::LoneFile;
 use base::batch::{Op, OpKind};
 use base::fs::ReadFile;
 use base::record::Records;
-use base::{Corruption, Error, Result, SpaceId, Trailer};
+use base::{Corruption, Error, Result, SpaceId, Stamp, Trailer};
 use sstable::manifest::{Edit, ManifestReader};
 use sstable::{Cache, ReadMode, Table, TableMeta};
 use std::fmt;
@@ -209,6 +209,10 @@ impl Lines<'_> {
                         let end = end.escape_ascii();
                         self.line(format_args!("  {space} delete range {key} .. {end}"))
                     }
+                    OpKind::Erase { victim: Stamp { tick, origin } } => {
+                        let (node, life) = (origin.node, origin.incarnation);
+                        self.line(format_args!("  {space} erase {key} of {node}/{life} at {tick}"))
+                    }
                 }?;
             }
         }
@@ -254,6 +258,7 @@ impl Lines<'_> {
         for (scope, tick) in &edit.dropped_stamps {
             self.line(format_args!("  scope {} dropped stamps up to {tick}", scope.0))?;
         }
+        self.replication(edit)?;
         for (scope, tick) in &edit.incomplete {
             self.line(format_args!("  scope {} is incomplete since {tick}", scope.0))?;
         }
@@ -262,6 +267,32 @@ impl Lines<'_> {
             self.line(format_args!("  scope {scope} has {node} from {position} on"))?;
         }
         Ok(())
+    }
+
+    fn replication(&mut self, edit: &Edit) -> Result<()> {
+        if let Some(scope) = edit.adopted {
+            self.line(format_args!("  scope {} was adopted", scope.0))?;
+        }
+        for (number, origin) in &edit.origins {
+            let (node, life) = (origin.node, origin.incarnation);
+            self.line(format_args!("  author {} is {node}/{life}", number.0))?;
+        }
+        for (name, vectors) in [("vector", &edit.vectors), ("floor", &edit.floors)] {
+            for (scope, vector) in vectors {
+                self.line(format_args!("  scope {} {name} of {} authors", scope.0, vector.len()))?;
+                for (origin, tick) in vector.iter() {
+                    let (node, life) = (origin.node, origin.incarnation);
+                    self.line(format_args!("    {node}/{life} {tick}"))?;
+                }
+            }
+        }
+        for scope in &edit.whole {
+            self.line(format_args!("  scope {} is whole", scope.0))?;
+        }
+        match &edit.group {
+            Some(group) => self.line(format_args!("  group {}", Hex(group))),
+            None => Ok(()),
+        }
     }
 
     fn meta(&mut self, meta: &TableMeta) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::report::Report;
 use base::fs::{Fs, LockGuard};
 use base::{Clock, Identity, KeyspaceId, Result, Rng, Tick};
 use sstable::manifest::{KeyspaceRecord, ManifestLog, State};
-use sstable::{TableMeta, TableOwner};
+use sstable::{Authors, TableMeta, TableOwner};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,6 +72,8 @@ pub struct FlushTarget {
     pub fs: Arc<dyn Fs>,
     /// Whose tables they are.
     pub owner: TableOwner,
+    /// The authors that entries name by number.
+    pub authors: Authors,
     /// How each keyspace is stored.
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
     next_table: Cell<u64>,
@@ -80,8 +82,10 @@ pub struct FlushTarget {
 impl FlushTarget {
     /// For the keyspaces of `state`. Tables will be numbered from its next on.
     pub fn new(fs: Arc<dyn Fs>, owner: TableOwner, state: &State) -> FlushTarget {
+        let local = state.number_of(owner.origin).unwrap_or_default();
+        let authors = Authors { local, list: state.origins.clone() };
         let (keyspaces, next_table) = (state.keyspaces.clone(), Cell::new(state.next_table));
-        FlushTarget { fs, owner, keyspaces, next_table }
+        FlushTarget { fs, owner, authors, keyspaces, next_table }
     }
 
     /// The number for a new table. If recovery fails, it removes the files of all numbers given.

@@ -33,4 +33,4 @@ pub use meta::{TableKey, TableMeta};
 pub use properties::SpaceUsage;
 pub use range_delete::RangeDelete;
 pub use table::Table;
-pub use writer::{TableOwner, TableWriter, WriterOptions};
+pub use writer::{Authors, TableOwner, TableWriter, WriterOptions};

@@ -1,7 +1,7 @@
 //! What the manifest knows about a table.
 //!
 //! ```text
-//! version             u8       1
+//! version             u8       2; in version 1 the last three fields are missing
 //! id                  varint   as in the file name
 //! len                 varint   bytes of the file
 //! root                32       the digest in its footer
@@ -20,6 +20,11 @@
 //! generation          varint
 //! shadowed            varint
 //! override            u8       0 = none; 1 = a varint follows: the seqno of every entry
+//! local               varint   the author that "local" means in it, by number; 0 = see properties
+//! origins             varint   how many; per author, ascending:
+//!   number            varint   0 = local
+//!   largest tick      varint   of the commits that brought its entries
+//! database            u8       0 = this one; 1 = 16 bytes follow: the database that wrote it
 //! ```
 //!
 //! Invariants:
@@ -28,9 +33,13 @@
 //!   table.
 
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, ScopeId, SpaceId, Tick};
+use base::{Corruption, OriginNumber, ScopeId, SpaceId, Tick};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version that knew no authors but the local one.
+const VERSION_LOCAL: u8 = 1;
+/// Bytes of an encoded author at least.
+const ORIGIN_LEN_MIN: usize = 2;
 
 /// A user key within its keyspace, ordered as tables are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,9 +111,26 @@ pub struct TableMeta {
     pub shadowed: u64,
     /// For a table ingested in bulk, which stores seqno 0: the seqno of all of its entries.
     pub seqno_override: Option<Tick>,
+    /// The author that "local" means in it; [`OriginNumber::LOCAL`] if only its properties say.
+    pub local: OriginNumber,
+    /// Per author, ascending, the largest tick of the commits that brought its entries; an erase
+    /// counts by its carrier. Empty in tables of before there were other authors.
+    pub origins: Box<[(OriginNumber, Tick)]>,
+    /// The database that wrote it, if another one than it stands in.
+    pub database: Option<[u8; 16]>,
 }
 
 impl TableMeta {
+    /// Per author the largest tick of the commits that brought its entries, as a reader meets them.
+    pub fn latest(&self) -> impl Iterator<Item = (OriginNumber, Tick)> + '_ {
+        let of_old = self.origins.is_empty().then(|| (OriginNumber::LOCAL, self.newest()));
+        let as_read = |(number, tick): (OriginNumber, Tick)| match self.seqno_override {
+            Some(seqno) if number == OriginNumber::LOCAL => (number, seqno),
+            _ => (number, tick),
+        };
+        self.origins.iter().copied().map(as_read).chain(of_old)
+    }
+
     /// The largest seqno that a reader meets in the table.
     pub fn newest(&self) -> Tick {
         self.seqno_override.unwrap_or(self.seqno_max)
@@ -145,14 +171,28 @@ impl TableMeta {
                 put_varint(out, tick.raw());
             }
         }
+        put_varint(out, u64::from(self.local.0));
+        put_varint(out, self.origins.len() as u64);
+        for (number, tick) in &self.origins {
+            put_varint(out, u64::from(number.0));
+            put_varint(out, tick.raw());
+        }
+        match &self.database {
+            None => out.push(0),
+            Some(database) => {
+                out.push(1);
+                out.extend_from_slice(database);
+            }
+        }
     }
 
     /// Reads what [`TableMeta::encode`] wrote and leaves `reader` behind it.
     pub fn decode(reader: &mut Reader<'_>) -> Decoded<TableMeta> {
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if version != VERSION && version != VERSION_LOCAL {
             return Err(Corruption::UnknownKind);
         }
-        let meta = TableMeta {
+        let mut meta = TableMeta {
             id: reader.varint()?,
             len: reader.varint()?,
             root: reader.array()?,
@@ -175,7 +215,19 @@ impl TableMeta {
                 1 => Some(decode_tick(reader)?),
                 _ => return Err(Corruption::UnknownKind),
             },
+            local: OriginNumber::LOCAL,
+            origins: Box::default(),
+            database: None,
         };
+        if version == VERSION {
+            meta.local = OriginNumber::decode(reader)?;
+            meta.origins = decode_origins(reader)?;
+            meta.database = match reader.u8()? {
+                0 => None,
+                1 => Some(reader.array()?),
+                _ => return Err(Corruption::UnknownKind),
+            };
+        }
         meta.validate()?;
         Ok(meta)
     }
@@ -193,6 +245,22 @@ impl TableMeta {
         }
         Ok(())
     }
+}
+
+fn decode_origins(reader: &mut Reader<'_>) -> Decoded<Box<[(OriginNumber, Tick)]>> {
+    let count = reader.len()?;
+    if reader.rest().len() / ORIGIN_LEN_MIN < count {
+        return Err(Corruption::Truncated);
+    }
+    let mut origins: Vec<(OriginNumber, Tick)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let number = OriginNumber::decode(reader)?;
+        if origins.last().is_some_and(|(before, _)| *before >= number) {
+            return Err(Corruption::OutOfOrder);
+        }
+        origins.push((number, decode_tick(reader)?));
+    }
+    Ok(origins.into())
 }
 
 fn decode_tick(reader: &mut Reader<'_>) -> Decoded<Tick> {
@@ -227,6 +295,10 @@ mod tests {
             generation: numbers[1],
             shadowed: numbers[2],
             seqno_override: seqno_override.map(tick),
+            local: OriginNumber(numbers[0] as u32),
+            origins: [(OriginNumber(0), tick(numbers[4])), (OriginNumber(3), tick(numbers[5]))]
+                .into(),
+            database: numbers[5].is_multiple_of(2).then_some([numbers[0] as u8; 16]),
         }
     }
 
@@ -247,9 +319,30 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(mut bytes: Vec<u8>) {
             let _ = TableMeta::decode(&mut Reader::new(&bytes));
-            bytes.insert(0, VERSION);
-            let _ = TableMeta::decode(&mut Reader::new(&bytes));
+            for version in [VERSION, VERSION_LOCAL] {
+                bytes.insert(0, version);
+                let _ = TableMeta::decode(&mut Reader::new(&bytes));
+            }
         }
+    }
+
+    #[test]
+    fn a_meta_of_version_1_says_nothing_of_authors() {
+        let mut meta = sample([1, 1, 2, 3, 4, 5], b"m", None);
+        (meta.local, meta.origins, meta.database) = (OriginNumber::LOCAL, Box::default(), None);
+        let mut bytes = Vec::new();
+        meta.encode(&mut bytes);
+        bytes.truncate(bytes.len() - 3);
+        bytes[0] = VERSION_LOCAL;
+        assert_eq!(TableMeta::decode(&mut Reader::new(&bytes)), Ok(meta.clone()));
+        assert!(meta.latest().eq([(OriginNumber::LOCAL, meta.newest())]));
+    }
+
+    #[test]
+    fn what_was_loaded_in_bulk_is_of_the_tick_it_is_read_with() {
+        let meta = sample([1, 1, 2, 3, 5 << 8, 7 << 8], b"m", Some(99 << 8));
+        let tick = |raw| Tick::from_raw(raw).unwrap();
+        assert!(meta.latest().eq([(OriginNumber(0), tick(99)), (OriginNumber(3), tick(7))]));
     }
 
     #[test]

@@ -6,7 +6,10 @@
 //! node          16      with the incarnation: the origin that "local" means in this table
 //! incarnation   u64
 //! meta          bytes   crate::meta, with length and root 0: they are not known yet
-//! origins       varint  reserved: foreign origins with their largest ticks; 0
+//! origins       varint  the authors that its entries name by number
+//! per author, ascending:
+//!   number      varint  from 1
+//!   origin      24      node, incarnation
 //! spaces        varint
 //! per keyspace, ascending:
 //!   space       varint
@@ -18,11 +21,13 @@
 use crate::meta::TableMeta;
 use crate::writer::TableOwner;
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, Incarnation, NodeId, Origin, SpaceId};
+use base::{Corruption, Origin, OriginNumber, SpaceId};
 
 const VERSION: u8 = 1;
 /// Bytes of an encoded keyspace at least.
 const SPACE_LEN_MIN: usize = 4;
+/// Bytes of an encoded author at least.
+const AUTHOR_LEN_MIN: usize = 1 + Origin::LEN;
 
 /// What a keyspace has in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +56,7 @@ impl SpaceUsage {
 pub(crate) struct Properties {
     pub(crate) owner: TableOwner,
     pub(crate) meta: TableMeta,
+    pub(crate) authors: Vec<(OriginNumber, Origin)>,
     pub(crate) spaces: Vec<(SpaceId, SpaceUsage)>,
 }
 
@@ -59,12 +65,15 @@ impl Properties {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         out.extend_from_slice(&self.owner.database);
-        out.extend_from_slice(&self.owner.origin.node.0);
-        out.extend_from_slice(&self.owner.origin.incarnation.0.to_le_bytes());
+        self.owner.origin.encode(out);
         let mut meta = Vec::new();
         self.meta.encode(&mut meta);
         put_bytes(out, &meta);
-        put_varint(out, 0);
+        put_varint(out, self.authors.len() as u64);
+        for (number, origin) in &self.authors {
+            put_varint(out, u64::from(number.0));
+            origin.encode(out);
+        }
         put_varint(out, self.spaces.len() as u64);
         for (space, usage) in &self.spaces {
             put_varint(out, space.0);
@@ -81,17 +90,16 @@ impl Properties {
             return Err(Corruption::UnknownKind);
         }
         let database = reader.array()?;
-        let node = NodeId(reader.array()?);
-        let origin = Origin { node, incarnation: Incarnation(reader.u64()?) };
+        let origin = Origin::decode(&mut reader)?;
         let mut meta_reader = Reader::new(reader.bytes()?);
         let meta = TableMeta::decode(&mut meta_reader)?;
-        let origins = reader.varint()?;
+        let authors = decode_authors(&mut reader)?;
         let spaces = decode_spaces(&mut reader)?;
-        if origins != 0 || !meta_reader.is_empty() || !reader.is_empty() {
+        if !meta_reader.is_empty() || !reader.is_empty() {
             return Err(Corruption::TrailingBytes);
         }
         let owner = TableOwner { database, origin, generation: meta.generation };
-        Ok(Properties { owner, meta, spaces })
+        Ok(Properties { owner, meta, authors, spaces })
     }
 
     /// Whether the manifest speaks of this table: what it says of the content is the same. The
@@ -102,10 +110,28 @@ impl Properties {
             root: meta.root,
             shadowed: meta.shadowed,
             seqno_override: meta.seqno_override,
+            local: meta.local,
+            database: meta.database,
             ..self.meta.clone()
         };
         own == *meta
     }
+}
+
+fn decode_authors(reader: &mut Reader<'_>) -> Decoded<Vec<(OriginNumber, Origin)>> {
+    let count = reader.len()?;
+    let room = count.min(reader.rest().len() / AUTHOR_LEN_MIN);
+    let mut authors: Vec<(OriginNumber, Origin)> = Vec::with_capacity(room);
+    let mut before = OriginNumber::LOCAL;
+    for _ in 0..count {
+        let number = OriginNumber::decode(reader)?;
+        if number <= before {
+            return Err(Corruption::OutOfOrder);
+        }
+        before = number;
+        authors.push((number, Origin::decode(reader)?));
+    }
+    Ok(authors)
 }
 
 fn decode_spaces(reader: &mut Reader<'_>) -> Decoded<Vec<(SpaceId, SpaceUsage)>> {

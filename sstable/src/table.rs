@@ -32,7 +32,7 @@ use crate::properties::SpaceUsage;
 use crate::range_delete::RangeDelete;
 use base::codec::Decoded;
 use base::fs::Fs;
-use base::{Corruption, Defect, Result, SpaceId, Tick, Trailer, planted};
+use base::{Corruption, Defect, Origin, OriginNumber, Result, SpaceId, Tick, Trailer, planted};
 use file::TableFile;
 use std::fmt;
 use std::ops::Range;
@@ -48,6 +48,8 @@ pub struct Table {
     meta: Arc<TableMeta>,
     range_deletes: Box<[RangeDelete]>,
     spaces: Box<[(SpaceId, SpaceUsage)]>,
+    local: Origin,
+    authors: Box<[(OriginNumber, Origin)]>,
     _charge: Charge,
 }
 
@@ -60,7 +62,7 @@ impl Table {
         owner_database: [u8; 16],
         cache: Arc<Cache>,
     ) -> Result<Table> {
-        let open::Parts { file, filter, index, range_deletes, spaces } =
+        let open::Parts { file, filter, index, range_deletes, spaces, local, authors } =
             open::open(fs, &meta, owner_database)?;
         let slots = Slots::new(meta.id, index.len());
         let memory = filter.memory() + index.memory() + index.len() * size_of::<usize>();
@@ -74,6 +76,8 @@ impl Table {
             meta,
             range_deletes,
             spaces,
+            local,
+            authors,
         })
     }
 
@@ -87,6 +91,16 @@ impl Table {
     #[inline]
     pub fn range_deletes(&self) -> &[RangeDelete] {
         &self.range_deletes
+    }
+
+    /// The author that "local" means in it.
+    pub fn local(&self) -> Origin {
+        self.local
+    }
+
+    /// The other authors of its entries, by number.
+    pub fn authors(&self) -> &[(OriginNumber, Origin)] {
+        &self.authors
     }
 
     /// The keyspaces that it has entries of, ascending, and what they take.

@@ -20,7 +20,7 @@ use crate::range_delete::{self, RangeDelete};
 use crate::tally::{Misfit, Tally};
 use base::fs::{AppendFile, Fs, full_path};
 use base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
-use base::{Error, FileName, Origin, Result, ScopeId, SpaceId, Trailer, key_hash};
+use base::{Error, FileName, Origin, OriginNumber, Result, ScopeId, SpaceId, Trailer, key_hash};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +40,27 @@ pub struct TableOwner {
     pub origin: Origin,
     /// The generation of the database.
     pub generation: u64,
+}
+
+/// The authors that entries name by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authors {
+    /// The number of what "local" means; [`OriginNumber::LOCAL`] if it has none.
+    pub local: OriginNumber,
+    /// All of them: the first has number 1.
+    pub list: Arc<Vec<Origin>>,
+}
+
+impl Authors {
+    /// The author with this number, other than the local one.
+    pub fn origin(&self, number: OriginNumber) -> Option<Origin> {
+        self.list.get(number.place()?).copied()
+    }
+
+    /// The number of an author.
+    pub fn number_of(&self, origin: Origin) -> Option<OriginNumber> {
+        OriginNumber::at(self.list.iter().position(|known| *known == origin)?)
+    }
 }
 
 /// How a table is laid out.
@@ -72,6 +93,7 @@ pub struct TableWriter {
     path: PathBuf,
     id: u64,
     owner: TableOwner,
+    authors: Authors,
     options: WriterOptions,
     /// Those of the next block.
     next_options: WriterOptions,
@@ -115,6 +137,7 @@ impl TableWriter {
             path,
             id,
             owner,
+            authors: Authors::default(),
             options,
             next_options: options,
             pending: Vec::with_capacity(APPEND_LEN + 2 * options.block_bytes.min(BLOCK_BYTES_MAX)),
@@ -164,10 +187,24 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Says who the authors are that entries and range deletes name. Without it there are none but
+    /// the local one.
+    pub fn set_authors(&mut self, authors: Authors) {
+        self.authors = authors;
+    }
+
     /// Adds a range delete, in any order.
-    pub fn add_range_delete(&mut self, range: RangeDelete) {
-        self.tally.count_range(range.seqno, range.stamp);
+    ///
+    /// # Errors
+    /// `InvalidInput` if its author has no number.
+    pub fn add_range_delete(&mut self, range: RangeDelete) -> Result<()> {
+        let author = match range.origin {
+            None => OriginNumber::LOCAL,
+            Some(origin) => self.authors.number_of(origin).ok_or_else(nameless)?,
+        };
+        self.tally.count_range(range.seqno, range.stamp, author);
         self.ranges.push(range);
+        Ok(())
     }
 
     /// Changes the layout from the next block on.
@@ -319,6 +356,9 @@ impl TableWriter {
             generation: self.owner.generation,
             shadowed: 0,
             seqno_override: None,
+            local: self.authors.local,
+            origins: self.tally.authors().into(),
+            database: None,
         })
     }
 
@@ -339,11 +379,19 @@ impl TableWriter {
         range_delete::encode(&self.ranges, &mut section);
         let range_deletes = self.append_section(&mut section)?;
         let graveyard = self.append_section(&mut section)?;
+        let (owner, authors) = (self.owner, self.named_authors()?);
         let spaces = std::mem::take(&mut self.spaces);
-        Properties { owner: self.owner, meta: meta.clone(), spaces }.encode(&mut section);
+        Properties { owner, meta: meta.clone(), authors, spaces }.encode(&mut section);
         let properties = self.append_section(&mut section)?;
         let (table, database) = (self.id, self.owner.database);
         Ok(Footer { table, database, filter, index, range_deletes, graveyard, properties })
+    }
+
+    /// The authors other than the local one that the table names.
+    fn named_authors(&self) -> Result<Vec<(OriginNumber, Origin)>> {
+        let named = self.tally.latest.iter();
+        let full = |number: OriginNumber| Some((number, self.authors.origin(number)?));
+        named.map(|(number, _)| full(*number).ok_or_else(nameless)).collect()
     }
 
     /// Appends the section and leaves `section` empty.
@@ -372,9 +420,15 @@ fn check_lens(key: &[u8], value: &[u8]) -> Result<()> {
 }
 
 #[cold]
+fn nameless() -> Error {
+    Error::invalid("an author of an entry has no number in the database's list")
+}
+
+#[cold]
 fn refuse(misfit: Misfit, trailer: Trailer) -> Error {
     Error::invalid(match misfit {
         Misfit::Kind => format!("a table has no place for an entry of kind {}", trailer.0 as u8),
         Misfit::NoExpiry => "an expiring entry starts with 8 bytes of expiry".to_owned(),
+        Misfit::NoStamp => "a foreign entry starts with its author's stamp".to_owned(),
     })
 }

@@ -6,7 +6,7 @@ use crate::keyspace::KeyspaceState;
 use crate::memtable::Memtable;
 use crate::space::Weight;
 use base::record::{encode_author_header, encode_manifest_record};
-use base::{Error, Op, OpKind, Position, Result, ScopeId, SpaceId, Tick};
+use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wal::{Appender, SyncTarget};
@@ -271,7 +271,7 @@ impl<'a> Write<'a> {
     #[inline]
     pub(super) fn weight(&self) -> Weight {
         let stores = match self {
-            Write::One(_, op) => !matches!(op.kind, OpKind::Delete | OpKind::RangeDelete { .. }),
+            Write::One(_, op) => op.stores_value(),
             Write::Batch(batch) | Write::Transaction(batch, _) => batch.stores_values(),
         };
         if stores { Weight::Puts } else { Weight::Deletes }

@@ -154,5 +154,8 @@ fn meta(input: &mut Input<'_>, id: u64) -> Arc<TableMeta> {
         generation: 1,
         shadowed: 0,
         seqno_override: None,
+        local: base::OriginNumber::LOCAL,
+        origins: Box::default(),
+        database: None,
     })
 }

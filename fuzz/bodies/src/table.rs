@@ -126,14 +126,15 @@ fn genuine(input: &mut Input<'_>) -> (SimFs, TableMeta, Entries) {
         writer.add(*space, key, *trailer, value).unwrap();
     }
     for _ in 0..input.below(3) {
-        writer.add_range_delete(RangeDelete {
+        let range = RangeDelete {
             space: SpaceId::new(ScopeId::MAIN, KeyspaceId(1)),
             start: input.bytes(8).into(),
             end: [].into(),
             seqno: Tick::from_ms(3),
             stamp: Tick::from_ms(3),
             origin: None,
-        });
+        };
+        writer.add_range_delete(range).unwrap();
     }
     let meta = writer.finish().unwrap();
     (fs, meta, entries)

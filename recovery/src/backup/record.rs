@@ -394,6 +394,9 @@ mod tests {
             generation: 1,
             shadowed: 0,
             seqno_override: None,
+            local: base::OriginNumber::LOCAL,
+            origins: Box::default(),
+            database: None,
         };
         let keyspace = KeyspaceRecord {
             id: KeyspaceId(1),

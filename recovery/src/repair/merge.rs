@@ -134,11 +134,12 @@ impl<'a> Writer<'a> {
         let FlushTarget { fs, owner, .. } = self.target;
         let id = self.target.next_table();
         let mut writer = TableWriter::create(fs.clone(), id, *owner, self.options(space))?;
+        writer.set_authors(self.target.authors.clone());
         let of_scope = |range: &RangeDelete| range.space.scope() == space.scope();
         let (here, later) = std::mem::take(&mut self.ranges).into_iter().partition(of_scope);
         self.ranges = later;
         let here: Vec<RangeDelete> = here;
-        here.into_iter().for_each(|range| writer.add_range_delete(range));
+        here.into_iter().try_for_each(|range| writer.add_range_delete(range))?;
         Ok(writer)
     }
 

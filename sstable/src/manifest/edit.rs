@@ -26,6 +26,13 @@
 //!  31  no       archiving       v segment, 8 tick: commits behind the tick are in segments from this
 //!                               one on, which are kept for the next backup
 //!  33  no       ingests         8 tick each: not in the log, so no archive holds them
+//!  34  no       adopted         v scope: its keyspaces and all origins so far are forgotten; those of
+//!                               this edit come in their place
+//!  36  yes      origin          v number, 16 node, 8 incarnation: the next in the list of authors
+//!  38  yes      vector          v scope, base::vector: received without a gap, all of it in tables
+//!  40  yes      floor           v scope, base::vector: tombstones up to it may be gone
+//!  42  yes      whole           v scope: it is incomplete no more
+//!  44  no       group           16: the nodes that replicate with each other
 //! ```
 //!
 //! An unknown even tag refuses to decode: the edit means more than this version understands. An
@@ -34,7 +41,7 @@
 use super::keyspace::{KeyspaceRecord, narrow, tick};
 use crate::meta::TableMeta;
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, Incarnation, NodeId, Origin, Position, ScopeId, Tick};
+use base::{Corruption, Origin, OriginNumber, Position, ScopeId, Tick, Vector};
 use std::sync::Arc;
 
 const ADDED: u64 = 2;
@@ -54,6 +61,12 @@ const INCOMPLETE: u64 = 28;
 const HORIZON: u64 = 30;
 const ARCHIVING: u64 = 31;
 const INGESTS: u64 = 33;
+const ADOPTED: u64 = 34;
+const ORIGIN: u64 = 36;
+const VECTOR: u64 = 38;
+const FLOOR: u64 = 40;
+const WHOLE: u64 = 42;
+const GROUP: u64 = 44;
 
 /// A table that joins a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +132,19 @@ pub struct Edit {
     pub archiving: Option<Archiving>,
     /// Bulk loads, which no segment holds. Noted only while segments are kept.
     pub ingests: Vec<Tick>,
+    /// The scope came from another node as a whole: its keyspaces and all origins so far give way to
+    /// those of this edit.
+    pub adopted: Option<ScopeId>,
+    /// Authors that join the list, each with its number.
+    pub origins: Vec<(OriginNumber, Origin)>,
+    /// What was received without a gap, per scope. All of it is in tables once this edit counts.
+    pub vectors: Vec<(ScopeId, Vector)>,
+    /// Up to where tombstones may be dropped, per scope.
+    pub floors: Vec<(ScopeId, Vector)>,
+    /// Scopes that are incomplete no more.
+    pub whole: Vec<ScopeId>,
+    /// The nodes that replicate with each other.
+    pub group: Option<[u8; 16]>,
 }
 
 impl Edit {
@@ -148,8 +174,7 @@ impl Edit {
         for (scope, origin, position) in &self.first_positions {
             field(out, FIRST_POSITION, |body| {
                 put_varint(body, u64::from(scope.0));
-                body.extend_from_slice(&origin.node.0);
-                body.extend_from_slice(&origin.incarnation.0.to_le_bytes());
+                origin.encode(body);
                 put_position(body, *position);
             });
         }
@@ -166,6 +191,31 @@ impl Edit {
             let bytes = |tick: &Tick| tick.raw().to_le_bytes();
             field(out, INGESTS, |body| body.extend(self.ingests.iter().flat_map(bytes)));
         }
+        self.encode_replication(out);
+    }
+
+    fn encode_replication(&self, out: &mut Vec<u8>) {
+        varint_field(out, ADOPTED, self.adopted.map(|scope| u64::from(scope.0)));
+        for (number, origin) in &self.origins {
+            field(out, ORIGIN, |body| {
+                put_varint(body, u64::from(number.0));
+                origin.encode(body);
+            });
+        }
+        for (tag, vectors) in [(VECTOR, &self.vectors), (FLOOR, &self.floors)] {
+            for (scope, vector) in vectors {
+                field(out, tag, |body| {
+                    put_varint(body, u64::from(scope.0));
+                    vector.encode(body);
+                });
+            }
+        }
+        for scope in &self.whole {
+            varint_field(out, WHOLE, Some(u64::from(scope.0)));
+        }
+        if let Some(group) = &self.group {
+            field(out, GROUP, |body| body.extend_from_slice(group));
+        }
     }
 
     /// The edit in `payload`.
@@ -175,9 +225,7 @@ impl Edit {
         let mut before = 0;
         while !reader.is_empty() {
             let tag = reader.varint()?;
-            let repeats =
-                matches!(tag, ADDED | KEYSPACE | DROPPED_STAMP | FIRST_POSITION | INCOMPLETE);
-            if tag < before || (tag == before && !repeats) {
+            if tag < before || (tag == before && !repeats(tag)) {
                 return Err(Corruption::OutOfOrder);
             }
             before = tag;
@@ -212,9 +260,7 @@ impl Edit {
             DROPPED_STAMP => self.dropped_stamps.push(decode_stamp(body)?),
             INCOMPLETE => self.incomplete.push(decode_stamp(body)?),
             FIRST_POSITION => {
-                let scope = ScopeId(narrow(body.varint()?)?);
-                let node = NodeId(body.array()?);
-                let origin = Origin { node, incarnation: Incarnation(body.u64()?) };
+                let (scope, origin) = (decode_scope(body)?, Origin::decode(body)?);
                 self.first_positions.push((scope, origin, decode_position(body)?));
             }
             CLOCK_BOUND => self.clock_bound = Some(tick(body)?),
@@ -227,11 +273,33 @@ impl Edit {
                     self.ingests.push(tick(body)?);
                 }
             }
+            tag => return self.decode_replication_field(tag, body),
+        }
+        Ok(true)
+    }
+
+    fn decode_replication_field(&mut self, tag: u64, body: &mut Reader<'_>) -> Decoded<bool> {
+        match tag {
+            ADOPTED => self.adopted = Some(decode_scope(body)?),
+            ORIGIN => self.origins.push((OriginNumber::decode(body)?, Origin::decode(body)?)),
+            VECTOR => self.vectors.push((decode_scope(body)?, Vector::decode(body)?)),
+            FLOOR => self.floors.push((decode_scope(body)?, Vector::decode(body)?)),
+            WHOLE => self.whole.push(decode_scope(body)?),
+            GROUP => self.group = Some(body.array()?),
             tag if tag % 2 == 1 => return Ok(false),
             _ => return Err(Corruption::UnknownKind),
         }
         Ok(true)
     }
+}
+
+fn repeats(tag: u64) -> bool {
+    let plain = [ADDED, KEYSPACE, DROPPED_STAMP, FIRST_POSITION, INCOMPLETE];
+    plain.contains(&tag) || [ORIGIN, VECTOR, FLOOR, WHOLE].contains(&tag)
+}
+
+fn decode_scope(body: &mut Reader<'_>) -> Decoded<ScopeId> {
+    narrow(body.varint()?).map(ScopeId)
 }
 
 fn field(out: &mut Vec<u8>, tag: u64, write: impl FnOnce(&mut Vec<u8>)) {
@@ -257,7 +325,7 @@ fn stamp_fields(out: &mut Vec<u8>, tag: u64, stamps: &[(ScopeId, Tick)]) {
 }
 
 fn decode_stamp(body: &mut Reader<'_>) -> Decoded<(ScopeId, Tick)> {
-    Ok((ScopeId(narrow(body.varint()?)?), tick(body)?))
+    Ok((decode_scope(body)?, tick(body)?))
 }
 
 fn varint_field(out: &mut Vec<u8>, tag: u64, value: Option<u64>) {

@@ -2,7 +2,9 @@
 
 use super::{Added, Archiving, Closed, Edit, KeyspaceRecord, KeyspaceSettings};
 use crate::meta::{TableKey, TableMeta};
-use base::{Incarnation, KeyspaceId, NodeId, Origin, Position, ScopeId, SpaceId, Tick};
+use base::{
+    Incarnation, KeyspaceId, NodeId, Origin, OriginNumber, Position, ScopeId, SpaceId, Tick, Vector,
+};
 use std::sync::Arc;
 
 /// Table `id` from `smallest` to `largest` of one keyspace, 10 entries in 100 bytes.
@@ -27,6 +29,10 @@ pub(super) fn added(order: u64, level: u8, id: u64, smallest: &str, largest: &st
         generation: 1,
         shadowed: 0,
         seqno_override: None,
+        local: OriginNumber(2),
+        origins: [(OriginNumber::LOCAL, Tick::from_ms(id)), (OriginNumber(7), Tick::from_ms(3))]
+            .into(),
+        database: Some([6; 16]),
     };
     Added { order, level, meta: Arc::new(meta) }
 }
@@ -73,5 +79,11 @@ pub(super) fn full_edit() -> Edit {
         horizon: Some(Tick::from_ms(7)),
         archiving: Some(Archiving { from: 2, since: Tick::from_ms(3) }),
         ingests: vec![Tick::from_ms(4), Tick::from_ms(6)],
+        adopted: Some(ScopeId::MAIN),
+        origins: vec![(OriginNumber(1), origin)],
+        vectors: vec![(ScopeId::MAIN, Vector::from_iter([(origin, Tick::from_ms(7))]))],
+        floors: vec![(ScopeId::LOCAL, Vector::default()), (ScopeId::MAIN, Vector::default())],
+        whole: vec![ScopeId::LOCAL, ScopeId::MAIN],
+        group: Some([9; 16]),
     }
 }

@@ -3,7 +3,7 @@
 use super::edit::{Added, Archiving, Closed, Edit};
 use super::keyspace::KeyspaceRecord;
 use super::version::Version;
-use base::{Corruption, KeyspaceId, Origin, Position, ScopeId, Tick};
+use base::{Corruption, KeyspaceId, Origin, OriginNumber, Position, ScopeId, Tick, Vector};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use std::sync::Arc;
 ///
 /// Invariants:
 /// - `next_table` exceeds the id of every table, `next_keyspace` the number of every keyspace.
-/// - Ticks and the log's start never go back.
+/// - Ticks, vectors, floors and the log's start never go back.
+/// - The list of origins only grows, unless the content of another node is adopted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The tables.
@@ -46,6 +47,15 @@ pub struct State {
     pub archiving: Option<Archiving>,
     /// Bulk loads since then, ascending: no segment holds them.
     pub ingests: Vec<Tick>,
+    /// The authors that entries name by number: the first has number 1.
+    pub origins: Arc<Vec<Origin>>,
+    /// What was received without a gap, per scope; the log may hold more.
+    pub vectors: BTreeMap<ScopeId, Vector>,
+    /// Up to where tombstones may be dropped. A scope that is not in it is not replicated: there the
+    /// floor is the present.
+    pub floors: BTreeMap<ScopeId, Vector>,
+    /// The nodes that replicate with each other, once that is known.
+    pub group: Option<[u8; 16]>,
 }
 
 impl Default for State {
@@ -69,6 +79,10 @@ impl Default for State {
             horizon: Tick::ZERO,
             archiving: None,
             ingests: Vec::new(),
+            origins: Arc::default(),
+            vectors: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            group: None,
         }
     }
 }
@@ -77,11 +91,15 @@ impl State {
     /// Takes over `edit`. If it breaks an invariant, nothing is changed.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), Corruption> {
         self.check_keyspaces(edit)?;
+        let origins = self.next_origins(edit)?;
         self.version = self.version.apply(edit)?;
         let table_max = edit.added.iter().map(|added| added.meta.id).max().unwrap_or(0);
         raise(&mut self.next_table, Some(table_max.saturating_add(1)));
         raise(&mut self.next_table, edit.next_table);
         raise(&mut self.next_keyspace, edit.next_keyspace);
+        if let Some(scope) = edit.adopted {
+            self.keyspaces.retain(|_, keyspace| keyspace.scope != scope);
+        }
         for keyspace in &edit.keyspaces {
             raise(&mut self.next_keyspace, Some(keyspace.id.0.saturating_add(1)));
             self.keyspaces.insert(keyspace.id, Arc::new(keyspace.clone()));
@@ -103,13 +121,39 @@ impl State {
         for (scope, tick) in &edit.dropped_stamps {
             raise(self.dropped_stamps.entry(*scope).or_default(), Some(*tick));
         }
+        for scope in &edit.whole {
+            self.incomplete.remove(scope);
+        }
         for (scope, tick) in &edit.incomplete {
             raise(self.incomplete.entry(*scope).or_default(), Some(*tick));
         }
         for (scope, origin, position) in &edit.first_positions {
             self.first_positions.insert((*scope, *origin), *position);
         }
+        self.origins = origins;
+        for (scope, vector) in &edit.vectors {
+            self.vectors.entry(*scope).or_default().raise_all(vector);
+        }
+        for (scope, floor) in &edit.floors {
+            self.floors.entry(*scope).or_default().raise_all(floor);
+        }
+        self.group = edit.group.or(self.group);
         Ok(())
+    }
+
+    /// The author with this number.
+    pub fn origin(&self, number: OriginNumber) -> Option<Origin> {
+        self.origins.get(number.place()?).copied()
+    }
+
+    /// The number of an author, if it has one.
+    pub fn number_of(&self, origin: Origin) -> Option<OriginNumber> {
+        OriginNumber::at(self.origins.iter().position(|known| *known == origin)?)
+    }
+
+    /// The number that the next author gets.
+    pub fn next_origin(&self) -> Option<OriginNumber> {
+        OriginNumber::at(self.origins.len()).filter(|_| self.origins.len() < Vector::LEN_MAX)
     }
 
     /// The one edit that makes this state out of the default one, except that it is not closed.
@@ -143,6 +187,12 @@ impl State {
             horizon: Some(self.horizon),
             archiving: self.archiving,
             ingests: self.ingests.clone(),
+            adopted: None,
+            origins: (0..).filter_map(OriginNumber::at).zip(self.origins.iter().copied()).collect(),
+            vectors: per_scope(&self.vectors),
+            floors: per_scope(&self.floors),
+            whole: Vec::new(),
+            group: self.group,
         }
     }
 
@@ -153,9 +203,28 @@ impl State {
         })
     }
 
+    /// The list of origins after `edit`. An author joins it once, with the next number.
+    fn next_origins(&self, edit: &Edit) -> Result<Arc<Vec<Origin>>, Corruption> {
+        if edit.origins.is_empty() && edit.adopted.is_none() {
+            return Ok(self.origins.clone());
+        }
+        let mut list = if edit.adopted.is_some() { Vec::new() } else { (*self.origins).clone() };
+        for (number, origin) in &edit.origins {
+            let is_next = number.place() == Some(list.len()) && list.len() < Vector::LEN_MAX;
+            if !is_next || list.contains(origin) {
+                return Err(Corruption::BrokenRule("an author joins once, with the next number"));
+            }
+            list.push(*origin);
+        }
+        Ok(Arc::new(list))
+    }
+
     /// A keyspace keeps its scope and name for ever, and stays dropped.
     fn check_keyspaces(&self, edit: &Edit) -> Result<(), Corruption> {
         for new in &edit.keyspaces {
+            if edit.adopted == Some(new.scope) {
+                continue;
+            }
             let Some(old) = self.keyspaces.get(&new.id) else { continue };
             let renamed = old.scope != new.scope || old.name != new.name;
             if renamed || (old.is_dropped() && !new.is_dropped()) {
@@ -165,6 +234,10 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn per_scope(vectors: &BTreeMap<ScopeId, Vector>) -> Vec<(ScopeId, Vector)> {
+    vectors.iter().map(|(scope, vector)| (*scope, vector.clone())).collect()
 }
 
 fn raise<T: Ord + Copy>(value: &mut T, to: Option<T>) {
@@ -241,6 +314,77 @@ mod tests {
         state.apply(&backup(5, 4)).unwrap();
         assert_eq!(state.ingests, [tick(6)]);
         assert_eq!(state.archiving, Some(Archiving { from: 5, since: tick(4) }));
+    }
+
+    fn origin(node: u8) -> Origin {
+        Origin { node: base::NodeId([node; 16]), ..Origin::default() }
+    }
+
+    #[test]
+    fn authors_are_numbered_in_the_order_they_join_and_each_once() {
+        let mut state = State::default();
+        let joins = |number, node| Edit {
+            origins: vec![(OriginNumber(number), origin(node))],
+            ..Edit::default()
+        };
+        assert_eq!(state.next_origin(), Some(OriginNumber(1)));
+        state.apply(&joins(1, 7)).unwrap();
+        state.apply(&joins(2, 8)).unwrap();
+        assert_eq!(state.origin(OriginNumber(2)), Some(origin(8)));
+        assert_eq!(state.number_of(origin(7)), Some(OriginNumber(1)));
+        assert_eq!(state.origin(OriginNumber::LOCAL), None);
+        for broken in [joins(2, 9), joins(4, 9), joins(0, 9), joins(3, 7)] {
+            assert!(matches!(state.apply(&broken), Err(Corruption::BrokenRule(_))));
+        }
+        assert_eq!(state.origins.len(), 2);
+    }
+
+    #[test]
+    fn vectors_and_floors_only_rise_and_a_scope_becomes_whole_again() {
+        let tick = Tick::from_ms;
+        let mut state = State::default();
+        let vector = |node, ms| Vector::from_iter([(origin(node), tick(ms))]);
+        let edit = |node, ms| Edit {
+            vectors: vec![(ScopeId::MAIN, vector(node, ms))],
+            floors: vec![(ScopeId::MAIN, vector(node, ms))],
+            incomplete: vec![(ScopeId::MAIN, tick(ms))],
+            ..Edit::default()
+        };
+        for (node, ms) in [(1, 5), (1, 3), (2, 4)] {
+            state.apply(&edit(node, ms)).unwrap();
+        }
+        let both = Vector::from_iter([(origin(1), tick(5)), (origin(2), tick(4))]);
+        assert_eq!(state.vectors.get(&ScopeId::MAIN), Some(&both));
+        assert_eq!(state.floors.get(&ScopeId::MAIN), Some(&both));
+        assert_eq!(state.floors.get(&ScopeId::LOCAL), None);
+        let mut rebuilt = State::default();
+        rebuilt.apply(&state.to_edit()).unwrap();
+        assert_eq!(rebuilt, state);
+        state.apply(&Edit { whole: vec![ScopeId::MAIN], ..Edit::default() }).unwrap();
+        assert!(state.incomplete.is_empty());
+    }
+
+    #[test]
+    fn adopted_content_brings_its_keyspaces_and_origins() {
+        let mut state = State::default();
+        let own = KeyspaceRecord { scope: ScopeId::LOCAL, ..keyspace(1, "own") };
+        let before = Edit {
+            keyspaces: vec![own, keyspace(2, "empty")],
+            origins: vec![(OriginNumber(1), origin(1))],
+            ..Edit::default()
+        };
+        state.apply(&before).unwrap();
+        let adopted = Edit {
+            adopted: Some(ScopeId::MAIN),
+            keyspaces: vec![keyspace(2, "theirs")],
+            origins: vec![(OriginNumber(1), origin(2)), (OriginNumber(2), origin(1))],
+            ..Edit::default()
+        };
+        state.apply(&adopted).unwrap();
+        assert!(state.keyspace(ScopeId::LOCAL, "own").is_some());
+        assert!(state.keyspace(ScopeId::MAIN, "theirs").is_some());
+        assert!(state.keyspace(ScopeId::MAIN, "empty").is_none());
+        assert_eq!(state.number_of(origin(1)), Some(OriginNumber(2)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::range_delete::{self, RangeDelete};
 use crate::writer::TableOwner;
 use base::codec::Decoded;
 use base::fs::Fs;
-use base::{Corruption, Defect, Error, Result, SpaceId, planted};
+use base::{Corruption, Defect, Error, Origin, OriginNumber, Result, SpaceId, planted};
 
 /// What a table keeps in memory besides blocks.
 pub(super) struct Parts {
@@ -19,6 +19,10 @@ pub(super) struct Parts {
     pub(super) index: Index,
     pub(super) range_deletes: Box<[RangeDelete]>,
     pub(super) spaces: Box<[(SpaceId, SpaceUsage)]>,
+    /// What "local" means in it.
+    pub(super) local: Origin,
+    /// The other authors, by number.
+    pub(super) authors: Box<[(OriginNumber, Origin)]>,
 }
 
 /// Reads the parts of the table that `meta` speaks of; any other file is refused.
@@ -32,7 +36,7 @@ pub(super) fn open(fs: &dyn Fs, meta: &TableMeta, database: [u8; 16]) -> Result<
     if root != meta.root && !planted(Defect::SkipTableRoot) {
         return Err(file.corrupt(footer_at, Corruption::DigestMismatch));
     }
-    if footer.database != database {
+    if footer.database != meta.database.unwrap_or(database) {
         return Err(file.corrupt(footer_at, Corruption::Foreign));
     }
     let sections = Sections::read(&file, &footer)?;
@@ -48,7 +52,15 @@ pub(super) fn open(fs: &dyn Fs, meta: &TableMeta, database: [u8; 16]) -> Result<
         range_deletes.iter_mut().for_each(|range| range.seqno = seqno);
     }
     let filter = sections.decode(footer.filter, Filter::decode)?;
-    Ok(Parts { filter, index, range_deletes, spaces: properties.spaces.into(), file })
+    Ok(Parts {
+        filter,
+        index,
+        range_deletes,
+        spaces: properties.spaces.into(),
+        local: properties.owner.origin,
+        authors: properties.authors.into(),
+        file,
+    })
 }
 
 /// What the table `id` says about itself, when no manifest speaks of it: for repair.

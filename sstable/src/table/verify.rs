@@ -5,7 +5,7 @@ use super::span::{Direction, Spans};
 use crate::block::Block;
 use crate::meta::TableKey;
 use crate::tally::Tally;
-use base::{Corruption, Result, SpaceId, Trailer, key_hash};
+use base::{Corruption, OriginNumber, Result, SpaceId, Trailer, key_hash};
 use std::cmp::Reverse;
 
 /// How many entries the table has, if all of it is as the manifest says.
@@ -75,7 +75,12 @@ impl Walk {
     fn compare(&mut self, table: &Table) -> Result<(), Corruption> {
         let meta = &table.meta;
         for range in &table.range_deletes {
-            self.tally.count_range(range.seqno, range.stamp);
+            let named = |origin| table.authors.iter().find(|(_, known)| *known == origin);
+            let author = match range.origin {
+                None => OriginNumber::LOCAL,
+                Some(origin) => named(origin).ok_or(Corruption::BadVersion)?.0,
+            };
+            self.tally.count_range(range.seqno, range.stamp, author);
         }
         let mut expected = Tally {
             entries: meta.entries,
@@ -86,6 +91,8 @@ impl Walk {
             seqno_max: meta.seqno_max,
             tombstone_stamp_max: meta.tombstone_stamp_max,
             expires_at_max_ms: meta.expires_at_max_ms,
+            local_latest: self.tally.local_latest,
+            latest: self.tally.latest.clone(),
         };
         if let Some(seqno) = meta.seqno_override {
             (expected.seqno_min, expected.seqno_max) = (seqno, seqno);
@@ -95,7 +102,8 @@ impl Walk {
         let last = self.last.as_ref().map_or(&meta.largest, |(last, _)| last);
         let is_same = *first == meta.smallest && *last == meta.largest;
         let ranges = table.range_deletes.len() as u64;
-        if is_same && self.tally == expected && ranges == meta.range_deletes {
+        let agrees = meta.origins.is_empty() || meta.latest().eq(self.tally.authors());
+        if is_same && agrees && self.tally == expected && ranges == meta.range_deletes {
             Ok(())
         } else {
             Err(Corruption::BadVersion)

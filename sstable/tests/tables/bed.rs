@@ -59,7 +59,7 @@ impl Bed {
         for ((space, key, trailer), value) in model {
             writer.add(*space, key, trailer.0, value).unwrap();
         }
-        ranges.iter().for_each(|range| writer.add_range_delete(range.clone()));
+        ranges.iter().for_each(|range| writer.add_range_delete(range.clone()).unwrap());
         assert_eq!(writer.entries(), model.len() as u64);
         writer.finish().unwrap()
     }

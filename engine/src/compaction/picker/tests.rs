@@ -46,6 +46,9 @@ fn table(text: &str) -> TableMeta {
         generation: 1,
         shadowed: 0,
         seqno_override: None,
+        local: base::OriginNumber::LOCAL,
+        origins: Box::default(),
+        database: None,
     };
     while let Some(what) = rest.chars().next() {
         let digits = rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);

@@ -1,0 +1,264 @@
+//! What stands before the value of an entry that came from another node: its author's stamp.
+//!
+//! A local entry's stamp is its seqno and the origin that "local" means where it is stored, so it
+//! stores nothing. An entry whose kind byte has [`EntryKind::FOREIGN_BIT`] starts with:
+//!
+//! ```text
+//! size    field
+//!    v    origin          number of the author in the database's list, from 1
+//!    v    age             seqno minus the tick of the stamp
+//!    *    value           as a local entry of the same kind has it
+//! ```
+//!
+//! An erase is a tombstone just above its victim. It never has the bit, and is always:
+//!
+//! ```text
+//! size    field
+//!   24    victim          origin: node, incarnation
+//!    v    age             seqno minus the victim's tick
+//!    v    carrier         number of the author of the commit that brought it; 0 = local
+//!    v    carrier age     seqno minus that commit's tick
+//! ```
+//!
+//! The victim is named in full: it may never have arrived here, so its author may have no number.
+//!
+//! Ages are never negative: a commit's seqno is above every tick that comes in it (the receive rule).
+
+use crate::codec::{Decoded, Reader, put_varint, varint_len};
+use crate::error::Corruption;
+use crate::key::{EntryKind, Trailer};
+use crate::stamp::{Origin, Stamp};
+use crate::tick::Tick;
+
+/// An author's place in a database's list of origins, from 1. 0 stands for what "local" means where
+/// the number is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OriginNumber(pub u32);
+
+impl OriginNumber {
+    /// What "local" means.
+    pub const LOCAL: OriginNumber = OriginNumber(0);
+
+    /// The number of the author at `place` in the list.
+    pub fn at(place: usize) -> Option<OriginNumber> {
+        u32::try_from(place).ok()?.checked_add(1).map(OriginNumber)
+    }
+
+    /// Its place in the list; none for [`OriginNumber::LOCAL`].
+    pub fn place(self) -> Option<usize> {
+        usize::try_from(self.0.checked_sub(1)?).ok()
+    }
+
+    /// Takes a number from the front of `reader`.
+    pub fn decode(reader: &mut Reader<'_>) -> Decoded<OriginNumber> {
+        u32::try_from(reader.varint()?).map(OriginNumber).map_err(|_| Corruption::OutOfRange)
+    }
+}
+
+/// A stamp as entries store it: the tick, and the author's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberedStamp {
+    /// Who.
+    pub origin: OriginNumber,
+    /// When.
+    pub tick: Tick,
+}
+
+/// What an erase says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// The stamp just below it: this version of the key and all older ones are erased.
+    pub victim: Stamp,
+    /// The commit that brought it.
+    pub carrier: NumberedStamp,
+}
+
+/// The stamp of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStamp {
+    /// That of a write.
+    Written(NumberedStamp),
+    /// Just above that of its victim.
+    Erase(Erased),
+}
+
+impl EntryStamp {
+    /// The tick by which the entry is compared with others.
+    pub fn tick(&self) -> Tick {
+        match self {
+            EntryStamp::Written(stamp) => stamp.tick,
+            EntryStamp::Erase(erased) => erased.victim.tick,
+        }
+    }
+
+    /// The commit that brought the entry: what a vector must cover for it to be known.
+    pub fn carrier(&self) -> NumberedStamp {
+        match self {
+            EntryStamp::Written(stamp) => *stamp,
+            EntryStamp::Erase(erased) => erased.carrier,
+        }
+    }
+}
+
+/// The most bytes that an author's stamp takes before a value.
+pub const FOREIGN_LEN_MAX: usize = 5 + 8;
+/// The most bytes that an erase stores.
+pub const ERASE_LEN_MAX: usize = Origin::LEN + 8 + 5 + 8;
+
+/// Appends what stands before the value of a foreign entry of commit `seqno`. `stamp` is above no
+/// tick that the receive rule lets in, so not above `seqno`.
+pub fn put_foreign(out: &mut Vec<u8>, seqno: Tick, stamp: NumberedStamp) {
+    put_varint(out, u64::from(stamp.origin.0));
+    put_varint(out, age(seqno, stamp.tick));
+}
+
+/// Bytes that [`put_foreign`] appends.
+pub fn foreign_len(seqno: Tick, stamp: NumberedStamp) -> usize {
+    varint_len(u64::from(stamp.origin.0)) + varint_len(age(seqno, stamp.tick))
+}
+
+/// Appends what an erase in commit `seqno` stores.
+pub fn put_erase(out: &mut Vec<u8>, seqno: Tick, erased: Erased) {
+    erased.victim.origin.encode(out);
+    put_varint(out, age(seqno, erased.victim.tick));
+    put_foreign(out, seqno, erased.carrier);
+}
+
+fn age(seqno: Tick, tick: Tick) -> u64 {
+    debug_assert!(tick <= seqno, "the receive rule puts a commit above every tick in it");
+    seqno.raw().saturating_sub(tick.raw())
+}
+
+/// The author's stamp and the value behind it, of an entry that has [`EntryKind::FOREIGN_BIT`].
+pub fn split_foreign(seqno: Tick, stored: &[u8]) -> Decoded<(NumberedStamp, &[u8])> {
+    let mut reader = Reader::new(stored);
+    let stamp = decode_stamp(seqno, &mut reader)?;
+    if stamp.origin == OriginNumber::LOCAL {
+        return Err(Corruption::OutOfRange);
+    }
+    Ok((stamp, reader.rest()))
+}
+
+/// What an erase of commit `seqno` says.
+pub fn decode_erase(seqno: Tick, stored: &[u8]) -> Decoded<Erased> {
+    let mut reader = Reader::new(stored);
+    let origin = Origin::decode(&mut reader)?;
+    let tick = decode_tick(seqno, &mut reader)?;
+    let carrier = decode_stamp(seqno, &mut reader)?;
+    match reader.is_empty() {
+        true => Ok(Erased { victim: Stamp { tick, origin }, carrier }),
+        false => Err(Corruption::TrailingBytes),
+    }
+}
+
+fn decode_stamp(seqno: Tick, reader: &mut Reader<'_>) -> Decoded<NumberedStamp> {
+    let origin = OriginNumber::decode(reader)?;
+    Ok(NumberedStamp { origin, tick: decode_tick(seqno, reader)? })
+}
+
+fn decode_tick(seqno: Tick, reader: &mut Reader<'_>) -> Decoded<Tick> {
+    let raw = seqno.raw().checked_sub(reader.varint()?).ok_or(Corruption::OutOfRange)?;
+    Tick::from_raw(raw).ok_or(Corruption::OutOfRange)
+}
+
+/// The value of an entry without the author's stamp: what a local entry of its kind stores.
+#[inline]
+pub fn plain_value(trailer: Trailer, stored: &[u8]) -> Decoded<&[u8]> {
+    match trailer.is_foreign() {
+        false => Ok(stored),
+        true => split_foreign(trailer.seqno(), stored).map(|(_, value)| value),
+    }
+}
+
+/// The stamp of any entry but a range delete.
+pub fn stamp_of(trailer: Trailer, stored: &[u8]) -> Decoded<EntryStamp> {
+    let seqno = trailer.seqno();
+    if trailer.kind() == Some(EntryKind::Erase) {
+        return decode_erase(seqno, stored).map(EntryStamp::Erase);
+    }
+    let stamp = match trailer.is_foreign() {
+        true => split_foreign(seqno, stored)?.0,
+        false => NumberedStamp { origin: OriginNumber::LOCAL, tick: seqno },
+    };
+    Ok(EntryStamp::Written(stamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::{Incarnation, NodeId};
+    use proptest::prelude::*;
+
+    fn tick(raw: u64) -> Tick {
+        Tick::from_raw(raw).unwrap()
+    }
+
+    fn numbered(origin: u32, raw: u64) -> NumberedStamp {
+        NumberedStamp { origin: OriginNumber(origin), tick: tick(raw) }
+    }
+
+    proptest! {
+        #[test]
+        fn a_foreign_stamp_comes_back_with_the_value_behind_it(
+            ticks in (0u64..1 << 56, 0u64..1 << 56), origin in 1u32.., value: Vec<u8>
+        ) {
+            let (seqno, at) = (tick(ticks.0.max(ticks.1)), ticks.0.min(ticks.1));
+            let stamp = numbered(origin, at);
+            let mut stored = Vec::new();
+            put_foreign(&mut stored, seqno, stamp);
+            prop_assert_eq!(stored.len(), foreign_len(seqno, stamp));
+            prop_assert!(stored.len() <= FOREIGN_LEN_MAX);
+            stored.extend_from_slice(&value);
+            prop_assert_eq!(split_foreign(seqno, &stored), Ok((stamp, &value[..])));
+            let trailer = Trailer::foreign(seqno, EntryKind::Put);
+            prop_assert!(trailer.is_foreign() && trailer.kind() == Some(EntryKind::Put));
+            prop_assert_eq!(plain_value(trailer, &stored), Ok(&value[..]));
+            prop_assert_eq!(stamp_of(trailer, &stored), Ok(EntryStamp::Written(stamp)));
+        }
+
+        #[test]
+        fn an_erase_comes_back_and_never_from_a_part_of_it(
+            ticks in (0u64..1 << 56, 0u64..1 << 56, 0u64..1 << 56), node: [u8; 16], carrier: u32,
+            cut: prop::sample::Index
+        ) {
+            let seqno = tick(ticks.0.max(ticks.1).max(ticks.2));
+            let origin = Origin { node: NodeId(node), incarnation: Incarnation(ticks.0) };
+            let victim = Stamp { tick: tick(ticks.1), origin };
+            let erased = Erased { victim, carrier: numbered(carrier, ticks.2) };
+            let mut stored = Vec::new();
+            put_erase(&mut stored, seqno, erased);
+            prop_assert!(stored.len() <= ERASE_LEN_MAX);
+            let stamp = stamp_of(Trailer::new(seqno, EntryKind::Erase), &stored).unwrap();
+            prop_assert_eq!(stamp, EntryStamp::Erase(erased));
+            prop_assert_eq!((stamp.tick(), stamp.carrier()), (victim.tick, erased.carrier));
+            prop_assert!(decode_erase(seqno, &stored[..cut.index(stored.len())]).is_err());
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(raw: u64, stored: Vec<u8>) {
+            let _ = stamp_of(Trailer(raw), &stored);
+            let _ = plain_value(Trailer(raw), &stored);
+        }
+    }
+
+    #[test]
+    fn a_local_entry_stores_nothing_of_its_stamp() {
+        let trailer = Trailer::new(tick(9), EntryKind::Delete);
+        let stamp = stamp_of(trailer, b"").unwrap();
+        assert_eq!(stamp, EntryStamp::Written(numbered(0, 9)));
+        assert_eq!(plain_value(trailer, b"value"), Ok(&b"value"[..]));
+    }
+
+    #[test]
+    fn a_tick_from_before_the_beginning_and_a_nameless_author_are_refused() {
+        assert_eq!(split_foreign(tick(5), &[1, 6]), Err(Corruption::OutOfRange));
+        assert_eq!(split_foreign(tick(5), &[0, 1]), Err(Corruption::OutOfRange));
+    }
+
+    #[test]
+    fn numbers_count_from_one() {
+        assert_eq!(OriginNumber::at(0), Some(OriginNumber(1)));
+        assert_eq!(OriginNumber(1).place(), Some(0));
+        assert_eq!(OriginNumber::LOCAL.place(), None);
+    }
+}
