@@ -68,7 +68,6 @@ impl FromStr for Fingerprint {
 
 /// A node's key pair and the certificate that shows it.
 pub struct LinkKey {
-    #[allow(dead_code, reason = "signs the change of keys")]
     pair: KeyPair,
     fingerprint: Fingerprint,
     certificate: CertificateDer<'static>,
@@ -100,7 +99,6 @@ impl LinkKey {
         self.fingerprint
     }
 
-    #[allow(dead_code, reason = "signs the change of keys")]
     pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
     }

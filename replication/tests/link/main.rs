@@ -4,3 +4,5 @@
 
 mod bed;
 mod handshakes;
+mod simulated;
+mod toy;
