@@ -5,6 +5,7 @@
 
 use super::channel::Channel;
 use super::error::{LinkError, Side};
+use base::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -56,11 +57,15 @@ impl From<Parting> for LinkError {
 
 /// Begins conversations, and hears of their end.
 pub trait Conversations: Send + Sync {
-    /// The conversation with a peer that has just connected. The one before has ended.
-    fn begin(&self, peer: base::NodeId, now: Duration) -> Result<Box<dyn Conversation>, Parting>;
+    /// The conversation with a peer that has just connected; the one before has ended. Returns at
+    /// once.
+    fn begin(&self, peer: NodeId, now: Duration) -> Result<Box<dyn Conversation>, Parting>;
 
-    /// The link to `peer` is gone.
-    fn ended(&self, peer: base::NodeId, error: &LinkError);
+    /// The conversation with `peer` has ended, or was refused by [`Conversations::begin`].
+    fn ended(&self, peer: NodeId, error: &LinkError);
+
+    /// `peer` was dialed, and no link came of it. It will be dialed again.
+    fn unreached(&self, peer: NodeId, error: &LinkError);
 }
 
 /// How calls of a conversation are made.

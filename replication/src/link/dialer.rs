@@ -119,6 +119,7 @@ async fn dial(
         }
         Err(error) => {
             shared.breakers.with(peer, |breaker| breaker.failed(attempt, now));
+            shared.parts.conversations.unreached(peer, &error);
             (error, Duration::ZERO)
         }
     }

@@ -137,7 +137,10 @@ mod tests {
     fn a_change_of_keys_comes_back() {
         let decoded = Rotation::decode(&rotation().encode()).unwrap();
         assert_eq!(decoded, rotation());
-        assert_eq!((decoded.old_key(), decoded.new_key()), (key(1).fingerprint(), key(2).fingerprint()));
+        assert_eq!(
+            (decoded.old_key(), decoded.new_key()),
+            (key(1).fingerprint(), key(2).fingerprint())
+        );
         assert_eq!(decoded.node(), key(1).fingerprint().node());
     }
 

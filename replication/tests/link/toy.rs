@@ -24,6 +24,7 @@ struct State {
     talking: BTreeMap<NodeId, u32>,
     received: BTreeMap<(NodeId, u8), u32>,
     ends: Vec<(NodeId, String)>,
+    failures: Vec<(NodeId, String)>,
     /// What to answer to a peer that begins.
     refusal: Option<Parting>,
 }
@@ -41,6 +42,11 @@ impl Toys {
     /// Conversations with `peer` that have begun so far.
     pub(crate) fn began(&self, peer: NodeId) -> u32 {
         self.state.lock().unwrap().began.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Why links could not be made.
+    pub(crate) fn failures(&self) -> Vec<(NodeId, String)> {
+        self.state.lock().unwrap().failures.clone()
     }
 
     pub(crate) fn ends(&self) -> Vec<(NodeId, String)> {
@@ -104,6 +110,11 @@ impl Conversations for Talkers {
         }
         state.ends.push((peer, error.code().to_owned()));
         drop(state);
+        self.0.progress.ring();
+    }
+
+    fn unreached(&self, peer: NodeId, error: &LinkError) {
+        self.0.state.lock().unwrap().failures.push((peer, error.code().to_owned()));
         self.0.progress.ring();
     }
 }
