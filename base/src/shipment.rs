@@ -87,6 +87,16 @@ impl<'a> Shipment<'a> {
         Ok(Shipment { scope: ScopeId(scope), origin, previous, keyspaces, commits })
     }
 
+    /// The dataset and the author that `bytes` claim, before anything else in them is checked.
+    pub fn author(bytes: &[u8]) -> Decoded<(ScopeId, Origin)> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != VERSION {
+            return Err(Corruption::UnknownKind);
+        }
+        let scope = u32::try_from(reader.varint()?).map_err(|_| Corruption::OutOfRange)?;
+        Ok((ScopeId(scope), Origin::decode(&mut reader)?))
+    }
+
     /// The tick of its last commit: where its author's entry in a vector goes.
     pub fn last(&self) -> Tick {
         self.commits.last().map_or(Tick::ZERO, |commit| commit.tick)

@@ -19,6 +19,17 @@ pub trait Store: Send + Sync {
     /// As [`Store::applied`], of that what survives a power loss: only this may be confirmed.
     fn durable(&self, scope: ScopeId) -> Vector;
 
+    /// Starts a new life as an author, so that no stamp is used twice: later writes have a new
+    /// incarnation, and what the old one wrote counts as that of any other author.
+    fn renew(&self) -> Result<Origin>;
+
+    /// Refuses writes of users, and shipments with [`Admission::Closed`], until [`Store::reopen`]:
+    /// what is here stays as it is. Nothing of this survives the process.
+    fn close(&self, scope: ScopeId) -> Result<()>;
+
+    /// Takes writes again.
+    fn reopen(&self, scope: ScopeId) -> Result<()>;
+
     /// Lets everything applied become durable soon; the bell rings when it is.
     fn request_sync(&self);
 
@@ -50,6 +61,7 @@ pub trait Store: Send + Sync {
     fn admit(&self, shipment: &[u8]) -> Result<Admission>;
 
     /// The entries that `after` does not cover, as of now: T2. With an empty vector all there are: T3.
+    /// What it holds is durable here.
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>>;
 
     /// Takes a delta in. Nothing of it counts before it is installed.
@@ -110,7 +122,23 @@ pub enum Admission {
 pub trait Tail: Send {
     /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
     /// commit may be longer), or `None` if there is none now. Ask again when the bell has rung.
-    fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>>;
+    ///
+    /// # Errors
+    /// `HistoryGone` if what follows `known` never was in the log, because a delta brought it.
+    fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>>;
+}
+
+/// A shipment on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// The author.
+    pub origin: Origin,
+    /// The tick of its first commit.
+    pub first: Tick,
+    /// The tick of its last commit: what a vector must cover for all of it to be known.
+    pub last: Tick,
+    /// Its bytes, see [`base::shipment`].
+    pub bytes: Vec<u8>,
 }
 
 /// What a delta brings besides entries.
@@ -138,7 +166,8 @@ pub trait Delta: Send {
 pub enum Purpose {
     /// T2: what is here stays unless something newer comes.
     CatchUp,
-    /// T3: besides, what the giver has received but does not hold any more goes here too.
+    /// T3: besides, what the giver has received but does not hold any more goes here too, and the
+    /// scope is whole afterwards. While it is not whole, its vector excuses no entry.
     Rejoin,
 }
 

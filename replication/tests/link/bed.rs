@@ -2,7 +2,7 @@
 
 use base::NodeId;
 use replication::link::{
-    Arrival, Endpoint, Fingerprint, Link, LinkError, LinkKey, LinkSettings, Pins, Wire,
+    Endpoint, Fingerprint, Link, LinkError, LinkKey, LinkSettings, Pins, Wire,
 };
 use std::future::Future;
 use std::net::SocketAddr;
@@ -49,10 +49,7 @@ impl Node {
     }
 
     pub(crate) async fn accept(&self) -> Link {
-        match within(self.endpoint.arrival()).await {
-            Some(Arrival::Peer(link)) => link,
-            other => panic!("no peer has come, but {other:?}"),
-        }
+        within(self.endpoint.accept()).await.unwrap()
     }
 }
 

@@ -1,11 +1,6 @@
-//! Nodes that talk: over real sockets of this machine, and over a made-up network.
+//! Nodes that talk over real sockets of this machine.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bed;
 mod handshakes;
-mod hostile;
-mod joining;
-mod meshes;
-mod simulated;
-mod toy;

@@ -1,0 +1,182 @@
+//! Statements: what each author has, durably, as it said itself, whoever passed it on.
+//!
+//! A statement counts once our own vector covers every component of it: then nothing that its
+//! author wrote before it can reach us later. Those that do not count yet wait, two per author: the
+//! older one, so that a busy author is not always ahead of us, and the newest.
+
+use crate::roster::{MEMBERS_MAX, Roster};
+use base::{NodeId, Origin, Vector};
+use std::collections::BTreeMap;
+
+/// What is known of one author's statements.
+#[derive(Clone, Debug)]
+struct Stated {
+    origin: Origin,
+    /// All that counts.
+    counted: Vector,
+    waiting: Option<Vector>,
+    newest: Vector,
+    /// Rises whenever `newest` does, so that sessions know what to pass on.
+    version: u64,
+}
+
+/// The statements of all authors. At most [`MEMBERS_MAX`] of them, four vectors each.
+#[derive(Clone, Debug, Default)]
+pub struct Statements {
+    by_node: BTreeMap<NodeId, Stated>,
+    version: u64,
+}
+
+/// Whether a statement said anything new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It was known.
+    None,
+    /// It was not.
+    Some,
+}
+
+impl Statements {
+    /// Notes that `origin` has `durable`. Only members may speak, so the number is bounded.
+    pub fn note(&mut self, origin: Origin, durable: &Vector, roster: &Roster) -> News {
+        let is_known = self.by_node.contains_key(&origin.node);
+        if roster.member(origin.node).is_none() || (!is_known && self.by_node.len() >= MEMBERS_MAX)
+        {
+            return News::None;
+        }
+        let fresh = || Stated {
+            origin,
+            counted: Vector::default(),
+            waiting: None,
+            newest: Vector::default(),
+            version: 0,
+        };
+        let stated = self.by_node.entry(origin.node).or_insert_with(fresh);
+        if stated.origin.incarnation != origin.incarnation {
+            // A retired life may still be passed on; only the present one replaces another.
+            if !roster.is_current(origin) {
+                return News::None;
+            }
+            *stated = fresh();
+        }
+        if stated.newest.covers_all(durable) {
+            return News::None;
+        }
+        stated.newest.raise_all(durable);
+        stated.waiting.get_or_insert_with(|| stated.newest.clone());
+        self.version += 1;
+        stated.version = self.version;
+        News::Some
+    }
+
+    /// Counts what `own` covers by now.
+    pub fn count(&mut self, own: &Vector) {
+        for stated in self.by_node.values_mut() {
+            if own.covers_all(&stated.newest) {
+                stated.counted = stated.newest.clone();
+                stated.waiting = None;
+            } else if let Some(waiting) = stated.waiting.take_if(|waiting| own.covers_all(waiting))
+            {
+                stated.counted = waiting;
+                stated.waiting = Some(stated.newest.clone());
+            }
+        }
+    }
+
+    /// What counts of an author, if its present life has said anything that does.
+    pub fn counted(&self, node: NodeId, roster: &Roster) -> Option<&Vector> {
+        let stated = self.by_node.get(&node)?;
+        roster.is_current(stated.origin).then_some(&stated.counted)
+    }
+
+    /// The newest statement of `node`, counted or not.
+    pub fn newest(&self, node: NodeId) -> Option<(Origin, &Vector)> {
+        self.by_node.get(&node).map(|stated| (stated.origin, &stated.newest))
+    }
+
+    /// A statement with a version above what `told` says of its author, not of `except`.
+    pub fn next_to_tell(
+        &self,
+        told: &BTreeMap<NodeId, u64>,
+        except: NodeId,
+    ) -> Option<(Origin, &Vector, u64)> {
+        let is_new = |(node, stated): &(&NodeId, &Stated)| {
+            **node != except && stated.version > told.get(node).copied().unwrap_or(0)
+        };
+        let (_, stated) = self.by_node.iter().find(is_new)?;
+        Some((stated.origin, &stated.newest, stated.version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::Life;
+    use base::{Incarnation, Tick};
+
+    fn origin(node: u8, incarnation: u64) -> Origin {
+        Origin { node: NodeId([node; 16]), incarnation: Incarnation(incarnation) }
+    }
+
+    fn vector(entries: &[(Origin, u64)]) -> Vector {
+        entries.iter().map(|(of, tick)| (*of, Tick::from_raw(*tick).unwrap())).collect()
+    }
+
+    fn roster(lives: &[Origin]) -> Roster {
+        let mut roster = Roster::first(lives.iter().map(|of| of.node));
+        for of in lives {
+            let life = Life { incarnation: of.incarnation, retired: Vec::new() };
+            roster.read(&[(Life::key(of.node), life.encode())]);
+        }
+        roster
+    }
+
+    #[test]
+    fn a_statement_counts_only_when_every_component_is_covered() {
+        let (a, b) = (origin(1, 1), origin(2, 1));
+        let roster = roster(&[a, b]);
+        let mut statements = Statements::default();
+        statements.note(a, &vector(&[(a, 10), (b, 5)]), &roster);
+        statements.count(&vector(&[(a, 10), (b, 4)]));
+        assert_eq!(statements.counted(a.node, &roster), Some(&Vector::default()));
+        statements.count(&vector(&[(a, 10), (b, 5)]));
+        assert_eq!(statements.counted(a.node, &roster), Some(&vector(&[(a, 10), (b, 5)])));
+    }
+
+    #[test]
+    fn an_author_that_is_always_ahead_is_counted_all_the_same() {
+        let a = origin(1, 1);
+        let roster = roster(&[a]);
+        let mut statements = Statements::default();
+        for tick in 1..100 {
+            statements.note(a, &vector(&[(a, tick + 10)]), &roster);
+            statements.count(&vector(&[(a, tick)]));
+        }
+        let counted = statements.counted(a.node, &roster).unwrap().get(a).raw();
+        assert!(counted > 50, "{counted}");
+    }
+
+    #[test]
+    fn statements_of_an_old_life_stop_counting_when_the_new_one_is_known() {
+        let (old, new) = (origin(1, 1), origin(1, 2));
+        let mut statements = Statements::default();
+        let before = roster(&[old]);
+        statements.note(old, &vector(&[(old, 10)]), &before);
+        statements.count(&vector(&[(old, 10)]));
+        assert!(statements.counted(old.node, &before).is_some());
+        let after = roster(&[new]);
+        assert_eq!(statements.counted(old.node, &after), None);
+        assert_eq!(statements.note(new, &vector(&[(old, 3)]), &before), News::None);
+        assert_eq!(statements.note(new, &vector(&[(old, 3)]), &after), News::Some);
+        assert_eq!(statements.note(old, &vector(&[(old, 30)]), &after), News::None);
+    }
+
+    #[test]
+    fn strangers_are_not_remembered() {
+        let mut statements = Statements::default();
+        let stranger = origin(9, 1);
+        let said = vector(&[(stranger, 1)]);
+        assert_eq!(statements.note(stranger, &said, &Roster::default()), News::None);
+        assert!(statements.newest(stranger.node).is_none());
+    }
+}

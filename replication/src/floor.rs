@@ -1,0 +1,55 @@
+//! The floor: what every author has confirmed, so that tombstones below it may go.
+
+use crate::confirm::Statements;
+use crate::roster::Roster;
+use base::{NodeId, Vector};
+
+/// Per origin the minimum over all authors of what counts of their statements, and of what is
+/// durable here. An author that has said nothing holds everything.
+pub fn floor(roster: &Roster, statements: &Statements, own: NodeId, durable: &Vector) -> Vector {
+    let mut floor = durable.clone();
+    for author in roster.authors().filter(|author| *author != own) {
+        match statements.counted(author, roster) {
+            Some(counted) => floor = floor.common(counted),
+            None => return Vector::default(),
+        }
+    }
+    floor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::Life;
+    use base::{Incarnation, Origin, Tick};
+
+    fn origin(node: u8) -> Origin {
+        Origin { node: NodeId([node; 16]), incarnation: Incarnation(1) }
+    }
+
+    fn vector(entries: &[(Origin, u64)]) -> Vector {
+        entries.iter().map(|(of, tick)| (*of, Tick::from_raw(*tick).unwrap())).collect()
+    }
+
+    #[test]
+    fn an_author_that_said_nothing_holds_the_floor() {
+        let (a, b, c) = (origin(1), origin(2), origin(3));
+        let mut roster = Roster::first([a.node, b.node, c.node]);
+        for of in [a, b, c] {
+            let life = Life { incarnation: of.incarnation, retired: Vec::new() };
+            roster.read(&[(Life::key(of.node), life.encode())]);
+        }
+        let durable = vector(&[(a, 9), (b, 9)]);
+        let mut statements = Statements::default();
+        statements.note(b, &vector(&[(a, 5), (b, 9)]), &roster);
+        statements.count(&durable);
+        assert_eq!(floor(&roster, &statements, a.node, &durable), Vector::default());
+        statements.note(c, &vector(&[(a, 7), (b, 2)]), &roster);
+        statements.count(&durable);
+        let all = floor(&roster, &statements, a.node, &durable);
+        assert_eq!(all, vector(&[(a, 5), (b, 2)]));
+        // A node alone holds itself.
+        let alone = Roster::first([a.node]);
+        assert_eq!(floor(&alone, &statements, a.node, &durable), durable);
+    }
+}

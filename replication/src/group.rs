@@ -1,0 +1,455 @@
+//! What all sessions of a node know together: the group, its roster, what was stated, who may
+//! write, and from whom state is being taken.
+//!
+//! A group is entered by meeting a member; two nodes without one take the proposal of the lower
+//! node. Proposals come from the configured first roster, so nodes with equal configurations agree
+//! whoever meets first.
+//!
+//! Memory: at most [`MEMBERS_MAX`](crate::roster::MEMBERS_MAX) members and peers, with a few
+//! vectors each.
+
+mod introduce;
+
+use crate::confirm::Statements;
+use crate::error::ProtocolError;
+use crate::floor;
+use crate::health::{Health, Marks, PeerStatus};
+use crate::roster::{MEMBERS_MAX, Role, Roster};
+use crate::store::{Store, keyspaces};
+use base::lock::{Mutex, Rank};
+use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The name of a group of replicas.
+pub type GroupId = [u8; 16];
+/// No group yet.
+pub const NO_GROUP: GroupId = [0; 16];
+/// Where the group is kept, in the keyspace `esker.node`.
+const GROUP_KEY: &[u8] = b"group";
+/// How often floors are raised and records read, at the most.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// New incarnations in one life of the process at the most: a peer that lies about what it has
+/// could ask for more and more.
+const RENEWALS_MAX: u32 = 3;
+
+/// How a node takes part.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// The dataset.
+    pub scope: ScopeId,
+    /// What this node is, unless the roster says otherwise.
+    pub role: Role,
+    /// The authors of the first roster, this node included. Empty for a node that joins.
+    pub first: Vec<NodeId>,
+}
+
+impl GroupConfig {
+    /// The group that would be formed of the first roster.
+    fn proposal(&self, own: NodeId) -> GroupId {
+        let mut nodes = self.first.clone();
+        nodes.push(own);
+        nodes.sort();
+        nodes.dedup();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"esker group");
+        for node in &nodes {
+            hasher.update(&node.0);
+        }
+        let mut id = NO_GROUP;
+        hasher.finalize_xof().fill(&mut id);
+        id
+    }
+}
+
+/// Whether users may write now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// They may.
+    Open,
+    /// They may not: this node only reads.
+    Reader,
+    /// They may not yet: this is a new life of a member, and no author has accepted it.
+    Announcing,
+    /// They may not now: this node is below the floor and takes the state of a peer.
+    Rejoining,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Group {
+    config: GroupConfig,
+    node: NodeId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    id: GroupId,
+    roster: Roster,
+    statements: Statements,
+    peers: BTreeMap<NodeId, Peer>,
+    marks: Marks,
+    taking: Option<NodeId>,
+    is_closed: bool,
+    is_settled: bool,
+    has_met: bool,
+    announcing: Announcing,
+    renewals: u32,
+    refreshed_at: Option<Duration>,
+}
+
+impl State {
+    /// Forgets when commits were made that every other author has.
+    fn forget_marks(&mut self, own: Origin) {
+        let confirmed = |author: NodeId| {
+            self.peers.get(&author).map_or(Tick::ZERO, |peer| peer.status.confirmed.get(own))
+        };
+        let others = self.roster.authors().filter(|author| *author != own.node);
+        let confirmed = others.map(confirmed).min().unwrap_or(Tick::MAX);
+        self.marks.forget(confirmed);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announcing {
+    Not,
+    /// The record is not written yet.
+    Due,
+    /// The record is written and waits for an author.
+    At(Tick),
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    live: Option<(Origin, u32)>,
+    status: PeerStatus,
+}
+
+impl Group {
+    /// What `store` remembers of its group.
+    pub fn open(config: GroupConfig, store: &dyn Store) -> Result<Group> {
+        let own = store.origin();
+        let kept = store.get(keyspaces::NODE, GROUP_KEY)?;
+        let id = kept.and_then(|id| GroupId::try_from(id.as_slice()).ok()).unwrap_or(NO_GROUP);
+        let is_alone = config.first.iter().all(|node| *node == own.node);
+        let is_settled = !store.is_empty(config.scope)? || (id != NO_GROUP && is_alone);
+        let state = State {
+            id,
+            roster: Roster::default(),
+            statements: Statements::default(),
+            peers: BTreeMap::new(),
+            marks: Marks::default(),
+            taking: None,
+            is_closed: false,
+            is_settled,
+            has_met: false,
+            announcing: Announcing::Not,
+            renewals: 0,
+            refreshed_at: None,
+        };
+        // From now on tombstones wait for confirms.
+        store.raise_floor(config.scope, &Vector::default())?;
+        let group = Group { config, node: own.node, state: Mutex::new(Rank::Group, state) };
+        group.read_roster(store)?;
+        let mut state = group.state.lock();
+        let life = state.roster.life(own.node).map(|life| life.incarnation);
+        if life.is_some_and(|known| known != own.incarnation) {
+            state.announcing = Announcing::Due;
+        }
+        drop(state);
+        Ok(group)
+    }
+
+    /// The dataset.
+    pub fn scope(&self) -> ScopeId {
+        self.config.scope
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The group, or [`NO_GROUP`].
+    pub fn id(&self) -> GroupId {
+        self.state.lock().id
+    }
+
+    /// The group that would be formed if a peer has none either.
+    pub fn proposal(&self) -> GroupId {
+        self.config.proposal(self.node)
+    }
+
+    /// This node's role: what the roster says, else what was configured.
+    pub fn role(&self) -> Role {
+        self.role_of(self.node).unwrap_or(self.config.role)
+    }
+
+    /// A member's role.
+    pub fn role_of(&self, node: NodeId) -> Option<Role> {
+        self.state.lock().roster.role(node)
+    }
+
+    /// The members.
+    pub fn roster(&self) -> Roster {
+        self.state.lock().roster.clone()
+    }
+
+    /// Whether users may write.
+    pub fn writes(&self) -> Writes {
+        let state = self.state.lock();
+        let role = state.roster.role(self.node).unwrap_or(self.config.role);
+        match (role, state.announcing) {
+            _ if state.is_closed => Writes::Rejoining,
+            (Role::Author, Announcing::Not) => Writes::Open,
+            (Role::Author, _) => Writes::Announcing,
+            (_, _) => Writes::Reader,
+        }
+    }
+
+    /// Lets users write although no author accepted the new life: its peers are gone for good.
+    pub fn overrule(&self) {
+        let mut state = self.state.lock();
+        state.has_met = true;
+        if let Announcing::At(_) = state.announcing {
+            state.announcing = Announcing::Not;
+        }
+    }
+
+    /// Agrees with a peer on the group: `theirs` is its group or [`NO_GROUP`].
+    pub fn agree(
+        &self,
+        store: &dyn Store,
+        peer: NodeId,
+        theirs: GroupId,
+        proposal: GroupId,
+    ) -> Result<GroupId, ProtocolError> {
+        let mut state = self.state.lock();
+        let agreed = match (state.id, theirs) {
+            (NO_GROUP, NO_GROUP) if peer < self.node => proposal,
+            (NO_GROUP, NO_GROUP) => self.proposal(),
+            (NO_GROUP, theirs) => theirs,
+            (ours, NO_GROUP) => ours,
+            (ours, theirs) if ours == theirs => ours,
+            (ours, theirs) => return Err(ProtocolError::WrongGroup { ours, theirs }),
+        };
+        if state.id != agreed {
+            store.put(ScopeId::LOCAL, keyspaces::NODE, GROUP_KEY, &agreed)?;
+            state.id = agreed;
+        }
+        Ok(agreed)
+    }
+
+    /// Notes that a session with `origin` begins.
+    pub fn enter(&self, origin: Origin) -> Result<(), ProtocolError> {
+        let mut state = self.state.lock();
+        let found = origin.incarnation;
+        let retired = state
+            .roster
+            .life(origin.node)
+            .and_then(|life| life.retired.contains(&found).then_some(life.incarnation));
+        if let Some(known) = retired {
+            return Err(ProtocolError::Clone { node: origin.node, known, found });
+        }
+        if state.roster.role(origin.node) == Some(Role::Deprecated) {
+            return Err(ProtocolError::Fenced { node: origin.node });
+        }
+        if state.peers.len() >= MEMBERS_MAX && !state.peers.contains_key(&origin.node) {
+            let (limit, value) = (MEMBERS_MAX as u64, MEMBERS_MAX as u64 + 1);
+            return Err(ProtocolError::TooLong { what: "list of peers", limit, value });
+        }
+        let peer = state.peers.entry(origin.node).or_default();
+        match &mut peer.live {
+            Some((known, _)) if known.incarnation != found => {
+                let (node, known) = (origin.node, known.incarnation);
+                return Err(ProtocolError::Clone { node, known, found });
+            }
+            Some((_, sessions)) => *sessions += 1,
+            none => *none = Some((origin, 1)),
+        }
+        peer.status.is_connected = true;
+        Ok(())
+    }
+
+    /// Notes that a session with `origin` ended.
+    pub fn leave(&self, origin: Origin) {
+        let mut state = self.state.lock();
+        if state.taking == Some(origin.node) {
+            state.taking = None;
+        }
+        let Some(peer) = state.peers.get_mut(&origin.node) else { return };
+        peer.live = match peer.live {
+            Some((known, sessions)) if sessions > 1 => Some((known, sessions - 1)),
+            _ => None,
+        };
+        peer.status.is_connected = peer.live.is_some();
+        (peer.status.pending, peer.status.pending_bytes) = (0, 0);
+    }
+
+    /// Whether a peer must rejoin before it may go on.
+    pub fn must_rejoin(&self, origin: Origin) -> bool {
+        self.state.lock().roster.must_rejoin(origin)
+    }
+
+    /// Takes the right to take state from `peer`; only one session of a node has it.
+    pub fn try_take(&self, peer: NodeId) -> bool {
+        let mut state = self.state.lock();
+        let is_free = state.taking.is_none_or(|taking| taking == peer);
+        if is_free {
+            state.taking = Some(peer);
+        }
+        is_free
+    }
+
+    /// Closes the scope until state of a peer was installed.
+    pub fn close(&self, store: &dyn Store) -> Result<()> {
+        self.state.lock().is_closed = true;
+        store.close(self.config.scope)
+    }
+
+    /// Gives the right back, and opens the scope if it was closed.
+    pub fn release(&self, store: &dyn Store, peer: NodeId) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.taking != Some(peer) {
+            return Ok(());
+        }
+        state.taking = None;
+        let was_closed = std::mem::take(&mut state.is_closed);
+        drop(state);
+        if was_closed { store.reopen(self.config.scope) } else { Ok(()) }
+    }
+
+    /// Whether this node takes state now and so makes no statements.
+    pub fn is_taking(&self) -> bool {
+        let state = self.state.lock();
+        state.is_closed
+    }
+
+    /// There is nothing to bootstrap from: this node begins by itself.
+    pub fn settle(&self) {
+        self.state.lock().is_settled = true;
+    }
+
+    /// A live author's writes up to the start of its session are all here.
+    pub fn meet(&self, author: NodeId) {
+        let mut state = self.state.lock();
+        if state.roster.role(author).is_none_or(|role| role == Role::Author) {
+            state.has_met = true;
+        }
+    }
+
+    /// Begins a new incarnation, because a peer has more of the present one than is here.
+    pub fn renew(&self, store: &dyn Store) -> Result<Option<Origin>> {
+        let mut state = self.state.lock();
+        if state.renewals >= RENEWALS_MAX {
+            return Ok(None);
+        }
+        let origin = store.renew()?;
+        state.renewals += 1;
+        state.has_met = false;
+        state.announcing = Announcing::Due;
+        state.refreshed_at = None;
+        Ok(Some(origin))
+    }
+
+    /// Notes what `origin` has. `speaker` is the peer that says so.
+    pub fn note_statement(&self, origin: Origin, speaker: NodeId, durable: &Vector, wall_ms: u64) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.statements.note(origin, durable, &state.roster);
+        if origin.node == speaker
+            && let Some(peer) = state.peers.get_mut(&speaker)
+        {
+            peer.status.confirmed.raise_all(durable);
+            peer.status.confirmed_at_ms = Some(wall_ms);
+        }
+    }
+
+    /// A statement that a peer was not told yet.
+    pub fn next_to_tell(
+        &self,
+        told: &BTreeMap<NodeId, u64>,
+        except: NodeId,
+    ) -> Option<(Origin, Vector, u64)> {
+        let state = self.state.lock();
+        let (origin, vector, version) = state.statements.next_to_tell(told, except)?;
+        Some((origin, vector.clone(), version))
+    }
+
+    /// Notes what a session knows of its peer besides statements.
+    pub fn note_peer(&self, peer: NodeId, note: impl FnOnce(&mut PeerStatus)) {
+        if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
+            note(&mut peer.status);
+        }
+    }
+
+    /// Raises the floor, reads the roster, writes what this node has to say about itself. Does
+    /// nothing if that was just done. Call it now and then even if no session is up.
+    pub fn tick(&self, now: Duration, store: &dyn Store) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            let is_fresh = |at: Duration| now < at + REFRESH_EVERY;
+            if state.refreshed_at.is_some_and(is_fresh) {
+                return Ok(());
+            }
+            state.refreshed_at = Some(now);
+            if state.is_closed && state.taking.is_none() {
+                state.is_closed = false;
+                store.reopen(self.config.scope)?;
+            }
+        }
+        self.raise_floor(store)?;
+        self.introduce(store)
+    }
+
+    fn raise_floor(&self, store: &dyn Store) -> Result<()> {
+        let scope = self.config.scope;
+        // In this order: who is missing in a roster as old as the vector is not behind it.
+        let durable = store.durable(scope);
+        self.read_roster(store)?;
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.marks.note(durable.get(store.origin()));
+        state.statements.count(&durable);
+        state.forget_marks(store.origin());
+        let floor = floor::floor(&state.roster, &state.statements, self.node, &durable);
+        if !store.floor(scope).covers_all(&floor) && store.is_whole(scope) && !state.is_closed {
+            store.raise_floor(scope, &floor)?;
+        }
+        Ok(())
+    }
+
+    fn read_roster(&self, store: &dyn Store) -> Result<()> {
+        let records = store.entries(keyspaces::ROSTER)?;
+        let mut roster = Roster::first(self.config.first.iter().copied());
+        roster.read(&records);
+        self.state.lock().roster = roster;
+        Ok(())
+    }
+
+    /// The age of our oldest commit that `peer` has not confirmed.
+    pub fn lag_ms(&self, peer: NodeId, store: &dyn Store) -> u64 {
+        let (own, wall_ms) = (store.origin(), store.wall_ms());
+        let state = self.state.lock();
+        let confirmed = state.peers.get(&peer).map(|peer| peer.status.confirmed.get(own));
+        state.marks.lag_ms(confirmed.unwrap_or_default(), wall_ms)
+    }
+
+    /// How far the peers are.
+    pub fn health(&self, store: &dyn Store, lag_ms_max: u64) -> Health {
+        let (own, wall_ms) = (store.origin(), store.wall_ms());
+        let last = store.applied(self.config.scope).get(own);
+        let mut state = self.state.lock();
+        state.marks.note(last);
+        let mut peers: BTreeMap<NodeId, PeerStatus> =
+            state.peers.iter().map(|(node, peer)| (*node, peer.status.clone())).collect();
+        for author in state.roster.authors().filter(|author| *author != self.node) {
+            peers.entry(author).or_default().is_tracked = true;
+        }
+        for peer in peers.values_mut() {
+            peer.lag_ms = state.marks.lag_ms(peer.confirmed.get(own), wall_ms);
+        }
+        Health::of(peers, lag_ms_max)
+    }
+}

@@ -1,0 +1,68 @@
+//! The records of the roster that this node writes: about itself, and what operators decide.
+
+use super::{Announcing, Group, NO_GROUP};
+use crate::roster::{Life, Member, Role};
+use crate::store::{Store, keyspaces};
+use base::{NodeId, Result};
+
+impl Group {
+    /// Writes the records that only this node can write, when it may.
+    pub(super) fn introduce(&self, store: &dyn Store) -> Result<()> {
+        let own = store.origin();
+        let scope = self.config.scope;
+        let mut state = self.state.lock();
+        state.is_settled |= !store.is_empty(scope)?;
+        let role = state.roster.role(self.node).unwrap_or(self.config.role);
+        if role != Role::Author || !state.is_settled || state.is_closed || state.id == NO_GROUP {
+            return Ok(());
+        }
+        let has_peers = state.roster.authors().any(|author| author != self.node);
+        match state.announcing {
+            Announcing::Due if !state.has_met && has_peers => return Ok(()),
+            Announcing::At(tick) => {
+                let is_accepted = |author: NodeId| {
+                    let said = state.statements.newest(author);
+                    author != self.node && said.is_some_and(|(_, has)| has.covers(own, tick))
+                };
+                if !has_peers || state.roster.authors().any(is_accepted) {
+                    state.announcing = Announcing::Not;
+                }
+            }
+            Announcing::Due | Announcing::Not => {}
+        }
+        let life = state.roster.life(self.node).cloned();
+        if life.as_ref().is_none_or(|life| life.incarnation != own.incarnation) {
+            let first = Life { incarnation: own.incarnation, retired: Vec::new() };
+            let life = life.map_or(first, |life| life.renewed(own.incarnation));
+            let (key, value) = (Life::key(self.node), life.encode());
+            let tick = store.put(scope, keyspaces::ROSTER, &key, &value)?;
+            if state.announcing == Announcing::Due {
+                state.announcing = Announcing::At(tick);
+            }
+        }
+        for node in &self.config.first {
+            let key = Member::key(*node);
+            if store.get(keyspaces::ROSTER, &key)?.is_none() {
+                store.put(scope, keyspaces::ROSTER, &key, &Member::new(Role::Author).encode())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what operators decided about a node. A node that is deprecated is fenced: if it is
+    /// made a member again, its present life must rejoin.
+    pub fn set_member(&self, store: &dyn Store, node: NodeId, mut member: Member) -> Result<()> {
+        self.read_roster(store)?;
+        let state = self.state.lock();
+        member.epoch = state.roster.epoch() + 1;
+        let known = state.roster.member(node);
+        member.fenced = known.and_then(|known| known.fenced).or(member.fenced);
+        if member.role == Role::Deprecated {
+            member.fenced = state.roster.life(node).map(|life| life.incarnation).or(member.fenced);
+        }
+        drop(state);
+        let key = Member::key(node);
+        store.put(self.config.scope, keyspaces::ROSTER, &key, &member.encode())?;
+        self.read_roster(store)
+    }
+}

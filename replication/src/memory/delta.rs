@@ -1,0 +1,200 @@
+//! State on its way out and in.
+
+use super::MemoryStore;
+use super::content::{Content, Outcome, Range, Says, Version};
+use super::life::{Life, Taken, Write};
+use crate::store::{Delta, DeltaHead, Purpose, Stage};
+use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
+use base::{Error, Result, ScopeId, Stamp, Vector};
+use std::collections::VecDeque;
+
+/// One entry, owned.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Range(Range),
+    Point(super::content::Place, Version),
+}
+
+/// What `content` holds that `after` does not cover: range deletes first, then by place.
+pub(crate) fn items(content: &Content, after: &Vector) -> VecDeque<Item> {
+    let is_new = |carrier: Stamp| !after.covers_stamp(carrier);
+    let ranges = content.ranges.iter().filter(|range| is_new(range.stamp));
+    let points = content.points.iter().filter(|(_, version)| is_new(version.carrier()));
+    let points = points.map(|(place, version)| Item::Point(place.clone(), version.clone()));
+    ranges.cloned().map(Item::Range).chain(points).collect()
+}
+
+/// The next chunk of `items`; a chunk holds range deletes only, or none.
+pub(crate) fn chunk(items: &mut VecDeque<Item>, len_max: usize) -> Option<Vec<u8>> {
+    let mut writer = StateWriter::new(ScopeId::MAIN);
+    let starts_with_range = matches!(items.front()?, Item::Range(_));
+    while let Some(item) = items.front() {
+        if matches!(item, Item::Range(_)) != starts_with_range || writer.len() >= len_max {
+            break;
+        }
+        push(&mut writer, item);
+        items.pop_front();
+    }
+    Some(writer.finish())
+}
+
+fn push(writer: &mut StateWriter, item: &Item) {
+    match item {
+        Item::Range(Range { keyspace, start, end, stamp }) => {
+            let kind = StateKind::RangeDelete { end };
+            writer.push(&StateEntry { keyspace, key: start, stamp: *stamp, kind });
+        }
+        Item::Point((keyspace, key), Version { stamp, says }) => {
+            let kind = match says {
+                Says::Put { value, expires_at_ms: None } => StateKind::Put(value),
+                Says::Put { value, expires_at_ms: Some(expires_at_ms) } => {
+                    StateKind::PutExpiring { expires_at_ms: *expires_at_ms, value }
+                }
+                Says::Delete => StateKind::Delete,
+                Says::Erase { carrier } => StateKind::Erase { carrier: *carrier },
+            };
+            writer.push(&StateEntry { keyspace, key, stamp: *stamp, kind });
+        }
+    }
+}
+
+/// The entries of a chunk.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Item>> {
+    let chunk = StateChunk::decode(bytes)
+        .map_err(|found| Error::invalid(format!("this is no chunk of a state: {found}")))?;
+    if chunk.scope != ScopeId::MAIN {
+        return Err(Error::invalid(format!("scope {} is not replicated", chunk.scope.0)));
+    }
+    Ok(chunk.entries.iter().map(item).collect())
+}
+
+fn item(entry: &StateEntry<'_>) -> Item {
+    let stamp = entry.stamp;
+    let place = (entry.keyspace.to_owned(), entry.key.to_vec());
+    let put = |value: &[u8], expires_at_ms| Says::Put { value: value.to_vec(), expires_at_ms };
+    let says = match entry.kind {
+        StateKind::Put(value) => put(value, None),
+        StateKind::PutExpiring { expires_at_ms, value } => put(value, Some(expires_at_ms)),
+        StateKind::Delete => Says::Delete,
+        StateKind::Erase { carrier } => Says::Erase { carrier },
+        StateKind::RangeDelete { end } => {
+            let (keyspace, start) = place;
+            return Item::Range(Range { keyspace, start, end: end.to_vec(), stamp });
+        }
+    };
+    Item::Point(place, Version { stamp, says })
+}
+
+/// Chunks of a moment.
+pub(crate) struct MemoryDelta {
+    pub(crate) head: DeltaHead,
+    pub(crate) items: VecDeque<Item>,
+}
+
+impl Delta for MemoryDelta {
+    fn head(&self) -> &DeltaHead {
+        &self.head
+    }
+
+    fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
+        Ok(chunk(&mut self.items, len_max))
+    }
+}
+
+/// Entries that wait for their installation.
+pub(crate) struct MemoryStage {
+    pub(crate) store: MemoryStore,
+    pub(crate) head: DeltaHead,
+    pub(crate) purpose: Purpose,
+    pub(crate) items: Vec<Item>,
+}
+
+impl Stage for MemoryStage {
+    fn add(&mut self, chunk: &[u8]) -> Result<()> {
+        for item in decode(chunk)? {
+            let follows = match (self.items.last(), &item) {
+                (Some(Item::Point(before, _)), Item::Point(place, _)) => before < place,
+                (Some(Item::Point(..)), Item::Range(_)) => false,
+                _ => true,
+            };
+            if !follows {
+                return Err(Error::invalid("the entries of a state are out of order"));
+            }
+            self.items.push(item);
+        }
+        Ok(())
+    }
+
+    fn install(self: Box<Self>) -> Result<()> {
+        let MemoryStage { store, head, purpose, items } = *self;
+        store.change(|life, wall_ms| install(life, wall_ms, &head, purpose, items))
+    }
+}
+
+fn install(
+    life: &mut Life,
+    wall_ms: u64,
+    head: &DeltaHead,
+    purpose: Purpose,
+    items: Vec<Item>,
+) -> Result<()> {
+    if purpose == Purpose::CatchUp && !life.vector.covers_all(&head.floor) {
+        return Err(Error::invalid("what the giver has forgotten is not all known here"));
+    }
+    let known = if life.is_whole { life.vector.clone() } else { Vector::default() };
+    let mut giver = Content::default();
+    for item in &items {
+        match item.clone() {
+            Item::Range(range) => giver.insert_range(range),
+            Item::Point(place, version) => drop(giver.insert(place, version)),
+        }
+    }
+    if purpose == Purpose::Rejoin {
+        forget_absent(life, head, &giver);
+    }
+    let mut late: Vec<Write> = Vec::new();
+    for item in items {
+        match item {
+            Item::Range(range) if known.covers_stamp(range.stamp) => {}
+            Item::Range(range) => life.content.insert_range(range),
+            Item::Point(_, version) if known.covers_stamp(version.carrier()) => {}
+            Item::Point(place, version) => match life.take(place, version, false) {
+                Taken::Now(Outcome::Won | Outcome::Lost) => {}
+                Taken::Late(answer) => late.extend(answer),
+            },
+        }
+    }
+    take_head(life, head);
+    life.is_whole |= purpose == Purpose::Rejoin;
+    if !late.is_empty() {
+        life.commit(wall_ms, &late)?;
+    }
+    Ok(())
+}
+
+/// Own versions that the giver has received and holds no more, nor anything newer.
+fn forget_absent(life: &mut Life, head: &DeltaHead, giver: &Content) {
+    let is_gone = |place: &super::content::Place, version: &Version| {
+        head.vector.covers_stamp(version.carrier())
+            && giver.newest(place).is_none_or(|newest| newest < version.order())
+    };
+    let points = std::mem::take(&mut life.content.points);
+    for (place, version) in points {
+        if !is_gone(&place, &version) {
+            life.content.points.insert(place, version);
+        } else if let Some(held) = giver.points.get(&place) {
+            life.content.points.insert(place, held.clone());
+        }
+    }
+}
+
+/// The vector, floor, highest dropped tick and clock of a giver.
+pub(crate) fn take_head(life: &mut Life, head: &DeltaHead) {
+    let rises = head.vector.iter().filter(|(origin, tick)| !life.vector.covers(*origin, *tick));
+    let jump: Vector = rises.collect();
+    life.log.jump(&jump);
+    life.vector.raise_all(&head.vector);
+    life.floor.raise_all(&head.floor);
+    life.dropped = life.dropped.max(head.dropped);
+    life.clock = life.clock.observe(head.vector.latest()).observe(head.dropped);
+}

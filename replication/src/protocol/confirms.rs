@@ -1,0 +1,116 @@
+//! What this side says without being asked: what it has, what other authors have, that it is there.
+
+use super::config::SessionConfig;
+use super::message::{Heartbeat, Statement};
+use crate::error::ProtocolError;
+use crate::group::Group;
+use crate::store::Store;
+use base::{NodeId, Vector};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often a statement without anything received, or of another author, is sent.
+const STATE_EVERY: Duration = Duration::from_secs(1);
+
+/// What was said, and when.
+pub(crate) struct Confirms {
+    stated: Option<Vector>,
+    stated_at: Duration,
+    passed_on_at: Duration,
+    /// Per author the version of its statement that the peer was told.
+    told: BTreeMap<NodeId, u64>,
+    beat_at: Option<Duration>,
+    /// The peer's last heartbeat: its clock, and ours when it came.
+    beat_heard: (u64, u64),
+}
+
+impl Confirms {
+    pub(crate) fn new(now: Duration) -> Confirms {
+        Confirms {
+            stated: None,
+            stated_at: now,
+            passed_on_at: now,
+            told: BTreeMap::new(),
+            beat_at: None,
+            beat_heard: (0, 0),
+        }
+    }
+
+    /// When something is to be said at the latest.
+    pub(crate) fn timeout(&self, config: &SessionConfig, unconfirmed: u64) -> Option<Duration> {
+        let confirm = (unconfirmed > 0).then(|| self.stated_at + config.confirm_after);
+        let beat = self.beat_at.map(|at| at + config.heartbeat_every);
+        confirm.into_iter().chain(beat).min()
+    }
+
+    pub(crate) fn heard_beat(&mut self, sent_ms: u64, came_ms: u64) {
+        self.beat_heard = (sent_ms, came_ms);
+    }
+
+    /// Our own statement if it is due, or one to pass on. A node that is not whole, or is taking
+    /// another state, promises nothing.
+    pub(crate) fn next_statement(
+        &mut self,
+        now: Duration,
+        config: &SessionConfig,
+        group: &Group,
+        store: &dyn Store,
+        unconfirmed: &mut u64,
+    ) -> Result<Option<Statement>, ProtocolError> {
+        let scope = group.scope();
+        if group.is_taking() || !store.is_whole(scope) {
+            return Ok(None);
+        }
+        let waits = if *unconfirmed > 0 { config.confirm_after } else { STATE_EVERY };
+        let is_much = *unconfirmed >= config.confirm_bytes;
+        if self.stated.is_none() || is_much || now >= self.stated_at + waits {
+            self.stated_at = now;
+            let (durable, applied) = (store.durable(scope), store.applied(scope));
+            if durable == applied {
+                *unconfirmed = 0;
+            } else if *unconfirmed > 0 {
+                store.request_sync();
+            }
+            if self.stated.as_ref() != Some(&durable) {
+                let statement = Statement::of(scope, store.origin(), &durable, &applied)?;
+                self.stated = Some(durable);
+                return Ok(Some(statement));
+            }
+        }
+        self.pass_on(now, config, group)
+    }
+
+    fn pass_on(
+        &mut self,
+        now: Duration,
+        config: &SessionConfig,
+        group: &Group,
+    ) -> Result<Option<Statement>, ProtocolError> {
+        if now < self.passed_on_at + STATE_EVERY {
+            return Ok(None);
+        }
+        let Some((origin, vector, version)) = group.next_to_tell(&self.told, config.peer) else {
+            self.passed_on_at = now;
+            return Ok(None);
+        };
+        self.told.insert(origin.node, version);
+        Statement::of(group.scope(), origin, &vector, &Vector::default()).map(Some)
+    }
+
+    pub(crate) fn next_heartbeat(
+        &mut self,
+        now: Duration,
+        config: &SessionConfig,
+        group: &Group,
+        store: &dyn Store,
+    ) -> Option<Heartbeat> {
+        if self.beat_at.is_some_and(|at| now < at + config.heartbeat_every) {
+            return None;
+        }
+        self.beat_at = Some(now);
+        let (echo_ms, received_ms) = self.beat_heard;
+        let last = store.applied(group.scope()).get(store.origin()).raw();
+        let lag_ms = group.lag_ms(config.peer, store);
+        Some(Heartbeat { sent_ms: store.wall_ms(), echo_ms, received_ms, last, lag_ms })
+    }
+}

@@ -1,0 +1,277 @@
+//! The envelope of everything that two nodes say to each other.
+//!
+//! A stream carries frames, each behind its length (u32), which its reader checks against 1 MiB
+//! before it makes room. Integers little-endian:
+//!
+//! ```text
+//! offset  size  field
+//!      0     1  version   1
+//!      1     1  kind      see the constants of `Kind`
+//!      2     1  flags     bit 0: the payload is a piece of a longer one, see `pieces`
+//!      3     1  zero
+//!      4     4  zero      room for the length before compression
+//!      8     8  digest    first bytes of the Blake3 of: channel (1), number (8), bytes 0..8, payload
+//!     16     *  payload   to the end of the frame
+//! ```
+//!
+//! The number counts the frames of a channel in one direction and is not sent. So a frame that is
+//! replayed, left out, reordered or moved to another channel does not verify.
+
+use crate::error::ProtocolError;
+
+const VERSION: u8 = 1;
+/// Bytes before the payload.
+pub const HEADER_LEN: usize = 1 + 1 + 1 + 1 + 4 + DIGEST_LEN;
+const DIGEST_LEN: usize = 8;
+const PIECE: u8 = 1;
+/// Bytes of a frame at the most.
+pub const FRAME_LEN_MAX: usize = 1 << 20;
+/// Bytes of a control message at the most.
+pub const CONTROL_LEN_MAX: usize = 64 << 10;
+/// Bytes of a payload that fits one frame.
+pub const PAYLOAD_LEN_MAX: usize = FRAME_LEN_MAX - HEADER_LEN;
+
+/// A stream of its own within a connection, so that none waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Channel {
+    /// Small messages.
+    Control = 0,
+    /// Shipments.
+    Tail = 1,
+    /// Deltas and tables.
+    Bulk = 2,
+    /// Range reconciliation.
+    Reconcile = 3,
+}
+
+impl Channel {
+    /// All of them.
+    pub const ALL: [Channel; 4] =
+        [Channel::Control, Channel::Tail, Channel::Bulk, Channel::Reconcile];
+
+    /// The channel with this number.
+    pub fn from_raw(raw: u8) -> Option<Channel> {
+        Channel::ALL.get(usize::from(raw)).copied()
+    }
+}
+
+/// What a frame is. Part of the format, do not change. Kinds below 32 are control messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the messages of these names say what they are")]
+pub enum Kind {
+    Hello = 1,
+    HelloAck = 2,
+    Subscribe = 3,
+    Offer = 4,
+    Want = 5,
+    Statement = 6,
+    Heartbeat = 7,
+    Goodbye = 8,
+    /// From here on the tail answers the newest subscription.
+    TailStart = 32,
+    /// A shipment, as its author encoded it.
+    Shipment = 33,
+    /// What comes with a delta.
+    DeltaHead = 64,
+    /// A chunk of a delta, see `base::state`.
+    DeltaChunk = 65,
+    /// A delta is complete.
+    DeltaEnd = 66,
+    /// What comes with tables.
+    TablesHead = 67,
+    /// Bytes of a file.
+    FileBytes = 68,
+    /// A message of range reconciliation.
+    Reconcile = 96,
+}
+
+impl Kind {
+    fn from_raw(raw: u8) -> Option<Kind> {
+        Some(match raw {
+            1 => Kind::Hello,
+            2 => Kind::HelloAck,
+            3 => Kind::Subscribe,
+            4 => Kind::Offer,
+            5 => Kind::Want,
+            6 => Kind::Statement,
+            7 => Kind::Heartbeat,
+            8 => Kind::Goodbye,
+            32 => Kind::TailStart,
+            33 => Kind::Shipment,
+            64 => Kind::DeltaHead,
+            65 => Kind::DeltaChunk,
+            66 => Kind::DeltaEnd,
+            67 => Kind::TablesHead,
+            68 => Kind::FileBytes,
+            96 => Kind::Reconcile,
+            _ => return None,
+        })
+    }
+
+    /// The channel that such frames belong on.
+    pub fn channel(self) -> Channel {
+        match self as u8 {
+            0..32 => Channel::Control,
+            32..64 => Channel::Tail,
+            64..96 => Channel::Bulk,
+            _ => Channel::Reconcile,
+        }
+    }
+}
+
+/// Whether a frame holds its payload whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// A piece of it.
+    Piece,
+}
+
+/// A frame that verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Whether the payload is all of it.
+    pub extent: Extent,
+    /// What it holds.
+    pub payload: &'a [u8],
+}
+
+/// One direction of a channel: counts its frames, so that each verifies in its place only.
+#[derive(Debug)]
+pub struct Lane {
+    channel: Channel,
+    number: u64,
+}
+
+impl Lane {
+    /// The start of a direction of `channel`.
+    pub fn new(channel: Channel) -> Lane {
+        Lane { channel, number: 0 }
+    }
+
+    /// The next frame: `parts` are its payload, back to back.
+    pub fn seal(&mut self, kind: Kind, extent: Extent, parts: &[&[u8]]) -> Vec<u8> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut frame = Vec::with_capacity(HEADER_LEN + len);
+        let flags = if extent == Extent::Piece { PIECE } else { 0 };
+        frame.extend_from_slice(&[VERSION, kind as u8, flags, 0, 0, 0, 0, 0]);
+        frame.extend_from_slice(&[0; DIGEST_LEN]);
+        parts.iter().for_each(|part| frame.extend_from_slice(part));
+        let digest = self.digest(&frame);
+        for (to, from) in frame.iter_mut().skip(HEADER_LEN - DIGEST_LEN).zip(digest) {
+            *to = from;
+        }
+        self.number += 1;
+        frame
+    }
+
+    /// Checks that `frame` is the next one.
+    pub fn open<'a>(&mut self, frame: &'a [u8]) -> Result<Frame<'a>, ProtocolError> {
+        let value = frame.len() as u64;
+        if frame.len() > FRAME_LEN_MAX {
+            return Err(ProtocolError::TooLong {
+                what: "frame",
+                limit: FRAME_LEN_MAX as u64,
+                value,
+            });
+        }
+        let (header, payload) = frame
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(ProtocolError::TooShort { what: "frame", limit: HEADER_LEN as u64, value })?;
+        let [version, kind, flags, zero @ .., _, _, _, _, _, _, _, _] = *header;
+        if version != VERSION {
+            return Err(ProtocolError::FrameVersion { found: version, supported: VERSION });
+        }
+        if !header.ends_with(&self.digest(frame)) {
+            return Err(ProtocolError::FrameDamaged { number: self.number });
+        }
+        self.number += 1;
+        let kind = Kind::from_raw(kind)
+            .filter(|kind| kind.channel() == self.channel)
+            .ok_or(ProtocolError::UnknownFrame { kind })?;
+        let extent = match flags {
+            0 => Extent::Whole,
+            PIECE if self.channel != Channel::Control => Extent::Piece,
+            _ => return Err(ProtocolError::UnknownFrame { kind: kind as u8 }),
+        };
+        if zero != [0; 5] {
+            return Err(ProtocolError::UnknownFrame { kind: kind as u8 });
+        }
+        Ok(Frame { kind, extent, payload })
+    }
+
+    fn digest(&self, frame: &[u8]) -> [u8; DIGEST_LEN] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[self.channel as u8]);
+        hasher.update(&self.number.to_le_bytes());
+        hasher.update(frame.get(..HEADER_LEN - DIGEST_LEN).unwrap_or_default());
+        hasher.update(frame.get(HEADER_LEN..).unwrap_or_default());
+        let mut digest = [0; DIGEST_LEN];
+        hasher.finalize_xof().fill(&mut digest);
+        digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed() -> Vec<u8> {
+        Lane::new(Channel::Tail).seal(Kind::Shipment, Extent::Whole, &[b"some", b"thing"])
+    }
+
+    #[test]
+    fn a_frame_comes_back() {
+        let frame = sealed();
+        let opened = Lane::new(Channel::Tail).open(&frame).unwrap();
+        assert_eq!((opened.kind, opened.extent), (Kind::Shipment, Extent::Whole));
+        assert_eq!(opened.payload, b"something");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let frame = sealed();
+        for at in 0..frame.len() {
+            assert!(Lane::new(Channel::Tail).open(&frame[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut bad = frame.clone();
+                bad[at] ^= 1 << bit;
+                assert!(Lane::new(Channel::Tail).open(&bad).is_err(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_replayed_reordered_or_moved_is_refused() {
+        let mut lane = Lane::new(Channel::Tail);
+        let first = lane.seal(Kind::Shipment, Extent::Whole, &[b"1"]);
+        let second = lane.seal(Kind::Shipment, Extent::Whole, &[b"2"]);
+        assert!(Lane::new(Channel::Tail).open(&second).is_err());
+        assert!(Lane::new(Channel::Bulk).open(&first).is_err());
+        let mut reader = Lane::new(Channel::Tail);
+        reader.open(&first).unwrap();
+        let replayed = reader.open(&first).unwrap_err();
+        assert!(matches!(replayed, ProtocolError::FrameDamaged { number: 1 }));
+        reader.open(&second).unwrap();
+    }
+
+    #[test]
+    fn a_frame_without_bytes_and_one_beyond_the_limit_are_refused() {
+        let mut lane = Lane::new(Channel::Tail);
+        assert!(matches!(lane.open(&[]), Err(ProtocolError::TooShort { .. })));
+        let long = vec![1; FRAME_LEN_MAX + 1];
+        assert!(matches!(lane.open(&long), Err(ProtocolError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_kind_on_the_wrong_channel_is_refused() {
+        let frame = Lane::new(Channel::Control).seal(Kind::Shipment, Extent::Whole, &[]);
+        let refused = Lane::new(Channel::Control).open(&frame);
+        assert!(matches!(refused, Err(ProtocolError::UnknownFrame { kind: 33 })));
+    }
+}

@@ -1,0 +1,181 @@
+//! Deltas and tables for the peer.
+
+use super::bulk::Bulk;
+use super::frame::Lane;
+use super::message::{Answer, Offer, Want, Wish, vector};
+use super::pieces::{Cutter, Rest};
+use crate::error::ProtocolError;
+use crate::store::{Delta, Export, Store};
+use base::{ScopeId, Vector};
+
+/// Bytes of a chunk of a delta or of a file.
+const CHUNK_LEN: usize = 512 << 10;
+
+enum Giving {
+    Nothing,
+    /// Everything, once what the peer has is here.
+    Waiting {
+        round: u32,
+        covers: Vector,
+    },
+    Delta {
+        round: u32,
+        delta: Box<dyn Delta>,
+        chunks: u64,
+        is_started: bool,
+    },
+    Tables {
+        round: u32,
+        export: Box<dyn Export>,
+        is_started: bool,
+        /// The file that is being sent, and up to where.
+        file: Option<(u64, u64)>,
+    },
+}
+
+/// One direction of the bulk channel. Holds a snapshot or tables only while the peer takes them.
+pub(crate) struct GiveState {
+    scope: ScopeId,
+    giving: Giving,
+    cutter: Option<Cutter>,
+}
+
+/// Whether the giver is closed because it takes state of the same peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BothWays {
+    Yes,
+    No,
+}
+
+impl GiveState {
+    pub(crate) fn new(scope: ScopeId) -> GiveState {
+        GiveState { scope, giving: Giving::Nothing, cutter: None }
+    }
+
+    /// The peer wants something; returns an offer if that can not be.
+    pub(crate) fn want(
+        &mut self,
+        store: &dyn Store,
+        want: &Want,
+    ) -> Result<Option<Offer>, ProtocolError> {
+        let round = want.round;
+        let has = vector(&want.vector)?;
+        if want.wish() == Wish::File {
+            return self.want_file(want).map(|()| None);
+        }
+        self.giving = Giving::Nothing;
+        if !store.is_whole(self.scope) && want.wish() != Wish::Nothing {
+            return Ok(Some(self.offer(round, Answer::Later)));
+        }
+        match want.wish() {
+            Wish::CatchUp => {
+                let delta = store.delta(self.scope, &has)?;
+                self.giving = Giving::Delta { round, delta, chunks: 0, is_started: false };
+            }
+            Wish::Rejoin => self.giving = Giving::Waiting { round, covers: has },
+            Wish::Tables => match store.export(self.scope)? {
+                Some(export) => {
+                    let (is_started, file) = (false, None);
+                    self.giving = Giving::Tables { round, export, is_started, file };
+                }
+                None => return Ok(Some(self.offer(round, Answer::NoTables))),
+            },
+            Wish::File | Wish::Nothing => {}
+        }
+        Ok(None)
+    }
+
+    fn offer(&self, round: u32, answer: Answer) -> Offer {
+        Offer { scope: self.scope.0, round, answer: answer as u8, floor: Vec::new() }
+    }
+
+    fn want_file(&mut self, want: &Want) -> Result<(), ProtocolError> {
+        let unexpected = ProtocolError::Unexpected { what: "wish for a file" };
+        let Giving::Tables { round, export, file, .. } = &mut self.giving else {
+            return Err(unexpected);
+        };
+        let found = export.head().files.iter().find(|found| found.id == want.file);
+        let Some(found) = found.filter(|_| *round == want.round) else { return Err(unexpected) };
+        if want.offset > found.len {
+            let (expected, found) = (found.len, want.offset);
+            return Err(ProtocolError::OutOfPlace { what: "wish for a file", expected, found });
+        }
+        *file = Some((want.file, want.offset));
+        Ok(())
+    }
+
+    /// The next frame, if there is one now.
+    pub(crate) fn next_frame(
+        &mut self,
+        store: &dyn Store,
+        lane: &mut Lane,
+        both_ways: BothWays,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+        if let Some(cutter) = &mut self.cutter {
+            let (frame, rest) = cutter.next(lane);
+            if rest == Rest::None {
+                self.cutter = None;
+            }
+            return Ok(Some(frame));
+        }
+        self.begin_rejoin(store, both_ways)?;
+        let Some((bulk_kind, payload)) = self.next_payload()? else { return Ok(None) };
+        let mut cutter = Cutter::new(bulk_kind, payload);
+        let (frame, rest) = cutter.next(lane);
+        self.cutter = (rest == Rest::Some).then_some(cutter);
+        Ok(Some(frame))
+    }
+
+    /// The state of a peer below the floor comes after everything that the peer has and we lack: or
+    /// at once, if both are below each other's floor, because then neither changes.
+    fn begin_rejoin(
+        &mut self,
+        store: &dyn Store,
+        both_ways: BothWays,
+    ) -> Result<(), ProtocolError> {
+        let Giving::Waiting { round, covers } = &self.giving else { return Ok(()) };
+        if both_ways == BothWays::No && !store.applied(self.scope).covers_all(covers) {
+            return Ok(());
+        }
+        let delta = store.delta(self.scope, &Vector::default())?;
+        self.giving = Giving::Delta { round: *round, delta, chunks: 0, is_started: false };
+        Ok(())
+    }
+
+    fn next_payload(&mut self) -> Result<Option<(super::frame::Kind, Vec<u8>)>, ProtocolError> {
+        let (round, bulk) = match &mut self.giving {
+            Giving::Nothing | Giving::Waiting { .. } => return Ok(None),
+            Giving::Delta { round, delta, is_started, .. } if !*is_started => {
+                *is_started = true;
+                (*round, Bulk::DeltaHead(delta.head().clone()))
+            }
+            Giving::Delta { round, delta, chunks, .. } => match delta.next(CHUNK_LEN)? {
+                Some(chunk) => {
+                    *chunks += 1;
+                    let payload = Bulk::DeltaChunk(&chunk).encode(*round);
+                    return Ok(Some((super::frame::Kind::DeltaChunk, payload)));
+                }
+                None => {
+                    let end = (*round, Bulk::DeltaEnd { chunks: *chunks });
+                    self.giving = Giving::Nothing;
+                    end
+                }
+            },
+            Giving::Tables { round, export, is_started, .. } if !*is_started => {
+                *is_started = true;
+                (*round, Bulk::TablesHead(export.head().clone()))
+            }
+            Giving::Tables { round, export, file, .. } => {
+                let Some((id, offset)) = *file else { return Ok(None) };
+                let bytes = export.read(id, offset, CHUNK_LEN)?;
+                *file = (!bytes.is_empty()).then_some((id, offset + bytes.len() as u64));
+                if bytes.is_empty() {
+                    return Ok(None);
+                }
+                let payload = Bulk::FileBytes { id, offset, bytes: &bytes }.encode(*round);
+                return Ok(Some((super::frame::Kind::FileBytes, payload)));
+            }
+        };
+        Ok(Some((bulk.kind(), bulk.encode(round))))
+    }
+}

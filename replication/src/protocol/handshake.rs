@@ -1,0 +1,129 @@
+//! Who is there. Both sides say hello at once, then each answers the other's; then the session is
+//! up. Nothing else is said before.
+
+use super::config::SessionConfig;
+use super::message::{Hello, HelloAck};
+use crate::error::ProtocolError;
+use crate::group::{Group, GroupId};
+use crate::store::Store;
+use base::{NodeId, Origin};
+
+/// Where the two sides are.
+#[derive(Debug, Default)]
+pub(crate) struct Handshake {
+    pub(crate) has_said_hello: bool,
+    pub(crate) has_answered: bool,
+    pub(crate) is_answered: bool,
+    /// The peer, once it has said hello and was let in, and what will be answered.
+    pub(crate) peer: Option<Peer>,
+}
+
+/// What is known from the peer's hello.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) origin: Origin,
+    pub(crate) protocol: u16,
+    pub(crate) features: u64,
+    group: GroupId,
+    sent_ms: u64,
+    received_ms: u64,
+}
+
+impl Handshake {
+    /// Whether both have answered.
+    pub(crate) fn is_up(&self) -> bool {
+        self.has_answered && self.is_answered
+    }
+
+    /// Our first words.
+    pub(crate) fn hello(config: &SessionConfig, group: &Group, store: &dyn Store) -> Hello {
+        let own = store.origin();
+        Hello {
+            protocol_min: config.protocol.0,
+            protocol_max: config.protocol.1,
+            features: config.features,
+            group: group.id(),
+            proposal: group.proposal(),
+            node: own.node.0,
+            incarnation: own.incarnation.0,
+            role: group.role() as u8,
+            sent_ms: store.wall_ms(),
+        }
+    }
+
+    /// Lets the peer in, or not.
+    pub(crate) fn meet(
+        &mut self,
+        config: &SessionConfig,
+        group: &Group,
+        store: &dyn Store,
+        hello: &Hello,
+    ) -> Result<(), ProtocolError> {
+        if self.peer.is_some() {
+            return Err(ProtocolError::Unexpected { what: "second hello" });
+        }
+        let theirs = (hello.protocol_min, hello.protocol_max);
+        let ours = config.protocol;
+        let protocol = theirs.1.min(ours.1);
+        if protocol < theirs.0.max(ours.0) {
+            return Err(ProtocolError::ProtocolVersion { theirs, ours });
+        }
+        let node = NodeId(hello.node);
+        if node == group.node() {
+            return Err(ProtocolError::OwnId { node });
+        }
+        if node != config.peer {
+            return Err(ProtocolError::WrongNode { expected: config.peer, found: node });
+        }
+        let agreed = group.agree(store, node, hello.group, hello.proposal)?;
+        group.enter(hello.origin())?;
+        self.peer = Some(Peer {
+            origin: hello.origin(),
+            protocol,
+            features: hello.features & config.features,
+            group: agreed,
+            sent_ms: hello.sent_ms,
+            received_ms: store.wall_ms(),
+        });
+        Ok(())
+    }
+
+    /// Our answer, if it is due.
+    pub(crate) fn answer(&mut self, group: &Group, store: &dyn Store) -> Option<HelloAck> {
+        let peer = self.peer.as_ref().filter(|_| !self.has_answered)?;
+        self.has_answered = true;
+        Some(HelloAck {
+            protocol: peer.protocol,
+            features: peer.features,
+            group: peer.group,
+            rejoin: u8::from(group.must_rejoin(peer.origin)),
+            echo_ms: peer.sent_ms,
+            received_ms: peer.received_ms,
+            sent_ms: store.wall_ms(),
+        })
+    }
+
+    /// Takes the peer's answer.
+    pub(crate) fn take_answer(&mut self, ack: &HelloAck) -> Result<(), ProtocolError> {
+        let Some(peer) = self.peer.as_ref().filter(|_| !self.is_answered && self.has_said_hello)
+        else {
+            return Err(ProtocolError::Unexpected { what: "answer to a hello" });
+        };
+        if ack.group != peer.group {
+            return Err(ProtocolError::WrongGroup { ours: peer.group, theirs: ack.group });
+        }
+        if ack.protocol != peer.protocol || ack.features != peer.features {
+            return Err(ProtocolError::Unexpected { what: "version in the answer to a hello" });
+        }
+        self.is_answered = true;
+        Ok(())
+    }
+}
+
+/// By how much the other clock is ahead, from when a message was sent and came on the way there,
+/// and was sent and came on the way back.
+pub(crate) fn offset_ms(sent: u64, came: u64, back_sent: u64, back_came: u64) -> i64 {
+    let difference = |a: u64, b: u64| i128::from(a) - i128::from(b);
+    let offset = (difference(came, sent) + difference(back_sent, back_came)) / 2;
+    i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX })
+}

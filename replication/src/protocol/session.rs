@@ -1,0 +1,460 @@
+//! The conversation with one peer. Touches no socket, clock or task.
+//!
+//! The driver hands over frames as they come ([`Session::receive`]) and asks for a frame whenever a
+//! channel can take one ([`Session::next_frame`]): when the store's bell has rung, after anything
+//! was received, and at [`Session::next_timeout`]. After an error the session is over: close the
+//! connection with the error's number.
+
+use super::bulk::BULK_LEN_MAX;
+use super::config::{Event, SessionConfig};
+use super::confirms::Confirms;
+use super::frame::{Channel, Extent, Frame, Lane};
+use super::give::{Give, Given, Window};
+use super::give_state::{BothWays, GiveState};
+use super::handshake::{Handshake, offset_ms};
+use super::message::{Goodbye, Message, Offer, Statement, Want, Wish, vector};
+use super::pieces::Assembler;
+use super::take::Take;
+use crate::error::ProtocolError;
+use crate::group::Group;
+use crate::roster::{Member, Role};
+use crate::store::{Store, keyspaces};
+use base::limits::BATCH_LEN_MAX;
+use base::{NodeId, Vector};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a shipment at the most: the largest batch, and what surrounds it.
+const SHIPMENT_LEN_MAX: usize = BATCH_LEN_MAX + (1 << 20);
+/// How far ahead of our clock a confirm may be before it is a lie.
+const DRIFT_MS_MAX: u64 = 10_000;
+/// How long the other side may take to say hello.
+const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often an idle session looks at the store.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Offers that wait to be sent; each answers a request, and a peer has few open.
+const OFFERS_MAX: usize = 4;
+
+/// See the module.
+pub struct Session {
+    config: SessionConfig,
+    group: Arc<Group>,
+    handshake: Handshake,
+    is_over: bool,
+    goodbye: Option<u16>,
+    lanes_out: [Lane; 4],
+    lanes_in: [Lane; 4],
+    assembled_tail: Assembler,
+    assembled_bulk: Assembler,
+    give: Give,
+    give_state: GiveState,
+    take: Take,
+    offers: VecDeque<Offer>,
+    confirms: Confirms,
+    /// The first confirm of the peer: what it had when the session began.
+    peer_had: Option<Vector>,
+    heard_at: Duration,
+    now: Duration,
+    events: Vec<Event>,
+}
+
+impl Session {
+    /// A session that begins `now`.
+    pub fn new(config: SessionConfig, group: Arc<Group>, now: Duration) -> Session {
+        let scope = group.scope();
+        let window = Window {
+            bytes_max: config.window_bytes,
+            shipments_max: config.window_shipments,
+            shipment_len: config.shipment_len,
+        };
+        Session {
+            handshake: Handshake::default(),
+            is_over: false,
+            goodbye: None,
+            lanes_out: Channel::ALL.map(Lane::new),
+            lanes_in: Channel::ALL.map(Lane::new),
+            assembled_tail: Assembler::new(SHIPMENT_LEN_MAX),
+            assembled_bulk: Assembler::new(BULK_LEN_MAX),
+            give: Give::new(scope, window),
+            give_state: GiveState::new(scope),
+            take: Take::new(Arc::clone(&group), config.peer),
+            offers: VecDeque::new(),
+            confirms: Confirms::new(now),
+            peer_had: None,
+            heard_at: now,
+            now,
+            events: Vec::new(),
+            config,
+            group,
+        }
+    }
+
+    /// Whether both sides have said hello.
+    pub fn is_up(&self) -> bool {
+        self.handshake.is_up() && !self.is_over
+    }
+
+    /// Who is on the other side.
+    pub fn peer(&self) -> NodeId {
+        self.config.peer
+    }
+
+    /// Shipments and bytes that were sent and not confirmed.
+    pub fn pending(&self) -> (u64, u64) {
+        self.give.pending()
+    }
+
+    /// Bytes that are held for payloads which are not whole yet.
+    pub fn held_bytes(&self) -> usize {
+        self.assembled_tail.len() + self.assembled_bulk.len()
+    }
+
+    /// What happened since this was asked last.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.events.append(&mut self.take.events);
+        std::mem::take(&mut self.events)
+    }
+
+    /// Ends the session: the next control frame says so.
+    pub fn leave(&mut self) {
+        self.goodbye.get_or_insert(0);
+    }
+
+    /// When to ask for a frame of [`Channel::Control`] at the latest; none if it is over.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.is_over {
+            return None;
+        }
+        if !self.is_up() {
+            return Some(self.heard_at + HELLO_WAIT_MAX);
+        }
+        let said = self.confirms.timeout(&self.config, self.take.unconfirmed);
+        let look = Some(self.now + LOOK_EVERY);
+        [said, look, self.take.timeout()].into_iter().flatten().min()
+    }
+
+    /// A frame came. Its length was checked by the driver, and is again.
+    pub fn receive(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frame: &[u8],
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        self.refuse_if_over()?;
+        self.now = now;
+        let done = self.receive_frame(now, channel, frame, store);
+        self.end_if_failed(done)
+    }
+
+    /// The next frame of `channel`; none if there is nothing to say now.
+    pub fn next_frame(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        store: &dyn Store,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+        self.refuse_if_over()?;
+        self.now = now;
+        let made = match channel {
+            Channel::Control => self.next_control(now, store),
+            Channel::Tail => self.next_of_tail(store),
+            Channel::Bulk => self.next_of_bulk(store),
+            Channel::Reconcile => Ok(None),
+        };
+        self.end_if_failed(made)
+    }
+
+    fn refuse_if_over(&self) -> Result<(), ProtocolError> {
+        if self.is_over { Err(ProtocolError::Over) } else { Ok(()) }
+    }
+
+    fn end_if_failed<T>(&mut self, done: Result<T, ProtocolError>) -> Result<T, ProtocolError> {
+        self.is_over |= done.is_err();
+        done
+    }
+
+    fn receive_frame(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frame: &[u8],
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        let [control, tail, bulk, reconcile] = &mut self.lanes_in;
+        let lane = match channel {
+            Channel::Control => control,
+            Channel::Tail => tail,
+            Channel::Bulk => bulk,
+            Channel::Reconcile => reconcile,
+        };
+        let frame = lane.open(frame)?;
+        self.heard_at = now;
+        match channel {
+            Channel::Control => {
+                let message = Message::decode(frame.kind, frame.payload)?;
+                self.receive_message(now, message, store)
+            }
+            _ if !self.handshake.is_up() => self.refuse_before_hello(),
+            Channel::Tail => self.receive_of_tail(now, frame, store),
+            Channel::Bulk => match self.assembled_bulk.take(frame)? {
+                Some((kind, payload)) => self.take.bulk(now, store, kind, &payload),
+                None => Ok(()),
+            },
+            Channel::Reconcile => Err(ProtocolError::Unexpected { what: "reconciliation" }),
+        }
+    }
+
+    fn refuse_before_hello(&self) -> Result<(), ProtocolError> {
+        Err(ProtocolError::Unexpected { what: "frame before the hellos" })
+    }
+
+    fn receive_of_tail(
+        &mut self,
+        now: Duration,
+        frame: Frame<'_>,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        use super::frame::Kind;
+        if frame.kind == Kind::TailStart && frame.extent == Extent::Whole {
+            return self.take.tail_start(frame.payload);
+        }
+        if frame.extent == Extent::Whole && self.assembled_tail.is_empty() {
+            return self.take.shipment(now, store, frame.payload);
+        }
+        match self.assembled_tail.take(frame)? {
+            Some((Kind::Shipment, payload)) => self.take.shipment(now, store, &payload),
+            Some(_) => Err(ProtocolError::Unexpected { what: "start of a tail in pieces" }),
+            None => Ok(()),
+        }
+    }
+
+    fn receive_message(
+        &mut self,
+        now: Duration,
+        message: Message,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        match message {
+            Message::Hello(hello) => self.handshake.meet(&self.config, &self.group, store, &hello),
+            Message::HelloAck(ack) => {
+                self.handshake.take_answer(&ack)?;
+                if ack.rejoin == 1 {
+                    self.take.must_rejoin();
+                }
+                let offset = offset_ms(ack.echo_ms, ack.received_ms, ack.sent_ms, store.wall_ms());
+                self.note_offset(offset);
+                self.events.push(Event::Up(self.config.peer));
+                Ok(())
+            }
+            Message::Goodbye(goodbye) => Err(ProtocolError::Left { code: goodbye.code }),
+            // The peer may have had our answer before we had its.
+            _ if !self.handshake.has_answered => self.refuse_before_hello(),
+            Message::Subscribe(wish) => {
+                self.check_scope(wish.scope)?;
+                self.check_own(store, &vector(&wish.vector)?)?;
+                let offer = self.give.subscribe(store, &wish)?;
+                self.push_offer(offer)
+            }
+            Message::Offer(offer) => {
+                self.check_scope(offer.scope)?;
+                self.take.offer(now, store, &offer)
+            }
+            Message::Want(want) => {
+                self.check_scope(want.scope)?;
+                self.enrol_joiner(store, &want)?;
+                let offer = self.give_state.want(store, &want)?;
+                self.push_offer(offer)
+            }
+            Message::Statement(statement) => self.receive_statement(store, &statement),
+            Message::Heartbeat(beat) => {
+                let came = store.wall_ms();
+                if beat.echo_ms > 0 {
+                    let offset = offset_ms(beat.echo_ms, beat.received_ms, beat.sent_ms, came);
+                    self.note_offset(offset);
+                }
+                self.confirms.heard_beat(beat.sent_ms, came);
+                Ok(())
+            }
+        }
+    }
+
+    fn check_scope(&self, scope: u32) -> Result<(), ProtocolError> {
+        if scope == self.group.scope().0 {
+            return Ok(());
+        }
+        Err(ProtocolError::WrongScope { found: scope })
+    }
+
+    fn push_offer(&mut self, offer: Option<Offer>) -> Result<(), ProtocolError> {
+        if self.offers.len() >= OFFERS_MAX && offer.is_some() {
+            return Err(ProtocolError::Unexpected { what: "request before the answer to others" });
+        }
+        self.offers.extend(offer);
+        Ok(())
+    }
+
+    fn note_offset(&self, offset_ms: i64) {
+        self.group.note_peer(self.config.peer, |peer| peer.clock_offset_ms = offset_ms);
+    }
+
+    /// Before a new node gets tables it is a member, in the stream that the tables belong to: so
+    /// whoever counts a later statement of this node knows that the floor waits for the new one.
+    fn enrol_joiner(&self, store: &dyn Store, want: &Want) -> Result<(), ProtocolError> {
+        let peer = self.config.peer;
+        let is_known = store.get(keyspaces::ROSTER, &Member::key(peer))?.is_some();
+        let gives = want.wish() == Wish::Tables && !store.is_empty(self.group.scope())?;
+        if is_known || !gives || self.group.role() != Role::Author {
+            return Ok(());
+        }
+        let member = Member::new(self.group.role_of(peer).unwrap_or(Role::Author));
+        self.group.set_member(store, peer, member)?;
+        Ok(())
+    }
+
+    fn receive_statement(
+        &mut self,
+        store: &dyn Store,
+        statement: &Statement,
+    ) -> Result<(), ProtocolError> {
+        self.check_scope(statement.scope)?;
+        let durable = vector(&statement.durable)?;
+        let origin = statement.origin();
+        self.check_own(store, &durable)?;
+        if origin.node == self.group.node() {
+            return Ok(());
+        }
+        self.group.note_statement(origin, self.config.peer, &durable, store.wall_ms());
+        if origin.node == self.config.peer {
+            self.give.confirm(&durable);
+            self.note_pending();
+            self.peer_had.get_or_insert(durable);
+        }
+        Ok(())
+    }
+
+    /// A peer that has more of us than we have: our tail was lost, and comes back as the writes of a
+    /// former life.
+    fn check_own(&mut self, store: &dyn Store, has: &Vector) -> Result<(), ProtocolError> {
+        let own = store.origin();
+        let last = store.applied(self.group.scope()).get(own);
+        if has.get(own) <= last {
+            return Ok(());
+        }
+        let confirmed = has.get(own);
+        let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
+        if is_lie || self.group.renew(store)?.is_none() {
+            return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
+        }
+        self.events.extend([Event::Healing, Event::Renewed]);
+        self.leave();
+        Ok(())
+    }
+
+    fn note_pending(&self) {
+        let (pending, pending_bytes) = self.give.pending();
+        self.group.note_peer(self.config.peer, |peer| {
+            (peer.pending, peer.pending_bytes) = (pending, pending_bytes);
+        });
+    }
+
+    fn next_of_tail(&mut self, store: &dyn Store) -> Result<Option<Vec<u8>>, ProtocolError> {
+        if !self.handshake.is_up() {
+            return Ok(None);
+        }
+        let [_, lane, _, _] = &mut self.lanes_out;
+        match self.give.next_frame(store, lane)? {
+            Given::Frame(frame) => {
+                self.note_pending();
+                Ok(Some(frame))
+            }
+            Given::Offer(offer) => self.push_offer(Some(offer)).map(|()| None),
+            Given::Nothing => Ok(None),
+        }
+    }
+
+    fn next_of_bulk(&mut self, store: &dyn Store) -> Result<Option<Vec<u8>>, ProtocolError> {
+        if !self.handshake.is_up() {
+            return Ok(None);
+        }
+        let both_ways = if self.take.is_rejoining() { BothWays::Yes } else { BothWays::No };
+        let [_, _, lane, _] = &mut self.lanes_out;
+        self.give_state.next_frame(store, lane, both_ways)
+    }
+
+    fn next_control(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+        let Some(message) = self.next_message(now, store)? else { return Ok(None) };
+        self.is_over |= matches!(message, Message::Goodbye(_));
+        let bytes = message.encode()?;
+        let [lane, _, _, _] = &mut self.lanes_out;
+        Ok(Some(lane.seal(message.kind(), Extent::Whole, &[&bytes])))
+    }
+
+    fn next_message(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<Option<Message>, ProtocolError> {
+        if !self.handshake.has_said_hello {
+            self.handshake.has_said_hello = true;
+            let hello = Handshake::hello(&self.config, &self.group, store);
+            return Ok(Some(Message::Hello(hello)));
+        }
+        if let Some(ack) = self.handshake.answer(&self.group, store) {
+            return Ok(Some(Message::HelloAck(ack)));
+        }
+        self.check_silence(now)?;
+        if let Some(code) = self.goodbye {
+            return Ok(Some(Message::Goodbye(Goodbye { code })));
+        }
+        if !self.handshake.is_up() {
+            return Ok(None);
+        }
+        self.group.tick(now, store)?;
+        self.note_meeting(store);
+        if let Some(offer) = self.offers.pop_front() {
+            return Ok(Some(Message::Offer(offer)));
+        }
+        if let Some(message) = self.take.next_message(now, store)? {
+            return Ok(Some(message));
+        }
+        let (config, group) = (&self.config, &self.group);
+        let unconfirmed = &mut self.take.unconfirmed;
+        if let Some(said) = self.confirms.next_statement(now, config, group, store, unconfirmed)? {
+            return Ok(Some(Message::Statement(said)));
+        }
+        let beat = self.confirms.next_heartbeat(now, config, group, store);
+        Ok(beat.map(Message::Heartbeat))
+    }
+
+    fn check_silence(&self, now: Duration) -> Result<(), ProtocolError> {
+        let max = if self.is_up() { self.config.silence_max } else { HELLO_WAIT_MAX };
+        let waited = now.saturating_sub(self.heard_at);
+        if waited <= max {
+            return Ok(());
+        }
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        Err(ProtocolError::Silent { waited_ms })
+    }
+
+    /// Once all that the peer had at the start is here, a restored node has its clock.
+    fn note_meeting(&mut self, store: &dyn Store) {
+        let has_all = |had: &Vector| store.applied(self.group.scope()).covers_all(had);
+        if self.peer_had.as_ref().is_some_and(has_all) {
+            self.group.meet(self.config.peer);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(peer) = &self.handshake.peer {
+            self.group.leave(peer.origin);
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! What this node takes from the peer: the tail if the log has it, else state.
+//!
+//! ```text
+//!            empty scope ──> tables ─┐
+//! idle ──┬──────────────> subscribe ─┼─> live tail
+//!        │   history gone: vector at or above the giver's floor ──> catch up ──┐
+//!        │                 below it, or not whole, or fenced ──────> rejoin ───┤
+//!        └<──────────────────────── installed <────────────────────────────────┘
+//! ```
+//!
+//! Only one session of a node takes state at a time. For a rejoin the scope is closed first, so that
+//! what this node has stays as it was said; the giver waits until it has all of that.
+
+use super::bulk::Bulk;
+use super::config::{Event, Tier};
+use super::frame::Kind;
+use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vector};
+use crate::error::ProtocolError;
+use crate::group::Group;
+use crate::roster::Role;
+use crate::store::{Admission, DeltaHead, ExportFile, ExportHead, Import, Purpose, Stage, Store};
+use base::{Corruption, NodeId, Shipment, Tick};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long nothing is asked of a peer that could not help.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long state may make no progress.
+const STATE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Gaps in a row, each answered by a new subscription, before the session ends.
+const GAPS_MAX: u32 = 8;
+/// How far ahead of our clock the state of a giver may be.
+const DRIFT_MS_MAX: u64 = 10_000;
+
+enum Course {
+    Idle { until: Duration },
+    Subscribed { is_live: bool },
+    Asked { wish: Wish, until: Duration },
+    Staging { stage: Box<dyn Stage>, purpose: Purpose, chunks: u64, until: Duration },
+    Importing(Importing),
+}
+
+struct Importing {
+    import: Box<dyn Import>,
+    files: VecDeque<ExportFile>,
+    at: u64,
+    until: Duration,
+}
+
+/// One direction of everything. See the module.
+pub(crate) struct Take {
+    group: Arc<Group>,
+    peer: NodeId,
+    round: u32,
+    course: Course,
+    must_rejoin: bool,
+    has_no_tables: bool,
+    is_parked: bool,
+    gaps: u32,
+    to_send: Option<Message>,
+    /// Bytes taken since the last confirm.
+    pub(crate) unconfirmed: u64,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Take {
+    pub(crate) fn new(group: Arc<Group>, peer: NodeId) -> Take {
+        Take {
+            group,
+            peer,
+            round: 0,
+            course: Course::Idle { until: Duration::ZERO },
+            must_rejoin: false,
+            has_no_tables: false,
+            is_parked: false,
+            gaps: 0,
+            to_send: None,
+            unconfirmed: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// The peer says that the present life of this node must rejoin.
+    pub(crate) fn must_rejoin(&mut self) {
+        self.must_rejoin = true;
+    }
+
+    /// Whether this node waits, closed, for the state of the peer.
+    pub(crate) fn is_rejoining(&self) -> bool {
+        matches!(self.course, Course::Asked { wish: Wish::Rejoin, .. })
+    }
+
+    /// When there is something to do although nothing comes.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match &self.course {
+            Course::Idle { until }
+            | Course::Asked { until, .. }
+            | Course::Staging { until, .. }
+            | Course::Importing(Importing { until, .. }) => Some(*until),
+            Course::Subscribed { .. } => None,
+        }
+    }
+
+    /// What is to be asked of the peer now.
+    pub(crate) fn next_message(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<Option<Message>, ProtocolError> {
+        if self.to_send.is_none() && self.timeout().is_some_and(|until| until <= now) {
+            if matches!(self.course, Course::Idle { .. }) {
+                self.choose(now, store)?;
+            } else {
+                self.give_up(now, store)?;
+            }
+        }
+        Ok(self.to_send.take())
+    }
+
+    fn choose(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        let scope = self.group.scope();
+        let wants_tables = !self.has_no_tables && store.is_empty(scope)?;
+        if (self.must_rejoin || wants_tables) && !self.group.try_take(self.peer) {
+            self.course = Course::Idle { until: now + PAUSE };
+            return Ok(());
+        }
+        if self.must_rejoin {
+            return self.ask_to_rejoin(now, store);
+        }
+        if wants_tables {
+            return self.ask(now, store, Wish::Tables);
+        }
+        self.round += 1;
+        let vector = entries(&store.applied(scope))?;
+        let wish = Subscribe { scope: scope.0, round: self.round, vector };
+        self.to_send = Some(Message::Subscribe(wish));
+        self.course = Course::Subscribed { is_live: false };
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Duration, store: &dyn Store, wish: Wish) -> Result<(), ProtocolError> {
+        let scope = self.group.scope();
+        self.round += 1;
+        let vector = entries(&store.applied(scope))?;
+        let (round, wish_raw) = (self.round, wish as u8);
+        let want = Want { scope: scope.0, round, wish: wish_raw, vector, file: 0, offset: 0 };
+        self.to_send = Some(Message::Want(want));
+        self.course = Course::Asked { wish, until: now + STATE_WAIT_MAX };
+        Ok(())
+    }
+
+    fn ask_to_rejoin(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        self.group.close(store)?;
+        store.request_sync();
+        self.events.push(Event::Chose(Tier::Rejoin));
+        self.ask(now, store, Wish::Rejoin)
+    }
+
+    fn give_up(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        self.group.release(store, self.peer)?;
+        self.course = Course::Idle { until: now + PAUSE };
+        Ok(())
+    }
+
+    /// The peer can not do what was asked.
+    pub(crate) fn offer(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        offer: &Offer,
+    ) -> Result<(), ProtocolError> {
+        if offer.round > self.round {
+            return Err(ProtocolError::Unexpected { what: "offer" });
+        }
+        if offer.round < self.round {
+            return Ok(());
+        }
+        match (offer.answer(), &self.course) {
+            (Answer::HistoryGone, Course::Subscribed { .. }) => {
+                let floor = vector(&offer.floor)?;
+                self.take_state(now, store, &floor)
+            }
+            (Answer::NoTables, Course::Asked { wish: Wish::Tables, .. }) => {
+                self.has_no_tables = true;
+                self.group.settle();
+                self.group.release(store, self.peer)?;
+                self.choose(now, store)
+            }
+            (Answer::Later, _) => self.give_up(now, store),
+            (_, _) => Err(ProtocolError::Unexpected { what: "offer" }),
+        }
+    }
+
+    fn take_state(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        floor: &base::Vector,
+    ) -> Result<(), ProtocolError> {
+        let scope = self.group.scope();
+        if !self.group.try_take(self.peer) {
+            self.course = Course::Idle { until: now + PAUSE };
+            return Ok(());
+        }
+        if store.is_whole(scope) && store.applied(scope).covers_all(floor) {
+            self.events.push(Event::Chose(Tier::Delta));
+            return self.ask(now, store, Wish::CatchUp);
+        }
+        self.ask_to_rejoin(now, store)
+    }
+
+    /// From here on the tail answers the subscription of `round`.
+    pub(crate) fn tail_start(&mut self, payload: &[u8]) -> Result<(), ProtocolError> {
+        let round = <[u8; 4]>::try_from(payload).map(u32::from_le_bytes);
+        let round = round
+            .map_err(|_| ProtocolError::malformed("start of a tail", Corruption::Truncated))?;
+        if round > self.round || round == 0 {
+            return Err(ProtocolError::Unexpected { what: "start of a tail" });
+        }
+        if let Course::Subscribed { is_live } = &mut self.course
+            && round == self.round
+        {
+            *is_live = true;
+        }
+        Ok(())
+    }
+
+    /// A shipment came.
+    pub(crate) fn shipment(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        bytes: &[u8],
+    ) -> Result<(), ProtocolError> {
+        if self.round == 0 {
+            return Err(ProtocolError::Unexpected { what: "shipment" });
+        }
+        if !matches!(self.course, Course::Subscribed { is_live: true }) {
+            // It answers a subscription of before; what is in it will come again.
+            return Ok(());
+        }
+        self.check_author(store, bytes)?;
+        match store.admit(bytes).map_err(|error| ProtocolError::refused("shipment", error))? {
+            Admission::Taken { late, .. } => {
+                self.gaps = 0;
+                self.unconfirmed += bytes.len() as u64;
+                self.unpark();
+                if late > 0 {
+                    self.events.push(Event::LateWrites(late));
+                }
+                Ok(())
+            }
+            Admission::Known => {
+                self.gaps = 0;
+                self.unconfirmed += bytes.len() as u64;
+                Ok(())
+            }
+            Admission::Gap { have } => {
+                self.gaps += 1;
+                if self.gaps > GAPS_MAX {
+                    return Err(ProtocolError::Gap { origin_have: have });
+                }
+                self.choose(now, store)
+            }
+            Admission::Fork { origin, at } => {
+                let fork = ProtocolError::Fork { origin, at };
+                self.events.push(Event::Incident(fork.to_string()));
+                Err(fork)
+            }
+            Admission::ClockAhead { by_ms } => {
+                self.park(now, by_ms);
+                Ok(())
+            }
+            Admission::Closed => {
+                self.course = Course::Idle { until: now + PAUSE };
+                Ok(())
+            }
+        }
+    }
+
+    /// A node that may only read does not begin to write.
+    fn check_author(&self, store: &dyn Store, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let (scope, origin) =
+            Shipment::author(bytes).map_err(|found| ProtocolError::malformed("shipment", found))?;
+        if scope != self.group.scope() {
+            return Err(ProtocolError::WrongScope { found: scope.0 });
+        }
+        let reads_only = origin.node == self.peer
+            && self.group.role_of(self.peer) == Some(Role::Observer)
+            && store.applied(scope).get(origin) == Tick::ZERO;
+        if reads_only { Err(ProtocolError::ReaderWrites { node: origin.node }) } else { Ok(()) }
+    }
+
+    /// The peer's clock is ahead: nothing is merged, nothing is lost, the log keeps it.
+    fn park(&mut self, now: Duration, by_ms: u64) {
+        self.is_parked = true;
+        self.course = Course::Idle { until: now + PAUSE };
+        self.events.push(Event::Parked { by_ms });
+        self.group.note_peer(self.peer, |peer| peer.is_parked = true);
+    }
+
+    fn unpark(&mut self) {
+        if std::mem::take(&mut self.is_parked) {
+            self.group.note_peer(self.peer, |peer| peer.is_parked = false);
+        }
+    }
+
+    /// A payload of the bulk channel came.
+    pub(crate) fn bulk(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let (round, bulk) = Bulk::decode(kind, payload)?;
+        if round > self.round || round == 0 {
+            return Err(ProtocolError::Unexpected { what: "bulk payload" });
+        }
+        if round < self.round {
+            return Ok(());
+        }
+        match bulk {
+            Bulk::DeltaHead(head) => self.delta_head(now, store, &head),
+            Bulk::DeltaChunk(chunk) => self.delta_chunk(now, chunk),
+            Bulk::DeltaEnd { chunks } => self.delta_end(now, store, chunks),
+            Bulk::TablesHead(head) => self.tables_head(now, store, &head),
+            Bulk::FileBytes { id, offset, bytes } => self.file_bytes(now, store, id, offset, bytes),
+        }
+    }
+
+    fn delta_head(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        head: &DeltaHead,
+    ) -> Result<(), ProtocolError> {
+        let purpose = match &self.course {
+            Course::Asked { wish: Wish::CatchUp, .. } => Purpose::CatchUp,
+            Course::Asked { wish: Wish::Rejoin, .. } => Purpose::Rejoin,
+            _ => return Err(ProtocolError::Unexpected { what: "delta" }),
+        };
+        if !self.check_head(now, store, head)? {
+            return Ok(());
+        }
+        let scope = self.group.scope();
+        if purpose == Purpose::CatchUp && !store.applied(scope).covers_all(&head.floor) {
+            // The floor rose since it was offered.
+            return self.take_state(now, store, &head.floor);
+        }
+        let stage = store.stage(scope, head, purpose)?;
+        let until = now + STATE_WAIT_MAX;
+        self.course = Course::Staging { stage, purpose, chunks: 0, until };
+        Ok(())
+    }
+
+    /// Whether the state of a giver may be taken: its clock is near ours.
+    fn check_head(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        head: &DeltaHead,
+    ) -> Result<bool, ProtocolError> {
+        if !head.vector.covers_all(&head.floor) {
+            return Err(ProtocolError::malformed("head of a state", Corruption::OutOfRange));
+        }
+        let latest = head.vector.latest().max(head.dropped).ms();
+        let by_ms = latest.saturating_sub(store.wall_ms());
+        if by_ms <= DRIFT_MS_MAX {
+            return Ok(true);
+        }
+        self.group.release(store, self.peer)?;
+        self.park(now, by_ms);
+        Ok(false)
+    }
+
+    fn delta_chunk(&mut self, now: Duration, chunk: &[u8]) -> Result<(), ProtocolError> {
+        let Course::Staging { stage, chunks, until, .. } = &mut self.course else {
+            return Err(ProtocolError::Unexpected { what: "chunk of a delta" });
+        };
+        *chunks += 1;
+        *until = now + STATE_WAIT_MAX;
+        stage.add(chunk).map_err(|error| ProtocolError::refused("chunk of a delta", error))
+    }
+
+    fn delta_end(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        told: u64,
+    ) -> Result<(), ProtocolError> {
+        let idle = Course::Idle { until: now };
+        let Course::Staging { stage, purpose, chunks, .. } =
+            std::mem::replace(&mut self.course, idle)
+        else {
+            return Err(ProtocolError::Unexpected { what: "end of a delta" });
+        };
+        if chunks != told {
+            let (expected, found) = (told, chunks);
+            return Err(ProtocolError::OutOfPlace { what: "end of a delta", expected, found });
+        }
+        stage.install().map_err(|error| ProtocolError::refused("delta", error))?;
+        let tier = if purpose == Purpose::Rejoin { Tier::Rejoin } else { Tier::Delta };
+        self.finish(now, store, tier)
+    }
+
+    /// State was installed: the tail goes on from there.
+    fn finish(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        tier: Tier,
+    ) -> Result<(), ProtocolError> {
+        self.group.release(store, self.peer)?;
+        self.events.push(Event::Installed(tier));
+        self.unpark();
+        if std::mem::take(&mut self.must_rejoin) && self.group.renew(store)?.is_some() {
+            self.events.push(Event::Renewed);
+        }
+        self.choose(now, store)
+    }
+
+    fn tables_head(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        head: &ExportHead,
+    ) -> Result<(), ProtocolError> {
+        if !matches!(self.course, Course::Asked { wish: Wish::Tables, .. }) {
+            return Err(ProtocolError::Unexpected { what: "list of tables" });
+        }
+        if !self.check_head(now, store, &head.state)? {
+            return Ok(());
+        }
+        let import = store.import(self.group.scope(), head)?;
+        self.events.push(Event::Chose(Tier::Tables));
+        let files = head.files.iter().cloned().collect();
+        let until = now + STATE_WAIT_MAX;
+        self.course = Course::Importing(Importing { import, files, at: 0, until });
+        self.next_file(now, store)
+    }
+
+    /// Asks for the first file that is not complete, or installs all.
+    fn next_file(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        let Course::Importing(importing) = &mut self.course else { return Ok(()) };
+        let received = importing.import.received();
+        let have = |id| received.iter().find(|(of, _)| *of == id).map_or(0, |(_, len)| *len);
+        while importing.files.front().is_some_and(|file| have(file.id) >= file.len) {
+            importing.files.pop_front();
+        }
+        if let Some(file) = importing.files.front() {
+            importing.at = have(file.id);
+            let (scope, round, wish) = (self.group.scope().0, self.round, Wish::File as u8);
+            let (file, offset, vector) = (file.id, importing.at, Vec::new());
+            self.to_send = Some(Message::Want(Want { scope, round, wish, vector, file, offset }));
+            return Ok(());
+        }
+        let idle = Course::Idle { until: now };
+        if let Course::Importing(importing) = std::mem::replace(&mut self.course, idle) {
+            importing.import.install().map_err(|error| ProtocolError::refused("tables", error))?;
+        }
+        self.group.settle();
+        self.finish(now, store, Tier::Tables)
+    }
+
+    fn file_bytes(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        id: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let unexpected = ProtocolError::Unexpected { what: "piece of a file" };
+        let Course::Importing(importing) = &mut self.course else { return Err(unexpected) };
+        let Some(file) = importing.files.front().filter(|file| file.id == id) else {
+            return Err(unexpected);
+        };
+        let end = offset.saturating_add(bytes.len() as u64);
+        if offset != importing.at || end > file.len || bytes.is_empty() {
+            let (expected, found) = (importing.at, offset);
+            return Err(ProtocolError::OutOfPlace { what: "piece of a file", expected, found });
+        }
+        importing
+            .import
+            .add(id, offset, bytes)
+            .map_err(|error| ProtocolError::refused("file", error))?;
+        importing.at = end;
+        importing.until = now + STATE_WAIT_MAX;
+        if end == file.len { self.next_file(now, store) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,340 @@
+//! The members of a group: who writes, who reads, who was shut out.
+//!
+//! They live in the keyspace `esker.roster` and are replicated as data are. What operators decide
+//! and what a node says about itself are two records, so that neither overwrites the other.
+//!
+//! ```text
+//! key        'm' (1), node (16)          a member
+//! size       field
+//!    1       version       1
+//!    1       role          1 author, 2 observer, 3 deprecated
+//!    8       epoch         greater than that of all records its writer knew
+//!    8       fenced        the incarnation that must rejoin; 0 = none
+//!   32       public key    ed25519; zeros = not known
+//!    v       addresses     how many, at most 16
+//!   per address:
+//!    v+*       address     UTF-8, 1..=255 bytes
+//!
+//! key        'i' (1), node (16)          a life of a member, written by itself
+//! size       field
+//!    1       version       1
+//!    8       incarnation   the present one
+//!    v       retired       how many, at most 64, newest last
+//!   per retired:
+//!    8         incarnation
+//! ```
+
+use base::codec::{Decoded, Reader, put_bytes, put_varint};
+use base::{Corruption, Incarnation, NodeId, Origin};
+use std::collections::BTreeMap;
+
+const VERSION: u8 = 1;
+const MEMBER: u8 = b'm';
+const LIFE: u8 = b'i';
+/// Addresses of a member at the most.
+pub const ADDRESSES_MAX: usize = 16;
+/// Bytes of an address at the most.
+pub const ADDRESS_LEN_MAX: usize = 255;
+/// Retired incarnations that are remembered.
+pub const RETIRED_MAX: usize = 64;
+/// Members at the most.
+pub const MEMBERS_MAX: usize = 256;
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// Writes, and holds every floor until it has confirmed.
+    Author = 1,
+    /// Only reads, and holds nothing.
+    Observer = 2,
+    /// Shut out until it is added again, and then it must rejoin.
+    Deprecated = 3,
+}
+
+impl Role {
+    /// The role with this number.
+    pub fn from_raw(raw: u8) -> Option<Role> {
+        [Role::Author, Role::Observer, Role::Deprecated].into_iter().find(|role| *role as u8 == raw)
+    }
+}
+
+/// What operators decided about a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What it may do.
+    pub role: Role,
+    /// Greater than that of all records its writer knew.
+    pub epoch: u64,
+    /// The incarnation that must rejoin before it counts again.
+    pub fenced: Option<Incarnation>,
+    /// Its ed25519 key; zeros if it is not known.
+    pub public_key: [u8; 32],
+    /// Where it can be reached.
+    pub addresses: Vec<String>,
+}
+
+impl Member {
+    /// A member about which nothing else is known.
+    pub fn new(role: Role) -> Member {
+        let (public_key, addresses) = ([0; 32], Vec::new());
+        Member { role, epoch: 0, fenced: None, public_key, addresses }
+    }
+
+    /// Its key in the keyspace.
+    pub fn key(node: NodeId) -> Vec<u8> {
+        [&[MEMBER][..], &node.0].concat()
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, self.role as u8];
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.fenced.map_or(0, |life| life.0).to_le_bytes());
+        out.extend_from_slice(&self.public_key);
+        let addresses = self.addresses.iter().take(ADDRESSES_MAX);
+        put_varint(&mut out, addresses.len() as u64);
+        addresses.for_each(|address| put_bytes(&mut out, address.as_bytes()));
+        out
+    }
+
+    /// The member that is `bytes`, all of them.
+    pub fn decode(bytes: &[u8]) -> Decoded<Member> {
+        let mut reader = Reader::new(bytes);
+        check_version(&mut reader)?;
+        let role = Role::from_raw(reader.u8()?).ok_or(Corruption::UnknownKind)?;
+        let epoch = reader.u64()?;
+        let fenced = Some(Incarnation(reader.u64()?)).filter(|life| life.0 != 0);
+        let public_key = reader.array()?;
+        let count = reader.len()?;
+        if count > ADDRESSES_MAX {
+            return Err(Corruption::OutOfRange);
+        }
+        let addresses =
+            (0..count).map(|_| decode_address(&mut reader)).collect::<Decoded<Vec<String>>>()?;
+        check_end(&reader)?;
+        Ok(Member { role, epoch, fenced, public_key, addresses })
+    }
+}
+
+fn decode_address(reader: &mut Reader<'_>) -> Decoded<String> {
+    let address = reader.bytes()?;
+    if address.is_empty() || address.len() > ADDRESS_LEN_MAX {
+        return Err(Corruption::OutOfRange);
+    }
+    std::str::from_utf8(address).map(str::to_owned).map_err(|_| Corruption::OutOfRange)
+}
+
+/// What a node says about its lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// The present one.
+    pub incarnation: Incarnation,
+    /// Those before, newest last: nobody may use them any more.
+    pub retired: Vec<Incarnation>,
+}
+
+impl Life {
+    /// Its key in the keyspace.
+    pub fn key(node: NodeId) -> Vec<u8> {
+        [&[LIFE][..], &node.0].concat()
+    }
+
+    /// The next life after this one.
+    pub fn renewed(&self, incarnation: Incarnation) -> Life {
+        let mut retired = self.retired.clone();
+        retired.retain(|old| *old != incarnation);
+        retired.push(self.incarnation);
+        let excess = retired.len().saturating_sub(RETIRED_MAX);
+        retired.drain(..excess);
+        Life { incarnation, retired }
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        put_varint(&mut out, self.retired.len() as u64);
+        self.retired.iter().for_each(|old| out.extend_from_slice(&old.0.to_le_bytes()));
+        out
+    }
+
+    /// The life that is `bytes`, all of them.
+    pub fn decode(bytes: &[u8]) -> Decoded<Life> {
+        let mut reader = Reader::new(bytes);
+        check_version(&mut reader)?;
+        let incarnation = Incarnation(reader.u64()?);
+        let count = reader.len()?;
+        if count > RETIRED_MAX {
+            return Err(Corruption::OutOfRange);
+        }
+        let retired = (0..count).map(|_| reader.u64().map(Incarnation)).collect::<Decoded<_>>()?;
+        check_end(&reader)?;
+        Ok(Life { incarnation, retired })
+    }
+}
+
+fn check_version(reader: &mut Reader<'_>) -> Decoded<()> {
+    if reader.u8()? == VERSION { Ok(()) } else { Err(Corruption::UnknownKind) }
+}
+
+fn check_end(reader: &Reader<'_>) -> Decoded<()> {
+    if reader.is_empty() { Ok(()) } else { Err(Corruption::TrailingBytes) }
+}
+
+/// All members that are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    members: BTreeMap<NodeId, Member>,
+    lives: BTreeMap<NodeId, Life>,
+}
+
+impl Roster {
+    /// A first roster, before any record was written: these nodes are authors.
+    pub fn first(authors: impl IntoIterator<Item = NodeId>) -> Roster {
+        let members = authors.into_iter().map(|node| (node, Member::new(Role::Author)));
+        Roster { members: members.collect(), lives: BTreeMap::new() }
+    }
+
+    /// Adds the records of the keyspace. Those that do not decode are counted and left out: they
+    /// were admitted like any value, so they can not be refused here.
+    pub fn read(&mut self, records: &[(Vec<u8>, Vec<u8>)]) -> usize {
+        let mut refused = 0;
+        for (key, value) in records {
+            refused += usize::from(self.read_one(key, value).is_err());
+        }
+        refused
+    }
+
+    fn read_one(&mut self, key: &[u8], value: &[u8]) -> Decoded<()> {
+        let mut reader = Reader::new(key);
+        let kind = reader.u8()?;
+        let node = NodeId(reader.array()?);
+        check_end(&reader)?;
+        let is_full = self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&node);
+        match kind {
+            MEMBER if is_full => return Err(Corruption::OutOfRange),
+            MEMBER => drop(self.members.insert(node, Member::decode(value)?)),
+            LIFE => drop(self.lives.insert(node, Life::decode(value)?)),
+            _ => return Err(Corruption::UnknownKind),
+        }
+        Ok(())
+    }
+
+    /// A member.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// The members, by node.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().map(|(node, member)| (*node, member))
+    }
+
+    /// What a node may do, if it is a member.
+    pub fn role(&self, node: NodeId) -> Option<Role> {
+        self.members.get(&node).map(|member| member.role)
+    }
+
+    /// Those who hold the floor.
+    pub fn authors(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let is_author = |(_, member): &(&NodeId, &Member)| member.role == Role::Author;
+        self.members.iter().filter(is_author).map(|(node, _)| *node)
+    }
+
+    /// What is known about the lives of a node.
+    pub fn life(&self, node: NodeId) -> Option<&Life> {
+        self.lives.get(&node)
+    }
+
+    /// Whether the node uses this incarnation now, so that its statements count.
+    pub fn is_current(&self, origin: Origin) -> bool {
+        let is_fenced = self
+            .members
+            .get(&origin.node)
+            .is_some_and(|member| member.fenced == Some(origin.incarnation));
+        let life = self.lives.get(&origin.node);
+        !is_fenced && life.is_some_and(|life| life.incarnation == origin.incarnation)
+    }
+
+    /// Whether the node must rejoin before it may go on.
+    pub fn must_rejoin(&self, origin: Origin) -> bool {
+        let member = self.members.get(&origin.node);
+        member.is_some_and(|member| member.fenced == Some(origin.incarnation))
+    }
+
+    /// The greatest epoch of any record.
+    pub fn epoch(&self) -> u64 {
+        self.members.values().map(|member| member.epoch).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NODE: NodeId = NodeId([7; 16]);
+
+    fn any_member() -> impl Strategy<Value = Member> {
+        let parts = (1u8..=3, any::<u64>(), any::<u64>(), any::<[u8; 32]>());
+        let addresses = proptest::collection::vec("[a-z]{1,20}:[0-9]{1,5}", 0..=ADDRESSES_MAX);
+        (parts, addresses).prop_map(|((role, epoch, fenced, public_key), addresses)| Member {
+            role: Role::from_raw(role).unwrap(),
+            epoch,
+            fenced: Some(Incarnation(fenced)).filter(|life| life.0 != 0),
+            public_key,
+            addresses,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_member_comes_back_and_never_from_a_part_of_it(member in any_member(), cut: prop::sample::Index) {
+            let bytes = member.encode();
+            prop_assert_eq!(Member::decode(&bytes).unwrap(), member);
+            prop_assert!(Member::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn a_life_comes_back_and_remembers_a_bounded_number(lives in proptest::collection::vec(1u64.., 1..100)) {
+            let mut life = Life::default();
+            for incarnation in lives {
+                life = life.renewed(Incarnation(incarnation));
+                prop_assert!(life.retired.len() <= RETIRED_MAX);
+                prop_assert_eq!(&Life::decode(&life.encode()).unwrap(), &life);
+            }
+        }
+
+        #[test]
+        fn hostile_records_never_panic(key: Vec<u8>, value: Vec<u8>, is_member: bool) {
+            let _ = (Member::decode(&value), Life::decode(&value));
+            let known = if is_member { Member::key(NODE) } else { Life::key(NODE) };
+            let mut roster = Roster::default();
+            roster.read(&[(key, value.clone()), (known, value)]);
+        }
+    }
+
+    #[test]
+    fn a_fenced_or_retired_life_is_not_current() {
+        let life = Life::default().renewed(Incarnation(3)).renewed(Incarnation(4));
+        let fenced = Some(Incarnation(4));
+        let member = Member { fenced, ..Member::new(Role::Author) };
+        let mut roster = Roster::default();
+        assert_eq!(roster.read(&[(Life::key(NODE), life.encode())]), 0);
+        let origin = |incarnation| Origin { node: NODE, incarnation: Incarnation(incarnation) };
+        assert!(roster.is_current(origin(4)) && !roster.is_current(origin(3)));
+        roster.read(&[(Member::key(NODE), member.encode())]);
+        assert!(!roster.is_current(origin(4)) && roster.must_rejoin(origin(4)));
+    }
+
+    #[test]
+    fn members_beyond_the_limit_are_left_out() {
+        let record = |of: usize| {
+            let node = NodeId((of as u128).to_be_bytes());
+            (Member::key(node), Member::new(Role::Observer).encode())
+        };
+        let records: Vec<_> = (0..MEMBERS_MAX + 5).map(record).collect();
+        assert_eq!(Roster::default().read(&records), 5);
+    }
+}

@@ -1,0 +1,226 @@
+//! Each way to catch up, alone.
+
+use crate::net::{Net, SCOPE, change, id};
+use replication::group::Writes;
+use replication::memory::Change;
+use replication::protocol::{Event, Tier};
+use replication::roster::{Member, Role};
+use replication::store::Store;
+
+#[test]
+fn what_one_writes_the_other_reads() {
+    let mut net = Net::new(1, 2, 0);
+    net.put(0, "a", "1");
+    net.connect(0, 1);
+    net.run(500);
+    assert_eq!(net.get(1, "a"), Some("1".into()));
+    net.put(1, "b", "2");
+    net.delete(0, "a");
+    net.run(500);
+    assert_eq!((net.get(1, "a"), net.get(0, "b")), (None, Some("2".into())));
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    net.check_fold();
+}
+
+#[test]
+fn writes_reach_a_node_through_another() {
+    let mut net = Net::new(2, 3, 0);
+    net.connect(0, 1);
+    net.connect(1, 2);
+    net.put(0, "a", "1");
+    net.put(2, "c", "3");
+    net.run(6_000);
+    assert_eq!((net.get(2, "a"), net.get(0, "c")), (Some("1".into()), Some("3".into())));
+    // Confirms pass through it too: the floor of the first covers what the last has.
+    let own = net.nodes[0].store.origin();
+    let floor = net.nodes[0].store.floor(SCOPE);
+    assert!(floor.get(own) > base::Tick::ZERO, "{floor:?}");
+}
+
+#[test]
+fn an_empty_node_gets_tables() {
+    let mut net = Net::new(3, 2, 0);
+    for at in 0..2_000 {
+        net.put(0, &format!("key {at}"), "some value that is not very short");
+    }
+    net.delete(0, "key 7");
+    net.connect(0, 1);
+    net.run(2_000);
+    assert!(net.has_chosen(1, Tier::Tables), "{:?} {:?}", net.events, net.failures);
+    assert!(net.is_equal());
+    net.check_fold();
+    net.put(1, "mine", "too");
+    net.run(1_000);
+    assert_eq!(net.get(0, "mine"), Some("too".into()));
+}
+
+#[test]
+fn tables_go_on_where_they_broke_off() {
+    let mut net = Net::new(4, 2, 0);
+    for at in 0..5_000 {
+        net.put(0, &format!("key {at}"), "some value that is not very short");
+    }
+    for _ in 0..20 {
+        net.connect(0, 1);
+        for _ in 0..120 {
+            net.step();
+        }
+        net.cut(0, 1);
+    }
+    net.heal();
+    net.check_fold();
+    assert!(net.has_chosen(1, Tier::Tables));
+}
+
+#[test]
+fn a_node_behind_the_log_gets_a_delta() {
+    let mut net = Net::new(5, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    net.cut(0, 1);
+    net.put(0, "b", "2");
+    net.delete(0, "a");
+    net.write(0, vec![change("k", "x", Change::DeleteTo("z".into()))]);
+    net.nodes[0].store.trim_log(0);
+    net.put(1, "y", "late but lower");
+    net.heal();
+    assert!(net.has_chosen(1, Tier::Delta), "{:?}", net.events);
+    net.check_fold();
+}
+
+/// A node that was shut out and let in again must not bring back what was deleted meanwhile.
+#[test]
+fn a_node_below_the_floor_rejoins_and_brings_nothing_back() {
+    let mut net = Net::new(6, 3, 0);
+    net.put(0, "gone", "1");
+    net.put(0, "stays", "1");
+    net.heal();
+    net.cut_all(2);
+    let deprecated = Member::new(Role::Deprecated);
+    let store = net.nodes[0].store.clone();
+    net.nodes[0].group.set_member(&store, id(2), deprecated).unwrap();
+    net.delete(0, "gone");
+    net.pass(1);
+    net.put(2, "own", "unseen");
+    net.connect(0, 1);
+    net.run(10_000);
+    for node in [0, 1] {
+        net.nodes[node].store.collect();
+        net.nodes[node].store.sync();
+        net.nodes[node].store.trim_log(0);
+    }
+    assert!(net.nodes[0].store.dropped(SCOPE) > base::Tick::ZERO, "nothing was collected");
+    let author = Member::new(Role::Author);
+    net.nodes[0].group.set_member(&store, id(2), author).unwrap();
+    net.run(1_000);
+    net.heal();
+    assert!(net.has_chosen(2, Tier::Rejoin), "{:?} {:?}", net.events, net.failures);
+    assert_eq!((net.get(2, "gone"), net.get(2, "stays")), (None, Some("1".into())));
+    assert_eq!(net.get(1, "own"), Some("unseen".into()));
+    assert!(net.events.iter().any(|(node, event)| (*node, event) == (2, &Event::Renewed)));
+    net.check_fold();
+    assert_eq!(net.nodes[2].group.writes(), Writes::Open);
+}
+
+#[test]
+fn a_restored_node_waits_for_an_author_and_gets_its_own_writes_back() {
+    let mut net = Net::new(7, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    let backup = net.nodes[0].store.backup();
+    net.put(0, "b", "2");
+    net.heal();
+    net.restore(0, &backup);
+    assert_eq!(net.nodes[0].group.writes(), Writes::Announcing);
+    assert!(!net.put(0, "c", "3"));
+    net.heal();
+    assert_eq!(net.nodes[0].group.writes(), Writes::Open);
+    assert_eq!(net.get(0, "b"), Some("2".into()));
+    assert!(net.put(0, "c", "3"));
+    net.heal();
+    net.check_fold();
+}
+
+/// A disk that lied: the peer has writes that their author lost.
+#[test]
+fn a_node_whose_tail_is_gone_heals_from_its_peer() {
+    let mut net = Net::new(8, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    let copy = net.nodes[0].store.backup();
+    net.put(0, "b", "2");
+    net.heal();
+    let incarnation = net.nodes[0].store.origin().incarnation;
+    net.cut_all(0);
+    net.nodes[0].store =
+        replication::memory::MemoryStore::restore(&copy, incarnation, 1_700_000_100_000);
+    net.nodes[0].group = std::sync::Arc::new(
+        replication::group::Group::open(net.nodes[0].config.clone(), &net.nodes[0].store).unwrap(),
+    );
+    net.forget_heights(0);
+    net.heal();
+    assert!(net.events.contains(&(0, Event::Healing)), "{:?} {:?}", net.events, net.failures);
+    assert_eq!(net.get(0, "b"), Some("2".into()));
+    assert_ne!(net.nodes[0].store.origin().incarnation, incarnation);
+    assert!(net.put(0, "c", "3"));
+    net.heal();
+    net.check_fold();
+}
+
+#[test]
+fn a_clock_that_is_ahead_parks_the_stream_and_loses_nothing() {
+    let mut net = Net::new(10, 2, 0);
+    net.heal();
+    net.nodes[0].skew_ms = 20_000;
+    net.pass(1);
+    net.put(0, "a", "1");
+    net.connect(0, 1);
+    net.run(3_000);
+    assert_eq!(net.get(1, "a"), None);
+    let parked =
+        |(node, event): &(usize, Event)| *node == 1 && matches!(event, Event::Parked { .. });
+    assert!(net.events.iter().any(parked), "{:?} {:?}", net.events, net.failures);
+    // Time passes, and the clock is set right.
+    net.nodes[0].skew_ms = 0;
+    net.run(20_000);
+    assert_eq!(net.get(1, "a"), Some("1".into()));
+}
+
+#[test]
+fn a_value_longer_than_a_frame_goes_in_pieces() {
+    let mut net = Net::new(11, 2, 0);
+    let long = "x".repeat(3 << 20);
+    net.heal();
+    net.put(0, "long", &long);
+    net.put(0, "short", "1");
+    net.run(1_000);
+    assert_eq!(net.get(1, "long").map(|value| value.len()), Some(3 << 20));
+    assert_eq!(net.get(1, "short"), Some("1".into()));
+    // And within a delta.
+    net.cut(0, 1);
+    net.put(0, "long", &long.replace('x', "y"));
+    net.nodes[0].store.trim_log(0);
+    net.heal();
+    net.check_fold();
+}
+
+#[test]
+fn an_unconfirmed_peer_gets_no_more_than_the_window() {
+    let mut net = Net::new(12, 2, 0);
+    net.heal();
+    net.cut(0, 1);
+    for at in 0..400 {
+        net.put(0, &format!("{at}"), &"v".repeat(100_000));
+    }
+    net.nodes[1].store.set_sync(replication::memory::SyncWhen::Told);
+    net.connect(0, 1);
+    for _ in 0..4_000 {
+        net.step();
+        let (shipments, bytes) = net.pending(0, 1);
+        assert!(shipments <= 1000 && bytes <= (16 << 20) + (300 << 10), "{shipments} {bytes}");
+    }
+    assert!(net.pending(0, 1).1 > 15 << 20, "{:?}", net.pending(0, 1));
+    net.nodes[1].store.set_sync(replication::memory::SyncWhen::Asked);
+    net.heal();
+    net.check_fold();
+}

@@ -1,0 +1,7 @@
+//! Sessions over stores in memory: what they agree on, whatever happens on the way.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod catch_up;
+mod histories;
+mod net;
