@@ -4,9 +4,9 @@
 
 mod none;
 
-pub(crate) use self::none::{NoPeers, alone};
-
+use self::none::{NoPeers, alone};
 use crate::error::{Failure, Outcome};
+use crate::serve::Settings;
 use base::NodeId;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,14 @@ pub(crate) trait Replicas: Send + Sync {
 
     /// Tells the peers goodbye and stops. Called once, before the database is closed.
     fn shutdown(&self);
+}
+
+/// Starts replication with the peers that `settings` name.
+pub(crate) fn start(settings: &Settings) -> Outcome<Box<dyn Replicas>> {
+    if !settings.peers.is_empty() || settings.join.is_some() {
+        return Err(alone());
+    }
+    Ok(Box::new(NoPeers::start(settings.listen)?))
 }
 
 /// What a node is to its peers.

@@ -178,6 +178,9 @@ fn every_command_helps_with_an_example() {
         "bench",
         "dump",
         "id",
+        "serve",
+        "status",
+        "peers",
     ] {
         assert!(help.text().contains(command), "{command}");
         let help = esker([command, "--help"]).ok();

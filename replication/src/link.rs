@@ -6,6 +6,11 @@
 //! settings, socket    the numbers of QUIC that were measured, and the socket below it
 //! endpoint            listens and dials; bounds what strangers can cost; closes revoked links
 //! channel, frame      four streams a connection, frames of at most 1 MiB on each
+//! token, invites, join   how a new node is let in
+//! rotation            a node changes its key
+//! conversation, driver   frames between a link and the state machine that talks over it
+//! mesh, dialer, breaker  one link to each peer, dialed again when it breaks, but not too often
+//! sim                 a made-up network for tests: real QUIC, seeded faults, time that jumps
 //! error               what goes wrong, and the codes that connections are closed with
 //! ```
 //!
@@ -16,22 +21,41 @@
 //! - What a peer sends slowly, or not at all, is given up after a bounded time.
 
 mod bell;
+mod breaker;
 mod channel;
+mod conversation;
+mod dialer;
+mod driver;
 mod endpoint;
 mod error;
 mod frame;
+mod invites;
+mod join;
 mod key;
+mod mesh;
 mod pins;
+mod rotation;
 mod settings;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod socket;
 mod tls;
+mod token;
 
 pub use bell::{Bell, Ear};
+pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState, OnChange, Rejected};
 pub use channel::{Channel, ChannelReceiver, ChannelSender};
-pub use endpoint::{Dialed, Endpoint, Link};
+pub use conversation::{Calls, Conversation, Conversations, Parting, Then};
+pub use driver::{Control, Driving, drive, establish};
+pub use endpoint::{Arrival, Dialed, Endpoint, Guest, Link};
 pub use error::{CloseCode, LinkError, Side};
 pub use frame::{FRAME_LEN_MAX, FrameDecoder};
+pub use invites::{INVITE_LASTS, Invites};
+pub use join::{Desk, Register, join};
 pub use key::{Fingerprint, LinkKey};
+pub use mesh::{Mesh, MeshParts, PeerLink};
 pub use pins::Pins;
+pub use rotation::Rotation;
 pub use settings::{Congestion, LinkSettings, Mtu};
 pub use socket::{Buffers, Wire};
+pub use token::Token;

@@ -15,9 +15,11 @@ mod damage;
 mod directory;
 mod frame;
 mod input;
+mod introductions;
 mod manifest;
 mod operations;
 mod root;
+mod stream;
 mod table;
 
 pub use backup::backup;
@@ -25,16 +27,18 @@ pub use batch::batch;
 pub use block::block;
 pub use directory::directory;
 pub use frame::frame;
+pub use introductions::introductions;
 pub use manifest::manifest;
 pub use operations::operations;
 pub use root::root;
+pub use stream::stream;
 pub use table::table_open;
 
 /// A fuzz target: its name, and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
@@ -44,4 +48,6 @@ pub const TARGETS: [Target; 9] = [
     ("backup", backup),
     ("directory", directory),
     ("operations", operations),
+    ("stream", stream),
+    ("introductions", introductions),
 ];

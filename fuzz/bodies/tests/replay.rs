@@ -108,3 +108,13 @@ fn a_mutated_directory_never_holds_what_never_was() {
 fn what_is_restored_from_a_mutated_store_was_there_at_a_moment() {
     replay("backup");
 }
+
+#[test]
+fn frames_come_out_of_streams_as_they_went_in() {
+    replay("stream");
+}
+
+#[test]
+fn introductions_have_one_form_and_no_slips() {
+    replay("introductions");
+}

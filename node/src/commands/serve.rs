@@ -5,7 +5,7 @@ use crate::error::Outcome;
 use crate::files;
 use crate::output::Output;
 use crate::place::Directory;
-use crate::replicas::{NoPeers, Replicas, Role, alone};
+use crate::replicas::{self, Role};
 use crate::serve::{self, Ready, Settings, SettingsFile};
 use engine::Create;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let settings = settings(args)?;
     let directory = Directory::open(&settings.path, Create::IfMissing, Durability::Sync)?;
-    let replicas = start_replicas(&settings)?;
+    let replicas = replicas::start(&settings)?;
     serve::serve(directory, replicas, &settings, |ready| {
         let Ready { node, listen, http } = ready;
         output.result(format_args!("ready node={node} listen={listen} http={http}"), ready)?;
@@ -84,12 +84,4 @@ fn settings(args: &ServeArgs) -> Outcome<Settings> {
         },
     };
     Settings::of(file)
-}
-
-/// Starts replication with the peers that `settings` name.
-fn start_replicas(settings: &Settings) -> Outcome<Box<dyn Replicas>> {
-    if !settings.peers.is_empty() || settings.join.is_some() {
-        return Err(alone());
-    }
-    Ok(Box::new(NoPeers::start(settings.listen)?))
 }

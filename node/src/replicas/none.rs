@@ -57,7 +57,7 @@ impl Replicas for NoPeers {
 }
 
 /// What asks for a peer is refused.
-pub(crate) fn alone() -> Failure {
+pub(super) fn alone() -> Failure {
     Failure::new(Exit::Input, "NoReplication", "this version runs nodes without peers only")
         .action("start it without --peer and --join")
 }

@@ -3,7 +3,7 @@
 //! The body is read as it comes and parsed on a thread that may block; a few parts of it are in between.
 //! Only a body that ended where it said counts as ended: what a lost connection cut off is not stored.
 
-use super::body::next_part;
+use super::body::{declared_len, next_part};
 use super::node::{Ending, Interest, Node};
 use super::query::Query;
 use super::refusal::Refusal;
@@ -77,7 +77,7 @@ pub(super) async fn load(
     let plan = Plan::of(&head.uri)?;
     node.check_takes_writes()?;
     let _turn = node.load().await?;
-    let _memory = node.memory(LINE_LEN_MAX + BATCH_LEN_MAX).await?;
+    let _memory = node.memory(memory_of(declared_len(&head.headers))).await?;
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
@@ -103,6 +103,13 @@ pub(super) async fn load(
     let (loaded, fed) = tokio::join!(storing, feeding);
     fed?;
     Ok(json(&loaded?))
+}
+
+/// Memory that a load of a body of such a length takes: a line, and a batch.
+fn memory_of(declared_len: Option<u64>) -> usize {
+    let most = LINE_LEN_MAX + BATCH_LEN_MAX;
+    let len = declared_len.and_then(|len| usize::try_from(len).ok()).unwrap_or(most);
+    len.saturating_mul(2).min(most)
 }
 
 /// Looks after a load.

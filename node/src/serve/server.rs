@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// Connections at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
 /// How long the head of a request may take, or a connection be idle.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request: the longest URL and the longest key in a header.
 const HEAD_LEN_MAX: usize = 256 << 10;
 /// After a failed accept, such as for want of file handles.
@@ -36,8 +36,32 @@ const CUT_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Listener {
     listener: TcpListener,
     address: SocketAddr,
+    signals: Signals,
+}
+
+/// The signals that tell a node to stop.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on they are caught.
+    fn catch() -> Outcome<Signals> {
+        let catch = |kind| signal(kind).map_err(|e| Error::io("catch", "signals", e));
+        Ok(Signals {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Listener {
@@ -46,27 +70,18 @@ impl Listener {
         let failed = |e| Error::io("listen at", http.to_string(), e);
         let listener = TcpListener::bind(http).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let catch = |kind| signal(kind).map_err(|e| Error::io("catch", "signals", e));
-        let (terminate, interrupt) =
-            (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
-        Ok(Listener { listener, address, terminate, interrupt })
+        Ok(Listener { listener, address, signals: Signals::catch()? })
     }
 
     /// Where it listens, with the port that the system chose.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
-
-    async fn signalled(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Serves until a signal, then ends all connections.
-pub(super) async fn run(mut listener: Listener, node: Arc<Node>) {
+pub(super) async fn run(listener: Listener, node: Arc<Node>) {
+    let Listener { listener, mut signals, .. } = listener;
     let (drain, draining) = watch::channel(());
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -74,12 +89,11 @@ pub(super) async fn run(mut listener: Listener, node: Arc<Node>) {
     loop {
         let accepted = async {
             let place = room.clone().acquire_owned().await;
-            (listener.listener.accept().await, place)
+            (listener.accept().await, place)
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
-            _ = listener.terminate.recv() => break,
-            _ = listener.interrupt.recv() => break,
+            () = signals.next() => break,
         };
         let (Ok((stream, _)), Ok(place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -92,11 +106,13 @@ pub(super) async fn run(mut listener: Listener, node: Arc<Node>) {
         });
         while connections.try_join_next().is_some() {}
     }
+    // Whoever comes now is refused instead of waiting for nobody.
+    drop(listener);
     drop(drain);
     tokio::select! {
-        _ = all_done(&mut connections) => return,
-        _ = tokio::time::sleep(DRAIN_PATIENCE) => {}
-        _ = listener.signalled() => {}
+        () = all_done(&mut connections) => return,
+        () = tokio::time::sleep(DRAIN_PATIENCE) => {}
+        () = signals.next() => {}
     }
     node.end_work();
     if tokio::time::timeout(CUT_PATIENCE, all_done(&mut connections)).await.is_err() {

@@ -192,9 +192,14 @@ impl Served {
 
     /// Sends the signal that asks it to end.
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).expect("it is a process id");
         let id = rustix::process::Pid::from_raw(id).expect("it is no zero");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+        rustix::process::kill_process(id, signal).expect("it runs");
     }
 
     /// Asks it to end and waits for it. Returns its exit code and what it said on standard error.

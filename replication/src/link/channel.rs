@@ -14,7 +14,7 @@ use super::error::LinkError;
 use super::frame::{FRAME_LEN_MAX, FrameDecoder};
 use super::settings::LinkSettings;
 use bytes::Bytes;
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -73,7 +73,8 @@ impl fmt::Display for Channel {
 }
 
 impl Link {
-    /// Opens a channel, and waits until the peer has answered on it.
+    /// Opens a channel, and waits until the peer has answered on it: as long as it takes, for what
+    /// is more urgent goes first.
     pub async fn open(
         &self,
         channel: Channel,
@@ -81,7 +82,7 @@ impl Link {
     ) -> Result<(ChannelSender, ChannelReceiver), LinkError> {
         let (send, receive) = self.connection().open_bi().await?;
         let sender = ChannelSender::begin(send, channel.byte()).await?;
-        let (byte, receiver) = ChannelReceiver::begin(receive, settings).await?;
+        let (byte, receiver) = self.receiver(receive, settings).await?;
         if byte == channel.byte() {
             Ok((sender, receiver))
         } else {
@@ -95,10 +96,22 @@ impl Link {
         settings: &LinkSettings,
     ) -> Result<(Channel, ChannelSender, ChannelReceiver), LinkError> {
         let (send, receive) = self.connection().accept_bi().await?;
-        let (byte, receiver) = ChannelReceiver::begin(receive, settings).await?;
+        let limit = settings.frame;
+        let begun = timeout(limit, self.receiver(receive, settings)).await;
+        let (byte, receiver) = begun.unwrap_or_else(|_| {
+            Err(LinkError::TimedOut { what: "the first byte of a stream", limit })
+        })?;
         let channel = Channel::from_byte(byte).ok_or(LinkError::UnknownChannel { byte })?;
         let sender = ChannelSender::begin(send, byte).await?;
         Ok((channel, sender, receiver))
+    }
+
+    async fn receiver(
+        &self,
+        stream: RecvStream,
+        settings: &LinkSettings,
+    ) -> Result<(u8, ChannelReceiver), LinkError> {
+        ChannelReceiver::begin(self.connection().clone(), stream, settings.frame).await
     }
 }
 
@@ -132,8 +145,18 @@ impl ChannelSender {
     }
 }
 
+impl ChannelSender {
+    /// Says that no more frames follow, and waits until the peer has all of them.
+    pub(crate) async fn finish(mut self) -> Result<(), LinkError> {
+        self.stream.finish().map_err(|_| closed_here())?;
+        self.stream.stopped().await.map(drop).map_err(|_| closed_here())
+    }
+}
+
 /// Bytes that are taken from QUIC at once.
 const CHUNK: usize = 32 << 10;
+/// Bytes a second that a link must bring for a late frame to be waited for.
+const BUSY: u64 = 4 << 10;
 
 /// The receiving half of a channel.
 #[derive(Debug)]
@@ -144,29 +167,28 @@ pub struct ChannelReceiver {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    connection: Connection,
     /// When the frame that has begun must be whole.
     deadline: Option<Instant>,
+    /// Bytes that the connection had brought when that was last decided.
+    brought: u64,
     patience: Duration,
 }
 
 impl ChannelReceiver {
-    /// Reads the first byte, which must come soon.
+    /// Reads the first byte. Later, each frame must be whole within `patience`.
     pub(crate) async fn begin(
+        connection: Connection,
         mut stream: RecvStream,
-        settings: &LinkSettings,
+        patience: Duration,
     ) -> Result<(u8, ChannelReceiver), LinkError> {
         let mut first = [0];
-        match timeout(settings.hello, stream.read_exact(&mut first)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(ReadExactError::FinishedEarly(_))) => {
-                return Err(LinkError::FrameTruncated { wanted: 1, received: 0 });
+        stream.read_exact(&mut first).await.map_err(|error| match error {
+            ReadExactError::FinishedEarly(_) => {
+                LinkError::FrameTruncated { wanted: 1, received: 0 }
             }
-            Ok(Err(ReadExactError::ReadError(error))) => return Err(unread(error)),
-            Err(_) => {
-                let what = "the first byte of a stream";
-                return Err(LinkError::TimedOut { what, limit: settings.hello });
-            }
-        }
+            ReadExactError::ReadError(error) => unread(error),
+        })?;
         let [byte] = first;
         let receiver = ChannelReceiver {
             stream,
@@ -174,10 +196,17 @@ impl ChannelReceiver {
             buffer: vec![0; CHUNK].into(),
             start: 0,
             end: 0,
+            connection,
             deadline: None,
-            patience: settings.frame,
+            brought: 0,
+            patience,
         };
         Ok((byte, receiver))
+    }
+
+    /// Expects frames of at most `len_max` bytes from here on.
+    pub(crate) fn restrict(&mut self, len_max: usize) {
+        self.decoder = FrameDecoder::new(len_max);
     }
 
     /// The next frame, or `None` once the peer has ended the channel.
@@ -191,14 +220,22 @@ impl ChannelReceiver {
                 return Ok(Some(frame));
             }
             if self.decoder.is_inside() && self.deadline.is_none() {
-                self.deadline = Some(Instant::now() + self.patience);
+                self.extend_deadline();
             }
             let reading = self.stream.read(&mut self.buffer);
             let read = match self.deadline {
                 None => reading.await,
-                Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| {
-                    LinkError::TimedOut { what: "the rest of a frame", limit: self.patience }
-                })?,
+                Some(deadline) => match timeout_at(deadline, reading).await {
+                    Ok(read) => read,
+                    Err(_) if self.is_link_busy() => {
+                        self.extend_deadline();
+                        continue;
+                    }
+                    Err(_) => {
+                        let what = "the rest of a frame";
+                        return Err(LinkError::TimedOut { what, limit: self.patience });
+                    }
+                },
             };
             let Some(read) = read.map_err(unread)? else {
                 self.decoder.end()?;
@@ -206,6 +243,17 @@ impl ChannelReceiver {
             };
             (self.start, self.end) = (0, read);
         }
+    }
+
+    fn extend_deadline(&mut self) {
+        self.deadline = Some(Instant::now() + self.patience);
+        self.brought = self.connection.stats().udp_rx.bytes;
+    }
+
+    /// Whether the frame may be late because the line is slow, or other channels go first.
+    fn is_link_busy(&self) -> bool {
+        let brought = self.connection.stats().udp_rx.bytes.saturating_sub(self.brought);
+        brought >= self.patience.as_secs().max(1).saturating_mul(BUSY)
     }
 
     /// Decodes what was read, up to the end of a frame.

@@ -86,6 +86,11 @@ impl Link {
         self.shared.connection.remote_address()
     }
 
+    /// Whether it was not closed yet by either side.
+    pub fn is_open(&self) -> bool {
+        self.shared.connection.close_reason().is_none()
+    }
+
     /// Closes the connection and tells the peer why.
     pub fn close(&self, error: &LinkError) {
         let (code, reason) = error.closing();
@@ -100,12 +105,18 @@ impl Link {
 
 /// Who has connected.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// A peer.
     Peer(Link),
     /// The holder of a key that nobody knows, who may only ask to join.
-    #[expect(dead_code, reason = "read by the exchange that lets nodes join")]
-    Guest(Connection, Fingerprint),
+    Guest(Guest),
+}
+
+/// The holder of a key that nobody knows, while an invitation is open.
+#[derive(Debug)]
+pub struct Guest {
+    pub(crate) connection: Connection,
+    pub(crate) key: Fingerprint,
 }
 
 /// One socket, on which this node listens and from which it dials.
@@ -204,19 +215,18 @@ impl Endpoint {
         }
     }
 
-    /// The next peer that has connected, or `None` once the endpoint was closed.
-    pub async fn accept(&self) -> Option<Link> {
-        loop {
-            match self.arrival().await? {
-                Arrival::Peer(link) => return Some(link),
-                Arrival::Guest(connection, _) => {
-                    connection.close(VarInt::from_u32(CloseCode::JoinRefused as u32), b"");
-                }
-            }
-        }
+    /// The key of this node.
+    pub fn key(&self) -> Fingerprint {
+        self.shared.key.fingerprint()
     }
 
-    pub(crate) async fn arrival(&self) -> Option<Arrival> {
+    /// Who may connect.
+    pub fn pins(&self) -> &Arc<Pins> {
+        &self.shared.pins
+    }
+
+    /// Who has connected next, or `None` once the endpoint was closed.
+    pub async fn arrival(&self) -> Option<Arrival> {
         self.arrivals.lock().await.recv().await
     }
 
@@ -298,7 +308,7 @@ fn admit(shared: &Shared, connection: Connection) -> Result<Arrival, LinkError> 
             let pins = shared.pins.clone();
             Ok(Arrival::Peer(Link::new(connection, (peer, key), Dialed::ByPeer, pins)))
         }
-        Standing::Guest => Ok(Arrival::Guest(connection, key)),
+        Standing::Guest => Ok(Arrival::Guest(Guest { connection, key })),
         Standing::Refused => {
             let error = LinkError::UnknownKey { by: Side::Us };
             let (code, reason) = error.closing();

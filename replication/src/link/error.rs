@@ -4,6 +4,7 @@
 //! it back into an error, and programs may rely on it. Numbers from 256 on belong to conversations.
 
 use super::channel::Channel;
+use super::conversation::Then;
 use super::key::Fingerprint;
 use base::Category;
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
@@ -87,7 +88,7 @@ pub enum LinkError {
     /// Keys cannot be exchanged as a record says.
     Rotation { old: Fingerprint, reason: &'static str },
     /// The conversation was broken off by `by`.
-    Conversation { by: Side, code: u32, reason: String },
+    Conversation { by: Side, code: u32, reason: String, then: Then },
     /// The peer is gone: it has restarted, or nothing comes from it any more.
     Lost { reason: String },
     /// The connection was closed in order.
@@ -249,7 +250,7 @@ fn of_closing(code: u64, reason: &[u8]) -> LinkError {
         LinkError::Join { by: Side::Peer, reason: "the issuer does not say why" }
     } else if code >= CONVERSATION {
         let code = u32::try_from(code - CONVERSATION).unwrap_or(u32::MAX);
-        LinkError::Conversation { by: Side::Peer, code, reason }
+        LinkError::Conversation { by: Side::Peer, code, reason, then: Then::Retry }
     } else {
         LinkError::Lost { reason: format!("the peer closed it: {reason}") }
     }
@@ -302,7 +303,7 @@ impl fmt::Display for LinkError {
             LinkError::Rotation { old, reason } => {
                 write!(f, "the key {old} is not exchanged: {reason}")
             }
-            LinkError::Conversation { by, code, reason } => {
+            LinkError::Conversation { by, code, reason, then: _ } => {
                 write!(f, "{by} broke off the conversation ({code}): {reason}")
             }
             LinkError::Lost { reason } => write!(f, "the connection was lost: {reason}"),

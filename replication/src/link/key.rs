@@ -68,7 +68,6 @@ impl FromStr for Fingerprint {
 
 /// A node's key pair and the certificate that shows it.
 pub struct LinkKey {
-    #[allow(dead_code, reason = "signs the change of keys")]
     pair: KeyPair,
     fingerprint: Fingerprint,
     certificate: CertificateDer<'static>,
@@ -83,6 +82,9 @@ impl LinkKey {
 
     /// The key of a seed, for nodes that have changed theirs.
     pub fn from_seed(seed: [u8; 32]) -> Result<LinkKey, LinkError> {
+        if seed == [0; 32] {
+            return Err(LinkError::Key { reason: "its seed is all zeros".to_owned() });
+        }
         let pair = KeyPair::from_seed(Seed::new(seed));
         let private = PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], &seed[..]].concat());
         let bad = |source: rcgen::Error| LinkError::Key { reason: source.to_string() };
@@ -100,7 +102,6 @@ impl LinkKey {
         self.fingerprint
     }
 
-    #[allow(dead_code, reason = "signs the change of keys")]
     pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
     }
@@ -142,6 +143,11 @@ mod tests {
         assert_eq!(shown, Fingerprint::of(&KeyPair::from_seed(Seed::new([7; 32])).pk));
         assert!(shown.to_string().starts_with(&shown.node().to_string()));
         assert_eq!(shown.to_string().parse::<Fingerprint>().unwrap(), shown);
+    }
+
+    #[test]
+    fn a_seed_of_zeros_is_refused() {
+        assert_eq!(LinkKey::from_seed([0; 32]).unwrap_err().code(), "LinkKey");
     }
 
     #[test]

@@ -4,10 +4,15 @@
 //! exchange that lets a new node join. A change is seen by all at once.
 
 use super::bell::{Bell, Ear};
+use super::error::LinkError;
 use super::key::Fingerprint;
+use super::rotation::Rotation;
 use base::NodeId;
 use base::lock::{Mutex, Rank};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Keys that are remembered as given up.
+const RETIRED_MAX: usize = 4096;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +29,6 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guests {
     /// An invitation is open.
-    #[allow(dead_code, reason = "set by the exchange that lets nodes join")]
     Welcome,
     /// None is.
     Unwanted,
@@ -40,12 +44,15 @@ pub struct Pins {
 #[derive(Debug)]
 struct State {
     nodes: BTreeMap<Fingerprint, NodeId>,
+    /// Keys that were given up: none of them comes back.
+    retired: BTreeSet<Fingerprint>,
     guests: Guests,
 }
 
 impl Default for Pins {
     fn default() -> Pins {
-        let state = State { nodes: BTreeMap::new(), guests: Guests::Unwanted };
+        let (nodes, retired) = (BTreeMap::new(), BTreeSet::new());
+        let state = State { nodes, retired, guests: Guests::Unwanted };
         Pins { state: Mutex::new(Rank::Links, state), changed: Bell::default() }
     }
 }
@@ -61,6 +68,34 @@ impl Pins {
     pub fn revoke(&self, fingerprint: Fingerprint) {
         self.state.lock().nodes.remove(&fingerprint);
         self.changed.ring();
+    }
+
+    /// Exchanges a node's key for the one that the old key names. Live connections of the old key
+    /// are closed; the new one may connect at once. The old one never can again, so an old record
+    /// that somebody kept moves nothing.
+    pub fn rotate(&self, rotation: &Rotation) -> Result<(), LinkError> {
+        let (old, new, node) = (rotation.old_key(), rotation.new_key(), rotation.node());
+        let refused = |reason| Err(LinkError::Rotation { old, reason });
+        let mut state = self.state.lock();
+        if state.nodes.get(&old) != Some(&node) {
+            return refused("it is not the pinned key of that node");
+        }
+        if state.retired.contains(&new) || state.nodes.contains_key(&new) {
+            return refused("the new key was used before");
+        }
+        if state.retired.len() >= RETIRED_MAX {
+            return refused("too many keys were exchanged");
+        }
+        state.nodes.remove(&old);
+        state.nodes.insert(new, node);
+        state.retired.insert(old);
+        drop(state);
+        self.changed.ring();
+        Ok(())
+    }
+
+    pub(crate) fn set_guests(&self, guests: Guests) {
+        self.state.lock().guests = guests;
     }
 
     /// Whose key this is, if it is pinned.
@@ -85,5 +120,46 @@ impl Pins {
     /// Rung at every change.
     pub(crate) fn listen(&self) -> Ear {
         self.changed.listen()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::LinkKey;
+    use super::*;
+
+    fn key(seed: u8) -> LinkKey {
+        LinkKey::from_seed([seed; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_change_of_keys_moves_the_pin_and_cannot_be_repeated_or_undone() {
+        let (pins, node) = (Pins::default(), key(1).fingerprint().node());
+        pins.pin(key(1).fingerprint(), node);
+        let (there, back) =
+            (Rotation::sign(node, &key(1), &key(2)), Rotation::sign(node, &key(2), &key(1)));
+
+        pins.rotate(&there).unwrap();
+
+        assert_eq!(pins.all(), [(key(2).fingerprint(), node)]);
+        assert_eq!(pins.rotate(&there).unwrap_err().code(), "Rotation");
+        assert_eq!(pins.rotate(&back).unwrap_err().code(), "Rotation");
+        pins.rotate(&Rotation::sign(node, &key(2), &key(3))).unwrap();
+        assert_eq!(pins.node_of(key(3).fingerprint()), Some(node), "the name stays");
+    }
+
+    #[test]
+    fn a_node_can_change_only_its_own_key() {
+        let (pins, node) = (Pins::default(), key(1).fingerprint().node());
+        pins.pin(key(1).fingerprint(), node);
+        pins.pin(key(2).fingerprint(), key(2).fingerprint().node());
+        for wrong in [
+            Rotation::sign(node, &key(2), &key(3)),
+            Rotation::sign(node, &key(4), &key(3)),
+            Rotation::sign(node, &key(1), &key(2)),
+        ] {
+            assert_eq!(pins.rotate(&wrong).unwrap_err().code(), "Rotation");
+        }
+        assert_eq!(pins.all().len(), 2);
     }
 }

@@ -31,7 +31,6 @@ pub(crate) enum Wanted {
     /// Any pinned key of this node.
     Node(NodeId),
     /// This key, pinned or not.
-    #[allow(dead_code, reason = "joining dials so")]
     Key(Fingerprint),
 }
 

@@ -2,7 +2,7 @@
 
 use base::NodeId;
 use replication::link::{
-    Endpoint, Fingerprint, Link, LinkError, LinkKey, LinkSettings, Pins, Wire,
+    Arrival, Endpoint, Fingerprint, Link, LinkError, LinkKey, LinkSettings, Pins, Wire,
 };
 use std::future::Future;
 use std::net::SocketAddr;
@@ -49,7 +49,10 @@ impl Node {
     }
 
     pub(crate) async fn accept(&self) -> Link {
-        within(self.endpoint.accept()).await.unwrap()
+        match within(self.endpoint.arrival()).await {
+            Some(Arrival::Peer(link)) => link,
+            other => panic!("no peer has come, but {other:?}"),
+        }
     }
 }
 

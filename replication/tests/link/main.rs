@@ -1,6 +1,11 @@
-//! Nodes that talk over real sockets of this machine.
+//! Nodes that talk: over real sockets of this machine, and over a made-up network.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bed;
 mod handshakes;
+mod hostile;
+mod joining;
+mod meshes;
+mod simulated;
+mod toy;

@@ -1,0 +1,228 @@
+//! Moves frames between a link and its conversation.
+//!
+//! ```text
+//! link ──channel──> reader ──receive──> conversation ──next_frame──> writer ──channel──> link
+//!                      └──────────────rings──────────────────────────> writers of all channels
+//! ```
+//!
+//! A channel has a reader and a writer. A writer asks for the next frame once QUIC has taken the
+//! last, so a peer that does not read costs one frame a channel and the send window. The first
+//! error ends all, and closes the link with its code.
+
+use super::bell::Bell;
+use super::channel::{Channel, ChannelReceiver, ChannelSender};
+use super::conversation::{Calls, Conversation, Talk};
+use super::endpoint::{Dialed, Link};
+use super::error::LinkError;
+use super::settings::LinkSettings;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// What all conversations of a node are driven with.
+#[derive(Clone, Debug)]
+pub struct Driving {
+    /// How calls are made.
+    pub calls: Calls,
+    /// Rung when the store has changed.
+    pub store: Bell,
+    /// The moment that time counts from.
+    pub epoch: Instant,
+}
+
+impl Driving {
+    /// Time begins now.
+    pub fn new(calls: Calls, store: Bell) -> Driving {
+        Driving { calls, store, epoch: Instant::now() }
+    }
+
+    /// The time that conversations are told.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// The two halves of the control channel: by it both know that the other accepts their key.
+#[derive(Debug)]
+pub struct Control {
+    sender: ChannelSender,
+    receiver: ChannelReceiver,
+}
+
+/// Opens, or waits for, the control channel. Only then is a link up.
+pub async fn establish(link: &Link, settings: &LinkSettings) -> Result<Control, LinkError> {
+    let established = timeout(settings.hello, async {
+        match link.dialed() {
+            Dialed::ByUs => link.open(Channel::Control, settings).await,
+            Dialed::ByPeer => {
+                let (channel, sender, receiver) = link.accept(settings).await?;
+                let byte = channel.byte();
+                let is_first = channel == Channel::Control;
+                if is_first {
+                    Ok((sender, receiver))
+                } else {
+                    Err(LinkError::UnknownChannel { byte })
+                }
+            }
+        }
+    });
+    let late = LinkError::TimedOut { what: "the control channel", limit: settings.hello };
+    let established = established.await.unwrap_or(Err(late));
+    let (sender, receiver) = established.map_err(|error| truth(link, error))?;
+    Ok(Control { sender, receiver })
+}
+
+/// Drives a conversation until the link or the conversation ends, and says why.
+pub async fn drive(
+    link: Link,
+    control: Control,
+    conversation: Box<dyn Conversation>,
+    settings: &LinkSettings,
+    driving: &Driving,
+) -> LinkError {
+    let wheel = Wheel {
+        link: link.clone(),
+        talk: Arc::new(Mutex::new(conversation)),
+        turn: Bell::default(),
+        settings: settings.clone(),
+        driving: driving.clone(),
+    };
+    let wheel = Arc::new(wheel);
+    let mut tasks = JoinSet::new();
+    wheel.turn_channel(&mut tasks, Channel::Control, control.sender, control.receiver);
+    let error = tokio::select! {
+        biased;
+        error = link.closed() => error,
+        error = wheel.turn_others(&mut tasks) => truth(&link, error),
+    };
+    link.close(&error);
+    tasks.shutdown().await;
+    error
+}
+
+/// If the connection is closed, everything on it fails; why it was closed says more.
+fn truth(link: &Link, error: LinkError) -> LinkError {
+    link.connection().close_reason().map_or(error, LinkError::from)
+}
+
+/// Does not return but with an error.
+type Ended = Result<std::convert::Infallible, LinkError>;
+
+struct Wheel {
+    link: Link,
+    talk: Talk,
+    /// Rung when the conversation may have more to say.
+    turn: Bell,
+    settings: LinkSettings,
+    driving: Driving,
+}
+
+impl Wheel {
+    fn turn_channel(
+        self: &Arc<Wheel>,
+        tasks: &mut JoinSet<Ended>,
+        channel: Channel,
+        sender: ChannelSender,
+        receiver: ChannelReceiver,
+    ) {
+        let (reading, writing) = (self.clone(), self.clone());
+        tasks.spawn(async move { reading.read(channel, receiver).await });
+        tasks.spawn(async move { writing.write(channel, sender).await });
+    }
+
+    /// Opens or accepts the other channels, until something fails.
+    async fn turn_others(self: &Arc<Wheel>, tasks: &mut JoinSet<Ended>) -> LinkError {
+        let mut known = vec![Channel::Control];
+        loop {
+            let missing = Channel::ALL.into_iter().find(|channel| !known.contains(channel));
+            let next = async {
+                match (self.link.dialed(), missing) {
+                    (Dialed::ByUs, Some(channel)) => {
+                        let opened = self.link.open(channel, &self.settings).await?;
+                        Ok((channel, opened.0, opened.1))
+                    }
+                    // All are open; a stream that comes is one too many.
+                    (Dialed::ByUs, None) | (Dialed::ByPeer, _) => {
+                        self.link.accept(&self.settings).await
+                    }
+                }
+            };
+            let next = tokio::select! {
+                biased;
+                Some(ended) = tasks.join_next() => return reason(ended),
+                next = next => next,
+            };
+            match next {
+                Ok((channel, _, _)) if known.contains(&channel) => {
+                    return LinkError::DoubledChannel { channel };
+                }
+                Ok((channel, sender, receiver)) => {
+                    known.push(channel);
+                    self.turn_channel(tasks, channel, sender, receiver);
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    async fn read(&self, channel: Channel, mut receiver: ChannelReceiver) -> Ended {
+        loop {
+            let frame = receiver.receive().await?.ok_or(LinkError::ChannelEnded { channel })?;
+            let now = self.driving.now();
+            let receive = move |talk: &mut dyn Conversation| talk.receive(now, channel, &frame);
+            self.driving.calls.run(&self.talk, receive).await?;
+            self.turn.ring();
+        }
+    }
+
+    async fn write(&self, channel: Channel, mut sender: ChannelSender) -> Ended {
+        let (mut turn, mut store) = (self.turn.listen(), self.driving.store.listen());
+        loop {
+            turn.attend();
+            store.attend();
+            let now = self.driving.now();
+            let ask = move |talk: &mut dyn Conversation| {
+                Ok((talk.next_frame(now, channel)?, talk.next_timeout()))
+            };
+            let (frame, next_timeout) = self.driving.calls.run(&self.talk, ask).await?;
+            if let Some(frame) = frame {
+                sender.send(frame).await?;
+                if channel == Channel::Control {
+                    self.turn.ring();
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = turn.rung() => {}
+                () = store.rung() => {}
+                () = self.until(next_timeout) => {}
+            }
+        }
+    }
+
+    /// Waits for a moment; for a nap at least, in case it has passed and nothing came of it.
+    async fn until(&self, moment: Option<Duration>) {
+        const NAP: Duration = Duration::from_millis(1);
+        match moment {
+            None => std::future::pending().await,
+            Some(moment) => {
+                let moment = moment.max(self.driving.now().saturating_add(NAP));
+                match self.driving.epoch.checked_add(moment) {
+                    Some(moment) => tokio::time::sleep_until(moment).await,
+                    None => std::future::pending().await,
+                }
+            }
+        }
+    }
+}
+
+fn reason(ended: Result<Ended, tokio::task::JoinError>) -> LinkError {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(never)) => match never {},
+        Err(error) => LinkError::Lost { reason: format!("an internal error: {error}") },
+    }
+}

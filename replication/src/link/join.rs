@@ -1,0 +1,219 @@
+//! How a new node is let in.
+//!
+//! ```text
+//! joiner                                     issuer
+//!   dials; expects the key in the token
+//!   one stream, first byte 5 ───────────────>  the key is not pinned: nothing else is heard
+//!   request ────────────────────────────────>  is a token proved? it is spent; the key is pinned
+//!   <──────────────────────────── first byte 5, roster: opaque here, 1 B to 1 MiB
+//!   pins the issuer
+//! ```
+//!
+//! Both are frames (`frame.rs`). The request:
+//!
+//! ```text
+//! offset  size  field
+//!      0     1  version  1
+//!      1    32  proof    keyed Blake3 over the secrets of this connection and both keys; the key
+//!                        is derived from the token's secret
+//! ```
+
+use super::channel::{ChannelReceiver, ChannelSender};
+use super::endpoint::{Endpoint, Guest};
+use super::error::{LinkError, Side};
+use super::invites::{Binding, Invites};
+use super::key::Fingerprint;
+use super::pins::{Guests, Pins};
+use super::settings::LinkSettings;
+use super::tls::Wanted;
+use super::token::Token;
+use base::lock::{Mutex, Rank};
+use base::{NodeId, Rng};
+use quinn::Connection;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The first byte of the stream.
+const JOIN: u8 = 5;
+const VERSION: u8 = 1;
+const REQUEST_LEN_MAX: usize = 4 << 10;
+/// Guests that are heard at once.
+const GUESTS_MAX: usize = 8;
+const LABEL: &[u8] = b"EXPORTER-esker-join";
+
+/// Enters a new node into the roster, durably, and answers with it. Or says why not.
+pub type Register = Box<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
+
+/// Where guests ask to be let in.
+pub struct Desk {
+    issuer: Fingerprint,
+    pins: Arc<Pins>,
+    invites: Mutex<Invites>,
+    guests: AtomicUsize,
+    register: Register,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("invites", &self.invites).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// The desk of the node whose key is `issuer`.
+    pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register) -> Desk {
+        let invites = Mutex::new(Rank::Links, Invites::default());
+        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register }
+    }
+
+    /// Opens an invitation: from now on unknown keys may ask.
+    pub fn invite(&self, now: Duration, rng: &dyn Rng) -> Result<Token, LinkError> {
+        let token = self.invites.lock().issue(now, self.issuer, rng)?;
+        self.pins.set_guests(Guests::Welcome);
+        Ok(token)
+    }
+
+    /// Hears one guest, and closes the connection. Who was let in dials again.
+    pub async fn hear(
+        &self,
+        guest: Guest,
+        now: Duration,
+        settings: &LinkSettings,
+    ) -> Result<(Fingerprint, NodeId), LinkError> {
+        let seat = self.guests.fetch_add(1, Ordering::SeqCst);
+        let heard = match seat < GUESTS_MAX {
+            true => self.exchange(&guest, now, settings).await,
+            false => Err(LinkError::Join { by: Side::Us, reason: "too many ask at once" }),
+        };
+        self.guests.fetch_sub(1, Ordering::SeqCst);
+        let closing = heard.as_ref().err().unwrap_or(&LinkError::Closed { by: Side::Us }).closing();
+        guest.connection.close(closing.0, closing.1.as_bytes());
+        heard
+    }
+
+    async fn exchange(
+        &self,
+        guest: &Guest,
+        now: Duration,
+        settings: &LinkSettings,
+    ) -> Result<(Fingerprint, NodeId), LinkError> {
+        let slow = LinkError::TimedOut { what: "the request to join", limit: settings.hello };
+        let request = timeout(settings.hello, request_of(&guest.connection, settings));
+        let (mut sender, request) = request.await.map_err(|_| slow)??;
+        let shown = decode_request(&request)?;
+        let binding = binding(&guest.connection, self.issuer, guest.key)?;
+        self.redeem(now, &binding, &shown)?;
+        let node = guest.key.node();
+        let roster = (self.register)(guest.key, node)?;
+        self.pins.pin(guest.key, node);
+        sender.send(roster).await?;
+        // The roster must have arrived before the connection is closed.
+        let _ = timeout(settings.hello, sender.finish()).await;
+        Ok((guest.key, node))
+    }
+
+    fn redeem(
+        &self,
+        now: Duration,
+        binding: &Binding,
+        shown: &blake3::Hash,
+    ) -> Result<(), LinkError> {
+        let mut invites = self.invites.lock();
+        let redeemed = invites.redeem(now, binding, shown);
+        let is_open = invites.is_open(now);
+        drop(invites);
+        if !is_open {
+            self.pins.set_guests(Guests::Unwanted);
+        }
+        redeemed
+    }
+}
+
+/// Joins at `address` with a token. The issuer is pinned by it; the roster is returned.
+pub async fn join(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    token: &Token,
+) -> Result<Vec<u8>, LinkError> {
+    let settings = endpoint.settings();
+    let issuer = token.issuer();
+    let connection = endpoint.connect(address, Wanted::Key(issuer)).await?;
+    let slow = LinkError::TimedOut { what: "the answer of the issuer", limit: settings.frame };
+    let asked = timeout(settings.frame, ask(&connection, endpoint.key(), token, settings));
+    let answer = asked.await.unwrap_or(Err(slow));
+    // What the issuer has said in closing is the truth about a stream that broke.
+    let roster =
+        answer.map_err(|error| connection.close_reason().map_or(error, LinkError::from))?;
+    endpoint.pins().pin(issuer, issuer.node());
+    let (code, reason) = LinkError::Closed { by: Side::Us }.closing();
+    connection.close(code, reason.as_bytes());
+    Ok(roster)
+}
+
+async fn ask(
+    connection: &Connection,
+    joiner: Fingerprint,
+    token: &Token,
+    settings: &LinkSettings,
+) -> Result<Vec<u8>, LinkError> {
+    let proof = token.proof(&binding(connection, token.issuer(), joiner)?);
+    let (send, receive) = connection.open_bi().await?;
+    let mut sender = ChannelSender::begin(send, JOIN).await?;
+    sender.send(encode_request(&proof)).await?;
+    let receiver = ChannelReceiver::begin(connection.clone(), receive, settings.frame);
+    let (byte, mut receiver) = receiver.await?;
+    if byte != JOIN {
+        return Err(LinkError::UnknownChannel { byte });
+    }
+    let roster = receiver.receive().await?;
+    roster.ok_or(LinkError::FrameTruncated { wanted: 5, received: 0 })
+}
+
+/// The one frame that a guest may send.
+async fn request_of(
+    connection: &Connection,
+    settings: &LinkSettings,
+) -> Result<(ChannelSender, Vec<u8>), LinkError> {
+    let (send, receive) = connection.accept_bi().await?;
+    let receiver = ChannelReceiver::begin(connection.clone(), receive, settings.hello);
+    let (byte, mut receiver) = receiver.await?;
+    if byte != JOIN {
+        return Err(LinkError::UnknownKey { by: Side::Us });
+    }
+    receiver.restrict(REQUEST_LEN_MAX);
+    let request = receiver.receive().await?;
+    let request = request.ok_or(LinkError::FrameTruncated { wanted: 5, received: 0 })?;
+    Ok((ChannelSender::begin(send, JOIN).await?, request))
+}
+
+fn binding(
+    connection: &Connection,
+    issuer: Fingerprint,
+    joiner: Fingerprint,
+) -> Result<Binding, LinkError> {
+    let mut exported = [0; 32];
+    let drawn = connection.export_keying_material(&mut exported, LABEL, b"");
+    let reason = "the connection has no secrets to draw from".to_owned();
+    drawn.map_err(|_| LinkError::Handshake { reason })?;
+    Ok(Binding { exported, issuer, joiner })
+}
+
+fn encode_request(proof: &blake3::Hash) -> Vec<u8> {
+    [&[VERSION][..], proof.as_bytes()].concat()
+}
+
+/// The proof in a request.
+pub(crate) fn decode_request(request: &[u8]) -> Result<blake3::Hash, LinkError> {
+    let bad = |reason| Err(LinkError::Join { by: Side::Us, reason });
+    match request.split_first() {
+        Some((&VERSION, proof)) => match <[u8; 32]>::try_from(proof) {
+            Ok(proof) => Ok(blake3::Hash::from_bytes(proof)),
+            Err(_) => bad("the request has not the length of one"),
+        },
+        Some(_) => bad("the request is of another version"),
+        None => bad("the request is empty"),
+    }
+}

@@ -1,0 +1,110 @@
+//! Meshes over real sockets, with calls on threads as in life.
+
+use crate::bed::{Node, settings, within};
+use crate::toy::{Talkers, Toys};
+use base::OsRng;
+use base::rng::SeededRng;
+use replication::link::{
+    Bell, BreakerSettings, Calls, Desk, Driving, Mesh, MeshParts, Parting, Then, join,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Meshed {
+    node: Node,
+    mesh: Mesh,
+    desk: Arc<Desk>,
+    toys: Arc<Toys>,
+    store: Bell,
+}
+
+fn meshed(seed: u8, blobs: u32, blob_len: usize) -> Meshed {
+    let (node, toys, store) = (Node::new(seed), Toys::sending(blobs, blob_len), Bell::default());
+    let register = Box::new(|_, _| Ok(b"roster".to_vec()));
+    let desk = Arc::new(Desk::new(node.key, node.pins.clone(), register));
+    let mesh = Mesh::start(MeshParts {
+        endpoint: node.endpoint.clone(),
+        node: node.id(),
+        desk: desk.clone(),
+        conversations: Arc::new(Talkers(toys.clone())),
+        driving: Driving::new(Calls::Threads, store.clone()),
+        breaker: BreakerSettings::default(),
+        rng: Arc::new(OsRng),
+    });
+    Meshed { node, mesh, desk, toys, store }
+}
+
+impl Meshed {
+    fn knows(&self, other: &Meshed) {
+        self.node.trust(&other.node);
+        self.mesh.keep(other.node.id(), other.node.address);
+    }
+
+    async fn has_all_of(&self, other: &Meshed, blobs: u32) {
+        within(self.toys.until(|toys| toys.has_all(other.node.id(), blobs))).await;
+    }
+}
+
+/// All pairs of three nodes talk; what one writes later wakes the writers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_exchange_all_their_blobs() {
+    let nodes = [meshed(1, 20, 100_000), meshed(2, 20, 100_000), meshed(3, 20, 100_000)];
+    for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+        nodes[one].knows(&nodes[other]);
+    }
+    for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+        nodes[one].has_all_of(&nodes[other], 20).await;
+    }
+    nodes[0].toys.more(5);
+    nodes[0].store.ring();
+    for other in [1, 2] {
+        nodes[other].has_all_of(&nodes[0], 25).await;
+    }
+    for node in nodes {
+        within(node.mesh.shutdown()).await;
+        assert!(node.toys.is_quiet(), "no conversation outlives its mesh");
+    }
+}
+
+/// A peer whose key is revoked is out, and its conversation ends, on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_a_peer_ends_its_conversation() {
+    let (one, other) = (meshed(1, 1, 10), meshed(2, 1, 10));
+    one.knows(&other);
+    other.knows(&one);
+    one.has_all_of(&other, 1).await;
+
+    one.node.pins.revoke(other.node.key);
+
+    let (here, there) = (&one.toys, &other.toys);
+    within(here.until(|toys| toys.is_quiet())).await;
+    within(there.until(|toys| toys.ends().iter().any(|(_, code)| code == "Revoked"))).await;
+}
+
+/// A broken rule of the conversation closes the link with the conversation's code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_breaks_off_tells_the_peer_why() {
+    let (one, other) = (meshed(1, 1, 10), meshed(2, 1, 10));
+    let reason = "it is of another group".to_owned();
+    other.toys.refuse(Parting { code: 3, reason, then: Then::Retry });
+    other.node.trust(&one.node);
+    one.knows(&other);
+    // The link may or may not have looked as if it was up.
+    let told = |toys: &Toys| [toys.ends(), toys.failures()].concat();
+    within(one.toys.until(|toys| !told(toys).is_empty())).await;
+    assert_eq!(told(&one.toys)[0].1, "Conversation");
+    assert_eq!(other.toys.ends()[0].1, "Conversation");
+}
+
+/// A node that is let in by a mesh talks to it at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_a_mesh_with_a_token() {
+    let (issuer, joiner) = (meshed(1, 2, 1000), meshed(2, 2, 1000));
+    let token = issuer.desk.invite(Duration::ZERO, &SeededRng::new(4)).unwrap();
+    let roster = within(join(&joiner.node.endpoint, issuer.node.address, &token)).await.unwrap();
+    assert_eq!(roster, b"roster");
+    joiner.mesh.keep(issuer.node.id(), issuer.node.address);
+    issuer.has_all_of(&joiner, 2).await;
+    joiner.has_all_of(&issuer, 2).await;
+    assert_eq!(joiner.node.endpoint.settings().hello, settings().hello);
+}
