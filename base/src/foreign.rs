@@ -183,6 +183,30 @@ pub fn stamp_of(trailer: Trailer, stored: &[u8]) -> Decoded<EntryStamp> {
     Ok(EntryStamp::Written(stamp))
 }
 
+/// Appends to `out` what is stored of an entry where "local" means another author than the one with
+/// the number `local`, which it means where the entry comes from. Returns its trailer there.
+pub fn as_foreign(
+    trailer: Trailer,
+    stored: &[u8],
+    local: OriginNumber,
+    out: &mut Vec<u8>,
+) -> Decoded<Trailer> {
+    let seqno = trailer.seqno();
+    if trailer.kind() == Some(EntryKind::Erase) {
+        let mut erased = decode_erase(seqno, stored)?;
+        if erased.carrier.origin == OriginNumber::LOCAL {
+            erased.carrier.origin = local;
+        }
+        put_erase(out, seqno, erased);
+        return Ok(trailer);
+    }
+    if !trailer.is_foreign() {
+        put_foreign(out, seqno, NumberedStamp { origin: local, tick: seqno });
+    }
+    out.extend_from_slice(stored);
+    Ok(Trailer(trailer.0 | u64::from(EntryKind::FOREIGN_BIT)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +271,30 @@ mod tests {
         let stamp = stamp_of(trailer, b"").unwrap();
         assert_eq!(stamp, EntryStamp::Written(numbered(0, 9)));
         assert_eq!(plain_value(trailer, b"value"), Ok(&b"value"[..]));
+    }
+
+    #[test]
+    fn an_entry_keeps_its_stamp_where_local_means_somebody_else() {
+        let moved = |trailer, stored: &[u8]| {
+            let mut out = Vec::new();
+            let trailer = as_foreign(trailer, stored, OriginNumber(7), &mut out).unwrap();
+            (stamp_of(trailer, &out).unwrap(), plain_value(trailer, &out).unwrap().to_vec())
+        };
+        let local = Trailer::new(tick(9), EntryKind::Put);
+        assert_eq!(moved(local, b"v"), (EntryStamp::Written(numbered(7, 9)), b"v".to_vec()));
+        let mut stored = Vec::new();
+        put_foreign(&mut stored, tick(9), numbered(3, 4));
+        let foreign = Trailer::foreign(tick(9), EntryKind::Delete);
+        assert_eq!(moved(foreign, &stored), (EntryStamp::Written(numbered(3, 4)), vec![]));
+        for (carrier, after) in [(0, 7), (3, 3)] {
+            let victim = Stamp { tick: tick(2), origin: Origin::default() };
+            let mut erased = Erased { victim, carrier: numbered(carrier, 8) };
+            let mut stored = Vec::new();
+            put_erase(&mut stored, tick(9), erased);
+            erased.carrier.origin = OriginNumber(after);
+            let (stamp, _) = moved(Trailer::new(tick(9), EntryKind::Erase), &stored);
+            assert_eq!(stamp, EntryStamp::Erase(erased));
+        }
     }
 
     #[test]

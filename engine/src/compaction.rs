@@ -6,17 +6,19 @@
 
 pub(crate) mod picker;
 
+use crate::floors::Floors;
 use crate::merge::{Merge, RunCursor, Source};
+use crate::origins::Origins;
 use crate::output::{Depth, IsFirst, Output, OutputHost, OutputPlan};
 use crate::range_map::RangeMap;
-use crate::resolve::{Policy, Resolve, Verdict};
+use crate::resolve::{Policy, Resolve, Stored, Verdict};
 use crate::tables::{TableHandle, Tables};
 use base::fs::Fs;
-use base::{EntryKind, Error, Result, SpaceId, Tick, Trailer, key_hash};
+use base::{Error, Result, ScopeId, SpaceId, Tick, key_hash};
 use picker::Job;
 use sstable::manifest::{Added, Edit, LAST_LEVEL};
 use sstable::{ReadMode, Table, TableMeta};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a job's result says, for the one who installs it.
@@ -43,6 +45,10 @@ pub(crate) struct Workshop<'a> {
     pub(crate) horizon: Tick,
     /// The wall clock.
     pub(crate) now_ms: u64,
+    /// The authors that entries name.
+    pub(crate) origins: Arc<Origins>,
+    /// Up to where tombstones may go.
+    pub(crate) floors: Floors,
     /// Whether all entries of the keyspace may be forgotten.
     pub(crate) is_dropped: &'a dyn Fn(SpaceId) -> bool,
     /// Asked between keys; true ends the job with [`base::Error::Cancelled`].
@@ -57,21 +63,23 @@ pub(crate) fn run(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
     let with_entries =
         |run: &Vec<_>| run.iter().map(handle).filter(|handle| handle.has_entries()).collect();
     let inputs: Vec<Arc<[Arc<TableHandle>]>> = job.inputs.iter().map(with_entries).collect();
-    let mut ranges = Vec::new();
+    let mut ranges = RangeMap::default();
     let mut spaces = BTreeSet::new();
     for handle in handles() {
         let table = handle.table()?;
-        ranges.extend_from_slice(table.range_deletes());
+        ranges.add(table.range_deletes().iter().cloned(), table.local());
         spaces.extend(table.spaces().map(|(space, _)| space));
     }
-    let ranges = RangeMap::of(ranges);
-    let policy = Policy::new(&workshop.held, workshop.horizon, workshop.now_ms, job.bottom, ranges);
+    let Workshop { held, horizon, now_ms, origins, floors, .. } = workshop;
+    let policy = Policy::new(held, *horizon, *now_ms, job.bottom, ranges, origins.clone())
+        .above(floors.clone());
     let depth = if job.level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
     let plan = OutputPlan { depth, ..workshop.plan.clone() };
     let kept_ranges = policy.surviving_ranges().cloned().collect();
     let mut output = Output::new(plan, workshop.fs.clone(), workshop.host, kept_ranges);
     let mut older = Overlap::over(&job.older, workshop.tables)?;
-    let mut dropped = policy.dropped_range_stamp();
+    let mut dropped = Dropped::new();
+    policy.dropped_ranges().for_each(|(scope, stamp)| note(&mut dropped, scope, Some(stamp)));
     for space in spaces.into_iter().filter(|space| !(workshop.is_dropped)(*space)) {
         let cursors = inputs
             .iter()
@@ -86,7 +94,7 @@ pub(crate) fn run(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
             &mut older,
             workshop.is_cancelled,
         )?;
-        dropped = dropped.max(stamp);
+        note(&mut dropped, space.scope(), stamp);
     }
     let mut written = output.finish()?;
     if let Some(first) = written.first_mut() {
@@ -95,10 +103,19 @@ pub(crate) fn run(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
     Ok(outcome(job, written, dropped))
 }
 
-fn outcome(job: &Job, written: Vec<TableMeta>, dropped: Option<Tick>) -> Outcome {
+/// The highest tick of the stamp of a tombstone that went, per scope.
+type Dropped = BTreeMap<ScopeId, Tick>;
+
+fn note(dropped: &mut Dropped, scope: ScopeId, stamp: Option<Tick>) {
+    if let Some(stamp) = stamp {
+        let highest = dropped.entry(scope).or_default();
+        *highest = stamp.max(*highest);
+    }
+}
+
+fn outcome(job: &Job, written: Vec<TableMeta>, dropped: Dropped) -> Outcome {
     let metas = || job.inputs.iter().flatten();
     let bytes_written = written.iter().map(|meta| meta.len).sum();
-    let scopes: BTreeSet<_> = metas().map(|meta| meta.scope).collect();
     let added = written.into_iter().map(|meta| Added {
         order: job.order,
         level: job.level,
@@ -107,9 +124,7 @@ fn outcome(job: &Job, written: Vec<TableMeta>, dropped: Option<Tick>) -> Outcome
     let edit = Edit {
         added: added.collect(),
         removed: metas().map(|meta| meta.id).collect(),
-        dropped_stamps: dropped
-            .map(|stamp| scopes.into_iter().map(|scope| (scope, stamp)).collect())
-            .unwrap_or_default(),
+        dropped_stamps: dropped.into_iter().collect(),
         ..Edit::default()
     };
     Outcome { edit, bytes_written }
@@ -126,7 +141,7 @@ pub(crate) fn write_space(
     write_space_until(merge, space, policy, output, older, &|| false).map(|_| ())
 }
 
-/// As [`write_space`], until cancelled. Returns the highest stamp of the tombstones that went.
+/// As [`write_space`], until cancelled. Returns the highest tick of the stamps of tombstones that went.
 fn write_space_until(
     merge: &mut Merge,
     space: SpaceId,
@@ -136,6 +151,7 @@ fn write_space_until(
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Tick>> {
     let mut resolve = Resolve::new(policy);
+    let own = output.owner().origin;
     let mut key = Vec::new();
     let mut is_first = IsFirst::Yes;
     let mut dropped = None;
@@ -148,21 +164,22 @@ fn write_space_until(
             is_first = IsFirst::Yes;
         }
         let (trailer, value) = (merge.trailer(), merge.value());
-        match resolve.version(space, &key, trailer, value) {
+        let local = merge.local().unwrap_or(own);
+        let version = Stored { space, key: &key, trailer, value, local };
+        match resolve.version(&version) {
             Verdict::Keep => {
-                output.add(space, &key, trailer, value, is_first)?;
+                output.add_stored(&version, is_first)?;
                 if is_first == IsFirst::Yes {
                     older.probe(space, &key);
                 }
                 is_first = IsFirst::No;
             }
             Verdict::KeepAsDelete => {
-                let tombstone = Trailer::new(trailer.seqno(), EntryKind::Delete);
-                output.add(space, &key, tombstone, &[], is_first)?;
+                output.add_expired(&version, is_first)?;
                 is_first = IsFirst::No;
             }
             Verdict::Drop => {}
-            Verdict::DropTombstone => dropped = dropped.max(Some(trailer.seqno())),
+            Verdict::DropTombstone(stamp) => dropped = dropped.max(Some(stamp)),
         }
         let weight = 1 + value.len() / BYTES_PER_ENTRY;
         merge.step()?;

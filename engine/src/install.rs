@@ -277,9 +277,10 @@ fn invalid(found: base::Corruption) -> base::Error {
 
 /// The range deletes of all tables. Opens the few tables that have any.
 pub(crate) fn table_ranges(runs: &LiveRuns) -> Result<RangeMap> {
-    let mut ranges = Vec::new();
+    let mut ranges = RangeMap::default();
     for handle in runs.tables().filter(|handle| handle.meta().range_deletes > 0) {
-        ranges.extend_from_slice(handle.table()?.range_deletes());
+        let table = handle.table()?;
+        ranges.add(table.range_deletes().iter().cloned(), table.local());
     }
-    Ok(RangeMap::of(ranges))
+    Ok(ranges)
 }

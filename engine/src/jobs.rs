@@ -3,6 +3,7 @@
 use crate::archive;
 use crate::compaction::picker::{self, Action, Job, Limits, Load};
 use crate::compaction::{self, Outcome, Overlap, Workshop};
+use crate::floors::Floors;
 use crate::flush::write_memtables;
 use crate::memtable::Memtable;
 use crate::options::Background;
@@ -130,8 +131,9 @@ fn write_frozen(
     let held = parts.snapshots.points();
     let ranges: Vec<_> =
         frozen.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();
-    let map = RangeMap::of(ranges.clone());
-    let policy = Policy::new(&held, horizon, parts.clock.wall_ms(), Bottom::Below, map);
+    let map = RangeMap::of(ranges.clone(), parts.identity.origin());
+    let (now_ms, origins) = (parts.clock.wall_ms(), parts.origins.clone());
+    let policy = Policy::new(&held, horizon, now_ms, Bottom::Below, map, origins);
     let output = Output::new(parts.output_plan(u64::MAX), parts.fs.clone(), parts, ranges);
     // The view keeps its tables from being deleted meanwhile.
     let older: Vec<_> = view.runs.tables().map(|handle| handle.meta().clone()).collect();
@@ -315,6 +317,10 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
         parts.meters.moves.fetch_add(1, Ordering::Relaxed);
     } else {
         let horizon = parts.horizon();
+        // Entries of tables from another life keep their author.
+        for meta in job.inputs.iter().flatten() {
+            parts.number_of(parts.tables.handle(meta).table()?.local())?;
+        }
         let workshop = Workshop {
             fs: parts.fs.clone(),
             tables: &parts.tables,
@@ -323,6 +329,8 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             horizon,
             held: parts.snapshots.points(),
             now_ms: parts.clock.wall_ms(),
+            origins: parts.origins.clone(),
+            floors: parts.installer.with_state(Floors::of),
             is_dropped: &|space| parts.catalog.is_dropped(space),
             is_cancelled,
         };

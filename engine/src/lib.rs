@@ -49,6 +49,7 @@ mod compaction;
 mod conflicts;
 mod damage;
 mod db;
+mod floors;
 mod flush;
 mod health;
 mod ingest;

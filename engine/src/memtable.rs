@@ -27,7 +27,7 @@ use crate::range_map::RangeMap;
 use arena::{Arena, Place};
 use base::foreign::{ERASE_LEN_MAX, Erased, NumberedStamp, put_erase};
 use base::lock::{Rank, RwLock};
-use base::{Error, Op, OpKind, OriginNumber, Result, SpaceId, Tick, Trailer, key_hash};
+use base::{Error, Op, OpKind, Origin, OriginNumber, Result, SpaceId, Tick, Trailer, key_hash};
 use list::{HEAD_LEN, List};
 use sstable::RangeDelete;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub(crate) struct Memtable {
     empty_used: usize,
     /// All commits in it are after this one.
     after: Tick,
+    /// The author that "local" means in it.
+    local: Origin,
     /// Range deletes, kept apart from the entries; replaced whole.
     range_deletes: RwLock<Arc<RangeMap>>,
     range_delete_count: AtomicUsize,
@@ -63,9 +65,9 @@ pub(crate) struct Memtable {
 
 impl Memtable {
     /// An empty memtable for the commits after `after`, to be frozen at `limit` bytes but with room
-    /// for at least `need` more bytes of reservations.
-    pub(crate) fn new(limit: usize, need: usize, after: Tick) -> Result<Memtable> {
-        Memtable::new_in(&Arenas::default(), limit, need, after)
+    /// for at least `need` more bytes of reservations. "Local" means `local` in it.
+    pub(crate) fn new(limit: usize, need: usize, after: Tick, local: Origin) -> Result<Memtable> {
+        Memtable::new_in(&Arenas::default(), limit, need, after, local)
     }
 
     /// As [`Memtable::new`], in memory that an earlier memtable has used if there is any.
@@ -74,6 +76,7 @@ impl Memtable {
         limit: usize,
         need: usize,
         after: Tick,
+        local: Origin,
     ) -> Result<Memtable> {
         let filter_words = (limit / BYTES_PER_FILTER_WORD).max(8).next_power_of_two();
         let fixed = filter_words * 8 + BUCKETS * 4 + SLACK + 2 * arena::UNIT;
@@ -93,6 +96,7 @@ impl Memtable {
             filter_mask: filter_words as u64 - 1,
             limit: limit + fixed,
             after,
+            local,
             range_deletes: RwLock::new(Rank::Snapshots, Arc::default()),
             range_delete_count: AtomicUsize::new(0),
             empty_used,
@@ -143,6 +147,11 @@ impl Memtable {
     /// All commits in it are after this one.
     pub(crate) fn after(&self) -> Tick {
         self.after
+    }
+
+    /// The author that "local" means in it.
+    pub(crate) fn local(&self) -> Origin {
+        self.local
     }
 
     /// Inserts the ops of a commit, each into the space that `space_of` gives for it.
@@ -208,7 +217,7 @@ impl Memtable {
             origin: None,
         };
         let mut map = self.range_deletes.write();
-        *map = Arc::new(map.with([range]));
+        *map = Arc::new(map.with(range, self.local));
         self.range_delete_count.fetch_add(1, Ordering::Release);
     }
 

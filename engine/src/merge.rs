@@ -6,7 +6,7 @@
 
 use crate::memtable::MemtableCursor;
 use crate::tables::{LiveRun, TableHandle};
-use base::{Cursor, Result, SpaceId, Trailer, key_prefix};
+use base::{Cursor, Origin, Result, SpaceId, Trailer, key_prefix};
 use sstable::{ReadMode, TableCursor};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -213,6 +213,15 @@ impl Merge {
         self.first().map_or(Trailer::MIN, |source| each_source!(source, cursor => cursor.trailer()))
     }
 
+    /// What "local" means in the table of the entry here; none in a memtable.
+    #[inline]
+    pub(crate) fn local(&self) -> Option<Origin> {
+        match self.first()? {
+            Source::Memtable(_) => None,
+            Source::Run(run) => run.local(),
+        }
+    }
+
     /// The stored value here; empty if invalid.
     #[inline]
     pub(crate) fn value(&self) -> &[u8] {
@@ -258,6 +267,11 @@ impl RunCursor {
             };
         }
         Ok(self.current.as_mut())
+    }
+
+    /// What "local" means in the current table, which is open.
+    fn local(&self) -> Option<Origin> {
+        self.tables.get(self.index)?.table().ok().map(|table| table.local())
     }
 
     /// The place of the first table whose last key is at or after `key`.

@@ -20,7 +20,7 @@ use crate::snapshot::Snapshots;
 use crate::space::Space;
 use crate::stats::Meters;
 use crate::tables::{LiveRuns, Tables};
-use crate::view::Views;
+use crate::view::{NextView, Views};
 use base::fs::{Fs, LockGuard, OsFs};
 use base::lock::{Mutex, Rank};
 use base::{Clock, FileName, Identity, OsRng, Result, Rng, SystemClock, Tick};
@@ -128,7 +128,8 @@ impl Ingredients {
         let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache, damage));
         let runs = LiveRuns::of(&state.version, &tables);
         let ranges = table_ranges(&runs)?;
-        let active = Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?);
+        let active =
+            Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick, identity.origin())?);
         Ok(Ingredients {
             identity,
             generation,
@@ -164,15 +165,20 @@ pub(crate) fn assemble(
     let mut memtables = memtables.into_iter();
     let active = match memtables.next() {
         Some(active) => active,
-        None => Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick)?),
+        None => Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick, identity.origin())?),
     };
-    let views = Views::new(active.clone(), memtables.collect(), Arc::new(runs), Arc::new(ranges));
-    let views = Arc::new(views);
+    let origins = Arc::new(Origins::of(&state, identity.origin()));
+    let first = NextView {
+        active: active.clone(),
+        frozen: memtables.collect(),
+        runs: Arc::new(runs),
+        table_ranges: Arc::new(ranges),
+    };
+    let views = Arc::new(Views::new(first, origins.clone()));
     let (lock, manifest, log) = match writing {
         Some(Writing { lock, manifest, log }) => (Some(lock), Some(manifest), Some(log)),
         None => (None, None, None),
     };
-    let origins = Arc::new(Origins::of(&state, identity.origin()));
     let catalog = Catalog::of(state.keyspaces.values());
     let damage = tables.damage().clone();
     let pressure = Arc::new(Pressure::default());

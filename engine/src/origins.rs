@@ -4,13 +4,15 @@
 //! author is in the list before any entry names it, and stays.
 
 use arc_swap::ArcSwap;
-use base::{Origin, OriginNumber};
+use base::foreign::{EntryStamp, NumberedStamp, stamp_of};
+use base::{Origin, OriginNumber, Stamp, Trailer};
 use sstable::Authors;
 use sstable::manifest::State;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Origins {
     /// The author of what this database writes in this life.
     own: Origin,
@@ -20,7 +22,12 @@ pub(crate) struct Origins {
 impl Origins {
     /// Those that `state` lists, with `own` as the local one.
     pub(crate) fn of(state: &State, own: Origin) -> Origins {
-        Origins { own, authors: ArcSwap::from_pointee(listed(state, own)) }
+        Origins::new(listed(state, own), own)
+    }
+
+    /// `authors`, of whom `own` is the local one.
+    pub(crate) fn new(authors: Authors, own: Origin) -> Origins {
+        Origins { own, authors: ArcSwap::from_pointee(authors) }
     }
 
     /// Takes over what `state` lists now.
@@ -31,6 +38,54 @@ impl Origins {
     /// All of them.
     pub(crate) fn authors(&self) -> Authors {
         Authors::clone(&self.authors.load())
+    }
+
+    /// What this database writes in this life is of this author.
+    pub(crate) fn own(&self) -> Origin {
+        self.own
+    }
+
+    /// The full stamp of what an entry names by number, where "local" means what `local` says. An
+    /// author that is not in the list, which can not be, counts as below all others.
+    pub(crate) fn stamp(
+        &self,
+        NumberedStamp { origin, tick }: NumberedStamp,
+        local: impl FnOnce() -> Origin,
+    ) -> Stamp {
+        let origin = match origin {
+            OriginNumber::LOCAL => local(),
+            number => self.authors.load().origin(number).unwrap_or_default(),
+        };
+        Stamp { tick, origin }
+    }
+
+    /// The stamp of a write, or that of the victim just below an erase.
+    pub(crate) fn entry_stamp(&self, stamp: EntryStamp, local: impl FnOnce() -> Origin) -> Stamp {
+        match stamp {
+            EntryStamp::Written(stamp) => self.stamp(stamp, local),
+            EntryStamp::Erase(erased) => erased.victim,
+        }
+    }
+
+    /// Compares `other`, the stamp of a write, with the stored entry: ticks first, then authors, and
+    /// an erase is just above its victim. What does not decode, which can not be, is below all.
+    pub(crate) fn compare(
+        &self,
+        other: Stamp,
+        trailer: Trailer,
+        stored: &[u8],
+        local: impl FnOnce() -> Origin,
+    ) -> Ordering {
+        let Ok(stamp) = stamp_of(trailer, stored) else { return Ordering::Greater };
+        match other.tick.cmp(&stamp.tick()) {
+            Ordering::Equal => {}
+            decided => return decided,
+        }
+        let of_authors = other.origin.cmp(&self.entry_stamp(stamp, local).origin);
+        of_authors.then(match stamp {
+            EntryStamp::Written(_) => Ordering::Equal,
+            EntryStamp::Erase(_) => Ordering::Less,
+        })
     }
 
     /// The number of an author, if it has one.

@@ -1,7 +1,10 @@
 //! Tables being written: where one ends and the next begins.
 
+use crate::resolve::Stored;
+use base::error::FileKind;
+use base::foreign::{as_foreign, plain_value};
 use base::fs::Fs;
-use base::{Result, SpaceId, Trailer};
+use base::{Corruption, EntryKind, Error, Result, SpaceId, Trailer};
 use sstable::manifest::KeyspaceSettings;
 use sstable::{
     Authors, Compression, RangeDelete, TableMeta, TableOwner, TableWriter, WriterOptions,
@@ -53,6 +56,8 @@ pub(crate) struct Output<'a> {
     space: Option<SpaceId>,
     finished: Vec<TableMeta>,
     created: Vec<u64>,
+    /// An entry on its way here from where "local" means somebody else.
+    moved: Vec<u8>,
 }
 
 impl<'a> Output<'a> {
@@ -63,8 +68,13 @@ impl<'a> Output<'a> {
         host: &'a dyn OutputHost,
         ranges: Vec<RangeDelete>,
     ) -> Output<'a> {
-        let (finished, created) = (Vec::new(), Vec::new());
-        Output { plan, fs, host, ranges, writer: None, space: None, finished, created }
+        let (finished, created, moved) = (Vec::new(), Vec::new(), Vec::new());
+        Output { plan, fs, host, ranges, writer: None, space: None, finished, created, moved }
+    }
+
+    /// Whose tables they are.
+    pub(crate) fn owner(&self) -> &TableOwner {
+        &self.plan.owner
     }
 
     /// Adds the next entry. A table may end only before a `first` version, so that the versions of
@@ -86,6 +96,31 @@ impl<'a> Output<'a> {
             self.end_table()?;
         }
         self.writer()?.add(space, key, trailer, value)
+    }
+
+    /// As [`Output::add`], from where "local" means what the entry says.
+    #[inline]
+    pub(crate) fn add_stored(&mut self, entry: &Stored<'_>, first: IsFirst) -> Result<()> {
+        if entry.local == self.plan.owner.origin {
+            return self.add(entry.space, entry.key, entry.trailer, entry.value, first);
+        }
+        let number = self.plan.authors.number_of(entry.local).ok_or_else(nameless)?;
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.clear();
+        let trailer =
+            as_foreign(entry.trailer, entry.value, number, &mut moved).map_err(unreadable)?;
+        let added = self.add(entry.space, entry.key, trailer, &moved, first);
+        self.moved = moved;
+        added
+    }
+
+    /// Adds a tombstone in the place of a version that has expired, with the same stamp.
+    pub(crate) fn add_expired(&mut self, entry: &Stored<'_>, first: IsFirst) -> Result<()> {
+        let plain = plain_value(entry.trailer, entry.value).map_err(unreadable)?;
+        let stamp_len = entry.value.len() - plain.len();
+        let value = entry.value.get(..stamp_len).unwrap_or_default();
+        let trailer = entry.trailer.with_kind(EntryKind::Delete);
+        self.add_stored(&Stored { trailer, value, ..*entry }, first)
     }
 
     /// The entries that follow are of `space`. Tables end at scopes, and at keyspaces once the
@@ -126,10 +161,15 @@ impl<'a> Output<'a> {
             let (here, later) = std::mem::take(&mut self.ranges).into_iter().partition(of_scope);
             self.ranges = later;
             let here: Vec<RangeDelete> = here;
-            here.into_iter().try_for_each(|range| writer.add_range_delete(range))?;
+            let own = self.plan.owner.origin;
+            let local = |range: RangeDelete| RangeDelete {
+                origin: range.origin.filter(|origin| *origin != own),
+                ..range
+            };
+            here.into_iter().try_for_each(|range| writer.add_range_delete(local(range)))?;
             self.writer = Some(writer);
         }
-        self.writer.as_mut().ok_or(base::Error::Closed)
+        self.writer.as_mut().ok_or(Error::Closed)
     }
 
     fn end_table(&mut self) -> Result<()> {
@@ -151,13 +191,24 @@ impl<'a> Output<'a> {
             let folder = base::RelPath::folder(base::dir::TABLES_DIR);
             self.fs
                 .sync_dir(&folder)
-                .map_err(|e| base::Error::io("sync", base::fs::full_path(&*self.fs, &folder), e))?;
+                .map_err(|e| Error::io("sync", base::fs::full_path(&*self.fs, &folder), e))?;
         }
         self.created.clear();
         let mut finished = std::mem::take(&mut self.finished);
         finished.sort_by(|a, b| a.smallest.cmp(&b.smallest));
         Ok(finished)
     }
+}
+
+#[cold]
+fn nameless() -> Error {
+    Error::invalid("the author of a table has no number in the database's list")
+}
+
+/// What a table holds was checked when it was written, and its digest when it was read.
+#[cold]
+fn unreadable(found: Corruption) -> Error {
+    Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found)
 }
 
 impl Drop for Output<'_> {

@@ -3,9 +3,9 @@
 //! Overlapping range deletes are cut at each other's ends into fragments that do not overlap, each
 //! with the deletes that cover it. A range delete hides an entry if and only if its *stamp* is
 //! greater, whatever came first; its *seqno* only decides which reads see it. For local entries
-//! the stamp's tick is the seqno.
+//! the stamp's tick is the seqno. The range deletes in a map name their authors: none is "local".
 
-use base::{SpaceId, Tick};
+use base::{Origin, SpaceId, Stamp, Tick};
 use sstable::RangeDelete;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -25,24 +25,33 @@ struct Fragment {
     start: Box<[u8]>,
     end: Box<[u8]>,
     /// The seqno of each delete that covers it, ascending, and the greatest stamp up to there.
-    deletes: Vec<(Tick, Tick)>,
+    deletes: Vec<(Tick, Stamp)>,
 }
 
 impl RangeMap {
-    /// The map of `ranges`.
-    pub(crate) fn of(ranges: Vec<RangeDelete>) -> RangeMap {
-        RangeMap::default().with(ranges)
+    /// The map of `ranges`, in which "local" means `local`.
+    pub(crate) fn of(ranges: impl IntoIterator<Item = RangeDelete>, local: Origin) -> RangeMap {
+        let mut map = RangeMap::default();
+        map.add(ranges, local);
+        map
     }
 
     /// This map and `more`.
-    pub(crate) fn with(&self, more: impl IntoIterator<Item = RangeDelete>) -> RangeMap {
+    pub(crate) fn with(&self, more: RangeDelete, local: Origin) -> RangeMap {
         let mut map = RangeMap { spaces: self.spaces.clone(), all: self.all.clone() };
-        for range in more {
-            let fragments = map.spaces.entry(range.space).or_default();
-            insert(Arc::make_mut(fragments), &range);
-            map.all.push(Arc::new(range));
-        }
+        map.add([more], local);
         map
+    }
+
+    /// Adds `more`, in which "local" means `local`.
+    pub(crate) fn add(&mut self, more: impl IntoIterator<Item = RangeDelete>, local: Origin) {
+        for mut range in more {
+            let stamp = range.stamp(local);
+            range.origin = Some(stamp.origin);
+            let fragments = self.spaces.entry(range.space).or_default();
+            insert(Arc::make_mut(fragments), &range, stamp);
+            self.all.push(Arc::new(range));
+        }
     }
 
     /// Whether it covers nothing.
@@ -61,7 +70,7 @@ impl RangeMap {
     }
 
     /// The greatest stamp of the range deletes that cover `key` and that a read at `at` sees.
-    pub(crate) fn covering(&self, space: SpaceId, key: &[u8], at: Tick) -> Option<Tick> {
+    pub(crate) fn covering(&self, space: SpaceId, key: &[u8], at: Tick) -> Option<Stamp> {
         let fragments = self.spaces.get(&space)?;
         let index = fragments.partition_point(|fragment| *fragment.start <= *key).checked_sub(1)?;
         let fragment = fragments.get(index)?;
@@ -80,16 +89,16 @@ impl Fragment {
     }
 
     /// Keys that only `range` covers.
-    fn fresh(start: &[u8], end: &[u8], range: &RangeDelete) -> Fragment {
-        let deletes = vec![(range.seqno, range.stamp)];
+    fn fresh(start: &[u8], end: &[u8], seqno: Tick, stamp: Stamp) -> Fragment {
+        let deletes = vec![(seqno, stamp)];
         Fragment { start: start.into(), end: end.into(), deletes }
     }
 
-    fn add(&mut self, range: &RangeDelete) {
-        let place = self.deletes.partition_point(|(seqno, _)| *seqno <= range.seqno);
+    fn add(&mut self, seqno: Tick, stamp: Stamp) {
+        let place = self.deletes.partition_point(|(before, _)| *before <= seqno);
         let before = place.checked_sub(1).and_then(|before| self.deletes.get(before));
-        let stamp = before.map_or(range.stamp, |(_, stamp)| range.stamp.max(*stamp));
-        self.deletes.insert(place, (range.seqno, stamp));
+        let stamp = before.map_or(stamp, |(_, greatest)| stamp.max(*greatest));
+        self.deletes.insert(place, (seqno, stamp));
         for (_, later) in self.deletes.iter_mut().skip(place) {
             *later = stamp.max(*later);
         }
@@ -105,8 +114,8 @@ fn by_end(a: &[u8], b: &[u8]) -> Ordering {
 }
 
 /// Cuts `range` and the fragments it touches at each other's ends.
-fn insert(fragments: &mut Vec<Arc<Fragment>>, range: &RangeDelete) {
-    let (start, end) = (&*range.start, &*range.end);
+fn insert(fragments: &mut Vec<Arc<Fragment>>, range: &RangeDelete, stamp: Stamp) {
+    let (start, end, seqno) = (&*range.start, &*range.end, range.seqno);
     let first = fragments.partition_point(|f| !f.end.is_empty() && *f.end <= *start);
     let touched = |f: &Arc<Fragment>| end.is_empty() || *f.start < *end;
     let last = first + fragments.get(first..).unwrap_or_default().partition_point(touched);
@@ -118,12 +127,12 @@ fn insert(fragments: &mut Vec<Arc<Fragment>>, range: &RangeDelete) {
         if old_start < start {
             pieces.push(old.part(old_start, start));
         } else if let Some(from) = covered_to.filter(|from| *from < old_start) {
-            pieces.push(Fragment::fresh(from, old_start, range));
+            pieces.push(Fragment::fresh(from, old_start, seqno, stamp));
         }
         let is_cut = by_end(end, old_end) == Ordering::Less;
         let common_end = if is_cut { end } else { old_end };
         let mut common = old.part(old_start.max(start), common_end);
-        common.add(range);
+        common.add(seqno, stamp);
         pieces.push(common);
         covered_to = Some(common_end).filter(|end| !end.is_empty());
         if is_cut {
@@ -133,7 +142,7 @@ fn insert(fragments: &mut Vec<Arc<Fragment>>, range: &RangeDelete) {
     if let Some(from) =
         covered_to.filter(|from| by_end(from, end) == Ordering::Less || from.is_empty())
     {
-        pieces.push(Fragment::fresh(from, end, range));
+        pieces.push(Fragment::fresh(from, end, seqno, stamp));
     }
     fragments.splice(first..last, pieces.into_iter().map(Arc::new));
 }
@@ -143,33 +152,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn range(start: &[u8], end: &[u8], tick: u64) -> RangeDelete {
-        let tick = Tick::from_raw(tick).unwrap();
+    fn range(start: &[u8], end: &[u8], seqno: u64, stamp: u64, node: u8) -> RangeDelete {
         RangeDelete {
             space: SpaceId(1),
             start: start.into(),
             end: end.into(),
-            seqno: tick,
-            stamp: tick,
-            origin: None,
+            seqno: Tick::from_raw(seqno).unwrap(),
+            stamp: Tick::from_raw(stamp).unwrap(),
+            origin: (node > 0).then(|| origin(node)),
         }
+    }
+
+    fn origin(node: u8) -> Origin {
+        Origin { node: base::NodeId([node; 16]), ..Origin::default() }
     }
 
     proptest! {
         /// Fragments say what asking every range would.
         #[test]
         fn it_agrees_with_asking_every_range(
-            ranges in proptest::collection::vec((proptest::collection::vec(0u8..4, 0..3), proptest::collection::vec(0u8..4, 0..3), 1u64..50), 0..12),
+            ranges in proptest::collection::vec((proptest::collection::vec(0u8..4, 0..3), proptest::collection::vec(0u8..4, 0..3), 1u64..50, 1u64..8, 0u8..4), 0..12),
             key in proptest::collection::vec(0u8..4, 1..4), at in 0u64..60
         ) {
             let ranges: Vec<_> = ranges.iter()
-                .filter(|(start, end, _)| end.is_empty() || start < end)
-                .map(|(start, end, tick)| range(start, end, *tick)).collect();
+                .filter(|(start, end, ..)| end.is_empty() || start < end)
+                .map(|(start, end, seqno, stamp, node)| range(start, end, *seqno, *stamp, *node))
+                .collect();
+            let local = origin(2);
             let at = Tick::from_raw(at).unwrap();
             let expected = ranges.iter()
                 .filter(|r| *r.start <= *key && (r.end.is_empty() || *key < *r.end) && r.seqno <= at)
-                .map(|r| r.stamp).max();
-            prop_assert_eq!(RangeMap::of(ranges).covering(SpaceId(1), &key, at), expected);
+                .map(|r| r.stamp(local)).max();
+            prop_assert_eq!(RangeMap::of(ranges, local).covering(SpaceId(1), &key, at), expected);
         }
     }
 }

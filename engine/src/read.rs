@@ -1,7 +1,9 @@
 //! One key through a view.
 
+use crate::origins::Origins;
 use crate::view::View;
-use base::{EntryKind, Result, SpaceId, Tick, Trailer, key_hash};
+use base::foreign::plain_value;
+use base::{EntryKind, Origin, Result, SpaceId, Stamp, Tick, Trailer, key_hash};
 
 /// The moment a read is about.
 #[derive(Clone, Copy, Debug)]
@@ -15,14 +17,31 @@ pub(crate) struct ReadPoint {
 /// What a stored entry shows a reader: its value, or nothing if it is deleted or expired.
 #[inline]
 pub(crate) fn live_value(trailer: Trailer, stored: &[u8], now_ms: u64) -> Option<&[u8]> {
+    if trailer.is_plain_put() {
+        return Some(stored);
+    }
     match trailer.kind()? {
-        EntryKind::Put => Some(stored),
+        EntryKind::Put => plain_value(trailer, stored).ok(),
         EntryKind::PutExpiring => {
-            let (expires_at_ms, value) = stored.split_first_chunk::<8>()?;
+            let plain = plain_value(trailer, stored).ok()?;
+            let (expires_at_ms, value) = plain.split_first_chunk::<8>()?;
             (u64::from_le_bytes(*expires_at_ms) > now_ms).then_some(value)
         }
         _ => None,
     }
+}
+
+/// Whether a range delete with the stamp `range` covers an entry. `local` says what "local" means
+/// where the entry is stored; it is asked only if the ticks are equal.
+#[cold]
+pub(crate) fn is_covered(
+    range: Stamp,
+    trailer: Trailer,
+    stored: &[u8],
+    local: impl FnOnce() -> Origin,
+    origins: &Origins,
+) -> bool {
+    origins.compare(range, trailer, stored, local).is_gt()
 }
 
 /// Calls `found` with the value of `key` if it has one. `now_ms` is asked only if an entry expires.
@@ -39,8 +58,9 @@ pub(crate) fn get<R>(
         true => covering(view, space, key, at),
         false => None,
     };
-    newest(view, space, key, at, |trailer, stored| {
-        if covered.is_some_and(|stamp| stamp > trailer.seqno()) {
+    newest(view, space, key, at, |Found { trailer, stored, local }| {
+        let local = || local.unwrap_or(view.active.local());
+        if covered.is_some_and(|range| is_covered(range, trailer, stored, local, &view.origins)) {
             return None;
         }
         let now_ms = if trailer.kind() == Some(EntryKind::PutExpiring) { now_ms() } else { 0 };
@@ -49,31 +69,41 @@ pub(crate) fn get<R>(
     .map(Option::flatten)
 }
 
+/// An entry as it is stored.
+pub(crate) struct Found<'a> {
+    pub(crate) trailer: Trailer,
+    pub(crate) stored: &'a [u8],
+    /// What "local" means in its table; none in a memtable, where it is this database.
+    pub(crate) local: Option<Origin>,
+}
+
 /// Calls `found` with the newest entry of `key` at or below `at`: the sources from newest to oldest,
 /// up to the first that has one.
 #[inline]
-fn newest<R>(
+pub(crate) fn newest<R>(
     view: &View,
     space: SpaceId,
     key: &[u8],
     at: Tick,
-    found: impl FnOnce(Trailer, &[u8]) -> R,
+    found: impl FnOnce(Found<'_>) -> R,
 ) -> Result<Option<R>> {
     let hash = key_hash(space, key);
     let at = Trailer::at(at);
     if let Some((trailer, stored)) = view.active.get(space, key, hash, at) {
-        return Ok(Some(found(trailer, stored)));
+        return Ok(Some(found(Found { trailer, stored, local: None })));
     }
     for memtable in &view.frozen {
         if let Some((trailer, stored)) = memtable.get(space, key, hash, at) {
-            return Ok(Some(found(trailer, stored)));
+            return Ok(Some(found(Found { trailer, stored, local: None })));
         }
     }
     let mut found = Some(found);
     for run in view.runs.runs() {
         let Some(handle) = run.table_for(space, key) else { continue };
-        let result = handle.table()?.get(space, key, hash, at, |trailer, stored, _| {
-            found.take().map(|found| found(trailer, stored))
+        let table = handle.table()?;
+        let result = table.get(space, key, hash, at, |trailer, stored, _| {
+            let local = Some(table.local());
+            found.take().map(|found| found(Found { trailer, stored, local }))
         });
         if let Some(result) = result.inspect_err(|error| handle.note(error))? {
             return Ok(result);
@@ -84,7 +114,7 @@ fn newest<R>(
 
 /// The greatest stamp of the range deletes anywhere in the view that cover `key` as of `at`.
 #[cold]
-pub(crate) fn covering(view: &View, space: SpaceId, key: &[u8], at: Tick) -> Option<Tick> {
+pub(crate) fn covering(view: &View, space: SpaceId, key: &[u8], at: Tick) -> Option<Stamp> {
     let memtables = std::iter::once(&view.active).chain(&view.frozen);
     memtables
         .filter(|memtable| memtable.has_range_deletes())

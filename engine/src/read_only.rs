@@ -38,7 +38,12 @@ pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Repor
     let Some(opened) = onlooker.opened else { return Err(Error::Closed) };
     let mut memtables = onlooker.replay.into_memtables()?;
     if memtables.is_empty() {
-        memtables.push(Arc::new(Memtable::new(options.memtable_bytes, 0, seen.last_tick)?));
+        memtables.push(Arc::new(Memtable::new(
+            options.memtable_bytes,
+            0,
+            seen.last_tick,
+            seen.identity.origin(),
+        )?));
     }
     let ingredients = Ingredients {
         identity: seen.identity,
@@ -116,6 +121,7 @@ struct Opened {
 
 impl Onlooker for View {
     fn open_tables(&mut self, seen: &Seen) -> Result<()> {
+        self.replay.begin(seen.identity.origin());
         let cache = Cache::new(self.cache_bytes);
         let tables = Arc::new(Tables::new(
             self.fs.clone(),

@@ -8,12 +8,13 @@ use crate::compaction::Overlap;
 use crate::flush::write_memtables;
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::origins::Origins;
 use crate::output::{Depth, Output, OutputHost, OutputPlan};
 use crate::parts::horizon;
 use crate::range_map::RangeMap;
 use crate::resolve::{Bottom, Policy};
 use base::record::Records;
-use base::{Op, Result, SpaceId, Tick, key_prefix};
+use base::{Op, Origin, Result, SpaceId, Tick, key_prefix};
 use recovery::{FlushTarget, ReplaySink};
 use sstable::TableMeta;
 use sstable::manifest::{Edit, KeyspaceSettings};
@@ -32,6 +33,8 @@ pub(crate) struct Replay {
     block_bytes: usize,
     history: Duration,
     now_ms: u64,
+    /// Whose commits they are.
+    author: Origin,
     last: Tick,
     /// Overwritten versions up to it may be gone.
     dropped: Option<Tick>,
@@ -48,6 +51,7 @@ impl Replay {
             block_bytes: options.block_bytes,
             history: options.history,
             now_ms,
+            author: Origin::default(),
             last: Tick::ZERO,
             dropped: None,
         }
@@ -64,7 +68,7 @@ impl Replay {
         self.insert_waiting()?;
         // Recovery flushes once its bound is exceeded, which is less than this.
         let room = need.max(4 * self.memtable_bytes);
-        let memtable = Arc::new(Memtable::new(self.memtable_bytes, room, Tick::ZERO)?);
+        let memtable = Arc::new(Memtable::new(self.memtable_bytes, room, Tick::ZERO, self.author)?);
         self.memtables.push(memtable);
         self.reserved = need;
         Ok(())
@@ -149,6 +153,10 @@ fn ops_of(payload: &[u8]) -> impl Iterator<Item = (SpaceId, Op<'_>)> {
 }
 
 impl ReplaySink for Replay {
+    fn begin(&mut self, author: Origin) {
+        self.author = author;
+    }
+
     fn insert(&mut self, seqno: Tick, payload: &[u8]) -> Result<()> {
         let mut need = 0;
         let mut previous = None;
@@ -185,9 +193,10 @@ impl ReplaySink for Replay {
         };
         let ranges: Vec<_> =
             memtables.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();
-        let map = RangeMap::of(ranges.clone());
+        let map = RangeMap::of(ranges.clone(), self.author);
         let horizon = self.horizon();
-        let policy = Policy::new(&[], horizon, self.now_ms, Bottom::Below, map);
+        let origins = Arc::new(Origins::new(target.authors.clone(), self.author));
+        let policy = Policy::new(&[], horizon, self.now_ms, Bottom::Below, map, origins);
         self.dropped = Some(horizon).filter(|_| !memtables.is_empty()).max(self.dropped);
         let host = ReplayHost { target };
         let output = Output::new(plan, target.fs.clone(), &host, ranges);

@@ -2,10 +2,16 @@
 //!
 //! A read at point `p` sees the newest version at or below `p`. So of all versions that share their
 //! next read point only the newest can ever be seen; it is kept and the others go. A tombstone goes
-//! too once nothing older lies below the compaction's output and no read point needs it.
+//! too once nothing older lies below the compaction's output, no read point needs it, and the floor
+//! covers it: an erase with its victim and with the commit that brought it.
 
+use crate::floors::Floors;
+use crate::origins::Origins;
 use crate::range_map::RangeMap;
-use base::{Defect, EntryKind, SpaceId, Tick, Trailer, planted};
+use base::foreign::{plain_value, stamp_of};
+use base::{Defect, EntryKind, Origin, ScopeId, SpaceId, Tick, Trailer, planted};
+use sstable::RangeDelete;
+use std::sync::Arc;
 
 /// What bounds the decisions of one compaction.
 #[derive(Debug)]
@@ -20,6 +26,21 @@ pub(crate) struct Policy {
     bottom: Bottom,
     /// Range deletes in the inputs.
     ranges: RangeMap,
+    /// The authors that entries name.
+    origins: Arc<Origins>,
+    /// Up to where tombstones may go.
+    floors: Floors,
+}
+
+/// A version of a key, as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'e> {
+    pub(crate) space: SpaceId,
+    pub(crate) key: &'e [u8],
+    pub(crate) trailer: Trailer,
+    pub(crate) value: &'e [u8],
+    /// What "local" means where it is stored.
+    pub(crate) local: Origin,
 }
 
 /// Whether anything older lies below.
@@ -40,8 +61,8 @@ pub(crate) enum Verdict {
     KeepAsDelete,
     /// It goes.
     Drop,
-    /// It goes, and it was a tombstone: its stamp is to be remembered.
-    DropTombstone,
+    /// It goes, and it was a tombstone: the tick of its stamp is to be remembered.
+    DropTombstone(Tick),
 }
 
 impl Policy {
@@ -52,11 +73,17 @@ impl Policy {
         now_ms: u64,
         bottom: Bottom,
         ranges: RangeMap,
+        origins: Arc<Origins>,
     ) -> Policy {
         let is_held = |point: &Tick| *point < horizon && !planted(Defect::ForgetSnapshots);
         let mut points: Vec<Tick> = held.iter().copied().filter(is_held).collect();
         points.push(horizon);
-        Policy { points, horizon, now_ms, bottom, ranges }
+        Policy { points, horizon, now_ms, bottom, ranges, origins, floors: Floors::default() }
+    }
+
+    /// The same, but tombstones above `floors` stay.
+    pub(crate) fn above(self, floors: Floors) -> Policy {
+        Policy { floors, ..self }
     }
 
     /// The read point that decides about a version of commit `seqno`; none above the horizon.
@@ -70,16 +97,22 @@ impl Policy {
     }
 
     /// The range deletes that must stay in the output.
-    pub(crate) fn surviving_ranges(&self) -> impl Iterator<Item = &sstable::RangeDelete> {
-        let may_go = |seqno: Tick| self.bottom == Bottom::Reached && seqno <= self.oldest();
-        let is_kept = move |seqno: Tick| !may_go(seqno) && !planted(Defect::LoseRangeDelete);
-        self.ranges.ranges().filter(move |range| is_kept(range.seqno))
+    pub(crate) fn surviving_ranges(&self) -> impl Iterator<Item = &RangeDelete> {
+        let stays = |range: &RangeDelete| !self.may_go(range) && !planted(Defect::LoseRangeDelete);
+        self.ranges.ranges().filter(move |range| stays(range))
     }
 
-    /// The highest stamp of the range deletes that go.
-    pub(crate) fn dropped_range_stamp(&self) -> Option<Tick> {
-        let may_go = |seqno: Tick| self.bottom == Bottom::Reached && seqno <= self.oldest();
-        self.ranges.ranges().filter(|range| may_go(range.seqno)).map(|range| range.stamp).max()
+    /// The ticks of the stamps of the range deletes that go.
+    pub(crate) fn dropped_ranges(&self) -> impl Iterator<Item = (ScopeId, Tick)> {
+        let dropped = self.ranges.ranges().filter(|range| self.may_go(range));
+        dropped.map(|range| (range.space.scope(), range.stamp))
+    }
+
+    fn may_go(&self, range: &RangeDelete) -> bool {
+        let stamp = range.stamp(self.origins.own());
+        self.bottom == Bottom::Reached
+            && range.seqno <= self.oldest()
+            && self.floors.covers(range.space.scope(), stamp)
     }
 }
 
@@ -108,13 +141,8 @@ impl<'p> Resolve<'p> {
 
     /// Decides about the next older version of the key.
     #[inline]
-    pub(crate) fn version(
-        &mut self,
-        space: SpaceId,
-        key: &[u8],
-        trailer: Trailer,
-        stored: &[u8],
-    ) -> Verdict {
+    pub(crate) fn version(&mut self, version: &Stored<'_>) -> Verdict {
+        let trailer = version.trailer;
         let seqno = trailer.seqno();
         if self.last_seqno == Some(seqno) {
             // The same version from an older source, or an earlier write of the same batch.
@@ -126,34 +154,53 @@ impl<'p> Resolve<'p> {
             return Verdict::Drop;
         }
         self.decided = Some(point);
-        if !self.policy.ranges.is_empty() {
-            let covering = self.policy.ranges.covering(space, key, point);
-            if covering.is_some_and(|stamp| stamp > seqno) {
-                return Verdict::Drop;
-            }
+        if !self.policy.ranges.is_empty() && self.is_covered(version, point) {
+            return Verdict::Drop;
+        }
+        if trailer.is_plain_put() {
+            return Verdict::Keep;
         }
         match trailer.kind() {
-            Some(EntryKind::Delete) if self.may_vanish(seqno) => Verdict::DropTombstone,
-            Some(EntryKind::PutExpiring) if self.is_expired(stored) => {
-                if self.may_vanish(seqno) {
-                    Verdict::DropTombstone
-                } else {
-                    Verdict::KeepAsDelete
-                }
+            Some(EntryKind::Delete | EntryKind::Erase) => {
+                self.vanishing(version).map_or(Verdict::Keep, Verdict::DropTombstone)
+            }
+            Some(EntryKind::PutExpiring) if self.is_expired(version) => {
+                self.vanishing(version).map_or(Verdict::KeepAsDelete, Verdict::DropTombstone)
             }
             _ => Verdict::Keep,
         }
     }
 
-    /// Whether a tombstone of `seqno` hides nothing from anyone.
-    fn may_vanish(&self, seqno: Tick) -> bool {
-        let is_bottom =
-            self.policy.bottom == Bottom::Reached || planted(Defect::DropTombstoneEarly);
-        is_bottom && seqno <= self.policy.oldest()
+    /// Whether a range delete that a read at `point` sees covers the version.
+    fn is_covered(
+        &self,
+        Stored { space, key, trailer, value, local }: &Stored<'_>,
+        point: Tick,
+    ) -> bool {
+        let covering = self.policy.ranges.covering(*space, key, point);
+        let origins = &self.policy.origins;
+        covering.is_some_and(|range| origins.compare(range, *trailer, value, || *local).is_gt())
     }
 
-    fn is_expired(&self, stored: &[u8]) -> bool {
-        stored
+    /// The tick of a tombstone's stamp if it hides nothing from anyone.
+    fn vanishing(&self, version: &Stored<'_>) -> Option<Tick> {
+        let is_bottom =
+            self.policy.bottom == Bottom::Reached || planted(Defect::DropTombstoneEarly);
+        if !is_bottom || version.trailer.seqno() > self.policy.oldest() {
+            return None;
+        }
+        let stamp = stamp_of(version.trailer, version.value).ok()?;
+        let (scope, local) = (version.space.scope(), || version.local);
+        let (floors, origins) = (&self.policy.floors, &self.policy.origins);
+        let is_known = floors.is_present(scope)
+            || floors.covers(scope, origins.entry_stamp(stamp, local))
+                && floors.covers(scope, origins.stamp(stamp.carrier(), local));
+        is_known.then(|| stamp.tick())
+    }
+
+    fn is_expired(&self, version: &Stored<'_>) -> bool {
+        plain_value(version.trailer, version.value)
+            .unwrap_or_default()
             .first_chunk::<8>()
             .is_some_and(|at_ms| u64::from_le_bytes(*at_ms) <= self.policy.now_ms)
     }
@@ -166,6 +213,10 @@ mod tests {
 
     fn tick(raw: u64) -> Tick {
         Tick::from_raw(raw).unwrap()
+    }
+
+    fn stored(trailer: Trailer, value: &[u8]) -> Stored<'_> {
+        Stored { space: SpaceId(0), key: b"k", trailer, value, local: Origin::default() }
     }
 
     /// What a read at `at` sees of versions given newest first.
@@ -188,12 +239,12 @@ mod tests {
             let versions: Vec<(u64, bool)> = seqnos.into_iter().rev().collect();
             let held: Vec<Tick> = held.into_iter().map(tick).collect();
             let bottom = if reached { Bottom::Reached } else { Bottom::Below };
-            let policy = Policy::new(&held, tick(horizon), 0, bottom, RangeMap::default());
+            let origins = Arc::new(Origins::default());
+            let policy = Policy::new(&held, tick(horizon), 0, bottom, RangeMap::default(), origins);
             let mut resolve = Resolve::new(&policy);
             let kept: Vec<(u64, bool)> = versions.iter().copied().filter(|(seqno, is_put)| {
                 let kind = if *is_put { EntryKind::Put } else { EntryKind::Delete };
-                let verdict = resolve.version(SpaceId(0), b"k", Trailer::new(tick(*seqno), kind), b"");
-                verdict == Verdict::Keep
+                resolve.version(&stored(Trailer::new(tick(*seqno), kind), b"")) == Verdict::Keep
             }).collect();
             let points = held.iter().map(|p| p.raw()).filter(|p| *p <= horizon);
             for at in points.chain(horizon..50) {

@@ -5,9 +5,9 @@
 
 use crate::merge::{Direction, Merge, RunCursor, Source};
 use crate::range_map::RangeMap;
-use crate::read::{ReadPoint, live_value};
+use crate::read::{ReadPoint, is_covered, live_value};
 use crate::view::View;
-use base::{EntryKind, Result, SpaceId, Trailer};
+use base::{Origin, Result, SpaceId, Trailer};
 use sstable::ReadMode;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Scan {
     /// The value shown while going backward: the merge has moved on by then.
     value: Vec<u8>,
     /// Keeps what the cursors read alive.
-    _view: Arc<View>,
+    view: Arc<View>,
 }
 
 /// Where the entry shown is.
@@ -59,7 +59,7 @@ impl Scan {
         }
         let merge = Merge::new(sources);
         let (key, value) = (Vec::new(), Vec::new());
-        Scan { merge, space, point, ranges, state: State::Nowhere, key, value, _view: view }
+        Scan { merge, space, point, ranges, state: State::Nowhere, key, value, view }
     }
 
     /// Moves to the first entry.
@@ -216,17 +216,23 @@ impl Scan {
         Ok(())
     }
 
+    /// What "local" means where the entry under the merge is stored.
+    #[cold]
+    fn local(&self) -> Origin {
+        self.merge.local().unwrap_or(self.view.active.local())
+    }
+
     /// What the stored entry shows: its value unless deleted, expired or covered.
     #[inline]
     fn live<'v>(&self, trailer: Trailer, key: &[u8], stored: &'v [u8]) -> Option<&'v [u8]> {
-        if trailer.kind() == Some(EntryKind::Put) && self.ranges.is_empty() {
+        if trailer.is_plain_put() && self.ranges.is_empty() {
             return Some(stored);
         }
-        let covered = |map: &Arc<RangeMap>| {
-            map.covering(self.space, key, self.point.at)
-                .is_some_and(|stamp| stamp > trailer.seqno())
-        };
-        if self.ranges.iter().any(covered) {
+        let maps = self.ranges.iter();
+        let covering = maps.filter_map(|map| map.covering(self.space, key, self.point.at)).max();
+        if let Some(range) = covering
+            && is_covered(range, trailer, stored, || self.local(), &self.view.origins)
+        {
             return None;
         }
         live_value(trailer, stored, self.point.now_ms)

@@ -6,6 +6,7 @@
 //! its own thread when that read ends.) Source of the idea: RocksDB's thread-local super version.
 
 use crate::memtable::Memtable;
+use crate::origins::Origins;
 use crate::range_map::RangeMap;
 use crate::tables::LiveRuns;
 use base::lock::{Mutex, Rank, RwLock};
@@ -25,6 +26,8 @@ pub(crate) struct View {
     pub(crate) runs: Arc<LiveRuns>,
     /// The range deletes in the tables.
     pub(crate) table_ranges: Arc<RangeMap>,
+    /// The authors that entries name.
+    pub(crate) origins: Arc<Origins>,
     generation: u64,
 }
 
@@ -67,14 +70,10 @@ thread_local! {
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
 
 impl Views {
-    /// The first view of a database.
-    pub(crate) fn new(
-        active: Arc<Memtable>,
-        frozen: Vec<Arc<Memtable>>,
-        runs: Arc<LiveRuns>,
-        table_ranges: Arc<RangeMap>,
-    ) -> Views {
-        let view = View { active, frozen, runs, table_ranges, generation: 1 };
+    /// The first view of a database, whose entries name `origins`.
+    pub(crate) fn new(first: NextView, origins: Arc<Origins>) -> Views {
+        let NextView { active, frozen, runs, table_ranges } = first;
+        let view = View { active, frozen, runs, table_ranges, origins, generation: 1 };
         Views {
             current: RwLock::new(Rank::View, Arc::new(view)),
             generation: AtomicU64::new(1),
@@ -159,6 +158,7 @@ impl Views {
                 frozen: next.frozen,
                 runs: next.runs,
                 table_ranges: next.table_ranges,
+                origins: current.origins.clone(),
                 generation,
             });
             self.generation.store(generation, Ordering::SeqCst);

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use base::fs::{Fs, LockGuard};
-use base::{Clock, Identity, KeyspaceId, Result, Rng, Tick};
+use base::{Clock, Identity, KeyspaceId, Origin, Result, Rng, Tick};
 use sstable::manifest::{KeyspaceRecord, ManifestLog, State};
 use sstable::{Authors, TableMeta, TableOwner};
 use std::cell::Cell;
@@ -55,6 +55,8 @@ pub enum Verify {
 
 /// Takes the commits that are only in the log, and makes tables of them.
 pub trait ReplaySink {
+    /// Says whose commits will come. Called before the first.
+    fn begin(&mut self, _author: Origin) {}
     /// Takes one commit: `payload` holds its records ([`base::record::Records`]), already checked.
     /// Commits come in order of their seqno.
     fn insert(&mut self, seqno: Tick, payload: &[u8]) -> Result<()>;

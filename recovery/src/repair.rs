@@ -109,7 +109,9 @@ fn rebuild(
     let commits = commits::choose(fs, facts, &mut state)?;
     // Where commits may be missing, segments lead on from no backup.
     (state.archiving, state.ingests) = (None, Vec::new());
-    let (database, origin) = (identity.database, identity.origin());
+    // What is repaired is of the life before.
+    let origin = facts.identity.as_ref().unwrap_or(&identity).origin();
+    let database = identity.database;
     let owner = TableOwner { database, origin, generation: facts.generation.saturating_add(1) };
     let target = FlushTarget::new(plan.fs.clone(), owner, &state);
     let made = make_tables(plan, facts, commits, &target, sink, report, &mut state);

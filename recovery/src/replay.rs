@@ -63,6 +63,7 @@ pub(crate) fn replay(
 ) -> Result<Replayed> {
     let LogPlan::Scanned(scan) = source.log else { return Ok(Replayed::default()) };
     progress.expect(scan.bytes);
+    sink.begin(target.owner.origin);
     let mut replayed = Replayed::default();
     let flushed = state.flushed;
     let before_replay = state.clone();

@@ -17,7 +17,7 @@
 
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
 use base::limits::KEY_LEN_MAX;
-use base::{Corruption, Incarnation, NodeId, Origin, SpaceId, Tick};
+use base::{Corruption, Incarnation, NodeId, Origin, SpaceId, Stamp, Tick};
 use std::cmp::Reverse;
 
 const ORIGIN_LOCAL: u8 = 0;
@@ -46,6 +46,11 @@ impl RangeDelete {
     /// Whether `key` of its keyspace is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         *self.start <= *key && (self.end.is_empty() || *key < *self.end)
+    }
+
+    /// Its stamp, where "local" means `local`.
+    pub fn stamp(&self, local: Origin) -> Stamp {
+        Stamp { tick: self.stamp, origin: self.origin.unwrap_or(local) }
     }
 
     fn order(&self) -> (SpaceId, &[u8], Reverse<Tick>) {

@@ -65,7 +65,8 @@ impl Commits {
     /// Freezes the active memtable; a new one takes the writes from now on.
     pub(super) fn freeze(&self, queue: &mut Queue, need: usize) -> Result<()> {
         let after = queue.last();
-        let memtable = Memtable::new_in(&self.arenas, self.memtable_bytes, need, after)?;
+        let (bytes, local) = (self.memtable_bytes, queue.active().local());
+        let memtable = Memtable::new_in(&self.arenas, bytes, need, after, local)?;
         let memtable = Arc::new(memtable);
         let frozen = queue.replace_active(memtable.clone());
         self.views.install(|view| {

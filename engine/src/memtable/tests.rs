@@ -26,7 +26,7 @@ fn tick(raw: u64) -> Tick {
 
 #[test]
 fn a_later_op_of_one_commit_hides_an_earlier_one() {
-    let memtable = Memtable::new(1 << 20, 0, Tick::ZERO).unwrap();
+    let memtable = Memtable::new(1 << 20, 0, Tick::ZERO, Origin::default()).unwrap();
     let ops = [put(b"a", b"1"), put(b"a", b"2"), put(b"b", b"1"), delete(b"b"), put(b"c", b"1")];
     memtable.insert(tick(5), ops.into_iter()).unwrap();
     assert_eq!(get(&memtable, b"a", 9).unwrap().1, b"2");
@@ -37,7 +37,7 @@ fn a_later_op_of_one_commit_hides_an_earlier_one() {
 
 #[test]
 fn keyspaces_do_not_mix() {
-    let memtable = Memtable::new(1 << 20, 0, Tick::ZERO).unwrap();
+    let memtable = Memtable::new(1 << 20, 0, Tick::ZERO, Origin::default()).unwrap();
     for space in 0..3000u64 {
         let key = space.to_be_bytes();
         let op = Op { keyspace: KeyspaceId(0), key: &key, kind: OpKind::Put(b"v") };
@@ -56,7 +56,7 @@ fn keyspaces_do_not_mix() {
 fn many_threads_insert_at_once_and_nothing_is_lost() {
     let threads = if cfg!(miri) { 2 } else { 4 };
     let each = if cfg!(miri) { 40 } else { 5000u64 };
-    let memtable = Arc::new(Memtable::new(8 << 20, 0, Tick::ZERO).unwrap());
+    let memtable = Arc::new(Memtable::new(8 << 20, 0, Tick::ZERO, Origin::default()).unwrap());
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let memtable = &memtable;
@@ -93,7 +93,7 @@ proptest! {
     /// Gets, both directions and all seeks agree with a sorted map of (key, newest first).
     #[test]
     fn it_agrees_with_a_sorted_map(entries in arbitrary_entries(), probe in proptest::collection::vec(0u8..4, 1..11), at in 0u64..200) {
-        let memtable = Arc::new(Memtable::new(1 << 20, 0, Tick::ZERO).unwrap());
+        let memtable = Arc::new(Memtable::new(1 << 20, 0, Tick::ZERO, Origin::default()).unwrap());
         let mut model = Model::new();
         for (i, (key, value)) in entries.iter().enumerate() {
             let seqno = i as u64 + 1;

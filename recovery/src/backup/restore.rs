@@ -142,8 +142,10 @@ impl Store {
         courier: &mut Courier<'_>,
     ) -> Result<u64> {
         let flushed = stretch.base.state.flushed;
-        let owner =
-            TableOwner { database: identity.database, origin: identity.origin(), generation: 1 };
+        // The commits are of the life that was backed up, whoever the copy will be.
+        let origin = stretch.base.identity.origin();
+        let owner = TableOwner { database: identity.database, origin, generation: 1 };
+        restoring.sink.begin(origin);
         let target = FlushTarget::new(restoring.target.clone(), owner, state);
         let catalog = state.clone();
         // The log speaks of the manifest of another directory.
