@@ -5,6 +5,7 @@
 //! older one, so that a busy author is not always ahead of us, and the newest.
 
 use crate::roster::{MEMBERS_MAX, Roster};
+use crate::rules::{self, Statement as Counted};
 use base::{NodeId, Origin, Vector};
 use std::collections::BTreeMap;
 
@@ -83,10 +84,14 @@ impl Statements {
         }
     }
 
-    /// What counts of an author, if its present life has said anything that does.
-    pub fn counted(&self, node: NodeId, roster: &Roster) -> Option<&Vector> {
+    /// What counts of an author at a node that has `own`: of its present life, and said since it
+    /// became an author.
+    pub fn counted(&self, node: NodeId, roster: &Roster, own: &Vector) -> Option<Counted> {
         let stated = self.by_node.get(&node)?;
-        roster.is_current(stated.origin).then_some(&stated.counted)
+        let statement = Counted { origin: stated.origin, vector: stated.counted.clone() };
+        let counts = roster.is_current(stated.origin)
+            && rules::is_counted(&statement, roster.since(node), own);
+        counts.then_some(statement)
     }
 
     /// The newest statement of `node`, counted or not.
@@ -112,7 +117,8 @@ impl Statements {
 mod tests {
     use super::*;
     use crate::roster::Life;
-    use base::{Incarnation, Tick};
+    use crate::store::Held;
+    use base::{Incarnation, Stamp, Tick};
 
     fn origin(node: u8, incarnation: u64) -> Origin {
         Origin { node: NodeId([node; 16]), incarnation: Incarnation(incarnation) }
@@ -126,7 +132,8 @@ mod tests {
         let mut roster = Roster::first(lives.iter().map(|of| of.node));
         for of in lives {
             let life = Life { incarnation: of.incarnation, retired: Vec::new() };
-            roster.read(&[(Life::key(of.node), life.encode())]);
+            let (key, value) = (Life::key(of.node), life.encode());
+            roster.read(&[Held { key, value, stamp: Stamp::default() }]);
         }
         roster
     }
@@ -137,10 +144,15 @@ mod tests {
         let roster = roster(&[a, b]);
         let mut statements = Statements::default();
         statements.note(a, &vector(&[(a, 10), (b, 5)]), &roster);
-        statements.count(&vector(&[(a, 10), (b, 4)]));
-        assert_eq!(statements.counted(a.node, &roster), Some(&Vector::default()));
-        statements.count(&vector(&[(a, 10), (b, 5)]));
-        assert_eq!(statements.counted(a.node, &roster), Some(&vector(&[(a, 10), (b, 5)])));
+        let counted = |statements: &Statements, own: &Vector| {
+            statements.counted(a.node, &roster, own).map(|counted| counted.vector)
+        };
+        let less = vector(&[(a, 10), (b, 4)]);
+        statements.count(&less);
+        assert_eq!(counted(&statements, &less), Some(Vector::default()));
+        let enough = vector(&[(a, 10), (b, 5)]);
+        statements.count(&enough);
+        assert_eq!(counted(&statements, &enough), Some(enough.clone()));
     }
 
     #[test]
@@ -152,7 +164,8 @@ mod tests {
             statements.note(a, &vector(&[(a, tick + 10)]), &roster);
             statements.count(&vector(&[(a, tick)]));
         }
-        let counted = statements.counted(a.node, &roster).unwrap().get(a).raw();
+        let own = vector(&[(a, 99)]);
+        let counted = statements.counted(a.node, &roster, &own).unwrap().vector.get(a).raw();
         assert!(counted > 50, "{counted}");
     }
 
@@ -162,10 +175,14 @@ mod tests {
         let mut statements = Statements::default();
         let before = roster(&[old]);
         statements.note(old, &vector(&[(old, 10)]), &before);
-        statements.count(&vector(&[(old, 10)]));
-        assert!(statements.counted(old.node, &before).is_some());
+        let own = vector(&[(old, 10)]);
+        statements.count(&own);
+        assert!(statements.counted(old.node, &before, &own).is_some());
+        // The first write of the new life is enough.
+        let both = vector(&[(old, 10), (new, 20)]);
+        assert_eq!(statements.counted(old.node, &before, &both), None);
         let after = roster(&[new]);
-        assert_eq!(statements.counted(old.node, &after), None);
+        assert_eq!(statements.counted(old.node, &after, &own), None);
         assert_eq!(statements.note(new, &vector(&[(old, 3)]), &before), News::None);
         assert_eq!(statements.note(new, &vector(&[(old, 3)]), &after), News::Some);
         assert_eq!(statements.note(old, &vector(&[(old, 30)]), &after), News::None);

@@ -2,26 +2,24 @@
 
 use crate::confirm::Statements;
 use crate::roster::Roster;
+use crate::rules;
 use base::{NodeId, Vector};
 
 /// Per origin the minimum over all authors of what counts of their statements, and of what is
 /// durable here. An author that has said nothing holds everything.
 pub fn floor(roster: &Roster, statements: &Statements, own: NodeId, durable: &Vector) -> Vector {
-    let mut floor = durable.clone();
-    for author in roster.authors().filter(|author| *author != own) {
-        match statements.counted(author, roster) {
-            Some(counted) => floor = floor.common(counted),
-            None => return Vector::default(),
-        }
-    }
-    floor
+    let others = roster.authors().filter(|author| *author != own);
+    let counted: Vec<_> =
+        others.map(|author| statements.counted(author, roster, durable)).collect();
+    rules::floor(durable, counted.iter().map(Option::as_ref))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::roster::Life;
-    use base::{Incarnation, Origin, Tick};
+    use crate::store::Held;
+    use base::{Incarnation, Origin, Stamp, Tick};
 
     fn origin(node: u8) -> Origin {
         Origin { node: NodeId([node; 16]), incarnation: Incarnation(1) }
@@ -37,7 +35,8 @@ mod tests {
         let mut roster = Roster::first([a.node, b.node, c.node]);
         for of in [a, b, c] {
             let life = Life { incarnation: of.incarnation, retired: Vec::new() };
-            roster.read(&[(Life::key(of.node), life.encode())]);
+            let (key, value) = (Life::key(of.node), life.encode());
+            roster.read(&[Held { key, value, stamp: Stamp::default() }]);
         }
         let durable = vector(&[(a, 9), (b, 9)]);
         let mut statements = Statements::default();

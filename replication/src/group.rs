@@ -15,7 +15,7 @@ use crate::error::ProtocolError;
 use crate::floor;
 use crate::health::{Health, Marks, PeerStatus};
 use crate::roster::{MEMBERS_MAX, Role, Roster};
-use crate::store::{Store, keyspaces};
+use crate::store::{Answers, Store, keyspaces};
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
 use std::collections::BTreeMap;
@@ -96,6 +96,7 @@ struct State {
     has_met: bool,
     announcing: Announcing,
     renewals: u32,
+    answers: Option<Answers>,
     refreshed_at: Option<Duration>,
 }
 
@@ -146,6 +147,7 @@ impl Group {
             has_met: false,
             announcing: Announcing::Not,
             renewals: 0,
+            answers: None,
             refreshed_at: None,
         };
         // From now on tombstones wait for confirms.
@@ -424,7 +426,14 @@ impl Group {
         let records = store.entries(keyspaces::ROSTER)?;
         let mut roster = Roster::first(self.config.first.iter().copied());
         roster.read(&records);
-        self.state.lock().roster = roster;
+        let role = roster.role(self.node).unwrap_or(self.config.role);
+        let answers = if role == Role::Author { Answers::Author } else { Answers::Park };
+        let mut state = self.state.lock();
+        state.roster = roster;
+        if state.answers != Some(answers) {
+            store.set_answers(self.config.scope, answers)?;
+            state.answers = Some(answers);
+        }
         Ok(())
     }
 

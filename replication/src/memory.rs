@@ -13,7 +13,8 @@ mod tables;
 pub use life::{Change, Write};
 
 use crate::store::{
-    Admission, Delta, DeltaHead, Export, ExportHead, Import, Outbound, Purpose, Stage, Store, Tail,
+    Admission, Answers, Delta, DeltaHead, Export, ExportHead, Held, Import, Outbound, Purpose,
+    Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
 use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Tick, Vector};
@@ -328,17 +329,22 @@ impl Store for MemoryStore {
         Ok(local.or_else(main))
     }
 
-    fn entries(&self, keyspace: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()> {
+        check(scope)?;
+        let inner = &mut *self.inner.lock();
+        (inner.live.answers, inner.disk.answers) = (answers, answers);
+        Ok(())
+    }
+
+    fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
         let inner = self.inner.lock();
-        let local = inner.live.local.iter().filter(|((name, _), _)| name == keyspace);
-        let mut entries: Vec<_> =
-            local.map(|((_, key), value)| (key.clone(), value.clone())).collect();
         let content = &inner.live.content;
-        let places = content.points.keys().filter(|(name, _)| name == keyspace);
-        entries.extend(places.filter_map(|place| {
-            content.get(place, inner.wall_ms).map(|value| (place.1.clone(), value.to_vec()))
-        }));
-        Ok(entries)
+        let points = content.points.iter().filter(|((name, _), _)| name == keyspace);
+        let held = points.filter_map(|(place, version)| {
+            let value = content.get(place, inner.wall_ms)?.to_vec();
+            Some(Held { key: place.1.clone(), value, stamp: version.stamp })
+        });
+        Ok(held.collect())
     }
 
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {

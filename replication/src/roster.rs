@@ -24,8 +24,9 @@
 //!    8         incarnation
 //! ```
 
+use crate::store::Held;
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, Incarnation, NodeId, Origin};
+use base::{Corruption, Incarnation, NodeId, Origin, Stamp};
 use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
@@ -185,28 +186,29 @@ fn check_end(reader: &Reader<'_>) -> Decoded<()> {
 /// All members that are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
-    members: BTreeMap<NodeId, Member>,
+    members: BTreeMap<NodeId, (Member, Stamp)>,
     lives: BTreeMap<NodeId, Life>,
 }
 
 impl Roster {
     /// A first roster, before any record was written: these nodes are authors.
     pub fn first(authors: impl IntoIterator<Item = NodeId>) -> Roster {
-        let members = authors.into_iter().map(|node| (node, Member::new(Role::Author)));
+        let members =
+            authors.into_iter().map(|node| (node, (Member::new(Role::Author), Stamp::default())));
         Roster { members: members.collect(), lives: BTreeMap::new() }
     }
 
     /// Adds the records of the keyspace. Those that do not decode are counted and left out: they
     /// were admitted like any value, so they can not be refused here.
-    pub fn read(&mut self, records: &[(Vec<u8>, Vec<u8>)]) -> usize {
+    pub fn read(&mut self, records: &[Held]) -> usize {
         let mut refused = 0;
-        for (key, value) in records {
-            refused += usize::from(self.read_one(key, value).is_err());
+        for record in records {
+            refused += usize::from(self.read_one(record).is_err());
         }
         refused
     }
 
-    fn read_one(&mut self, key: &[u8], value: &[u8]) -> Decoded<()> {
+    fn read_one(&mut self, Held { key, value, stamp }: &Held) -> Decoded<()> {
         let mut reader = Reader::new(key);
         let kind = reader.u8()?;
         let node = NodeId(reader.array()?);
@@ -214,7 +216,7 @@ impl Roster {
         let is_full = self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&node);
         match kind {
             MEMBER if is_full => return Err(Corruption::OutOfRange),
-            MEMBER => drop(self.members.insert(node, Member::decode(value)?)),
+            MEMBER => drop(self.members.insert(node, (Member::decode(value)?, *stamp))),
             LIFE => drop(self.lives.insert(node, Life::decode(value)?)),
             _ => return Err(Corruption::UnknownKind),
         }
@@ -223,23 +225,28 @@ impl Roster {
 
     /// A member.
     pub fn member(&self, node: NodeId) -> Option<&Member> {
-        self.members.get(&node)
+        self.members.get(&node).map(|(member, _)| member)
+    }
+
+    /// When the node became what it is; zero if that was only configured.
+    pub fn since(&self, node: NodeId) -> Stamp {
+        self.members.get(&node).map(|(_, stamp)| *stamp).unwrap_or_default()
     }
 
     /// The members, by node.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
-        self.members.iter().map(|(node, member)| (*node, member))
+        self.members.iter().map(|(node, (member, _))| (*node, member))
     }
 
     /// What a node may do, if it is a member.
     pub fn role(&self, node: NodeId) -> Option<Role> {
-        self.members.get(&node).map(|member| member.role)
+        self.member(node).map(|member| member.role)
     }
 
     /// Those who hold the floor.
     pub fn authors(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let is_author = |(_, member): &(&NodeId, &Member)| member.role == Role::Author;
-        self.members.iter().filter(is_author).map(|(node, _)| *node)
+        let is_author = |(_, member): &(NodeId, &Member)| member.role == Role::Author;
+        self.members().filter(is_author).map(|(node, _)| node)
     }
 
     /// What is known about the lives of a node.
@@ -249,23 +256,20 @@ impl Roster {
 
     /// Whether the node uses this incarnation now, so that its statements count.
     pub fn is_current(&self, origin: Origin) -> bool {
-        let is_fenced = self
-            .members
-            .get(&origin.node)
-            .is_some_and(|member| member.fenced == Some(origin.incarnation));
+        let is_fenced = self.must_rejoin(origin);
         let life = self.lives.get(&origin.node);
         !is_fenced && life.is_some_and(|life| life.incarnation == origin.incarnation)
     }
 
     /// Whether the node must rejoin before it may go on.
     pub fn must_rejoin(&self, origin: Origin) -> bool {
-        let member = self.members.get(&origin.node);
+        let member = self.member(origin.node);
         member.is_some_and(|member| member.fenced == Some(origin.incarnation))
     }
 
     /// The greatest epoch of any record.
     pub fn epoch(&self) -> u64 {
-        self.members.values().map(|member| member.epoch).max().unwrap_or(0)
+        self.members().map(|(_, member)| member.epoch).max().unwrap_or(0)
     }
 }
 
@@ -275,6 +279,10 @@ mod tests {
     use proptest::prelude::*;
 
     const NODE: NodeId = NodeId([7; 16]);
+
+    fn held(key: Vec<u8>, value: Vec<u8>) -> Held {
+        Held { key, value, stamp: Stamp::default() }
+    }
 
     fn any_member() -> impl Strategy<Value = Member> {
         let parts = (1u8..=3, any::<u64>(), any::<u64>(), any::<[u8; 32]>());
@@ -311,7 +319,7 @@ mod tests {
             let _ = (Member::decode(&value), Life::decode(&value));
             let known = if is_member { Member::key(NODE) } else { Life::key(NODE) };
             let mut roster = Roster::default();
-            roster.read(&[(key, value.clone()), (known, value)]);
+            roster.read(&[held(key, value.clone()), held(known, value)]);
         }
     }
 
@@ -321,10 +329,10 @@ mod tests {
         let fenced = Some(Incarnation(4));
         let member = Member { fenced, ..Member::new(Role::Author) };
         let mut roster = Roster::default();
-        assert_eq!(roster.read(&[(Life::key(NODE), life.encode())]), 0);
+        assert_eq!(roster.read(&[held(Life::key(NODE), life.encode())]), 0);
         let origin = |incarnation| Origin { node: NODE, incarnation: Incarnation(incarnation) };
         assert!(roster.is_current(origin(4)) && !roster.is_current(origin(3)));
-        roster.read(&[(Member::key(NODE), member.encode())]);
+        roster.read(&[held(Member::key(NODE), member.encode())]);
         assert!(!roster.is_current(origin(4)) && roster.must_rejoin(origin(4)));
     }
 
@@ -332,7 +340,7 @@ mod tests {
     fn members_beyond_the_limit_are_left_out() {
         let record = |of: usize| {
             let node = NodeId((of as u128).to_be_bytes());
-            (Member::key(node), Member::new(Role::Observer).encode())
+            held(Member::key(node), Member::new(Role::Observer).encode())
         };
         let records: Vec<_> = (0..MEMBERS_MAX + 5).map(record).collect();
         assert_eq!(Roster::default().read(&records), 5);

@@ -3,7 +3,7 @@
 //! Calls may wait for the disk; the protocol itself never waits. Everything here is about one node's
 //! copy: a vector that covers a write means that the write was here, or was superseded here.
 
-use base::{Origin, Result, ScopeId, Tick, Vector};
+use base::{Origin, Result, ScopeId, Stamp, Tick, Vector};
 
 /// A database, as replication needs it. Shared by all sessions of a node.
 pub trait Store: Send + Sync {
@@ -22,6 +22,10 @@ pub trait Store: Send + Sync {
     /// Starts a new life as an author, so that no stamp is used twice: later writes have a new
     /// incarnation, and what the old one wrote counts as that of any other author.
     fn renew(&self) -> Result<Origin>;
+
+    /// Says whether this node may answer late writes by commits of its own. One that may not parks
+    /// them: it takes the shipment but for them, and is not whole from then on.
+    fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()>;
 
     /// Refuses writes of users, and shipments with [`Admission::Closed`], until [`Store::reopen`]:
     /// what is here stays as it is. Nothing of this survives the process.
@@ -77,7 +81,7 @@ pub trait Store: Send + Sync {
     fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// All keys and values of a keyspace; none if there is no such keyspace.
-    fn entries(&self, keyspace: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
+    fn entries(&self, keyspace: &str) -> Result<Vec<Held>>;
 
     /// Writes `key` as any user would, durably; in scope main it is replicated.
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick>;
@@ -116,6 +120,26 @@ pub enum Admission {
     },
     /// The scope takes nothing now: a bootstrap or a rejoin is unfinished.
     Closed,
+}
+
+/// Whether a node answers late writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// By an erase, and a copy in quarantine.
+    Author,
+    /// It may not write.
+    Park,
+}
+
+/// A live entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Who wrote it, and when.
+    pub stamp: Stamp,
 }
 
 /// Reads shipments from the log.
@@ -227,6 +251,8 @@ pub trait Import: Send {
 
 /// Keyspaces that replication keeps its own things in.
 pub mod keyspaces {
+    /// What the names of all of them begin with.
+    pub const RESERVED: &str = "esker.";
     /// Members, by node id; replicated.
     pub const ROSTER: &str = "esker.roster";
     /// Late writes, so that nothing is lost; replicated.

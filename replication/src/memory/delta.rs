@@ -166,10 +166,7 @@ fn install(
     }
     take_head(life, head);
     life.is_whole |= purpose == Purpose::Rejoin;
-    if !late.is_empty() {
-        life.commit(wall_ms, &late)?;
-    }
-    Ok(())
+    life.answer(wall_ms, &late)
 }
 
 /// Own versions that the giver has received and holds no more, nor anything newer.

@@ -2,7 +2,7 @@
 
 use super::content::{Content, Outcome, Place, Range, Says, Version};
 use super::log::Log;
-use crate::store::{Admission, keyspaces};
+use crate::store::{Admission, Answers, keyspaces};
 use base::batch::Ops;
 use base::shipment::{ShipmentWriter, ShippedCommit};
 use base::{
@@ -45,6 +45,7 @@ pub(crate) struct Life {
     pub(crate) floor: Vector,
     pub(crate) dropped: Tick,
     pub(crate) is_whole: bool,
+    pub(crate) answers: Answers,
     pub(crate) log: Log,
     pub(crate) local: BTreeMap<Place, Vec<u8>>,
     names: Vec<String>,
@@ -60,6 +61,7 @@ impl Life {
             floor: Vector::default(),
             dropped: Tick::ZERO,
             is_whole: true,
+            answers: Answers::Author,
             log: Log::default(),
             local: BTreeMap::new(),
             names: Vec::new(),
@@ -137,10 +139,18 @@ impl Life {
         let first = shipment.commits.first().map_or(last, |commit| commit.tick);
         self.log.push(origin, previous, first, last, bytes);
         let late_count = (late.len() / 2) as u64;
-        if !late.is_empty() {
-            self.commit(wall_ms, &late)?;
-        }
+        self.answer(wall_ms, &late)?;
         Ok(Admission::Taken { won, lost, late: late_count })
+    }
+
+    /// Answers late puts, if this node may.
+    pub(crate) fn answer(&mut self, wall_ms: u64, late: &[Write]) -> Result<()> {
+        match self.answers {
+            _ if late.is_empty() => {}
+            Answers::Author => drop(self.commit(wall_ms, late)?),
+            Answers::Park => self.is_whole = false,
+        }
+        Ok(())
     }
 
     /// What a commit leaves: its last op of each key, and its range deletes.
@@ -181,8 +191,10 @@ impl Life {
 
     /// Takes one version, unless it is a late put of another author.
     pub(crate) fn take(&mut self, place: Place, version: Version, is_own: bool) -> Taken {
-        let is_put = matches!(version.says, Says::Put { .. });
-        if !is_own && is_put && self.content.is_late(&place, version.stamp, self.dropped) {
+        // Nothing is ever deleted in the keyspaces of replication itself.
+        let may_be_late =
+            matches!(version.says, Says::Put { .. }) && !place.0.starts_with(keyspaces::RESERVED);
+        if !is_own && may_be_late && self.content.is_late(&place, version.stamp, self.dropped) {
             return Taken::Late(answer_to_late(place, version));
         }
         Taken::Now(self.content.insert(place, version))

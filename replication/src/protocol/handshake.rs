@@ -5,6 +5,7 @@ use super::config::SessionConfig;
 use super::message::{Hello, HelloAck};
 use crate::error::ProtocolError;
 use crate::group::{Group, GroupId};
+use crate::roster::Role;
 use crate::store::Store;
 use base::{NodeId, Origin};
 
@@ -24,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) origin: Origin,
     pub(crate) protocol: u16,
     pub(crate) features: u64,
+    /// What it was configured as.
+    pub(crate) role: Role,
     group: GroupId,
     sent_ms: u64,
     received_ms: u64,
@@ -81,6 +84,7 @@ impl Handshake {
             origin: hello.origin(),
             protocol,
             features: hello.features & config.features,
+            role: Role::from_raw(hello.role).unwrap_or(Role::Observer),
             group: agreed,
             sent_ms: hello.sent_ms,
             received_ms: store.wall_ms(),

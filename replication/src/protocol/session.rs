@@ -308,7 +308,9 @@ impl Session {
         if is_known || !gives || self.group.role() != Role::Author {
             return Ok(());
         }
-        let member = Member::new(self.group.role_of(peer).unwrap_or(Role::Author));
+        let configured = self.handshake.peer.as_ref().map(|peer| peer.role);
+        let role = self.group.role_of(peer).or(configured).unwrap_or(Role::Observer);
+        let member = Member::new(role);
         self.group.set_member(store, peer, member)?;
         Ok(())
     }

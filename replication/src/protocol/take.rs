@@ -11,6 +11,8 @@
 //! Only one session of a node takes state at a time. For a rejoin the scope is closed first, so that
 //! what this node has stays as it was said; the giver waits until it has all of that.
 
+mod tables;
+
 use super::bulk::Bulk;
 use super::config::{Event, Tier};
 use super::frame::Kind;
@@ -18,11 +20,12 @@ use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vec
 use crate::error::ProtocolError;
 use crate::group::Group;
 use crate::roster::Role;
-use crate::store::{Admission, DeltaHead, ExportFile, ExportHead, Import, Purpose, Stage, Store};
+use crate::rules;
+use crate::store::{Admission, DeltaHead, Purpose, Stage, Store};
 use base::{Corruption, NodeId, Shipment, Tick};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tables::Importing;
 
 /// How long nothing is asked of a peer that could not help.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,13 +42,6 @@ enum Course {
     Asked { wish: Wish, until: Duration },
     Staging { stage: Box<dyn Stage>, purpose: Purpose, chunks: u64, until: Duration },
     Importing(Importing),
-}
-
-struct Importing {
-    import: Box<dyn Import>,
-    files: VecDeque<ExportFile>,
-    at: u64,
-    until: Duration,
 }
 
 /// One direction of everything. See the module.
@@ -121,11 +117,17 @@ impl Take {
     fn choose(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
         let scope = self.group.scope();
         let wants_tables = !self.has_no_tables && store.is_empty(scope)?;
-        if (self.must_rejoin || wants_tables) && !self.group.try_take(self.peer) {
+        let must_rejoin = self.must_rejoin || !store.is_whole(scope);
+        if must_rejoin && self.group.role_of(self.peer) == Some(Role::Observer) {
+            // Only an author has answered all late writes.
             self.course = Course::Idle { until: now + PAUSE };
             return Ok(());
         }
-        if self.must_rejoin {
+        if (must_rejoin || wants_tables) && !self.group.try_take(self.peer) {
+            self.course = Course::Idle { until: now + PAUSE };
+            return Ok(());
+        }
+        if must_rejoin {
             return self.ask_to_rejoin(now, store);
         }
         if wants_tables {
@@ -203,7 +205,7 @@ impl Take {
             self.course = Course::Idle { until: now + PAUSE };
             return Ok(());
         }
-        if store.is_whole(scope) && store.applied(scope).covers_all(floor) {
+        if store.is_whole(scope) && rules::may_take_delta(&store.applied(scope), floor) {
             self.events.push(Event::Chose(Tier::Delta));
             return self.ask(now, store, Wish::CatchUp);
         }
@@ -246,10 +248,11 @@ impl Take {
                 self.gaps = 0;
                 self.unconfirmed += bytes.len() as u64;
                 self.unpark();
-                if late > 0 {
-                    self.events.push(Event::LateWrites(late));
+                if late == 0 {
+                    return Ok(());
                 }
-                Ok(())
+                self.events.push(Event::LateWrites(late));
+                if store.is_whole(self.group.scope()) { Ok(()) } else { self.choose(now, store) }
             }
             Admission::Known => {
                 self.gaps = 0;
@@ -345,7 +348,8 @@ impl Take {
             return Ok(());
         }
         let scope = self.group.scope();
-        if purpose == Purpose::CatchUp && !store.applied(scope).covers_all(&head.floor) {
+        if purpose == Purpose::CatchUp && !rules::may_take_delta(&store.applied(scope), &head.floor)
+        {
             // The floor rose since it was offered.
             return self.take_state(now, store, &head.floor);
         }
@@ -419,75 +423,5 @@ impl Take {
             self.events.push(Event::Renewed);
         }
         self.choose(now, store)
-    }
-
-    fn tables_head(
-        &mut self,
-        now: Duration,
-        store: &dyn Store,
-        head: &ExportHead,
-    ) -> Result<(), ProtocolError> {
-        if !matches!(self.course, Course::Asked { wish: Wish::Tables, .. }) {
-            return Err(ProtocolError::Unexpected { what: "list of tables" });
-        }
-        if !self.check_head(now, store, &head.state)? {
-            return Ok(());
-        }
-        let import = store.import(self.group.scope(), head)?;
-        self.events.push(Event::Chose(Tier::Tables));
-        let files = head.files.iter().cloned().collect();
-        let until = now + STATE_WAIT_MAX;
-        self.course = Course::Importing(Importing { import, files, at: 0, until });
-        self.next_file(now, store)
-    }
-
-    /// Asks for the first file that is not complete, or installs all.
-    fn next_file(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
-        let Course::Importing(importing) = &mut self.course else { return Ok(()) };
-        let received = importing.import.received();
-        let have = |id| received.iter().find(|(of, _)| *of == id).map_or(0, |(_, len)| *len);
-        while importing.files.front().is_some_and(|file| have(file.id) >= file.len) {
-            importing.files.pop_front();
-        }
-        if let Some(file) = importing.files.front() {
-            importing.at = have(file.id);
-            let (scope, round, wish) = (self.group.scope().0, self.round, Wish::File as u8);
-            let (file, offset, vector) = (file.id, importing.at, Vec::new());
-            self.to_send = Some(Message::Want(Want { scope, round, wish, vector, file, offset }));
-            return Ok(());
-        }
-        let idle = Course::Idle { until: now };
-        if let Course::Importing(importing) = std::mem::replace(&mut self.course, idle) {
-            importing.import.install().map_err(|error| ProtocolError::refused("tables", error))?;
-        }
-        self.group.settle();
-        self.finish(now, store, Tier::Tables)
-    }
-
-    fn file_bytes(
-        &mut self,
-        now: Duration,
-        store: &dyn Store,
-        id: u64,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), ProtocolError> {
-        let unexpected = ProtocolError::Unexpected { what: "piece of a file" };
-        let Course::Importing(importing) = &mut self.course else { return Err(unexpected) };
-        let Some(file) = importing.files.front().filter(|file| file.id == id) else {
-            return Err(unexpected);
-        };
-        let end = offset.saturating_add(bytes.len() as u64);
-        if offset != importing.at || end > file.len || bytes.is_empty() {
-            let (expected, found) = (importing.at, offset);
-            return Err(ProtocolError::OutOfPlace { what: "piece of a file", expected, found });
-        }
-        importing
-            .import
-            .add(id, offset, bytes)
-            .map_err(|error| ProtocolError::refused("file", error))?;
-        importing.at = end;
-        importing.until = now + STATE_WAIT_MAX;
-        if end == file.len { self.next_file(now, store) } else { Ok(()) }
     }
 }

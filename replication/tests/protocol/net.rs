@@ -362,14 +362,14 @@ impl Net {
     pub(crate) fn check_fold(&self) {
         let expected = self.fold();
         let quarantine = self.nodes[0].store.entries(keyspaces::QUARANTINE).unwrap();
+        let is_kept = |of: &[u8], value: &Vec<u8>| {
+            quarantine.iter().any(|held| held.key == of && held.value == *value)
+        };
         for (node, at) in self.nodes.iter().enumerate() {
             for (key, value) in &expected {
                 let found = at.store.get("k", key).unwrap();
                 let copy = [b"k/", key.as_slice()].concat();
-                let is_in_quarantine = value.is_some()
-                    && quarantine
-                        .iter()
-                        .any(|(of, held)| *of == copy && Some(held) == value.as_ref());
+                let is_in_quarantine = value.as_ref().is_some_and(|value| is_kept(&copy, value));
                 if found != *value && !is_in_quarantine {
                     let key = String::from_utf8_lossy(key);
                     panic!("node {node}, key {key}: {found:?} instead of {value:?}");

@@ -1,0 +1,89 @@
+//! Tables into an empty scope: one file after the other, from where an earlier try broke off.
+
+use super::{Course, STATE_WAIT_MAX, Take};
+use crate::error::ProtocolError;
+use crate::protocol::config::{Event, Tier};
+use crate::protocol::message::{Message, Want, Wish};
+use crate::store::{ExportFile, ExportHead, Import, Store};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Files of a giver on their way in.
+pub(super) struct Importing {
+    import: Box<dyn Import>,
+    files: VecDeque<ExportFile>,
+    at: u64,
+    pub(super) until: Duration,
+}
+
+impl Take {
+    pub(super) fn tables_head(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        head: &ExportHead,
+    ) -> Result<(), ProtocolError> {
+        if !matches!(self.course, Course::Asked { wish: Wish::Tables, .. }) {
+            return Err(ProtocolError::Unexpected { what: "list of tables" });
+        }
+        if !self.check_head(now, store, &head.state)? {
+            return Ok(());
+        }
+        let import = store.import(self.group.scope(), head)?;
+        self.events.push(Event::Chose(Tier::Tables));
+        let files = head.files.iter().cloned().collect();
+        let until = now + STATE_WAIT_MAX;
+        self.course = Course::Importing(Importing { import, files, at: 0, until });
+        self.next_file(now, store)
+    }
+
+    /// Asks for the first file that is not complete, or installs all.
+    fn next_file(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        let Course::Importing(importing) = &mut self.course else { return Ok(()) };
+        let received = importing.import.received();
+        let have = |id| received.iter().find(|(of, _)| *of == id).map_or(0, |(_, len)| *len);
+        while importing.files.front().is_some_and(|file| have(file.id) >= file.len) {
+            importing.files.pop_front();
+        }
+        if let Some(file) = importing.files.front() {
+            importing.at = have(file.id);
+            let (scope, round, wish) = (self.group.scope().0, self.round, Wish::File as u8);
+            let (file, offset, vector) = (file.id, importing.at, Vec::new());
+            self.to_send = Some(Message::Want(Want { scope, round, wish, vector, file, offset }));
+            return Ok(());
+        }
+        let idle = Course::Idle { until: now };
+        if let Course::Importing(importing) = std::mem::replace(&mut self.course, idle) {
+            importing.import.install().map_err(|error| ProtocolError::refused("tables", error))?;
+        }
+        self.group.settle();
+        self.finish(now, store, Tier::Tables)
+    }
+
+    pub(super) fn file_bytes(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        id: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let unexpected = ProtocolError::Unexpected { what: "piece of a file" };
+        let Course::Importing(importing) = &mut self.course else { return Err(unexpected) };
+        let Some(file) = importing.files.front().filter(|file| file.id == id) else {
+            return Err(unexpected);
+        };
+        let end = offset.saturating_add(bytes.len() as u64);
+        if offset != importing.at || end > file.len || bytes.is_empty() {
+            let (expected, found) = (importing.at, offset);
+            return Err(ProtocolError::OutOfPlace { what: "piece of a file", expected, found });
+        }
+        importing
+            .import
+            .add(id, offset, bytes)
+            .map_err(|error| ProtocolError::refused("file", error))?;
+        importing.at = end;
+        importing.until = now + STATE_WAIT_MAX;
+        if end == file.len { self.next_file(now, store) } else { Ok(()) }
+    }
+}

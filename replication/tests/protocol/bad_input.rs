@@ -1,0 +1,544 @@
+//! What a peer may send that is wrong: a typed error, no panic, nothing changed, memory bounded.
+//!
+//! A toy peer seals genuine frames with any content, so the lies get past the digest.
+
+use crate::net::{SCOPE, id};
+use base::state::{StateEntry, StateKind, StateWriter};
+use base::{Incarnation, NodeId, Origin, Stamp, Tick, Vector};
+use replication::group::{Group, GroupConfig, GroupId};
+use replication::memory::{Change, MemoryStore, Write};
+use replication::protocol::bulk::Bulk;
+use replication::protocol::frame::{Channel, Extent, FRAME_LEN_MAX, Kind, Lane};
+use replication::protocol::message::{Entry, Hello, HelloAck, Message, Statement, Subscribe, Wish};
+use replication::protocol::{Event, Session, SessionConfig};
+use replication::roster::{Member, Role};
+use replication::store::{DeltaHead, ExportFile, ExportHead, Store, keyspaces};
+use replication::{ProtocolError, Remedy};
+use std::sync::Arc;
+use std::time::Duration;
+
+const WALL_MS: u64 = 1_700_000_000_000;
+const PEER: usize = 1;
+
+/// A session of node 0, and the lanes of a peer that says whatever a test wants.
+struct Bench {
+    store: MemoryStore,
+    group: Arc<Group>,
+    session: Session,
+    out: [Lane; 4],
+    read: Lane,
+    now: Duration,
+}
+
+fn origin(node: usize) -> Origin {
+    Origin { node: id(node), incarnation: Incarnation(node as u64 + 5) }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
+        write(&store, "k", "own");
+        Bench::with(store)
+    }
+
+    fn with(store: MemoryStore) -> Bench {
+        let config = GroupConfig { scope: SCOPE, role: Role::Author, first: vec![id(0), id(PEER)] };
+        let group = Arc::new(Group::open(config, &store).unwrap());
+        let now = Duration::from_secs(1);
+        let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
+        let out = Channel::ALL.map(Lane::new);
+        Bench { store, group, session, out, read: Lane::new(Channel::Control), now }
+    }
+
+    /// The next message of the session.
+    fn hear(&mut self) -> Option<Message> {
+        let frame = self.session.next_frame(self.now, Channel::Control, &self.store).unwrap()?;
+        let frame = self.read.open(&frame).unwrap();
+        Some(Message::decode(frame.kind, frame.payload).unwrap())
+    }
+
+    fn hear_all(&mut self) -> Vec<Message> {
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            node: id(PEER).0,
+            incarnation: origin(PEER).incarnation.0,
+            role: 1,
+            sent_ms: WALL_MS,
+            ..Hello::default()
+        }
+    }
+
+    fn say(&mut self, message: Message) -> Result<(), ProtocolError> {
+        let bytes = message.encode().unwrap();
+        self.send(message.kind(), Extent::Whole, &bytes)
+    }
+
+    fn send(&mut self, kind: Kind, extent: Extent, payload: &[u8]) -> Result<(), ProtocolError> {
+        let channel = kind.channel();
+        let frame = self.out[channel as usize].seal(kind, extent, &[payload]);
+        self.session.receive(self.now, channel, &frame, &self.store)
+    }
+
+    /// Both sides have said hello, and the session has asked for something.
+    fn up(store: MemoryStore) -> (Bench, Vec<Message>) {
+        let mut bench = Bench::with(store);
+        assert!(matches!(bench.hear(), Some(Message::Hello(_))));
+        bench.say(Message::Hello(Bench::hello())).unwrap();
+        let Some(Message::HelloAck(ack)) = bench.hear() else { panic!("no answer") };
+        bench.say(Message::HelloAck(ack)).unwrap();
+        let said = bench.hear_all();
+        (bench, said)
+    }
+
+    /// A live tail from the peer, with nothing in it yet.
+    fn live() -> Bench {
+        let (mut bench, said) = Bench::up(filled());
+        let round = said.iter().find_map(|message| match message {
+            Message::Subscribe(wish) => Some(wish.round),
+            _ => None,
+        });
+        let round = round.unwrap().to_le_bytes();
+        bench.send(Kind::TailStart, Extent::Whole, &round).unwrap();
+        bench
+    }
+
+    fn vector(&self) -> Vector {
+        self.store.applied(SCOPE)
+    }
+}
+
+fn filled() -> MemoryStore {
+    let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
+    write(&store, "k", "own");
+    store
+}
+
+fn write(store: &MemoryStore, key: &str, value: &str) {
+    let (keyspace, key) = ("k".to_owned(), key.as_bytes().to_vec());
+    store.write(&[Write { keyspace, key, change: Change::Put(value.into()) }]).unwrap();
+}
+
+/// A shipment of `node`, whose clock shows `wall_ms`.
+fn shipment(node: usize, wall_ms: u64) -> Vec<u8> {
+    let store = MemoryStore::new(id(node), origin(node).incarnation, wall_ms);
+    write(&store, "from", "afar");
+    let mut tail = store.tail(SCOPE, &Vector::default()).unwrap();
+    tail.next(&Vector::default(), 1000).unwrap().unwrap().bytes
+}
+
+fn code(done: Result<(), ProtocolError>) -> &'static str {
+    done.err().map_or("nothing", |error| error.code())
+}
+
+fn meet(change: fn(&mut Hello)) -> &'static str {
+    let mut bench = Bench::new();
+    let mut hello = Bench::hello();
+    change(&mut hello);
+    let met = bench.say(Message::Hello(hello));
+    assert!(
+        met.is_ok() || bench.session.next_frame(bench.now, Channel::Control, &bench.store).is_err()
+    );
+    code(met)
+}
+
+#[test]
+fn a_peer_that_speaks_another_version_is_refused() {
+    assert_eq!(meet(|hello| (hello.protocol_min, hello.protocol_max) = (2, 9)), "ProtocolVersion");
+    assert_eq!(meet(|hello| hello.protocol_max = 9), "nothing");
+    assert_eq!(meet(|hello| hello.protocol_min = 0), "Malformed");
+}
+
+#[test]
+fn a_peer_of_another_group_is_refused() {
+    let store = filled();
+    let group: GroupId = [9; 16];
+    store.put(base::ScopeId::LOCAL, keyspaces::NODE, b"group", &group).unwrap();
+    let mut bench = Bench::with(store);
+    let hello = Hello { group: [8; 16], ..Bench::hello() };
+    assert_eq!(code(bench.say(Message::Hello(hello))), "WrongGroup");
+    assert_eq!(bench.group.id(), group);
+}
+
+#[test]
+fn a_peer_with_our_own_id_is_refused() {
+    assert_eq!(meet(|hello| hello.node = id(0).0), "OwnId");
+}
+
+#[test]
+fn a_peer_that_is_not_who_its_key_says_is_refused() {
+    assert_eq!(meet(|hello| hello.node = id(7).0), "WrongNode");
+}
+
+#[test]
+fn a_second_directory_with_the_id_of_a_live_peer_is_refused() {
+    let (bench, _) = Bench::up(filled());
+    let clone = Origin { incarnation: Incarnation(77), ..origin(PEER) };
+    let refused = bench.group.enter(clone).unwrap_err();
+    assert_eq!((refused.code(), refused.remedy()), ("Clone", Remedy::Operator));
+    drop(bench.session);
+    bench.group.enter(clone).unwrap();
+}
+
+#[test]
+fn a_retired_life_is_refused() {
+    let store = filled();
+    let life = replication::roster::Life::default();
+    let life = life.renewed(origin(PEER).incarnation).renewed(Incarnation(900));
+    let key = replication::roster::Life::key(id(PEER));
+    store.put(SCOPE, keyspaces::ROSTER, &key, &life.encode()).unwrap();
+    let mut bench = Bench::with(store);
+    assert_eq!(code(bench.say(Message::Hello(Bench::hello()))), "Clone");
+}
+
+#[test]
+fn a_deprecated_peer_is_refused() {
+    let bench = Bench::new();
+    let deprecated = Member::new(Role::Deprecated);
+    bench.group.set_member(&bench.store, id(PEER), deprecated).unwrap();
+    let mut bench = bench;
+    assert_eq!(code(bench.say(Message::Hello(Bench::hello()))), "Fenced");
+}
+
+#[test]
+fn anything_before_the_hellos_is_refused() {
+    let beat = Message::Heartbeat(Default::default());
+    assert_eq!(code(Bench::new().say(beat)), "Unexpected");
+    let ack = HelloAck { group: [1; 16], ..HelloAck::default() };
+    assert_eq!(code(Bench::new().say(Message::HelloAck(ack))), "Unexpected");
+    let early = Bench::new().send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS));
+    assert_eq!(code(early), "Unexpected");
+    let mut bench = Bench::new();
+    bench.say(Message::Hello(Bench::hello())).unwrap();
+    assert_eq!(code(bench.say(Message::Hello(Bench::hello()))), "Unexpected");
+}
+
+#[test]
+fn a_reader_that_writes_is_refused() {
+    let mut bench = Bench::live();
+    bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
+    let written = bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS));
+    assert_eq!(code(written), "ReaderWrites");
+    // What it passes on from a writer is welcome.
+    let mut bench = Bench::live();
+    bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
+    bench.send(Kind::Shipment, Extent::Whole, &shipment(2, WALL_MS)).unwrap();
+    assert!(bench.vector().get(origin(2)) > Tick::ZERO);
+}
+
+#[test]
+fn frames_of_a_wrong_length_are_refused() {
+    for (len, expected) in [(0, "TooShort"), (15, "TooShort"), (FRAME_LEN_MAX + 1, "TooLong")] {
+        let mut bench = Bench::live();
+        let frame = vec![1; len];
+        let refused = bench.session.receive(bench.now, Channel::Tail, &frame, &bench.store);
+        assert_eq!(code(refused), expected);
+        let after = bench.session.receive(bench.now, Channel::Tail, &frame, &bench.store);
+        assert_eq!(code(after), "Over");
+    }
+}
+
+#[test]
+fn a_frame_truncated_anywhere_or_with_any_bit_flipped_changes_nothing() {
+    let payload = shipment(PEER, WALL_MS);
+    let mut lane = Lane::new(Channel::Tail);
+    lane.seal(Kind::TailStart, Extent::Whole, &[&[0; 4]]);
+    let frame = lane.seal(Kind::Shipment, Extent::Whole, &[&payload]);
+    let template = Bench::live();
+    let before = template.vector();
+    let refuse = |bad: &[u8]| {
+        let mut bench = Bench::live();
+        let refused = bench.session.receive(bench.now, Channel::Tail, bad, &bench.store);
+        assert!(refused.is_err());
+        assert_eq!(bench.vector(), before);
+    };
+    (0..frame.len()).for_each(|cut| refuse(&frame[..cut]));
+    for bit in 0..frame.len() * 8 {
+        let mut bad = frame.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        refuse(&bad);
+    }
+    let mut bench = Bench::live();
+    bench.session.receive(bench.now, Channel::Tail, &frame, &bench.store).unwrap();
+    assert_ne!(bench.vector(), before);
+}
+
+#[test]
+fn frames_that_are_replayed_or_reordered_are_refused() {
+    let mut bench = Bench::live();
+    let mut lane = Lane::new(Channel::Tail);
+    lane.seal(Kind::TailStart, Extent::Whole, &[&[0; 4]]);
+    let first = lane.seal(Kind::Shipment, Extent::Whole, &[&shipment(PEER, WALL_MS)]);
+    let second = lane.seal(Kind::Shipment, Extent::Whole, &[&shipment(2, WALL_MS)]);
+    bench.session.receive(bench.now, Channel::Tail, &first, &bench.store).unwrap();
+    let replayed = bench.session.receive(bench.now, Channel::Tail, &first, &bench.store);
+    assert_eq!(code(replayed), "FrameDamaged");
+    let mut bench = Bench::live();
+    let early = bench.session.receive(bench.now, Channel::Tail, &second, &bench.store);
+    assert_eq!(code(early), "FrameDamaged");
+}
+
+#[test]
+fn a_shipment_that_is_damaged_behind_a_good_frame_is_refused() {
+    let good = shipment(PEER, WALL_MS);
+    for at in 0..good.len() {
+        let mut bench = Bench::live();
+        let mut bad = good.clone();
+        bad[at] ^= 0x55;
+        let done = bench.send(Kind::Shipment, Extent::Whole, &bad);
+        assert!(matches!(code(done), "Malformed" | "WrongScope"), "byte {at}");
+        assert_eq!(bench.vector().get(origin(PEER)), Tick::ZERO);
+    }
+}
+
+#[test]
+fn a_confirm_beyond_what_was_sent_is_a_loss_of_our_own_and_then_a_lie() {
+    let confirm = |tick: Tick| {
+        let own = origin(0);
+        let entry = Entry { node: own.node.0, incarnation: own.incarnation.0, tick: tick.raw() };
+        let node = id(PEER).0;
+        let incarnation = origin(PEER).incarnation.0;
+        let durable = vec![entry];
+        Message::Statement(Statement { scope: 1, node, incarnation, durable, applied: vec![] })
+    };
+    let (mut bench, _) = Bench::up(filled());
+    bench.say(confirm(Tick::from_ms(WALL_MS + 1))).unwrap();
+    assert!(bench.session.take_events().contains(&Event::Healing));
+    assert_ne!(bench.store.origin(), origin(0));
+    let (mut bench, _) = Bench::up(filled());
+    assert_eq!(code(bench.say(confirm(Tick::from_ms(WALL_MS + 60_000)))), "ConfirmBeyond");
+    assert_eq!(bench.store.origin(), origin(0));
+}
+
+/// A peer that says again and again that we lost something can not make us live for ever anew.
+#[test]
+fn a_node_is_not_renewed_without_end() {
+    let bench = Bench::new();
+    let renewed = (0..10).filter(|_| bench.group.renew(&bench.store).unwrap().is_some()).count();
+    assert_eq!(renewed, 3);
+}
+
+#[test]
+fn ticks_in_the_far_future_park_the_stream_and_in_the_far_past_do_not() {
+    let mut bench = Bench::live();
+    bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS + 3_600_000)).unwrap();
+    let by_ms = 3_600_000;
+    assert!(bench.session.take_events().contains(&Event::Parked { by_ms }));
+    assert_eq!(bench.vector().get(origin(PEER)), Tick::ZERO);
+    // The clock was not dragged along.
+    write(&bench.store, "k", "2");
+    assert!(bench.vector().latest().ms() <= WALL_MS);
+    let mut bench = Bench::live();
+    bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, 5)).unwrap();
+    assert!(bench.vector().get(origin(PEER)) > Tick::ZERO);
+}
+
+#[test]
+fn another_scope_is_refused() {
+    let (mut bench, _) = Bench::up(filled());
+    let wish = Subscribe { scope: 0, round: 1, vector: vec![] };
+    assert_eq!(code(bench.say(Message::Subscribe(wish))), "WrongScope");
+}
+
+#[test]
+fn a_shipment_or_state_that_nobody_asked_for_is_refused() {
+    let mut bench = Bench::live();
+    let head = Bulk::DeltaHead(DeltaHead::default()).encode(1);
+    assert_eq!(code(bench.send(Kind::DeltaHead, Extent::Whole, &head)), "Unexpected");
+    let mut bench = Bench::live();
+    assert_eq!(
+        code(bench.send(Kind::TailStart, Extent::Whole, &99u32.to_le_bytes())),
+        "Unexpected"
+    );
+    let mut bench = Bench::live();
+    let ahead = Bulk::DeltaEnd { chunks: 0 }.encode(99);
+    assert_eq!(code(bench.send(Kind::DeltaEnd, Extent::Whole, &ahead)), "Unexpected");
+}
+
+/// An empty node that asked for tables, and the round of its wish.
+fn asked_for_tables() -> (Bench, u32) {
+    let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
+    let (bench, said) = Bench::up(store);
+    let round = said.iter().find_map(|message| match message {
+        Message::Want(want) if want.wish() == Wish::Tables => Some(want.round),
+        _ => None,
+    });
+    (bench, round.unwrap())
+}
+
+fn tables(bytes: &[u8]) -> ExportHead {
+    let file =
+        ExportFile { id: 3, len: bytes.len() as u64, digest: *blake3::hash(bytes).as_bytes() };
+    ExportHead { files: vec![file], ..ExportHead::default() }
+}
+
+#[test]
+fn pieces_of_a_file_that_are_wrong_missing_doubled_or_endless_are_refused() {
+    let file = vec![7; 1000];
+    let pieces: [(&str, u64, u64, usize); 5] = [
+        ("missing", 3, 100, 100),
+        ("of another file", 4, 0, 100),
+        ("endless", 3, 0, 1001),
+        ("empty", 3, 0, 0),
+        ("far away", 3, u64::MAX, 10),
+    ];
+    for (what, id, offset, len) in pieces {
+        let (mut bench, round) = asked_for_tables();
+        let head = Bulk::TablesHead(tables(&file)).encode(round);
+        bench.send(Kind::TablesHead, Extent::Whole, &head).unwrap();
+        let bytes = vec![7; len];
+        let piece = Bulk::FileBytes { id, offset, bytes: &bytes }.encode(round);
+        let refused = code(bench.send(Kind::FileBytes, Extent::Whole, &piece));
+        assert!(matches!(refused, "OutOfPlace" | "Unexpected"), "{what}: {refused}");
+    }
+    let (mut bench, round) = asked_for_tables();
+    let head = Bulk::TablesHead(tables(&file)).encode(round);
+    bench.send(Kind::TablesHead, Extent::Whole, &head).unwrap();
+    let piece = Bulk::FileBytes { id: 3, offset: 0, bytes: &file[..500] }.encode(round);
+    bench.send(Kind::FileBytes, Extent::Whole, &piece).unwrap();
+    assert_eq!(code(bench.send(Kind::FileBytes, Extent::Whole, &piece)), "OutOfPlace", "doubled");
+}
+
+#[test]
+fn a_file_with_other_bytes_than_promised_is_not_installed() {
+    let (mut bench, round) = asked_for_tables();
+    let head = Bulk::TablesHead(tables(&[7; 1000])).encode(round);
+    bench.send(Kind::TablesHead, Extent::Whole, &head).unwrap();
+    let piece = Bulk::FileBytes { id: 3, offset: 0, bytes: &[8; 1000] }.encode(round);
+    assert_eq!(code(bench.send(Kind::FileBytes, Extent::Whole, &piece)), "Malformed");
+    assert!(bench.store.is_empty(SCOPE).unwrap());
+}
+
+#[test]
+fn tables_from_the_far_future_are_not_taken() {
+    let (mut bench, round) = asked_for_tables();
+    let dropped = Tick::from_ms(WALL_MS + 3_600_000);
+    let state = DeltaHead { dropped, ..DeltaHead::default() };
+    let head = Bulk::TablesHead(ExportHead { state, ..tables(&[1]) }).encode(round);
+    bench.send(Kind::TablesHead, Extent::Whole, &head).unwrap();
+    assert!(matches!(bench.session.take_events()[..], [.., Event::Parked { .. }]));
+    assert!(bench.group.try_take(NodeId([50; 16])), "the right was given back");
+}
+
+/// A node that asked for a delta, and the round of its wish.
+fn asked_for_delta() -> (Bench, u32) {
+    let (mut bench, said) = Bench::up(filled());
+    let round = said.iter().find_map(|message| match message {
+        Message::Subscribe(wish) => Some(wish.round),
+        _ => None,
+    });
+    let offer = replication::protocol::message::Offer {
+        scope: 1,
+        round: round.unwrap(),
+        answer: 1,
+        floor: vec![],
+    };
+    bench.say(Message::Offer(offer)).unwrap();
+    let Some(Message::Want(want)) = bench.hear() else { panic!("no wish") };
+    assert_eq!(want.wish(), Wish::CatchUp);
+    (bench, want.round)
+}
+
+fn chunk(keys: &[&str]) -> Vec<u8> {
+    let mut writer = StateWriter::new(SCOPE);
+    for key in keys {
+        let stamp = Stamp { tick: Tick::from_ms(WALL_MS), origin: origin(PEER) };
+        let (key, kind) = (key.as_bytes(), StateKind::Put(b"v"));
+        writer.push(&StateEntry { keyspace: "k", key, stamp, kind });
+    }
+    writer.finish()
+}
+
+#[test]
+fn chunks_of_a_delta_that_are_wrong_missing_or_doubled_are_refused_and_nothing_counts() {
+    let (a, b) = (chunk(&["a", "b"]), chunk(&["c"]));
+    let mut damaged = b.clone();
+    damaged[9] ^= 1;
+    let cases: [(&str, Vec<&[u8]>, u64); 5] = [
+        ("missing", vec![&a], 2),
+        ("doubled", vec![&a, &a], 2),
+        ("reordered", vec![&b, &a], 2),
+        ("damaged", vec![&a, &damaged], 2),
+        ("none", vec![], 1),
+    ];
+    for (what, chunks, told) in cases {
+        let (mut bench, round) = asked_for_delta();
+        let head = Bulk::DeltaHead(DeltaHead::default()).encode(round);
+        bench.send(Kind::DeltaHead, Extent::Whole, &head).unwrap();
+        let mut done = Ok(());
+        for chunk in chunks {
+            if done.is_ok() {
+                done = bench.send(
+                    Kind::DeltaChunk,
+                    Extent::Whole,
+                    &Bulk::DeltaChunk(chunk).encode(round),
+                );
+            }
+        }
+        let end = Bulk::DeltaEnd { chunks: told }.encode(round);
+        let done = done.and_then(|()| bench.send(Kind::DeltaEnd, Extent::Whole, &end));
+        assert!(matches!(code(done), "Malformed" | "OutOfPlace"), "{what}");
+        assert_eq!(bench.store.get("k", b"a").unwrap(), None, "{what}");
+    }
+    let (mut bench, round) = asked_for_delta();
+    let head = Bulk::DeltaHead(DeltaHead::default()).encode(round);
+    bench.send(Kind::DeltaHead, Extent::Whole, &head).unwrap();
+    for chunk in [&a, &b] {
+        bench
+            .send(Kind::DeltaChunk, Extent::Whole, &Bulk::DeltaChunk(chunk).encode(round))
+            .unwrap();
+    }
+    bench.send(Kind::DeltaEnd, Extent::Whole, &Bulk::DeltaEnd { chunks: 2 }.encode(round)).unwrap();
+    assert!(bench.store.get("k", b"c").unwrap().is_some());
+}
+
+#[test]
+fn a_payload_in_pieces_holds_no_more_than_came() {
+    let mut bench = Bench::live();
+    let piece = |total: u32, offset: u32, len: usize| {
+        [&total.to_le_bytes()[..], &offset.to_le_bytes()[..], &vec![0; len]].concat()
+    };
+    let total = 60 << 20;
+    bench.send(Kind::Shipment, Extent::Piece, &piece(total, 0, 1000)).unwrap();
+    assert_eq!(bench.session.held_bytes(), 1000);
+    let mut bench = Bench::live();
+    let refused = bench.send(Kind::Shipment, Extent::Piece, &piece(u32::MAX, 0, 1000));
+    assert_eq!(code(refused), "TooLong");
+}
+
+#[test]
+fn a_peer_that_only_asks_is_stopped() {
+    let (mut bench, _) = Bench::up(filled());
+    bench.store.trim_log(0);
+    let wish = |round| Message::Subscribe(Subscribe { scope: 1, round, vector: vec![] });
+    let refused = (1..100).find_map(|round| bench.say(wish(round)).err());
+    assert_eq!(refused.map(|error| error.code()), Some("Unexpected"));
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_left() {
+    let (mut bench, _) = Bench::up(filled());
+    bench.now += Duration::from_secs(31);
+    let left = bench.session.next_frame(bench.now, Channel::Control, &bench.store);
+    assert_eq!(left.err().map(|error| error.code()), Some("Silent"));
+    // Also one that never says hello.
+    let mut bench = Bench::new();
+    bench.hear_all();
+    bench.now += Duration::from_secs(11);
+    let left = bench.session.next_frame(bench.now, Channel::Control, &bench.store);
+    assert_eq!(left.err().map(|error| error.code()), Some("Silent"));
+}
+
+#[test]
+fn two_histories_of_one_author_are_an_incident() {
+    let mut bench = Bench::live();
+    bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS)).unwrap();
+    let other = bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS + 5));
+    assert_eq!(code(other), "Fork");
+    let is_incident = |event: &Event| matches!(event, Event::Incident(_));
+    assert!(bench.session.take_events().iter().any(is_incident));
+}
