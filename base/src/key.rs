@@ -19,6 +19,11 @@ impl ScopeId {
     pub const LOCAL: ScopeId = ScopeId(0);
     /// The default scope, `main`.
     pub const MAIN: ScopeId = ScopeId(1);
+
+    /// Whether nodes share it.
+    pub const fn is_replicated(self) -> bool {
+        self.0 != ScopeId::LOCAL.0
+    }
 }
 
 /// The local number of a keyspace. Never reused.

@@ -23,6 +23,7 @@ pub mod lock;
 pub mod moment;
 pub mod position;
 pub mod record;
+pub mod remote;
 pub mod rng;
 pub mod shipment;
 pub mod stamp;

@@ -29,13 +29,14 @@
 //! keyspace): a manifest that was put back, or cut, then contradicts the log.
 //!
 //! An author batch is of this node: origin is the segment's, stamp tick is the seqno. A remote batch
-//! (reserved) carries its own origin and stamp tick and the author's bytes unchanged.
+//! carries its own origin and stamp ticks and the author's bytes unchanged: [`crate::remote`].
 
-use crate::batch::Ops;
+use crate::batch::{Op, Ops};
 use crate::codec::{Decoded, Reader, put_varint};
 use crate::error::Corruption;
 use crate::key::ScopeId;
 use crate::position::Position;
+use crate::remote::{Author, Outcome, RemoteBatch};
 use crate::tick::Tick;
 
 /// What a record is. Part of the format, do not change; 0 is reserved.
@@ -44,7 +45,7 @@ use crate::tick::Tick;
 pub enum RecordKind {
     /// Writes of this node.
     AuthorBatch = 1,
-    /// Reserved: writes of another node, admitted here.
+    /// Writes of another node, admitted here.
     RemoteBatch = 2,
     /// Reserved: entries received as state rather than as history.
     State = 3,
@@ -99,6 +100,29 @@ pub struct Record<'a> {
     pub ops: Ops<'a>,
     /// What was durable of the manifest, its number as the segment: only in a record of that kind.
     pub manifest: Option<Position>,
+    /// The shipment: only in a remote batch, which has no ops of its own.
+    pub remote: Option<RemoteBatch<'a>>,
+}
+
+/// An op that took effect, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effect<'a> {
+    /// The op, with the number that its keyspace has here.
+    pub op: Op<'a>,
+    /// The author and its tick; none if it is of this node, at the tick of the commit.
+    pub author: Option<(Author, Tick)>,
+}
+
+impl<'a> Record<'a> {
+    /// The ops that took effect: those of this node, and those of a shipment that have won.
+    pub fn effects(&self) -> impl Iterator<Item = Effect<'a>> {
+        let own = self.ops.clone().map(|op| Effect { op, author: None });
+        let remote = self.remote.iter().flat_map(|remote| {
+            let won = remote.ops().filter(|op| op.outcome == Outcome::Won);
+            won.map(|won| Effect { op: won.op, author: Some((remote.author(), won.tick)) })
+        });
+        own.chain(remote)
+    }
 }
 
 /// Appends the header of an author batch; the caller appends `op_count` ops behind it.
@@ -159,16 +183,25 @@ impl<'a> Iterator for Records<'a> {
 
 fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
     let kind = RecordKind::from_raw(reader.u8()?).ok_or(Corruption::UnknownKind)?;
-    if !matches!(kind, RecordKind::AuthorBatch | RecordKind::Manifest) || reader.u8()? != 0 {
+    let known = [RecordKind::AuthorBatch, RecordKind::RemoteBatch, RecordKind::Manifest];
+    let is_known = known.contains(&kind);
+    if !is_known || reader.u8()? != 0 {
         return Err(Corruption::UnknownKind);
     }
     let seqno = Tick::from_raw(reader.u64()?).ok_or(Corruption::OutOfRange)?;
     if kind == RecordKind::Manifest {
         let manifest = Some(Position { segment: reader.varint()?, offset: reader.varint()? });
-        let (scope, ops) = (ScopeId::LOCAL, Ops::take(reader, 0)?);
-        return Ok(Record { kind, seqno, scope, previous: None, op_count: 0, ops, manifest });
+        let nothing = nothing(kind, seqno, ScopeId::LOCAL);
+        return Ok(Record { manifest, ..nothing });
     }
     let scope = u32::try_from(reader.varint()?).map_err(|_| Corruption::OutOfRange)?;
+    if kind == RecordKind::RemoteBatch {
+        let remote = RemoteBatch::decode(reader, ScopeId(scope))?;
+        let is_past = remote.shipment.last() < seqno && remote.before < remote.shipment.last();
+        let nothing = nothing(kind, seqno, ScopeId(scope));
+        let record = Record { remote: Some(remote), ..nothing };
+        return if is_past { Ok(record) } else { Err(Corruption::OutOfOrder) };
+    }
     let gap = reader.varint()?;
     let previous = match gap {
         0 => None,
@@ -181,6 +214,10 @@ fn decode<'a>(reader: &mut Reader<'a>) -> Decoded<Record<'a>> {
     };
     let op_count = reader.varint()?;
     let ops = Ops::take(reader, op_count)?;
-    let scope = ScopeId(scope);
-    Ok(Record { kind, seqno, scope, previous, op_count, ops, manifest: None })
+    Ok(Record { previous, op_count, ops, ..nothing(kind, seqno, ScopeId(scope)) })
+}
+
+fn nothing<'a>(kind: RecordKind, seqno: Tick, scope: ScopeId) -> Record<'a> {
+    let (ops, manifest, remote) = (Ops::encoded(&[]), None, None);
+    Record { kind, seqno, scope, previous: None, op_count: 0, ops, manifest, remote }
 }

@@ -10,7 +10,7 @@ use crate::plan::Verify;
 use crate::replay::Checker;
 use crate::{keys, root, tables};
 use base::fs::Fs;
-use base::{Error, FileName, Position, Result};
+use base::{Error, FileName, Origin, Position, Result};
 use sstable::Cache;
 use sstable::manifest::{self, State};
 use std::collections::HashSet;
@@ -181,7 +181,7 @@ impl Examination<'_> {
         }
         let mut checker = Checker::new(state, manifest);
         let replayed = scan.replay(self.fs, |seqno, end, payload| {
-            checker.check(self.fs, seqno, end, payload).map(drop)
+            checker.check(self.fs, Origin::default(), seqno, end, payload).map(drop)
         });
         self.keep(replayed);
     }

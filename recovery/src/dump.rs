@@ -7,7 +7,8 @@ use crate::lone::LoneFile;
 use base::batch::{Op, OpKind};
 use base::fs::ReadFile;
 use base::record::Records;
-use base::{Corruption, Error, Result, SpaceId, Stamp, Trailer};
+use base::remote::{self, RemoteBatch, RemoteOp};
+use base::{Corruption, Error, Result, ScopeId, SpaceId, Stamp, Trailer};
 use sstable::manifest::{Edit, ManifestReader};
 use sstable::{Cache, ReadMode, Table, TableMeta};
 use std::fmt;
@@ -191,32 +192,56 @@ impl Lines<'_> {
             if let Some(durable) = record.manifest {
                 self.line(format_args!("  the manifest was durable up to {durable}"))?;
             }
-            let space = |op: &Op<'_>| Space(SpaceId::new(record.scope, op.keyspace));
             for op in record.ops.clone() {
-                let (space, key) = (space(&op), op.key.escape_ascii());
-                match op.kind {
-                    OpKind::Put(value) => {
-                        let value = value.escape_ascii();
-                        self.line(format_args!("  {space} put {key} = {value}"))
-                    }
-                    OpKind::Delete => self.line(format_args!("  {space} delete {key}")),
-                    OpKind::PutExpiring { expires_at_ms, value } => {
-                        let value = value.escape_ascii();
-                        let until = expires_at_ms;
-                        self.line(format_args!("  {space} put {key} until {until} = {value}"))
-                    }
-                    OpKind::RangeDelete { end } => {
-                        let end = end.escape_ascii();
-                        self.line(format_args!("  {space} delete range {key} .. {end}"))
-                    }
-                    OpKind::Erase { victim: Stamp { tick, origin } } => {
-                        let (node, life) = (origin.node, origin.incarnation);
-                        self.line(format_args!("  {space} erase {key} of {node}/{life} at {tick}"))
-                    }
-                }?;
+                self.op(record.scope, &op, "")?;
+            }
+            if let Some(remote) = &record.remote {
+                self.remote(record.scope, remote)?;
             }
         }
         Ok(())
+    }
+
+    fn remote(&mut self, scope: ScopeId, remote: &RemoteBatch<'_>) -> Result<()> {
+        let (author, number) = (remote.shipment.origin, remote.number.0);
+        let (node, incarnation) = (author.node, author.incarnation);
+        let (before, last) = (remote.before, remote.shipment.last());
+        self.line(format_args!(
+            "  shipment of {node} {incarnation}, number {number}, from {before} to {last}"
+        ))?;
+        for RemoteOp { tick, outcome, op } in remote.ops() {
+            let outcome = match outcome {
+                remote::Outcome::Lost => "lost",
+                remote::Outcome::Won => "won",
+                remote::Outcome::Late => "late",
+            };
+            self.op(scope, &op, &format!("at {tick}, {outcome}: "))?;
+        }
+        Ok(())
+    }
+
+    fn op(&mut self, scope: ScopeId, op: &Op<'_>, note: &str) -> Result<()> {
+        let (space, key) = (Space(SpaceId::new(scope, op.keyspace)), op.key.escape_ascii());
+        match op.kind {
+            OpKind::Put(value) => {
+                let value = value.escape_ascii();
+                self.line(format_args!("  {note}{space} put {key} = {value}"))
+            }
+            OpKind::Delete => self.line(format_args!("  {note}{space} delete {key}")),
+            OpKind::PutExpiring { expires_at_ms, value } => {
+                let value = value.escape_ascii();
+                let until = expires_at_ms;
+                self.line(format_args!("  {note}{space} put {key} until {until} = {value}"))
+            }
+            OpKind::RangeDelete { end } => {
+                let end = end.escape_ascii();
+                self.line(format_args!("  {note}{space} delete range {key} .. {end}"))
+            }
+            OpKind::Erase { victim: Stamp { tick, origin } } => {
+                let (node, life) = (origin.node, origin.incarnation);
+                self.line(format_args!("  {note}{space} erase {key} of {node}/{life} at {tick}"))
+            }
+        }
     }
 
     fn edit(&mut self, edit: &Edit) -> Result<()> {

@@ -9,12 +9,12 @@ use crate::claim::{self, permit};
 use crate::inventory::Inventory;
 use crate::log::{self, LogPlan};
 use crate::plan::{Create, Verify};
-use crate::replay::{Checker, Content};
+use crate::replay::{Checker, Content, Segments};
 use crate::{identity, keys, root};
 use base::error::Resource;
 use base::fs::Fs;
 use base::{Error, Identity, Position, Result, Tick};
-use sstable::manifest::{self, Root, State};
+use sstable::manifest::{self, Edit, Root, State};
 
 /// What a look has found.
 #[derive(Clone, Debug)]
@@ -73,17 +73,20 @@ pub fn look(fs: &dyn Fs, memory_bytes: u64, onlooker: &mut dyn Onlooker) -> Resu
         let state = seen.state.clone();
         let manifest = Position { segment: root.manifest, offset: before.end };
         let mut checker = Checker::new(&state, manifest);
+        let authors = Segments::of(&scan);
         scan.replay(fs, |seqno, end, payload| {
             if seqno <= flushed {
                 return Ok(());
             }
-            if checker.check(fs, seqno, end, payload)? == Content::Nothing {
+            if checker.check(fs, authors.author_of(end), seqno, end, payload)? == Content::Nothing {
                 return Ok(());
             }
             onlooker.insert(seqno, payload)?;
             seen.commits += 1;
             refuse_beyond(memory_bytes, onlooker.memory(), scan.bytes)
         })?;
+        let vectors = Edit { vectors: checker.vectors(), ..Edit::default() };
+        seen.state.apply(&vectors).map_err(|_| Error::Closed)?;
         seen.last_tick = seen.last_tick.max(scan.last_seqno);
         seen.was_closed = false;
     }

@@ -12,13 +12,15 @@ use crate::plan::{FlushTarget, ReplaySink};
 use crate::progress::Progress;
 use base::error::FileKind;
 use base::fs::{Fs, full_path};
-use base::record::Records;
+use base::record::{Record, Records};
 use base::{
-    Corruption, Defect, Error, FileName, KeyspaceId, Position, Result, SpaceId, Tick, planted,
+    Corruption, Defect, Error, FileName, Origin, Position, Result, ScopeId, SpaceId, Tick, Vector,
+    planted,
 };
-use sstable::manifest::{Added, Edit, KeyspaceRecord, State};
+use sstable::manifest::{Added, Edit, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use wal::LogScan;
 
 /// What a replay made.
 #[derive(Debug, Default)]
@@ -69,6 +71,7 @@ pub(crate) fn replay(
     let before_replay = state.clone();
     let mut checker = Checker::new(&before_replay, source.manifest);
     let mut before = Position::ZERO;
+    let authors = Segments::of(scan);
     scan.replay(fs, |seqno, end, payload| {
         progress.refuse_if_cancelled()?;
         let start = if before.segment == end.segment { before.offset } else { 0 };
@@ -78,7 +81,7 @@ pub(crate) fn replay(
         if seqno <= flushed || is_left_out {
             return Ok(());
         }
-        if checker.check(fs, seqno, end, payload)? == Content::Nothing {
+        if checker.check(fs, authors.author_of(end), seqno, end, payload)? == Content::Nothing {
             return Ok(());
         }
         sink.insert(seqno, payload)?;
@@ -90,9 +93,27 @@ pub(crate) fn replay(
     })?;
     replayed.tables += flush(state, sink, target)?;
     let last = scan.last_seqno.max(state.flushed);
-    let edit = Edit { flushed: Some(last), last_tick: Some(last), ..Edit::default() };
+    let vectors = checker.vectors();
+    let edit = Edit { flushed: Some(last), last_tick: Some(last), vectors, ..Edit::default() };
     apply(state, &edit, fs)?;
     Ok(replayed)
+}
+
+/// Who wrote the segments of a log.
+pub(crate) struct Segments<'a>(&'a LogScan);
+
+impl<'a> Segments<'a> {
+    /// Those of `scan`.
+    pub(crate) fn of(scan: &'a LogScan) -> Segments<'a> {
+        Segments(scan)
+    }
+
+    /// Whose commit it is that ends at `end`.
+    pub(crate) fn author_of(&self, end: Position) -> Origin {
+        let segments = &self.0.segments;
+        let place = segments.partition_point(|facts| facts.number() < end.segment);
+        segments.get(place).map(|facts| facts.header.owner.origin).unwrap_or_default()
+    }
 }
 
 /// What a commit leaves to be done.
@@ -108,26 +129,34 @@ pub(crate) enum Content {
 /// of keyspaces that exist, on top of a manifest that reaches as far as the log says.
 pub(crate) struct Checker<'a> {
     manifest: Position,
-    keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
+    state: &'a State,
     /// The keyspace that was looked up last.
     known: Option<SpaceId>,
+    /// What the commits checked so far bring of each author.
+    vectors: BTreeMap<ScopeId, Vector>,
 }
 
 impl<'a> Checker<'a> {
     /// Of commits on top of `state`, which stands in `manifest`: its number, and where it ends.
     pub(crate) fn new(state: &'a State, manifest: Position) -> Checker<'a> {
-        Checker { manifest, keyspaces: &state.keyspaces, known: None }
+        Checker { manifest, state, known: None, vectors: BTreeMap::new() }
     }
 
-    /// Checks the commit `payload` that ends at `end`.
+    /// What the commits checked so far bring of each author, as an edit of the manifest has it.
+    pub(crate) fn vectors(self) -> Vec<(ScopeId, Vector)> {
+        self.vectors.into_iter().collect()
+    }
+
+    /// Checks the commit `payload` of `author` that ends at `end`.
     pub(crate) fn check(
         &mut self,
         fs: &dyn Fs,
+        author: Origin,
         seqno: Tick,
         end: Position,
         payload: &[u8],
     ) -> Result<Content> {
-        let witness = self.try_check(seqno, payload).map_err(|rule| {
+        let witness = self.try_check(author, seqno, payload).map_err(|rule| {
             let path = full_path(fs, &FileName::Segment(end.segment).path());
             Error::ReplayInvariant { path, offset: end.offset, rule }
         })?;
@@ -141,7 +170,12 @@ impl<'a> Checker<'a> {
     }
 
     /// What the commit says was durable of the manifest, if it is there for that.
-    fn try_check(&mut self, seqno: Tick, payload: &[u8]) -> Result<Option<Position>, &'static str> {
+    fn try_check(
+        &mut self,
+        author: Origin,
+        seqno: Tick,
+        payload: &[u8],
+    ) -> Result<Option<Position>, &'static str> {
         let mut witness = None;
         for record in Records::new(payload) {
             let record = record.map_err(|_| "the records of a commit decode")?;
@@ -149,18 +183,34 @@ impl<'a> Checker<'a> {
                 return Err("the records of a commit have its seqno");
             }
             witness = witness.max(record.manifest);
-            for op in record.ops {
-                self.check_space(SpaceId::new(record.scope, op.keyspace))?;
+            self.follow(author, &record)?;
+            for effect in record.effects() {
+                self.check_space(SpaceId::new(record.scope, effect.op.keyspace))?;
             }
         }
         Ok(witness)
+    }
+
+    /// Notes whose commits the record brings, and how far.
+    fn follow(&mut self, author: Origin, record: &Record<'_>) -> Result<(), &'static str> {
+        let (origin, tick) = match &record.remote {
+            Some(remote) if self.state.origin(remote.number) == Some(remote.shipment.origin) => {
+                (remote.shipment.origin, remote.shipment.last())
+            }
+            Some(_) => return Err("the author of a shipment has its number in the manifest"),
+            None => (author, record.seqno),
+        };
+        if record.scope.is_replicated() && record.manifest.is_none() {
+            self.vectors.entry(record.scope).or_default().raise(origin, tick);
+        }
+        Ok(())
     }
 
     fn check_space(&mut self, space: SpaceId) -> Result<(), &'static str> {
         if self.known == Some(space) {
             return Ok(());
         }
-        match self.keyspaces.get(&space.keyspace()) {
+        match self.state.keyspaces.get(&space.keyspace()) {
             Some(keyspace) if keyspace.space() == space => {
                 self.known = Some(space);
                 Ok(())

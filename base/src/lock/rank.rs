@@ -12,6 +12,8 @@ pub enum Rank {
     Lifecycle,
     /// Who makes a backup.
     Backups,
+    /// Whose writes of other nodes are admitted next.
+    Admission,
     /// Who compacts, flushes, ingests, checkpoints.
     Jobs,
     /// The order of commits: clock, log, active memtable.

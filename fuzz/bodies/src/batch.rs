@@ -2,6 +2,7 @@
 
 use base::Trailer;
 use base::record::{Records, encode_author_header, encode_manifest_record};
+use base::remote::{Outcomes, RemoteHeader, encode_remote_batch};
 
 /// Decodes `data` as the records of a commit. What decodes, encodes to the same bytes: there is one
 /// way to write a record.
@@ -13,6 +14,16 @@ pub fn batch(data: &[u8]) {
         let (seqno, scope) = (record.seqno, record.scope);
         if let Some(durable) = record.manifest {
             encode_manifest_record(&mut again, seqno, durable);
+            continue;
+        }
+        if let Some(remote) = &record.remote {
+            let mut outcomes = Outcomes::lost(remote.ops().count());
+            let decided = remote.ops().enumerate();
+            decided.for_each(|(index, op)| outcomes.set(index, op.outcome));
+            let (number, before) = (remote.number, remote.before);
+            let (keyspaces, outcomes) = (&*remote.keyspaces, &outcomes);
+            let header = RemoteHeader { seqno, scope, number, before, keyspaces, outcomes };
+            encode_remote_batch(&mut again, &header, remote.bytes);
             continue;
         }
         encode_author_header(&mut again, seqno, scope, record.previous, record.op_count);

@@ -162,7 +162,8 @@ impl Store {
                     continue;
                 }
                 courier.progress().refuse_if_cancelled()?;
-                let content = checker.check(&lone, commit.seqno, commit.end, commit.payload)?;
+                let (seqno, end) = (commit.seqno, commit.end);
+                let content = checker.check(&lone, origin, seqno, end, commit.payload)?;
                 if content == Content::Nothing {
                     continue;
                 }
@@ -181,6 +182,8 @@ impl Store {
             courier.progress().advance(segment.len);
         }
         flush(state, restoring.sink, &target)?;
+        let edit = Edit { vectors: checker.vectors(), ..Edit::default() };
+        apply(state, &edit, &target)?;
         if commits > 0 {
             // Versions that were overwritten may not have been written again.
             state.horizon = state.horizon.max(newest);
@@ -210,6 +213,10 @@ fn state_at(shelf: &Shelf, base: &BackupRecord, last: Tick) -> State {
         state.last_tick = segments.fold(state.last_tick.max(newest), Tick::max);
         if record.identity.incarnation == base.identity.incarnation {
             state.next_keyspace = state.next_keyspace.max(known.next_keyspace);
+            // Segments behind the base may name authors that joined later.
+            if known.origins.len() > state.origins.len() {
+                state.origins = known.origins.clone();
+            }
             // Later records know of drops that earlier ones do not.
             keyspaces.extend(known.keyspaces.iter().map(|(id, known)| (*id, known.clone())));
         }
@@ -233,7 +240,11 @@ fn flush(state: &mut State, sink: &mut dyn ReplaySink, target: &FlushTarget) -> 
     let added = tables.map(|meta| Added { order, level: 0, meta: Arc::new(meta) });
     let edit =
         Edit { added: added.collect(), next_table: Some(target.upcoming()), ..Edit::default() };
-    state.apply(&edit).map_err(|_| {
+    apply(state, &edit, target)
+}
+
+fn apply(state: &mut State, edit: &Edit, target: &FlushTarget) -> Result<()> {
+    state.apply(edit).map_err(|_| {
         let path = target.fs.root().to_path_buf();
         Error::CommitFailed { path, rule: "the replayed tables fit the backup" }
     })

@@ -6,7 +6,7 @@ use crate::log::LogPlan;
 use crate::replay::{ANY_MANIFEST, Checker};
 use base::fs::{Fs, full_path};
 use base::record::Records;
-use base::{FileName, Position, Result, SpaceId, Tick};
+use base::{FileName, Origin, Position, Result, SpaceId, Tick};
 use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
 use std::collections::BTreeSet;
 use wal::{LogSalvage, LogScan};
@@ -47,10 +47,12 @@ pub(super) fn choose(fs: &dyn Fs, facts: &Facts, state: &mut State) -> Result<Co
         wal::salvage_log(fs, database, &segments, first, promise, flushed)?;
     if lost.is_some() {
         add_keyspaces(state, spaces_of(fs, &scan)?);
+        add_authors(fs, &scan, state)?;
     }
     let mut checker = Checker::new(state, ANY_MANIFEST);
+    // Whose commits they are is looked at when they are replayed.
     let check = |seqno, end, payload: &[u8]| match seqno > flushed {
-        true => checker.check(fs, seqno, end, payload).map(drop),
+        true => checker.check(fs, Origin::default(), seqno, end, payload).map(drop),
         false => Ok(()),
     };
     let LogSalvage { scan, cut: broken } = wal::cut_where(fs, scan, flushed, check)?;
@@ -74,11 +76,28 @@ fn spaces_of(fs: &dyn Fs, scan: &LogScan) -> Result<BTreeSet<SpaceId>> {
     let mut spaces = BTreeSet::new();
     scan.replay(fs, |_, _, payload| {
         for record in Records::new(payload).map_while(Result::ok) {
-            spaces.extend(record.ops.map(|op| SpaceId::new(record.scope, op.keyspace)));
+            let effects = record.effects();
+            spaces.extend(effects.map(|it| SpaceId::new(record.scope, it.op.keyspace)));
         }
         Ok(())
     })?;
     Ok(spaces)
+}
+
+/// Adds the authors that shipments of `scan` name and `state` does not know, as far as their numbers lead
+/// on.
+fn add_authors(fs: &dyn Fs, scan: &LogScan, state: &mut State) -> Result<()> {
+    scan.replay(fs, |_, _, payload| {
+        let records = Records::new(payload).map_while(Result::ok);
+        for author in records.filter_map(|record| record.remote.map(|remote| remote.author())) {
+            if state.next_origin() == Some(author.number) {
+                let origins = vec![(author.number, author.origin)];
+                // An author who is known under another number contradicts the list: it is left out.
+                let _ = state.apply(&Edit { origins, ..Edit::default() });
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Adds a keyspace for each of `spaces` that `state` does not know, under a name that says so.
