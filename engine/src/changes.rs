@@ -40,11 +40,11 @@ impl ChangePins {
         Tick::from_raw(self.released.load(Ordering::Acquire)).unwrap_or(Tick::MAX)
     }
 
-    fn pin(&self, segment: u64) {
+    pub(crate) fn pin(&self, segment: u64) {
         *self.segments.lock().entry(segment).or_default() += 1;
     }
 
-    fn unpin(&self, segment: u64) {
+    pub(crate) fn unpin(&self, segment: u64) {
         let mut segments = self.segments.lock();
         if let Some(count) = segments.get_mut(&segment) {
             *count -= 1;
@@ -184,7 +184,7 @@ fn decode(payload: &[u8], name_of: impl Fn(SpaceId) -> String) -> Result<Vec<Cha
         let record = record.map_err(|found| {
             Error::corrupt(base::error::FileKind::Log, base::dir::WAL_DIR, 0, found)
         })?;
-        for op in record.ops {
+        for op in record.effects().map(|effect| effect.op) {
             let keyspace = name_of(SpaceId::new(record.scope, op.keyspace));
             let kind = match op.kind {
                 OpKind::Put(value) => ChangeKind::Put(Value::copy_of(value)),

@@ -10,20 +10,22 @@
 //!
 //! Two watermarks: `visible`, what new reads see; `durable`, what survives a power loss.
 
+mod admit;
 mod pending;
 mod queue;
 mod room;
 mod ticket;
 
+pub(crate) use admit::Admitted;
 pub(crate) use queue::{Queue, Write};
 pub use ticket::CommitTicket;
 
 use crate::bell::Bell;
-use crate::conflicts::Conflicts;
 use crate::damage::Damage;
 use crate::memtable::Arenas;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
+use crate::replicate::{Listener, Moved, Vectors};
 use crate::space::{Space, Weight};
 use crate::view::Views;
 use base::lock::{Condvar, Mutex, Rank};
@@ -31,7 +33,7 @@ use base::{Clock, Error, Position, Result, Tick};
 use crossbeam_utils::CachePadded;
 use pending::Pending;
 use recovery::backup::LogPlace;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wal::SyncGate;
@@ -58,6 +60,8 @@ pub(crate) struct Commits {
     arenas: Arenas,
     memtable_bytes: usize,
     bells: Bells,
+    /// Told when commits became visible or durable.
+    listener: Listener,
 }
 
 /// What slows or refuses commits.
@@ -119,7 +123,7 @@ impl Committed {
 impl Commits {
     /// The door of a database whose last commit was `last`.
     pub(crate) fn new(
-        queue: Queue,
+        mut queue: Queue,
         last: Tick,
         views: Arc<Views>,
         clock: Arc<dyn Clock>,
@@ -128,10 +132,11 @@ impl Commits {
         bells: Bells,
     ) -> Commits {
         let gate = SyncGate::new(queue.durable());
+        let pending = Pending::new(queue.vectors().clone());
         Commits {
             queue: Mutex::new(Rank::WriteQueue, queue),
             gate,
-            pending: Mutex::new(Rank::Visibility, Pending::default()),
+            pending: Mutex::new(Rank::Visibility, pending),
             visible: CachePadded::new(AtomicU64::new(last.raw())),
             durable: CachePadded::new(AtomicU64::new(last.raw())),
             is_poisoned: AtomicBool::new(false),
@@ -146,6 +151,7 @@ impl Commits {
             arenas: Arenas::default(),
             memtable_bytes,
             bells,
+            listener: Listener::default(),
         }
     }
 
@@ -187,7 +193,7 @@ impl Commits {
                 }
             })?;
             let waits_for = if sync { position } else { Position::ZERO };
-            self.pending.lock().push(seqno, waits_for);
+            self.pending.lock().push(seqno, waits_for, write.moved());
             (seqno, position, queue.active().clone(), queue.wants_spare())
         };
         if let Err(error) = memtable.insert(seqno, write.ops()) {
@@ -226,7 +232,7 @@ impl Commits {
     /// place is visible, and calls `f`; nothing after it becomes visible before `f` has returned.
     pub(crate) fn barrier<R>(
         &self,
-        claim: impl FnOnce(&mut Conflicts, Tick),
+        claim: impl FnOnce(&mut Queue, Tick) -> Moved,
         f: impl FnOnce(Barrier) -> Result<R>,
     ) -> Result<R> {
         let (before, seqno) = {
@@ -238,8 +244,8 @@ impl Commits {
             }
             let seqno = queue.next_tick(self.clock.wall_ms());
             queue.skip(seqno);
-            claim(queue.conflicts(), seqno);
-            self.pending.lock().push(seqno, Position::ZERO);
+            let moved = claim(&mut queue, seqno);
+            self.pending.lock().push(seqno, Position::ZERO, moved);
             (before, seqno)
         };
         let result = self.secure(before).and_then(|()| f(Barrier { before, seqno }));
@@ -292,7 +298,7 @@ impl Commits {
                 Err(error) => return self.note(&error),
             };
             let new = (seqno > last).then_some(seqno);
-            new.inspect(|seqno| self.pending.lock().push(*seqno, Position::ZERO))
+            new.inspect(|seqno| self.pending.lock().push(*seqno, Position::ZERO, Moved::Nothing))
         };
         if let Some(seqno) = new {
             self.publish(|pending| pending.inserted(seqno));
@@ -315,23 +321,28 @@ impl Commits {
 
     /// Waits until the log is durable up to `position`; leads a sync if nobody does.
     fn sync_to(&self, position: Position) -> Result<()> {
-        let covered = Cell::new(Tick::ZERO);
+        let covered = RefCell::new((Tick::ZERO, Vectors::default()));
         let prepare = || {
             let mut queue = self.queue.lock();
-            covered.set(queue.last());
+            covered.replace((queue.last(), queue.vectors().clone()));
             queue.prepare_sync()
         };
         let result = self.gate.wait_durable(position, prepare, |target| {
-            self.synced(target, covered.get());
+            let (last, vectors) = covered.take();
+            self.synced(target, last, vectors);
         });
         result.inspect_err(|_| self.poison())
     }
 
     /// Notes what a sync has secured.
-    fn synced(&self, target: &wal::SyncTarget, last: Tick) {
+    fn synced(&self, target: &wal::SyncTarget, last: Tick, vectors: Vectors) {
         self.queue.lock().synced(target);
         self.durable.fetch_max(last.raw(), Ordering::AcqRel);
-        self.publish(|pending| pending.durable_to(target.position()));
+        self.publish(|pending| {
+            pending.note_durable(last, vectors);
+            pending.durable_to(target.position())
+        });
+        self.listener.notify();
     }
 
     /// Applies `change` to the line of pending commits and shows what thereby becomes visible.
@@ -344,6 +355,7 @@ impl Commits {
             pending.take_waiters(visible)
         };
         woken.into_iter().for_each(pending::Waiter::wake);
+        self.listener.notify();
     }
 
     /// Waits until `seqno` is visible.

@@ -5,6 +5,7 @@ use crate::batch::Batch;
 use crate::changes::Changes;
 use crate::checkpoint::checkpoint;
 use crate::commit::CommitTicket;
+use crate::creation;
 use crate::damage::LostRange;
 use crate::health::Health;
 use crate::jobs;
@@ -13,6 +14,7 @@ use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::read_only;
+use crate::replicate::Replication;
 use crate::scrub::{ScrubReport, Speed, scrub};
 use crate::snapshot::Snapshot;
 use crate::stats::{KeyspaceStats, Stats};
@@ -108,10 +110,11 @@ impl Db {
     /// this returns.
     ///
     /// # Errors
-    /// `InvalidInput` for a name that is empty, longer than 255 bytes or holds control characters;
-    /// `ConfigMismatch` if it exists in another scope.
+    /// `InvalidInput` for a name that is empty, longer than 255 bytes, holds control characters or starts
+    /// with `esker.`; `ConfigMismatch` if it exists in another scope.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_keyspace_name(name)?;
+        creation::refuse_reserved(name)?;
         self.check_open()?;
         let scope = match options.scope {
             Scope::Main => ScopeId::MAIN,
@@ -125,17 +128,8 @@ impl Db {
             filter_bits: options.filter_bits_per_key,
             ..KeyspaceSettings::default()
         };
-        let created = self.parts().commits.mark(|| {});
-        self.parts().record_then(
-            |state| new_keyspace(state, name, scope, settings, created),
-            |state| {
-                if let Some(record) = state.keyspace(scope, name) {
-                    self.parts().catalog.note_if_new(record);
-                }
-            },
-        )?;
-        let keyspace = self.find(name).ok_or(Error::KeyspaceNotFound { name: name.to_owned() })?;
-        same_scope(keyspace, scope)
+        let state = creation::create(self.parts(), name, scope, settings)?;
+        same_scope(Keyspace::new(state, self.parts().clone()), scope)
     }
 
     /// The keyspace `name`, if there is one.
@@ -149,9 +143,11 @@ impl Db {
         Some(Keyspace::new(state, self.parts().clone()))
     }
 
-    /// All keyspaces, by name.
+    /// All keyspaces, by name, without those whose names start with `esker.`: replication keeps its own
+    /// things in them.
     pub fn keyspaces(&self) -> Vec<Keyspace> {
-        let live = self.parts().catalog.live();
+        let mut live = self.parts().catalog.live();
+        live.retain(|state| !creation::is_reserved(&state.name));
         live.into_iter().map(|state| Keyspace::new(state, self.parts().clone())).collect()
     }
 
@@ -161,6 +157,7 @@ impl Db {
         self.check_open()?;
         self.parts().refuse_if_read_only()?;
         keyspace.state().check_live()?;
+        creation::refuse_reserved(keyspace.name())?;
         let id: KeyspaceId = keyspace.state().space.keyspace();
         let commits = &self.parts().commits;
         // Under the queue's lock: a commit is either before the drop or refused.
@@ -235,6 +232,11 @@ impl Db {
     /// `HistoryGone` if the log no longer holds them; see [`Options::log_retention_bytes`].
     pub fn changes(&self, after: Tick) -> Result<Changes> {
         Changes::after(self.parts(), after)
+    }
+
+    /// What replication does with this database: see [`crate::replicate`].
+    pub fn replication(&self) -> Replication {
+        Replication::new(self.parts().clone())
     }
 
     /// Makes every commit so far durable.
@@ -404,29 +406,6 @@ fn same_scope(keyspace: Keyspace, scope: ScopeId) -> Result<Keyspace> {
         });
     }
     Ok(keyspace)
-}
-
-/// The edit that creates a keyspace; nothing if another thread was faster.
-fn new_keyspace(
-    state: &State,
-    name: &str,
-    scope: ScopeId,
-    settings: KeyspaceSettings,
-    created: Tick,
-) -> Edit {
-    let exists = state.keyspaces.values().any(|known| known.name == name && !known.is_dropped());
-    if exists {
-        return Edit::default();
-    }
-    let id = KeyspaceId(state.next_keyspace);
-    let record =
-        KeyspaceRecord { id, scope, name: name.to_owned(), created, dropped: None, settings };
-    Edit {
-        keyspaces: vec![record],
-        next_keyspace: Some(state.next_keyspace.saturating_add(1)),
-        last_tick: Some(created),
-        ..Edit::default()
-    }
 }
 
 fn drop_of(state: &State, id: KeyspaceId, at: Tick) -> Edit {

@@ -3,16 +3,19 @@
 //! The tables are written with seqno 0 before anything is locked. Then the ingest takes its place in
 //! the order of commits as a barrier: what came before is flushed, so that newer runs hold newer
 //! entries; the tables are installed with the barrier's tick as the seqno of all their entries.
+//!
+//! The log does not have them, so a peer that is behind it gets them as state.
 
 use crate::bounds::successor;
-use crate::conflicts::{Conflicts, KeyRange};
+use crate::commit::Queue;
+use crate::conflicts::KeyRange;
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::output::{IsFirst, Output};
 use crate::parts::Parts;
 use crate::space::Weight;
 use base::limits::{check_key, check_value};
-use base::{EntryKind, Error, Result, SpaceId, Tick, Trailer};
+use base::{EntryKind, Error, Result, ScopeId, SpaceId, Tick, Trailer, Vector};
 use sstable::TableMeta;
 use sstable::manifest::{Added, Edit, State};
 use std::sync::Arc;
@@ -34,13 +37,15 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     }
     let ids: Vec<u64> = written.iter().map(|meta| meta.id).collect();
     let ranges = written.iter().map(|meta| key_range(keyspace.space, meta));
-    let claim = |conflicts: &mut Conflicts, seqno: Tick| {
-        ranges.for_each(|range| conflicts.note_range(seqno, range));
+    let scope = keyspace.space.scope();
+    let claim = |queue: &mut Queue, seqno: Tick| {
+        ranges.for_each(|range| queue.conflicts().note_range(seqno, range));
+        queue.note_bulk_load(scope, seqno)
     };
     let installed = parts.commits.barrier(claim, |barrier| {
         jobs::flush_up_to(parts, barrier.before)?;
         keyspace.check_live()?;
-        install(parts, &written, barrier.seqno)?;
+        install(parts, scope, &written, barrier.seqno)?;
         Ok(barrier.seqno)
     });
     if let Ok(place) = installed {
@@ -84,7 +89,8 @@ fn key_range(space: SpaceId, meta: &TableMeta) -> KeyRange {
     (space, (*meta.smallest.key).into(), successor(&meta.largest.key).into())
 }
 
-fn install(parts: &Parts, written: &[TableMeta], seqno: Tick) -> Result<()> {
+fn install(parts: &Parts, scope: ScopeId, written: &[TableMeta], seqno: Tick) -> Result<()> {
+    let vector = Vector::from_iter([(parts.identity.origin(), seqno)]);
     let edit = |state: &State| {
         let order = state.version.next_order();
         let added = written.iter().map(|meta| {
@@ -97,6 +103,7 @@ fn install(parts: &Parts, written: &[TableMeta], seqno: Tick) -> Result<()> {
             flushed: Some(seqno),
             last_tick: Some(seqno),
             ingests: vec![seqno],
+            vectors: scope.is_replicated().then_some((scope, vector)).into_iter().collect(),
             ..Edit::default()
         }
     };

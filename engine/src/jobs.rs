@@ -10,6 +10,7 @@ use crate::options::Background;
 use crate::output::Output;
 use crate::parts::Parts;
 use crate::range_map::RangeMap;
+use crate::replicate::Vectors;
 use crate::resolve::{Bottom, Policy};
 use crate::view::View;
 use base::{Defect, Error, FileName, Result, SpaceId, Tick, planted};
@@ -148,10 +149,11 @@ fn install_flush(
     Flushed { boundary, horizon }: Flushed,
 ) -> Result<()> {
     let bytes: u64 = written.iter().map(|meta| meta.len).sum();
-    let (log_start, log_end) = parts.commits.with_queue(|queue| {
+    let (log_start, log_end, vectors) = parts.commits.with_queue(|queue| {
+        let vectors = queue.vectors_at(boundary).map(Vectors::replicated).unwrap_or_default();
         queue.appender().map(|log| {
             let needed = log.segments().into_iter().find(|span| span.last_seqno > boundary);
-            (needed.map_or(log.end().segment, |span| span.number), log.durable())
+            (needed.map_or(log.end().segment, |span| span.number), log.durable(), vectors)
         })
     })?;
     let edit = |state: &State| {
@@ -168,6 +170,7 @@ fn install_flush(
             log_start: Some(log_start),
             log_end: Some(log_end),
             horizon: Some(horizon),
+            vectors,
             ..Edit::default()
         }
     };
@@ -249,11 +252,13 @@ fn release_log(parts: &Parts, flushed: Tick) {
         }
         let before: Vec<_> = log.segments();
         let released = log.release(flushed, keep_from);
+        let first = log.segments().first().map_or(0, |span| span.number);
         let gone = before.iter().filter(|span| released.contains(&span.number));
         if let Some(last) = gone.clone().map(|span| span.last_seqno).max() {
             parts.pins.note_released(last);
         }
         let segments: Vec<u64> = gone.map(|span| span.number).collect();
+        queue.index().release(first);
         (released, segments)
     });
     let held = archive::take_over(parts, &segments);

@@ -25,8 +25,11 @@ pub(crate) use cursor::MemtableCursor;
 
 use crate::range_map::RangeMap;
 use arena::{Arena, Place};
-use base::foreign::{ERASE_LEN_MAX, Erased, NumberedStamp, put_erase};
+use base::foreign::{
+    ERASE_LEN_MAX, Erased, FOREIGN_LEN_MAX, NumberedStamp, put_erase, put_foreign,
+};
 use base::lock::{Rank, RwLock};
+use base::remote::Author;
 use base::{Error, Op, OpKind, Origin, OriginNumber, Result, SpaceId, Tick, Trailer, key_hash};
 use list::{HEAD_LEN, List};
 use sstable::RangeDelete;
@@ -106,6 +109,11 @@ impl Memtable {
     /// The most bytes that a keyspace takes beyond its entries.
     pub(crate) const KEYSPACE_RESERVATION: usize = SPACE_ENTRY_LEN;
 
+    /// The most bytes that `op` of another author can take here.
+    pub(crate) fn reservation_foreign(op: &Op<'_>) -> usize {
+        Memtable::reservation(op) + FOREIGN_LEN_MAX
+    }
+
     /// The most bytes that `op` can take here.
     #[inline]
     pub(crate) fn reservation(op: &Op<'_>) -> usize {
@@ -175,11 +183,58 @@ impl Memtable {
         Ok(())
     }
 
+    /// Inserts ops of another author, each with the tick that it has there.
+    ///
+    /// Fails only if the caller did not reserve enough.
+    pub(crate) fn insert_foreign<'o>(
+        &self,
+        seqno: Tick,
+        author: &Author,
+        ops: impl Iterator<Item = (SpaceId, Tick, Op<'o>)>,
+    ) -> Result<()> {
+        let mut stored = Vec::new();
+        for (space, tick, op) in ops {
+            let list = self.list_or_create(space)?;
+            let stamp = NumberedStamp { origin: author.number, tick };
+            let kind = op.entry_kind();
+            stored.clear();
+            let trailer = match op.kind {
+                OpKind::RangeDelete { end } => {
+                    let (start, end) = (op.key.into(), end.into());
+                    let origin = Some(author.origin);
+                    let range = RangeDelete { space, start, end, seqno, stamp: tick, origin };
+                    self.add_range_delete(range);
+                    continue;
+                }
+                OpKind::Erase { victim } => {
+                    put_erase(&mut stored, seqno, Erased { victim, carrier: stamp });
+                    Trailer::new(seqno, kind)
+                }
+                _ => {
+                    put_foreign(&mut stored, seqno, stamp);
+                    Trailer::foreign(seqno, kind)
+                }
+            };
+            if let OpKind::PutExpiring { expires_at_ms, .. } = op.kind {
+                stored.extend_from_slice(&expires_at_ms.to_le_bytes());
+            }
+            if let OpKind::Put(value) | OpKind::PutExpiring { value, .. } = op.kind {
+                stored.extend_from_slice(value);
+            }
+            let hash = key_hash(space, op.key);
+            if !list.insert(op.key, trailer, &stored, spread(hash, seqno)) {
+                return Err(Error::invalid("a memtable is full although room was reserved"));
+            }
+            self.filter_add(hash);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn insert_op(&self, list: List<'_>, space: SpaceId, seqno: Tick, op: &Op<'_>) -> Result<()> {
         let trailer = Trailer::new(seqno, op.entry_kind());
         let hash = key_hash(space, op.key);
-        let spread = (hash ^ seqno.raw()).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        let spread = spread(hash, seqno);
         let inserted = match op.kind {
             OpKind::Put(value) => list.insert(op.key, trailer, value, spread),
             OpKind::Delete => list.insert(op.key, trailer, &[], spread),
@@ -216,6 +271,10 @@ impl Memtable {
             stamp: seqno,
             origin: None,
         };
+        self.add_range_delete(range);
+    }
+
+    fn add_range_delete(&self, range: RangeDelete) {
         let mut map = self.range_deletes.write();
         *map = Arc::new(map.with(range, self.local));
         self.range_delete_count.fetch_add(1, Ordering::Release);
@@ -362,6 +421,12 @@ impl std::fmt::Debug for Memtable {
 #[inline]
 fn filter_bits(hash: u64) -> u64 {
     1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63) | 1 << (hash >> 18 & 63)
+}
+
+/// What the height of a node comes from.
+#[inline]
+fn spread(hash: u64, seqno: Tick) -> u64 {
+    (hash ^ seqno.raw()).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }
 
 #[inline]

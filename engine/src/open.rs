@@ -16,6 +16,7 @@ use crate::parts::Parts;
 use crate::pressure::Pressure;
 use crate::range_map::RangeMap;
 use crate::replay::Replay;
+use crate::replicate::{Admissions, Vectors};
 use crate::snapshot::Snapshots;
 use crate::space::Space;
 use crate::stats::Meters;
@@ -187,7 +188,8 @@ pub(crate) fn assemble(
     let space =
         Space::new(fs.clone(), options.reserve_bytes, options.segment_bytes, log_bell.clone());
     let space = Arc::new(space);
-    let queue = Queue::new(log, last_tick, active);
+    let vectors = Vectors::new(identity.origin(), &state.vectors);
+    let queue = Queue::new(log, last_tick, vectors, active);
     let commits = Commits::new(
         queue,
         last_tick,
@@ -232,6 +234,7 @@ pub(crate) fn assemble(
         meters: Meters::default(),
         pins: ChangePins::new(last_tick),
         archive,
+        admissions: Admissions::default(),
         backing_up: Mutex::new(Rank::Backups, ()),
         backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),

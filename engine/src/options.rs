@@ -69,6 +69,9 @@ pub struct Options {
     ///
     /// Counted from the open; after an open that had to recover from a crash, one pass starts at once.
     pub scrub: Option<Scrub>,
+    /// How far another node's clock may be ahead of ours before its writes wait, and how far our own may
+    /// jump before writes are refused. Default 10 s. Only for databases that replicate.
+    pub max_drift: Duration,
     /// Whether background threads flush, compact and sync. Default [`Background::On`].
     pub background: Background,
 }
@@ -177,6 +180,7 @@ impl Default for Options {
             transactions_max: 1000,
             on_corruption: CorruptionAction::Halt,
             scrub: Some(Scrub::default()),
+            max_drift: Duration::from_secs(10),
             background: Background::On,
         }
     }
@@ -226,6 +230,11 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+
+    /// [`Options::max_drift`] in milliseconds.
+    pub(crate) fn max_drift_ms(&self) -> u64 {
+        u64::try_from(self.max_drift.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Bytes of the budget for blocks, indexes and filters.

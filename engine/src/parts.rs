@@ -15,6 +15,7 @@ use crate::origins::Origins;
 use crate::output::{Depth, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
+use crate::replicate::Admissions;
 use crate::scan::Scan;
 use crate::snapshot::{Held, Snapshots};
 use crate::space::{Demand, Space};
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) meters: Meters,
     pub(crate) pins: ChangePins,
     pub(crate) archive: Archive,
+    pub(crate) admissions: Admissions,
     /// Held by the one who makes a backup.
     pub(crate) backing_up: Mutex<()>,
     /// Rung when the schedule of backups has something to look at.
@@ -108,7 +110,7 @@ impl Parts {
     pub(crate) fn submit(&self, mut batch: Batch, options: WriteOptions) -> Result<CommitTicket> {
         batch.check()?;
         let sync = options.sync.unwrap_or(self.options.sync);
-        self.admit(batch.byte_len())?;
+        self.let_pass(batch.byte_len())?;
         let committed = match batch.is_empty() {
             true => Committed::nothing(self.commits.visible()),
             false => self.commits.start(Write::Batch(&batch), sync)?,
@@ -124,7 +126,7 @@ impl Parts {
     /// Commits `write`, which has `bytes` of keys and values.
     #[inline]
     pub(crate) fn commit(&self, write: Write<'_>, sync: SyncMode, bytes: usize) -> Result<Tick> {
-        self.admit(bytes)?;
+        self.let_pass(bytes)?;
         let sample = self.count_commit(bytes).is_multiple_of(SAMPLE_EVERY);
         if !sample {
             return self.commits.write(write, sync);
@@ -141,9 +143,23 @@ impl Parts {
         self.meters.add(Counter::Commits, 1)
     }
 
+    /// Refuses what is asked of a closed database.
+    pub(crate) fn refuse_if_closed(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Lets everything committed so far become durable soon; without a log thread, now.
+    pub(crate) fn request_sync(&self) -> Result<()> {
+        match self.options.background {
+            Background::On => self.commits.request_sync(),
+            Background::Off => self.commits.sync()?,
+        }
+        Ok(())
+    }
+
     /// Lets a write pass, slower the more work is owed.
     #[inline]
-    fn admit(&self, bytes: usize) -> Result<()> {
+    pub(crate) fn let_pass(&self, bytes: usize) -> Result<()> {
         if self.space.is_full() {
             self.probe_if_nobody_does();
         }

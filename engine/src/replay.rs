@@ -13,8 +13,8 @@ use crate::output::{Depth, Output, OutputHost, OutputPlan};
 use crate::parts::horizon;
 use crate::range_map::RangeMap;
 use crate::resolve::{Bottom, Policy};
-use base::record::Records;
-use base::{Op, Origin, Result, SpaceId, Tick, key_prefix};
+use base::record::{Effect, Records};
+use base::{Origin, Result, SpaceId, Tick, key_prefix};
 use recovery::{FlushTarget, ReplaySink};
 use sstable::TableMeta;
 use sstable::manifest::{Edit, KeyspaceSettings};
@@ -127,29 +127,37 @@ impl Waiting {
         let mut start = 0;
         for &(seqno, end) in &self.commits {
             let payload = self.payloads.get(start..end).unwrap_or_default();
-            ops.extend(ops_of(payload).map(|(space, op)| (space, seqno, op)));
+            each_effect(payload, |space, effect| ops.push((space, seqno, effect)));
             start = end;
         }
         let mut order: Vec<(SpaceId, u64, usize)> = Vec::with_capacity(ops.len());
         let keys = ops.iter().enumerate();
-        order.extend(keys.map(|(at, (space, _, op))| (*space, key_prefix(op.key), at)));
-        let key = |at: usize| ops.get(at).map(|(_, _, op)| op.key);
+        order.extend(keys.map(|(at, (space, _, it))| (*space, key_prefix(it.op.key), at)));
+        let key = |at: usize| ops.get(at).map(|(_, _, effect)| effect.op.key);
         order.sort_unstable_by(|a, b| {
             (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(&key(b.2))).then(a.2.cmp(&b.2))
         });
-        for (space, seqno, op) in order.iter().filter_map(|(_, _, at)| ops.get(*at)) {
-            memtable.insert(*seqno, std::iter::once((*space, *op)))?;
+        for (space, seqno, effect) in order.iter().filter_map(|(_, _, at)| ops.get(*at)) {
+            let Effect { op, author } = *effect;
+            match author {
+                None => memtable.insert(*seqno, std::iter::once((*space, op)))?,
+                Some((author, tick)) => {
+                    let op = std::iter::once((*space, tick, op));
+                    memtable.insert_foreign(*seqno, &author, op)?;
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// The ops of a commit that recovery has checked.
-fn ops_of(payload: &[u8]) -> impl Iterator<Item = (SpaceId, Op<'_>)> {
-    Records::new(payload).map_while(Result::ok).flat_map(|record| {
+/// Calls `f` with what took effect of a commit that recovery has checked.
+fn each_effect<'p>(payload: &'p [u8], mut f: impl FnMut(SpaceId, Effect<'p>)) {
+    for record in Records::new(payload).map_while(Result::ok) {
         let scope = record.scope;
-        record.ops.map(move |op| (SpaceId::new(scope, op.keyspace), op))
-    })
+        let effects = record.effects();
+        effects.for_each(|effect| f(SpaceId::new(scope, effect.op.keyspace), effect));
+    }
 }
 
 impl ReplaySink for Replay {
@@ -160,12 +168,15 @@ impl ReplaySink for Replay {
     fn insert(&mut self, seqno: Tick, payload: &[u8]) -> Result<()> {
         let mut need = 0;
         let mut previous = None;
-        for (space, op) in ops_of(payload) {
-            need += Memtable::reservation(&op);
+        each_effect(payload, |space, Effect { op, author }| {
+            need += match author {
+                None => Memtable::reservation(&op),
+                Some(_) => Memtable::reservation_foreign(&op),
+            };
             if previous.replace(space) != Some(space) {
                 need += Memtable::KEYSPACE_RESERVATION;
             }
-        }
+        });
         self.make_room(need)?;
         self.waiting.push(seqno, payload);
         self.last = seqno;

@@ -32,6 +32,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Counts the views of a database.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether any source but the active memtable holds a range delete.
     pub(crate) fn has_range_deletes(&self) -> bool {
         !self.table_ranges.is_empty()

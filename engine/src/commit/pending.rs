@@ -1,5 +1,6 @@
 //! The line of commits between their tick and their visibility.
 
+use crate::replicate::{Moved, Vectors};
 use base::{Defect, Position, Tick, planted};
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -10,6 +11,10 @@ use std::thread::Thread;
 pub(super) struct Pending {
     line: VecDeque<Entry>,
     durable: Position,
+    /// What is visible of each author.
+    vectors: Vectors,
+    /// What the last sync has covered, and the last commit that it did.
+    durable_vectors: (Tick, Vectors),
     waiters: Vec<(Tick, Waiter)>,
 }
 
@@ -18,13 +23,53 @@ struct Entry {
     is_inserted: bool,
     /// What must be durable before it may be visible.
     waits_for: Position,
+    /// What it brings.
+    moved: Moved,
+}
+
+/// How far the commits in line have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// All of them are inserted.
+    Inserted,
+    /// The first that is not has this tick.
+    Inserting(Tick),
 }
 
 impl Pending {
-    /// A commit that got its tick; ticks come in order.
+    /// Nothing is in line; `vectors` are visible.
+    pub(super) fn new(vectors: Vectors) -> Pending {
+        let durable_vectors = (Tick::ZERO, vectors.clone());
+        Pending { vectors, durable_vectors, ..Pending::default() }
+    }
+
+    /// Notes that a sync has covered `vectors`, up to commit `last`.
+    pub(super) fn note_durable(&mut self, last: Tick, vectors: Vectors) {
+        if last >= self.durable_vectors.0 {
+            self.durable_vectors = (last, vectors);
+        }
+    }
+
+    /// What the last sync has covered of each author.
+    pub(super) fn durable_vectors(&mut self) -> &mut Vectors {
+        &mut self.durable_vectors.1
+    }
+
+    /// A commit that got its tick, and what it brings; ticks come in order.
     #[inline]
-    pub(super) fn push(&mut self, seqno: Tick, waits_for: Position) {
-        self.line.push_back(Entry { seqno, is_inserted: false, waits_for });
+    pub(super) fn push(&mut self, seqno: Tick, waits_for: Position, moved: Moved) {
+        self.line.push_back(Entry { seqno, is_inserted: false, waits_for, moved });
+    }
+
+    /// Whether anything that got its tick is not inserted yet.
+    pub(super) fn line(&self) -> Line {
+        let first = self.line.iter().find(|entry| !entry.is_inserted);
+        first.map_or(Line::Inserted, |entry| Line::Inserting(entry.seqno))
+    }
+
+    /// What is visible of each author.
+    pub(super) fn vectors(&self) -> &Vectors {
+        &self.vectors
     }
 
     /// `seqno` is in the memtable. Returns the last commit that thereby becomes visible, if any.
@@ -51,6 +96,7 @@ impl Pending {
                 break;
             }
             visible = Some(first.seqno);
+            self.vectors.apply(&first.moved, first.seqno);
             self.line.pop_front();
         }
         visible
@@ -113,7 +159,7 @@ mod tests {
     fn commits_become_visible_in_order() {
         let mut pending = Pending::default();
         for raw in 1..=3 {
-            pending.push(tick(raw), Position::ZERO);
+            pending.push(tick(raw), Position::ZERO, Moved::Nothing);
         }
         assert_eq!(pending.inserted(tick(2)), None);
         assert_eq!(pending.inserted(tick(1)), Some(tick(2)));
@@ -124,8 +170,8 @@ mod tests {
     fn a_sync_commit_holds_back_what_follows_until_it_is_durable() {
         let at = |offset| Position { segment: 1, offset };
         let mut pending = Pending::default();
-        pending.push(tick(1), at(10));
-        pending.push(tick(2), Position::ZERO);
+        pending.push(tick(1), at(10), Moved::Nothing);
+        pending.push(tick(2), Position::ZERO, Moved::Nothing);
         assert_eq!(pending.inserted(tick(2)), None);
         assert_eq!(pending.inserted(tick(1)), None);
         assert_eq!(pending.durable_to(at(9)), None);

@@ -4,9 +4,11 @@ use crate::batch::Batch;
 use crate::conflicts::{Conflicts, ReadSet};
 use crate::keyspace::KeyspaceState;
 use crate::memtable::Memtable;
+use crate::replicate::{LogIndex, Moved, Recent, Vectors};
 use crate::space::Weight;
 use base::record::{encode_author_header, encode_manifest_record};
-use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick};
+use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick, key_hash};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wal::{Appender, SyncTarget};
@@ -21,8 +23,14 @@ pub(crate) struct Queue {
     last: Tick,
     /// Later commits get greater ticks.
     floor: Tick,
-    /// The previous tick of this node in each scope.
-    previous: Vec<(ScopeId, Tick)>,
+    /// What was appended of each author.
+    vectors: Vectors,
+    /// The vectors at each place where a memtable was frozen that is not known to be flushed.
+    frozen_at: BTreeMap<Tick, Vectors>,
+    /// Where in the log that is.
+    index: LogIndex,
+    /// How recent writes are, once another node's are admitted.
+    recent: Option<Arc<Recent>>,
     active: Arc<Memtable>,
     /// Bytes of the active memtable that commits may still take, at the most.
     reserved: usize,
@@ -43,16 +51,24 @@ pub(crate) enum Write<'a> {
 }
 
 impl Queue {
-    /// The queue of a database whose last commit was `last`.
+    /// The queue of a database whose last commit was `last`, and which has received `vectors`.
     /// Without a log it is only read.
-    pub(crate) fn new(appender: Option<Appender>, last: Tick, active: Arc<Memtable>) -> Queue {
+    pub(crate) fn new(
+        appender: Option<Appender>,
+        last: Tick,
+        vectors: Vectors,
+        active: Arc<Memtable>,
+    ) -> Queue {
         Queue {
             is_read_only: appender.is_none(),
             appender,
             is_closing: false,
             last,
             floor: Tick::ZERO,
-            previous: Vec::new(),
+            vectors,
+            frozen_at: BTreeMap::new(),
+            index: LogIndex::default(),
+            recent: None,
             active,
             reserved: 0,
             scratch: Vec::new(),
@@ -119,12 +135,13 @@ impl Queue {
     }
 
     /// Takes back a reservation in the memtable that is still active.
-    pub(super) fn give_back(&mut self, need: usize) {
+    pub(crate) fn give_back(&mut self, need: usize) {
         self.reserved = self.reserved.saturating_sub(need);
     }
 
     pub(super) fn replace_active(&mut self, memtable: Arc<Memtable>) -> Arc<Memtable> {
         self.reserved = 0;
+        self.frozen_at.insert(memtable.after(), self.vectors.clone());
         std::mem::replace(&mut self.active, memtable)
     }
 
@@ -137,36 +154,66 @@ impl Queue {
         match write {
             Write::One(keyspace, op) => {
                 let scope = keyspace.space.scope();
-                encode_author_header(&mut record, seqno, scope, self.previous(scope), 1);
+                encode_author_header(&mut record, seqno, scope, self.vectors.previous(scope), 1);
                 op.encode(&mut record);
             }
             Write::Batch(batch) | Write::Transaction(batch, _) => {
                 for (scope, count, ops) in batch.scopes() {
-                    encode_author_header(&mut record, seqno, scope, self.previous(scope), count);
+                    let previous = self.vectors.previous(scope);
+                    encode_author_header(&mut record, seqno, scope, previous, count);
                     record.extend_from_slice(ops);
                 }
             }
         }
-        let Some(log) = &mut self.appender else { return Err(self.refusal()) };
-        let before = log.end();
-        let position = log.append(seqno, &record)?;
-        self.bytes_logged += match position.segment == before.segment {
-            true => position.offset - before.offset,
-            false => position.offset,
-        };
+        let position = self.append_record(seqno, &record)?;
         if record.capacity() <= 1 << 20 {
             self.scratch = record;
         }
-        self.last = seqno;
         match write {
-            Write::One(keyspace, _) => self.follow(keyspace.space.scope(), seqno),
+            Write::One(keyspace, _) => self.follow(keyspace.space.scope(), seqno, position),
             Write::Batch(batch) | Write::Transaction(batch, _) => {
-                batch.scopes().for_each(|(scope, _, _)| self.follow(scope, seqno));
+                batch.scopes().for_each(|(scope, _, _)| self.follow(scope, seqno, position));
             }
         }
         if self.conflicts.is_watching() {
             write.ops().for_each(|(space, op)| self.conflicts.note(seqno, space, &op));
         }
+        if let Some(recent) = &self.recent {
+            write.ops().for_each(|(space, op)| recent.raise(key_hash(space, op.key), seqno));
+        }
+        Ok(position)
+    }
+
+    /// Appends the records of commit `seqno`. Returns where they end.
+    #[inline]
+    fn append_record(&mut self, seqno: Tick, record: &[u8]) -> Result<Position> {
+        let Some(log) = &mut self.appender else { return Err(self.refusal()) };
+        let before = log.end();
+        let position = log.append(seqno, record)?;
+        self.bytes_logged += match position.segment == before.segment {
+            true => position.offset - before.offset,
+            false => position.offset,
+        };
+        self.last = seqno;
+        Ok(position)
+    }
+
+    /// Appends the records of an admission, which brings `moved`. If it fails, nothing of the queue has
+    /// changed.
+    pub(super) fn append_admitted(
+        &mut self,
+        seqno: Tick,
+        record: &[u8],
+        moved: &Moved,
+    ) -> Result<Position> {
+        let position = self.append_record(seqno, record)?;
+        if let Moved::Many(all) = moved {
+            for (scope, origin, tick) in all {
+                let before = self.vectors.get(*scope, *origin);
+                self.index.note(position.segment, *scope, *origin, before, *tick);
+            }
+        }
+        self.vectors.apply(moved, seqno);
         Ok(position)
     }
 
@@ -189,18 +236,60 @@ impl Queue {
         Ok(seqno)
     }
 
-    /// The previous tick of this node in `scope`.
+    /// Notes that commit `seqno`, which ends at `position`, is the last of this node in `scope`.
     #[inline]
-    fn previous(&self, scope: ScopeId) -> Option<Tick> {
-        self.previous.iter().find(|(of, _)| *of == scope).map(|(_, previous)| *previous)
+    fn follow(&mut self, scope: ScopeId, seqno: Tick, position: Position) {
+        if scope.is_replicated() {
+            let before = self.vectors.previous(scope).unwrap_or(Tick::ZERO);
+            self.index.note(position.segment, scope, self.vectors.own(), before, seqno);
+        }
+        self.vectors.follow(scope, seqno);
     }
 
-    #[inline]
-    fn follow(&mut self, scope: ScopeId, seqno: Tick) {
-        match self.previous.iter_mut().find(|(of, _)| *of == scope) {
-            Some((_, previous)) => *previous = seqno,
-            None => self.previous.push((scope, seqno)),
+    /// The receive rule: later commits get greater ticks than `tick`.
+    pub(crate) fn observe(&mut self, tick: Tick) {
+        self.floor = self.floor.observe(tick);
+    }
+
+    /// What was appended of each author.
+    pub(crate) fn vectors(&mut self) -> &mut Vectors {
+        &mut self.vectors
+    }
+
+    /// Where in the log commits are.
+    pub(crate) fn index(&mut self) -> &mut LogIndex {
+        &mut self.index
+    }
+
+    /// What is in tables once every commit up to `boundary`, where a memtable was frozen, is. Earlier
+    /// places are forgotten.
+    pub(crate) fn vectors_at(&mut self, boundary: Tick) -> Option<&Vectors> {
+        self.frozen_at = self.frozen_at.split_off(&boundary);
+        self.frozen_at.get(&boundary)
+    }
+
+    /// How recent writes are, from now on.
+    pub(crate) fn recent(&mut self) -> &Arc<Recent> {
+        let used = self.used();
+        self.recent.get_or_insert_with(|| Arc::new(Recent::new(used)))
+    }
+
+    /// Notes that any key may be written at `tick`, by something that is not in the log.
+    pub(crate) fn note_bulk(&mut self, tick: Tick) {
+        if let Some(recent) = &self.recent {
+            recent.raise_all(tick);
         }
+    }
+
+    /// Notes that this node writes to `scope` at `seqno` what is not in the log. Returns what that brings.
+    pub(crate) fn note_bulk_load(&mut self, scope: ScopeId, seqno: Tick) -> Moved {
+        self.note_bulk(seqno);
+        if !scope.is_replicated() {
+            return Moved::Nothing;
+        }
+        self.vectors.follow(scope, seqno);
+        self.index.forget(scope, self.vectors.own());
+        Moved::Own(scope)
     }
 
     pub(crate) fn conflicts(&mut self) -> &mut Conflicts {
@@ -275,6 +364,18 @@ impl<'a> Write<'a> {
             Write::Batch(batch) | Write::Transaction(batch, _) => batch.stores_values(),
         };
         if stores { Weight::Puts } else { Weight::Deletes }
+    }
+
+    /// What it adds to the vectors. A database has one scope that replicates.
+    #[inline]
+    pub(super) fn moved(&self) -> Moved {
+        let scope = match self {
+            Write::One(keyspace, _) => Some(keyspace.space.scope()),
+            Write::Batch(batch) | Write::Transaction(batch, _) => {
+                batch.scopes().map(|(scope, _, _)| scope).find(|scope| scope.is_replicated())
+            }
+        };
+        scope.filter(|scope| scope.is_replicated()).map_or(Moved::Nothing, Moved::Own)
     }
 
     /// Refuses writes to dropped keyspaces and transactions that others overtook.

@@ -19,7 +19,6 @@
 //! ```
 
 use super::channel::{ChannelReceiver, ChannelSender};
-use super::conversation::Calls;
 use super::endpoint::{Endpoint, Guest};
 use super::error::{LinkError, Side};
 use super::invites::{Binding, Invites};
@@ -46,7 +45,7 @@ const GUESTS_MAX: usize = 8;
 const LABEL: &[u8] = b"EXPORTER-esker-join";
 
 /// Enters a new node into the roster, durably, and answers with it. Or says why not.
-pub type Register = Arc<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
+pub type Register = Box<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
 
 /// Where guests ask to be let in.
 pub struct Desk {
@@ -55,7 +54,6 @@ pub struct Desk {
     invites: Mutex<Invites>,
     guests: AtomicUsize,
     register: Register,
-    calls: Calls,
 }
 
 impl std::fmt::Debug for Desk {
@@ -66,9 +64,9 @@ impl std::fmt::Debug for Desk {
 
 impl Desk {
     /// The desk of the node whose key is `issuer`.
-    pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register, calls: Calls) -> Desk {
+    pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register) -> Desk {
         let invites = Mutex::new(Rank::Links, Invites::default());
-        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register, calls }
+        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register }
     }
 
     /// Opens an invitation: from now on unknown keys may ask.
@@ -109,8 +107,7 @@ impl Desk {
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
         self.redeem(now, &binding, &shown)?;
         let node = guest.key.node();
-        let (register, key) = (self.register.clone(), guest.key);
-        let roster = self.calls.wait(move || register(key, node)).await??;
+        let roster = (self.register)(guest.key, node)?;
         self.pins.pin(guest.key, node);
         sender.send(roster).await?;
         // The roster must have arrived before the connection is closed.

@@ -1,0 +1,104 @@
+//! The way of commits whose ops come from other nodes: the same door, but what they are compared with
+//! must stand still.
+
+use super::pending::Line;
+use super::{Commits, Committed, Queue};
+use crate::memtable::Memtable;
+use crate::replicate::{Moved, Vectors};
+use crate::space::Weight;
+use base::lock::MutexGuard;
+use base::{Error, Position, Result, Tick};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often the line of pending commits is looked at before the queue is let go.
+const LOOKS_MAX: u32 = 200;
+/// What waits longer than these looks is no insert, but something that flushes.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// What an admission writes.
+pub(crate) struct Admitted {
+    /// Its records.
+    pub(crate) record: Vec<u8>,
+    /// What they bring.
+    pub(crate) moved: Moved,
+}
+
+impl Commits {
+    /// The queue, with room for `need` more bytes in the active memtable, at a moment when every commit
+    /// so far is in a memtable: what is compared under the lock is all there is.
+    pub(crate) fn settled_queue(
+        &self,
+        need: usize,
+        weight: Weight,
+    ) -> Result<MutexGuard<'_, Queue>> {
+        loop {
+            let mut queue = self.queue_with_room(need, weight)?;
+            for _ in 0..LOOKS_MAX {
+                if self.pending.lock().line() == Line::Inserted {
+                    return Ok(queue);
+                }
+                std::thread::yield_now();
+            }
+            // A flush, which needs the queue, or a thread that does not get to run.
+            queue.give_back(need);
+            drop(queue);
+            if self.is_poisoned() {
+                return Err(Error::Poisoned);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Appends what `write` makes of the next tick, and inserts with `insert` what it is about.
+    pub(crate) fn admit(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        need: usize,
+        write: impl FnOnce(&mut Queue, Tick) -> Admitted,
+        insert: impl FnOnce(&Memtable, Tick) -> Result<()>,
+    ) -> Result<Committed> {
+        let seqno = queue.next_tick(self.clock.wall_ms());
+        let Admitted { record, moved } = write(&mut queue, seqno);
+        let appended = queue.append_admitted(seqno, &record, &moved);
+        let position = appended.inspect_err(|error| {
+            queue.give_back(need);
+            self.note(error);
+            if queue.is_log_poisoned() {
+                self.poison();
+            }
+        })?;
+        self.pending.lock().push(seqno, Position::ZERO, moved);
+        let (memtable, wants_spare) = (Arc::clone(queue.active()), queue.wants_spare());
+        drop(queue);
+        if let Err(error) = insert(&memtable, seqno) {
+            self.poison();
+            return Err(error);
+        }
+        self.publish(|pending| pending.inserted(seqno));
+        if self.is_log_asleep.load(Ordering::Relaxed) {
+            self.wake_log();
+        } else if wants_spare {
+            self.bells.log.ring();
+        }
+        Ok(Committed { seqno, position, sync: false })
+    }
+
+    /// Calls `f` with the last visible commit and what is visible of each author; neither moves
+    /// meanwhile.
+    pub(crate) fn at_visible<R>(&self, f: impl FnOnce(Tick, &Vectors) -> R) -> R {
+        let pending = self.pending.lock();
+        f(self.visible(), pending.vectors())
+    }
+
+    /// Calls `f` with what a power loss would leave of each author.
+    pub(crate) fn with_durable<R>(&self, f: impl FnOnce(&Vectors) -> R) -> R {
+        f(self.pending.lock().durable_vectors())
+    }
+
+    /// Lets `call` be called whenever commits became visible or durable.
+    pub(crate) fn listen(&self, call: Arc<dyn Fn() + Send + Sync>) {
+        self.listener.set(call);
+    }
+}

@@ -1,0 +1,140 @@
+//! What replication does with a database: take writes of other nodes in, give out what is here.
+//!
+//! ```text
+//! out   Tail      commits from the log, as shipments of their authors
+//! in    admit     a shipment: clock, vector, comparison by stamp, one record, one tick
+//! ```
+//!
+//! A write keeps its author's stamp (tick and origin) wherever it goes. A remote op is compared with
+//! what is here at its place in the order of commits; only if its stamp is greater it is stored. So of each
+//! key the local order is the order of stamps, and reads need not know of other nodes. Range deletes
+//! are always stored, and hide by stamp.
+//!
+//! Per scope there is a vector: of each author, up to which tick everything was received. It moves with
+//! the record that brings the commits, and is rebuilt from records after a crash.
+//!
+//! Nothing here knows peers: a session asks, and is told by a bell ([`Replication::on_commit`]) when it is
+//! worth asking again.
+
+mod admit;
+mod decide;
+mod incoming;
+mod late;
+mod listener;
+mod log_index;
+mod recent;
+mod tail;
+mod vectors;
+
+pub(crate) use admit::Admissions;
+pub(crate) use listener::Listener;
+pub(crate) use log_index::LogIndex;
+pub(crate) use recent::Recent;
+pub(crate) use vectors::{Moved, Vectors};
+
+pub use admit::Admission;
+pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
+pub use tail::Tail;
+
+use crate::keyspace::Keyspace;
+use crate::parts::Parts;
+use base::limits::check_keyspace_name;
+use base::{Error, Result};
+use sstable::manifest::KeyspaceSettings;
+use std::sync::Arc;
+
+/// A database as replication sees it. Cheap to clone; any number of threads may use it.
+#[derive(Clone)]
+pub struct Replication {
+    parts: Arc<Parts>,
+}
+
+impl Replication {
+    pub(crate) fn new(parts: Arc<Parts>) -> Replication {
+        Replication { parts }
+    }
+
+    /// Who writes here: node and incarnation.
+    pub fn origin(&self) -> Origin {
+        self.parts.identity.origin()
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub fn wall_ms(&self) -> u64 {
+        self.parts.clock.wall_ms()
+    }
+
+    /// What is visible here of each author, this node's own writes included.
+    pub fn applied(&self, scope: ScopeId) -> Vector {
+        self.parts.commits.at_visible(|_, vectors| vectors.of(scope))
+    }
+
+    /// What of each author survives a power loss: only this may be confirmed.
+    pub fn durable(&self, scope: ScopeId) -> Vector {
+        self.parts.commits.with_durable(|vectors| vectors.of(scope))
+    }
+
+    /// Lets everything committed so far become durable soon.
+    pub fn request_sync(&self) -> Result<()> {
+        self.parts.request_sync()
+    }
+
+    /// Lets `call` be called whenever commits became visible or durable, in the place of an earlier call.
+    /// It may only notify: it is called by those who write and sync.
+    pub fn on_commit(&self, call: impl Fn() + Send + Sync + 'static) {
+        self.parts.commits.listen(Arc::new(call));
+    }
+
+    /// Takes over what `shipment` (see [`base::shipment`]) holds that is new here: one commit, visible as
+    /// a whole when this returns or as soon as the commits before it are.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no shipment, or of a scope that does not replicate; `ConfigMismatch` if one of
+    /// its keyspaces exists here in another scope; `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
+    pub fn admit(&self, shipment: &[u8]) -> Result<Admission> {
+        admit::admit(&self.parts, shipment)
+    }
+
+    /// What the log holds behind `after`.
+    ///
+    /// # Errors
+    /// `HistoryGone` if it no longer reaches back that far.
+    pub fn tail(&self, scope: ScopeId, after: &Vector) -> Result<Tail> {
+        Tail::after(&self.parts, scope, after)
+    }
+
+    /// The keyspace `name`, which may start with `esker.`; it is created in `scope` unless there is one.
+    ///
+    /// # Errors
+    /// As [`crate::Db::keyspace`].
+    pub fn keyspace(&self, scope: ScopeId, name: &str) -> Result<Keyspace> {
+        check_keyspace_name(name)?;
+        self.parts.refuse_if_closed()?;
+        let state = admit::open_keyspace(&self.parts, scope, name)?;
+        Ok(Keyspace::new(state, self.parts.clone()))
+    }
+
+    /// The keyspace `name`, which may start with `esker.`, if there is one.
+    pub fn existing_keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.parts.refuse_if_closed()?;
+        let state = self.parts.catalog.find(name);
+        let state = state.ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })?;
+        Ok(Keyspace::new(state, self.parts.clone()))
+    }
+}
+
+impl std::fmt::Debug for Replication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replication({})", self.parts.fs.root().display())
+    }
+}
+
+/// How a keyspace is stored that another node has created.
+fn provisional() -> KeyspaceSettings {
+    let options = crate::KeyspaceOptions::default();
+    KeyspaceSettings {
+        compression: u8::from(options.compression == crate::Compression::Zstd),
+        filter_bits: options.filter_bits_per_key,
+        ..KeyspaceSettings::default()
+    }
+}

@@ -1,0 +1,387 @@
+//! Admission: a shipment of another node becomes one commit of this one.
+//!
+//! ```text
+//! decode ─ clock ─ vector ─ keyspaces ─ look up ─┬─ queue: judge ─ append ─┬─ insert
+//!                                                │   as long as what was   │
+//!                                                └── found may be outdated ┘
+//! ```
+
+use super::decide::{Basis, Verdict};
+use super::incoming::{Arrivals, Incoming};
+use super::late::{Answer, QUARANTINE};
+use super::{Moved, Recent, provisional};
+use crate::commit::{Admitted, Queue};
+use crate::creation;
+use crate::keyspace::KeyspaceState;
+use crate::memtable::Memtable;
+use crate::parts::Parts;
+use crate::space::Weight;
+use base::batch::Ops;
+use base::lock::{Mutex, Rank};
+use base::record::encode_author_header;
+use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
+use base::{Error, KeyspaceId, Op, Origin, Result, ScopeId, Shipment, SpaceId, Tick, key_hash};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What became of a shipment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace.
+    Taken {
+        /// Ops that were stored.
+        won: u64,
+        /// Ops that something newer had overtaken.
+        lost: u64,
+        /// Puts that came after their deletion may have been forgotten.
+        late: u64,
+    },
+    /// All of it was here already.
+    Known,
+    /// It does not follow what is here: ask again from `have`.
+    Gap {
+        /// The author's last tick here.
+        have: Tick,
+    },
+    /// It says something else than what is here about the same author: a copy of a node is at work.
+    Fork {
+        /// The author.
+        origin: Origin,
+        /// Where the two differ.
+        at: Tick,
+    },
+    /// Its clock is ahead of ours by more than is allowed: nothing was merged.
+    ClockAhead {
+        /// By how much.
+        by_ms: u64,
+    },
+}
+
+/// What admissions remember from one to the next.
+#[derive(Debug)]
+pub(crate) struct Admissions {
+    /// Held by the one who admits: the vectors of others do not move meanwhile.
+    admitting: Mutex<Known>,
+    won: AtomicU64,
+    lost: AtomicU64,
+    late: AtomicU64,
+}
+
+/// What was known at the last admission.
+#[derive(Debug, Default)]
+struct Known {
+    /// The highest tick of a dropped tombstone, as of a generation of the view.
+    dropped: Option<(u64, ScopeId, Tick)>,
+}
+
+impl Default for Admissions {
+    fn default() -> Admissions {
+        let admitting = Mutex::new(Rank::Admission, Known::default());
+        let zero = AtomicU64::default;
+        Admissions { admitting, won: zero(), lost: zero(), late: zero() }
+    }
+}
+
+/// Views that may change before lookups are repeated under the lock of the queue.
+const LOOKS_MAX: u32 = 4;
+
+/// See [`super::Replication::admit`].
+pub(crate) fn admit(parts: &Parts, bytes: &[u8]) -> Result<Admission> {
+    parts.refuse_if_closed()?;
+    parts.refuse_if_read_only()?;
+    let shipment = Shipment::decode(bytes)
+        .map_err(|found| Error::invalid(format!("what was received is no shipment: {found}")))?;
+    if !shipment.scope.is_replicated() {
+        return Err(Error::invalid("a shipment of scope 0, which is each node's own"));
+    }
+    parts.let_pass(bytes.len())?;
+    let mut known = parts.admissions.admitting.lock();
+    let before = match place_of(parts, &shipment) {
+        Ok(before) => before,
+        Err(refused) => return Ok(refused),
+    };
+    let origin = shipment.origin;
+    let author = Author { number: parts.number_of(origin)?, origin };
+    loop {
+        let keyspaces = keyspaces_of(parts, &shipment)?;
+        let arrivals = Arrivals::of(&shipment, before, &keyspaces);
+        let task = Task { parts, shipment: &shipment, bytes, author, before, keyspaces, arrivals };
+        if let Some(taken) = task.run(&mut known)? {
+            return Ok(taken);
+        }
+    }
+}
+
+/// Up to where the shipment is known here, if the rest of it can follow.
+fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, Admission> {
+    let origin = shipment.origin;
+    let limit_ms = parts.clock.wall_ms().saturating_add(parts.options.max_drift_ms());
+    if shipment.last().ms() > limit_ms {
+        let by_ms = shipment.last().ms().saturating_sub(parts.clock.wall_ms());
+        return Err(Admission::ClockAhead { by_ms });
+    }
+    let have = parts.commits.with_queue(|queue| queue.vectors().get(shipment.scope, origin));
+    if shipment.last() <= have {
+        return Err(Admission::Known);
+    }
+    let previous = shipment.previous.unwrap_or(Tick::ZERO);
+    let is_known = |at: Tick| shipment.commits.iter().any(|commit| commit.tick == at);
+    if previous > have {
+        Err(Admission::Gap { have })
+    } else if (previous < have && !is_known(have)) || origin == parts.identity.origin() {
+        Err(Admission::Fork { origin, at: have })
+    } else {
+        Ok(have)
+    }
+}
+
+/// The keyspaces of the shipment as they are here; those that are missing are created.
+fn keyspaces_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Vec<Arc<KeyspaceState>>> {
+    let names = shipment.keyspaces.iter();
+    names.map(|(_, name)| open_keyspace(parts, shipment.scope, name)).collect()
+}
+
+/// The keyspace `name` of `scope`; created if it is missing.
+pub(crate) fn open_keyspace(
+    parts: &Parts,
+    scope: ScopeId,
+    name: &str,
+) -> Result<Arc<KeyspaceState>> {
+    let state = match parts.catalog.find(name) {
+        Some(state) => state,
+        None => creation::create(parts, name, scope, provisional())?,
+    };
+    if state.space.scope() != scope {
+        return Err(Error::ConfigMismatch {
+            what: "the keyspace's scope",
+            stored: format!("{}", state.space.scope().0),
+            given: format!("{}", scope.0),
+        });
+    }
+    Ok(state)
+}
+
+/// One shipment, ready to be compared.
+struct Task<'a> {
+    parts: &'a Parts,
+    shipment: &'a Shipment<'a>,
+    bytes: &'a [u8],
+    author: Author,
+    before: Tick,
+    /// Those of the shipment, in its order.
+    keyspaces: Vec<Arc<KeyspaceState>>,
+    arrivals: Arrivals<'a>,
+}
+
+/// What is to be done with the ops of a shipment.
+struct Decided {
+    verdicts: Vec<Verdict>,
+    outcomes: Outcomes,
+    answer: Answer,
+}
+
+impl Task<'_> {
+    /// Decides and commits. None if a keyspace was dropped meanwhile.
+    fn run(&self, known: &mut Known) -> Result<Option<Admission>> {
+        let commits = &self.parts.commits;
+        let recent = commits.with_queue(|queue| queue.recent().clone());
+        let mut looks = 0;
+        loop {
+            let dropped = self.dropped(known);
+            let need = self.reservation(dropped);
+            let quarantine = self.quarantine(dropped)?;
+            let basis = self.look(dropped, &recent)?;
+            let mut queue = commits.settled_queue(need, self.weight())?;
+            queue.observe(self.shipment.last());
+            let mut verdicts = self.judge(&basis, &recent);
+            if matches!(verdicts, Ok(Judged::Outdated)) && looks >= LOOKS_MAX {
+                verdicts = self.judge_at_once(dropped, known, &recent);
+            }
+            let verdicts = match verdicts {
+                Ok(Judged::Done(verdicts)) => verdicts,
+                refused => {
+                    queue.give_back(need);
+                    drop(queue);
+                    if let Judged::Dropped = refused? {
+                        return Ok(None);
+                    }
+                    looks += 1;
+                    continue;
+                }
+            };
+            let decided = self.decide(verdicts, quarantine);
+            let write = |queue: &mut Queue, seqno| self.write(queue, seqno, &decided, &recent);
+            let insert = |memtable: &Memtable, seqno| self.insert(memtable, seqno, &decided);
+            commits.admit(queue, need, write, insert)?;
+            return Ok(Some(self.count(&decided)));
+        }
+    }
+
+    fn look(&self, dropped: Tick, recent: &Recent) -> Result<Basis> {
+        let view = self.parts.views.current();
+        Basis::look(view, &self.arrivals, self.author.origin, dropped, recent)
+    }
+
+    /// Decides by what was found. The queue is locked.
+    fn judge(&self, basis: &Basis, recent: &Recent) -> Result<Judged> {
+        if self.keyspaces.iter().any(|state| state.check_live().is_err()) {
+            return Ok(Judged::Dropped);
+        }
+        let verdicts = basis.judge(&self.arrivals, &self.parts.views, recent)?;
+        Ok(verdicts.map_or(Judged::Outdated, Judged::Done))
+    }
+
+    /// Looks up and decides while the queue is locked: what changes all the time must stand still once.
+    #[cold]
+    fn judge_at_once(&self, dropped: Tick, known: &mut Known, recent: &Recent) -> Result<Judged> {
+        match self.dropped(known) == dropped {
+            true => self.judge(&self.look(dropped, recent)?, recent),
+            false => Ok(Judged::Outdated), // More may be late than there is room for.
+        }
+    }
+
+    /// The highest tick of a tombstone ever dropped, not older than the current view.
+    fn dropped(&self, known: &mut Known) -> Tick {
+        let (scope, generation) = (self.shipment.scope, self.parts.views.current().generation());
+        let dropped = match known.dropped {
+            Some((of, of_scope, tick)) if of == generation && of_scope == scope => tick,
+            _ => self.parts.installer.with_state(|state| {
+                state.dropped_stamps.get(&scope).copied().unwrap_or(Tick::ZERO)
+            }),
+        };
+        known.dropped = Some((generation, scope, dropped));
+        dropped
+    }
+
+    fn may_be_late(&self, dropped: Tick) -> impl Iterator<Item = &Incoming<'_>> {
+        self.arrivals.points.iter().filter(move |it| it.op.stores_value() && it.tick <= dropped)
+    }
+
+    /// Where copies of late puts go, if there may be any.
+    fn quarantine(&self, dropped: Tick) -> Result<Option<SpaceId>> {
+        if self.may_be_late(dropped).next().is_none() {
+            return Ok(None);
+        }
+        open_keyspace(self.parts, self.shipment.scope, QUARANTINE).map(|state| Some(state.space))
+    }
+
+    /// The most bytes that all of it can take in the memtable.
+    fn reservation(&self, dropped: Tick) -> usize {
+        let Arrivals { points, ranges, .. } = &self.arrivals;
+        let ops = points.iter().chain(ranges).map(|it| Memtable::reservation_foreign(&it.op));
+        let late = self.may_be_late(dropped).map(Answer::reservation);
+        let spaces = (self.keyspaces.len() + 1) * Memtable::KEYSPACE_RESERVATION;
+        ops.chain(late).sum::<usize>() + spaces
+    }
+
+    fn weight(&self) -> Weight {
+        if self.arrivals.stores_values() { Weight::Puts } else { Weight::Deletes }
+    }
+
+    /// What follows from the verdicts.
+    fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
+        let Arrivals { points, ranges, count, .. } = &self.arrivals;
+        let (mut outcomes, mut answer) = (Outcomes::lost(*count), Answer::default());
+        ranges.iter().for_each(|range| outcomes.set(range.index, Outcome::Won));
+        for (point, verdict) in points.iter().zip(&verdicts) {
+            match (verdict, quarantine) {
+                (Verdict::Won, _) => outcomes.set(point.index, Outcome::Won),
+                (Verdict::Late, Some(quarantine)) => {
+                    outcomes.set(point.index, Outcome::Late);
+                    answer.add(point, self.author.origin, self.name_of(point.space), quarantine);
+                }
+                (Verdict::Late, None) | (Verdict::Lost, _) => {}
+            }
+        }
+        Decided { verdicts, outcomes, answer }
+    }
+
+    fn name_of(&self, space: SpaceId) -> &str {
+        let state = self.keyspaces.iter().find(|state| state.space == space);
+        state.map_or("", |state| &state.name)
+    }
+
+    /// The records of the commit `seqno`, and what else the queue must know of it.
+    fn write(
+        &self,
+        queue: &mut Queue,
+        seqno: Tick,
+        decided: &Decided,
+        recent: &Recent,
+    ) -> Admitted {
+        let scope = self.shipment.scope;
+        let numbers: Vec<KeyspaceId> =
+            self.keyspaces.iter().map(|state| state.space.keyspace()).collect();
+        let header = RemoteHeader {
+            seqno,
+            scope,
+            number: self.author.number,
+            before: self.before,
+            keyspaces: &numbers,
+            outcomes: &decided.outcomes,
+        };
+        let answer = &decided.answer;
+        let mut record = Vec::with_capacity(self.bytes.len() + answer.ops.len() + 128);
+        encode_remote_batch(&mut record, &header, self.bytes);
+        let mut moved = vec![(scope, self.author.origin, self.shipment.last())];
+        if answer.count > 0 {
+            let previous = queue.vectors().previous(scope);
+            encode_author_header(&mut record, seqno, scope, previous, answer.count);
+            record.extend_from_slice(&answer.ops);
+            moved.push((scope, queue.vectors().own(), seqno));
+        }
+        let conflicts = queue.conflicts();
+        let stored = self.stored(decided);
+        let answered = self.answered(decided).map(|(space, op)| (space, seqno, op));
+        for (space, tick, op) in stored.chain(answered) {
+            recent.raise(key_hash(space, op.key), tick);
+            if conflicts.is_watching() {
+                conflicts.note(seqno, space, &op);
+            }
+        }
+        Admitted { record, moved: Moved::Many(moved.into()) }
+    }
+
+    fn insert(&self, memtable: &Memtable, seqno: Tick, decided: &Decided) -> Result<()> {
+        memtable.insert_foreign(seqno, &self.author, self.stored(decided))?;
+        memtable.insert(seqno, self.answered(decided))
+    }
+
+    /// The ops that are stored with their author's stamp.
+    fn stored<'d>(&'d self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Tick, Op<'d>)> {
+        let points = self.arrivals.points.iter().zip(&decided.verdicts);
+        let won = points.filter(|(_, verdict)| **verdict == Verdict::Won).map(|(point, _)| point);
+        won.chain(&self.arrivals.ranges).map(|it| (it.space, it.tick, it.op))
+    }
+
+    /// The ops of this node that answer late puts.
+    fn answered<'d>(&self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Op<'d>)> {
+        let scope = self.shipment.scope;
+        Ops::encoded(&decided.answer.ops).map(move |op| (SpaceId::new(scope, op.keyspace), op))
+    }
+
+    fn count(&self, decided: &Decided) -> Admission {
+        let of = |wanted| decided.verdicts.iter().filter(|it| **it == wanted).count() as u64;
+        let won = of(Verdict::Won) + self.arrivals.ranges.len() as u64;
+        let late = of(Verdict::Late);
+        let lost = (self.arrivals.new as u64).saturating_sub(won + late);
+        let counts = &self.parts.admissions;
+        counts.won.fetch_add(won, Ordering::Relaxed);
+        counts.lost.fetch_add(lost, Ordering::Relaxed);
+        counts.late.fetch_add(late, Ordering::Relaxed);
+        if late > 0 {
+            let node = self.author.origin.node;
+            tracing::warn!(target: "esker", late, %node, "late writes were put into quarantine");
+        }
+        Admission::Taken { won, lost, late }
+    }
+}
+
+/// What the verdicts are.
+enum Judged {
+    Done(Vec<Verdict>),
+    /// What was found before may not be all there is now.
+    Outdated,
+    /// A keyspace is gone.
+    Dropped,
+}

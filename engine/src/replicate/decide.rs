@@ -1,0 +1,136 @@
+//! Who wins: an op of another node, or what is here.
+//!
+//! Lookups may read tables, so they come before the queue is locked. Under its lock only what may have
+//! changed is looked at: commits since then stand in the active memtable, as long as the view is the same.
+
+use super::incoming::{Arrivals, Incoming, Precedence};
+use super::recent::Recent;
+use crate::read;
+use crate::view::{View, Views};
+use base::foreign::{EntryStamp, stamp_of};
+use base::{Error, Origin, Result, Stamp, Tick, Trailer};
+use std::sync::Arc;
+
+/// What became of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is stored.
+    Won,
+    /// Something as new is here.
+    Lost,
+    /// It is a put whose deletion may have been forgotten.
+    Late,
+}
+
+/// What was found before the queue was locked.
+#[derive(Debug)]
+pub(crate) struct Basis {
+    view: Arc<View>,
+    author: Origin,
+    /// The highest tick of a tombstone ever dropped in the scope.
+    dropped: Tick,
+    /// Of each op with a key, in their order.
+    found: Vec<Found>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    /// No write of its bucket is as new: not looked up.
+    Nothing,
+    /// The newest entry of the key, if there is one.
+    Newest(Option<Precedence>),
+}
+
+impl Basis {
+    /// Looks up what `arrivals` of `author` may meet in `view`, of which tombstones up to `dropped` may be
+    /// gone.
+    pub(crate) fn look(
+        view: Arc<View>,
+        arrivals: &Arrivals<'_>,
+        author: Origin,
+        dropped: Tick,
+        recent: &Recent,
+    ) -> Result<Basis> {
+        let mut found = Vec::with_capacity(arrivals.points.len());
+        for point in &arrivals.points {
+            let tick = point.precedence(author).stamp.tick;
+            found.push(match recent.is_newer(point.hash, tick) {
+                true => Found::Nothing,
+                false => Found::Newest(newest(&view, point)?),
+            });
+        }
+        Ok(Basis { view, author, dropped, found })
+    }
+
+    /// Decides about each op that has a key; none if it has to be looked up again. The queue is locked, and
+    /// every commit so far is in a memtable.
+    pub(crate) fn judge(
+        &self,
+        arrivals: &Arrivals<'_>,
+        views: &Views,
+        recent: &Recent,
+    ) -> Result<Option<Vec<Verdict>>> {
+        if !views.is_current(&self.view) {
+            return Ok(None);
+        }
+        let has_ranges = self.view.has_range_deletes();
+        let mut verdicts = Vec::with_capacity(arrivals.points.len());
+        for (point, found) in arrivals.points.iter().zip(&self.found) {
+            let precedence = point.precedence(self.author);
+            let is_newer = recent.is_newer(point.hash, precedence.stamp.tick);
+            let newest = match found {
+                _ if is_newer => None,
+                Found::Nothing => return Ok(None),
+                Found::Newest(found) => self.newest_active(point)?.or(*found),
+            };
+            let is_overtaken = newest.is_some_and(|newest| newest >= precedence)
+                || has_ranges && self.is_covered(point, precedence.stamp);
+            verdicts.push(match is_overtaken {
+                true => Verdict::Lost,
+                false if self.is_late(point, precedence.stamp) => Verdict::Late,
+                false => Verdict::Won,
+            });
+        }
+        Ok(Some(verdicts))
+    }
+
+    fn is_late(&self, point: &Incoming<'_>, stamp: Stamp) -> bool {
+        point.op.stores_value() && stamp.tick <= self.dropped
+    }
+
+    fn is_covered(&self, point: &Incoming<'_>, stamp: Stamp) -> bool {
+        let covering = read::covering(&self.view, point.space, point.op.key, Tick::MAX);
+        covering.is_some_and(|range| range > stamp)
+    }
+
+    /// The newest entry of the op's key in the active memtable.
+    fn newest_active(&self, point: &Incoming<'_>) -> Result<Option<Precedence>> {
+        let active = &self.view.active;
+        let found = active.get(point.space, point.op.key, point.hash, Trailer::MAX);
+        let own = || active.local();
+        found.map(|(trailer, stored)| precedence(&self.view, trailer, stored, own)).transpose()
+    }
+}
+
+/// The newest entry of the op's key in `view`.
+fn newest(view: &View, point: &Incoming<'_>) -> Result<Option<Precedence>> {
+    let found = read::newest(view, point.space, point.op.key, Tick::MAX, |found| {
+        let local = || found.local.unwrap_or(view.active.local());
+        precedence(view, found.trailer, found.stored, local)
+    });
+    found?.transpose()
+}
+
+/// What decides about a stored entry.
+fn precedence(
+    view: &View,
+    trailer: Trailer,
+    stored: &[u8],
+    local: impl FnOnce() -> Origin,
+) -> Result<Precedence> {
+    let stamp = stamp_of(trailer, stored).map_err(|found| {
+        Error::corrupt(base::error::FileKind::Table, base::dir::TABLES_DIR, 0, found)
+    })?;
+    let is_erase = matches!(stamp, EntryStamp::Erase(_));
+    Ok(Precedence { stamp: view.origins.entry_stamp(stamp, local), is_erase })
+}

@@ -1,0 +1,189 @@
+//! The log as a peer gets it: shipments of durable commits, each author's in order.
+//!
+//! Own commits are put together to shipments as they are read; those of others go on as they came.
+
+use super::log_index::Start;
+use crate::parts::Parts;
+use base::error::FileKind;
+use base::record::{Record, Records};
+use base::shipment::ShipmentWriter;
+use base::{
+    Corruption, Error, KeyspaceId, Origin, Position, Result, ScopeId, SpaceId, Tick, Vector,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wal::TailReader;
+
+/// Reads shipments from the log. While it lives, the segments it has not passed are kept.
+pub struct Tail {
+    parts: Arc<Parts>,
+    scope: ScopeId,
+    reader: TailReader,
+    pinned: u64,
+    /// Own commits that are not handed out yet.
+    writer: Option<ShipmentWriter>,
+    /// Shipments that are ready.
+    ready: VecDeque<Vec<u8>>,
+}
+
+/// What a step through the log gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A commit.
+    Read,
+    /// Nothing more is durable.
+    CaughtUp,
+}
+
+impl Tail {
+    /// What is behind `after`.
+    pub(super) fn after(parts: &Arc<Parts>, scope: ScopeId, after: &Vector) -> Result<Tail> {
+        parts.refuse_if_closed()?;
+        if !scope.is_replicated() {
+            return Err(Error::invalid("scope 0 is each node's own; it has no tail"));
+        }
+        let segment = parts.commits.with_queue(|queue| {
+            let now = queue.vectors().of(scope);
+            let segment = match queue.index().start(scope, after, &now) {
+                Start::Segment(segment) => segment,
+                Start::Nowhere => queue.appender()?.end().segment,
+                Start::Gone(oldest) => {
+                    let asked = after.latest().raw();
+                    return Err(Error::HistoryGone { asked, oldest: oldest.raw() });
+                }
+            };
+            parts.pins.pin(segment);
+            Ok(segment)
+        })?;
+        let from = Position { segment, offset: 0 };
+        let reader = TailReader::new(parts.fs.clone(), parts.identity.database, from);
+        let (writer, ready) = (None, VecDeque::new());
+        Ok(Tail { parts: parts.clone(), scope, reader, pinned: segment, writer, ready })
+    }
+
+    /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
+    /// commit may be longer), or `None` if there is none now. Asks for a sync if commits wait only for
+    /// that; ask again when the bell has rung.
+    pub fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>> {
+        self.parts.refuse_if_closed()?;
+        if let Some(found) = self.read(known, len_max)? {
+            return Ok(Some(found));
+        }
+        if !self.parts.commits.has_unsynced() {
+            return Ok(None);
+        }
+        self.parts.request_sync()?;
+        self.read(known, len_max)
+    }
+
+    fn read(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>> {
+        while self.ready.is_empty() {
+            if self.writer.as_ref().is_some_and(|writer| writer.len() >= len_max) {
+                self.finish_writer();
+                break;
+            }
+            if self.step(known)? == Step::CaughtUp {
+                self.finish_writer();
+                break;
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn finish_writer(&mut self) {
+        let writer = self.writer.take().filter(|writer| !writer.is_empty());
+        self.ready.extend(writer.map(ShipmentWriter::finish));
+    }
+
+    /// Takes the next commit of the log in.
+    fn step(&mut self, known: &Vector) -> Result<Step> {
+        let log = |queue: &mut crate::commit::Queue| queue.appender().map(|log| log.durable());
+        let durable = self.parts.commits.with_queue(log)?;
+        let own = self.parts.identity.origin();
+        let mut records = Vec::new();
+        let Some(commit) = self.reader.next(durable)? else { return Ok(Step::CaughtUp) };
+        for record in Records::new(commit.payload) {
+            let record = record.map_err(broken)?;
+            if record.scope != self.scope || record.manifest.is_some() {
+                continue;
+            }
+            match &record.remote {
+                Some(remote) if known.covers(remote.shipment.origin, remote.shipment.last()) => {}
+                Some(remote) => records.push(Found::Remote(remote.bytes.to_vec())),
+                None if known.covers(own, record.seqno) => {}
+                None => records.push(Found::Own(Owned::of(&record))),
+            }
+        }
+        self.follow();
+        for found in records {
+            match found {
+                Found::Remote(bytes) => {
+                    self.finish_writer();
+                    self.ready.push_back(bytes);
+                }
+                Found::Own(commit) => self.add(own, &commit)?,
+            }
+        }
+        Ok(Step::Read)
+    }
+
+    fn add(&mut self, own: Origin, commit: &Owned) -> Result<()> {
+        let last = self.writer.as_ref().map(ShipmentWriter::last);
+        if last.is_some_and(|last| Some(last) != commit.previous) {
+            self.finish_writer(); // What is between was not new to the peer.
+        }
+        let (parts, scope) = (&self.parts, self.scope);
+        let writer =
+            self.writer.get_or_insert_with(|| ShipmentWriter::new(scope, own, commit.previous));
+        let name_of = |number: KeyspaceId| parts.catalog.name_of(SpaceId::new(scope, number));
+        let ops = base::batch::Ops::encoded(&commit.ops);
+        writer.push(commit.seqno, commit.op_count, &ops, name_of).map_err(broken)
+    }
+
+    /// Lets go of the segments that were passed.
+    fn follow(&mut self) {
+        let segment = self.reader.position().segment;
+        if segment > self.pinned {
+            self.parts.pins.pin(segment);
+            self.parts.pins.unpin(self.pinned);
+            self.pinned = segment;
+        }
+    }
+}
+
+/// What a record is to the tail.
+enum Found {
+    Own(Owned),
+    Remote(Vec<u8>),
+}
+
+/// A commit of this node.
+struct Owned {
+    seqno: Tick,
+    previous: Option<Tick>,
+    op_count: u64,
+    ops: Vec<u8>,
+}
+
+impl Owned {
+    fn of(record: &Record<'_>) -> Owned {
+        let (seqno, previous, op_count) = (record.seqno, record.previous, record.op_count);
+        Owned { seqno, previous, op_count, ops: record.ops.as_bytes().to_vec() }
+    }
+}
+
+fn broken(found: Corruption) -> Error {
+    Error::corrupt(FileKind::Log, base::dir::WAL_DIR, 0, found)
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.parts.pins.unpin(self.pinned);
+    }
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tail {{ scope: {}, position: {} }}", self.scope.0, self.reader.position())
+    }
+}

@@ -1,0 +1,258 @@
+//! Two and more databases that take each other's commits.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use esker::replicate::{Admission, ScopeId, Vector};
+use esker::{Batch, Db, Options, SyncMode, Tick};
+use fixture::{Disk, START_MS, keyspace, small};
+
+const MAIN: ScopeId = ScopeId::MAIN;
+const LEN_MAX: usize = 1 << 20;
+
+fn fast() -> Options {
+    Options { sync: SyncMode::Async, ..small() }
+}
+
+/// Everything that the log of `from` has and `to` has not, as `to` takes it.
+fn ship(from: &Db, to: &Db) -> Vec<Admission> {
+    let (from, to) = (from.replication(), to.replication());
+    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
+    let mut taken = Vec::new();
+    while let Some(shipment) = tail.next(&to.applied(MAIN), LEN_MAX).unwrap() {
+        taken.push(to.admit(&shipment).unwrap());
+    }
+    taken
+}
+
+fn next_shipment(from: &Db, after: &Vector) -> Vec<u8> {
+    let mut tail = from.replication().tail(MAIN, after).unwrap();
+    tail.next(after, LEN_MAX).unwrap().unwrap()
+}
+
+fn taken(won: u64, lost: u64) -> Admission {
+    Admission::Taken { won, lost, late: 0 }
+}
+
+/// Two databases whose clocks agree.
+fn pair() -> (Disk, Disk, Db, Db) {
+    let (disk_a, disk_b) = (Disk::new(1), Disk::new(2));
+    let (a, b) = (disk_a.open(fast()), disk_b.open(fast()));
+    (disk_a, disk_b, a, b)
+}
+
+fn get(db: &Db, name: &str, key: &str) -> Option<Vec<u8>> {
+    db.existing_keyspace(name).unwrap().get(key).unwrap().map(|value| value.to_vec())
+}
+
+#[test]
+fn what_one_node_writes_another_reads_under_the_same_name() {
+    let (_, _, a, b) = pair();
+    keyspace(&b, "numbers that differ");
+    let users = keyspace(&a, "users");
+    users.put("ada", "1815").unwrap();
+    users.put("bob", "1").unwrap();
+    users.delete("bob").unwrap();
+    assert_eq!(ship(&a, &b), [taken(2, 1)], "of each key only the last one counts");
+    assert_eq!(get(&b, "users", "ada").unwrap(), b"1815");
+    assert_eq!(get(&b, "users", "bob"), None);
+    assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+    assert_eq!(ship(&a, &b), []);
+}
+
+#[test]
+fn the_greater_stamp_wins_wherever_it_was_written_first() {
+    let (disk_a, disk_b, a, b) = pair();
+    let (at_a, at_b) = (keyspace(&a, "k"), keyspace(&b, "k"));
+    at_a.put("x", "older").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    at_b.put("x", "newer").unwrap();
+    disk_a.clock.set(START_MS + 2);
+    at_a.put("y", "newest").unwrap();
+    at_b.put("y", "not so new").unwrap();
+    assert_eq!(ship(&a, &b), [taken(1, 1)]);
+    assert_eq!(ship(&b, &a), [taken(1, 1)]);
+    for db in [&a, &b] {
+        assert_eq!(get(db, "k", "x").unwrap(), b"newer");
+        assert_eq!(get(db, "k", "y").unwrap(), b"newest");
+    }
+    assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+}
+
+#[test]
+fn a_shipment_is_taken_once_and_only_in_order() {
+    let (_, _, a, b) = pair();
+    let (k, none) = (keyspace(&a, "k"), Vector::default());
+    let first = k.put("x", "1").unwrap();
+    let one = next_shipment(&a, &none);
+    k.put("x", "2").unwrap();
+    let two = next_shipment(&a, &a_after(&a, first));
+    let both = next_shipment(&a, &none);
+    let b = b.replication();
+    assert_eq!(b.admit(&two).unwrap(), Admission::Gap { have: Tick::ZERO });
+    assert_eq!(b.admit(&one).unwrap(), taken(1, 0));
+    assert_eq!(b.admit(&one).unwrap(), Admission::Known);
+    assert_eq!(b.admit(&both).unwrap(), taken(1, 0), "the part that is known is left out");
+    assert_eq!(b.admit(&two).unwrap(), Admission::Known);
+}
+
+fn a_after(db: &Db, tick: Tick) -> Vector {
+    Vector::from_iter([(db.replication().origin(), tick)])
+}
+
+#[test]
+fn a_copy_of_a_node_that_goes_on_by_itself_is_a_fork() {
+    let (disk_a, _, a, b) = pair();
+    let k = keyspace(&a, "k");
+    let first = k.put("x", "1").unwrap();
+    a.sync().unwrap();
+    let copy = Disk::of(disk_a.fs.fork());
+    copy.clock.set(START_MS + 5);
+    k.put("x", "2").unwrap();
+    ship(&a, &b);
+    let twin = copy.open(fast());
+    keyspace(&twin, "k").put("x", "3").unwrap();
+    let bytes = next_shipment(&twin, &a_after(&a, first));
+    let found = b.replication().admit(&bytes).unwrap();
+    let at = b.replication().applied(MAIN).get(a.replication().origin());
+    assert_eq!(found, Admission::Fork { origin: a.replication().origin(), at });
+    assert_eq!(get(&b, "k", "x").unwrap(), b"2");
+}
+
+#[test]
+fn a_clock_too_far_ahead_is_not_let_in() {
+    let (disk_a, disk_b, a, b) = pair();
+    disk_a.clock.set(START_MS + 10_001);
+    keyspace(&a, "k").put("x", "1").unwrap();
+    let bytes = next_shipment(&a, &Vector::default());
+    let ahead = Admission::ClockAhead { by_ms: 10_001 };
+    assert_eq!(b.replication().admit(&bytes).unwrap(), ahead);
+    assert!(b.replication().applied(MAIN).is_empty() && b.existing_keyspace("k").is_err());
+    disk_b.clock.set(START_MS + 1);
+    assert_eq!(b.replication().admit(&bytes).unwrap(), taken(1, 0));
+    let own = keyspace(&b, "k").put("y", "1").unwrap();
+    assert!(own.ms() > START_MS + 10_000, "later commits are above what came");
+}
+
+#[test]
+fn what_was_admitted_survives_a_crash_and_is_passed_on() {
+    let (_, disk_b, a, b) = pair();
+    let mut batch = Batch::new();
+    let (k, other) = (keyspace(&a, "k"), keyspace(&a, "other"));
+    batch.put(&k, "x", "1");
+    batch.put_until(&other, "y", "2", START_MS + 50);
+    a.write(batch).unwrap();
+    other.delete_range("a", "c").unwrap();
+    ship(&a, &b);
+    b.sync().unwrap();
+    let vector = b.replication().durable(MAIN);
+    assert_eq!(vector, a.replication().applied(MAIN));
+    let before = b.replication().origin();
+    let disk = Disk::of(disk_b.fs.fork());
+    let again = disk.open(fast());
+    assert_eq!(again.recovery_report().commits_replayed, 1, "a shipment is one commit");
+    assert_eq!(again.replication().origin(), before);
+    assert_eq!(again.replication().applied(MAIN), vector);
+    assert_eq!(get(&again, "k", "x").unwrap(), b"1");
+    assert_eq!(get(&again, "other", "y").unwrap(), b"2");
+    disk.clock.set(START_MS + 50);
+    assert_eq!(get(&again, "other", "y"), None);
+    // A third node gets from the second what the first has written.
+    let c = Disk::new(3).open(fast());
+    ship(&b, &c);
+    assert_eq!(get(&c, "k", "x").unwrap(), b"1");
+    assert_eq!(c.replication().applied(MAIN), vector);
+    assert_eq!(ship(&a, &c), []);
+}
+
+#[test]
+fn the_own_stream_goes_on_where_it_was_before_a_close() {
+    let (disk_a, _, a, b) = pair();
+    keyspace(&a, "k").put("x", "1").unwrap();
+    ship(&a, &b);
+    a.close().unwrap();
+    let a = disk_a.open(fast());
+    keyspace(&a, "k").put("x", "2").unwrap();
+    assert_eq!(ship(&a, &b), [taken(1, 0)]);
+    let nothing = Vector::default();
+    let gone = a.replication().tail(MAIN, &nothing).unwrap_err();
+    assert_eq!(gone.code(), "HistoryGone");
+    assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+}
+
+#[test]
+fn reserved_names_are_not_for_users() {
+    let (_, _, a, b) = pair();
+    let refused = a.keyspace("esker.roster", esker::KeyspaceOptions::default()).unwrap_err();
+    assert_eq!(refused.code(), "InvalidInput");
+    let roster = a.replication().keyspace(MAIN, "esker.roster").unwrap();
+    roster.put("member", "1").unwrap();
+    ship(&a, &b);
+    assert_eq!(get(&b, "esker.roster", "member").unwrap(), b"1");
+    assert!(a.keyspaces().is_empty() && b.keyspaces().is_empty());
+}
+
+#[test]
+fn what_is_no_shipment_is_refused_with_a_reason() {
+    let (_, _, a, b) = pair();
+    keyspace(&a, "k").put("x", "1").unwrap();
+    let mut bytes = next_shipment(&a, &Vector::default());
+    for at in 0..bytes.len() {
+        bytes[at] ^= 1;
+        let refused = b.replication().admit(&bytes).unwrap_err();
+        assert_eq!(refused.code(), "InvalidInput");
+        bytes[at] ^= 1;
+        assert!(b.replication().admit(&bytes[..at]).is_err());
+    }
+    assert!(b.replication().applied(MAIN).is_empty());
+}
+
+/// Local writers on several threads, admissions between them: both nodes end with the same.
+#[test]
+fn admission_beside_local_writers_loses_nothing() {
+    let (disk_a, disk_b) = (Disk::new(1), Disk::new(2));
+    let busy = || Options { sync: SyncMode::Async, ..fixture::small_busy() };
+    let (a, b) = (disk_a.open(busy()), disk_b.open(busy()));
+    let is_done = std::sync::atomic::AtomicU64::new(0);
+    let write = |db: &Db, name: u64| {
+        let k = keyspace(db, "k");
+        for round in 0..400u64 {
+            let key = format!("key {}", (round * 7 + name * 3) % 40);
+            match round % 9 {
+                0 => k.delete(&key).unwrap(),
+                1 => k.delete_range("key 1", "key 2").unwrap(),
+                _ => k.put(&key, format!("{name} {round}")).unwrap(),
+            };
+        }
+        is_done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    };
+    std::thread::scope(|scope| {
+        for (db, name) in [(&a, 1), (&a, 2), (&b, 3), (&b, 4)] {
+            let write = &write;
+            scope.spawn(move || write(db, name));
+        }
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            let is_done = &is_done;
+            scope.spawn(move || {
+                while is_done.load(std::sync::atomic::Ordering::SeqCst) < 4 {
+                    from.sync().unwrap();
+                    ship(from, to);
+                }
+            });
+        }
+    });
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        from.sync().unwrap();
+        ship(from, to);
+    }
+    assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+    let content = |db: &Db| {
+        let entries = keyspace(db, "k").iter();
+        entries
+            .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(content(&a), content(&b));
+    assert!(!content(&a).is_empty());
+}

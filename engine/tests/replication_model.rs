@@ -1,0 +1,290 @@
+//! Nodes that write, ship, flush, close and die at any moment, against a fold of all their writes.
+//!
+//! The last writer wins: of each key the op with the greatest stamp counts, unless a range delete with a
+//! greater one covers it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use esker::replicate::{Admission, Origin, ScopeId, Stamp};
+use esker::{Batch, Db, Options, SyncMode, Tick};
+use fixture::{Disk, START_MS, keyspace, small};
+use std::collections::BTreeMap;
+
+const MAIN: ScopeId = ScopeId::MAIN;
+const NODES: usize = 3;
+const KEYSPACES: [&str; 2] = ["one", "two"];
+
+/// A small generator, so that a seed says all.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+
+    fn key(&mut self) -> String {
+        format!("key {}", self.below(12))
+    }
+}
+
+/// What was written, by whom and when.
+#[derive(Default)]
+struct Fold {
+    points: BTreeMap<(usize, String), (Stamp, Option<String>)>,
+    ranges: Vec<(usize, String, String, Stamp)>,
+}
+
+impl Fold {
+    fn point(&mut self, keyspace: usize, key: &str, stamp: Stamp, value: Option<String>) {
+        let entry = self.points.entry((keyspace, key.to_owned())).or_insert((stamp, None));
+        if stamp >= entry.0 {
+            *entry = (stamp, value);
+        }
+    }
+
+    fn content(&self) -> BTreeMap<(usize, String), String> {
+        let is_covered = |(keyspace, key): &(usize, String), stamp: Stamp| {
+            self.ranges.iter().any(|(of, start, end, range)| {
+                of == keyspace && key >= start && key < end && *range > stamp
+            })
+        };
+        let points = self.points.iter().filter(|(key, (stamp, _))| !is_covered(key, *stamp));
+        let live = points.filter_map(|(key, (_, value))| Some((key.clone(), value.clone()?)));
+        live.collect()
+    }
+}
+
+struct Node {
+    disk: Disk,
+    db: Option<Db>,
+    /// Shipments that it took, to be given again.
+    seen: Vec<Vec<u8>>,
+}
+
+fn options() -> Options {
+    Options { sync: SyncMode::Async, ..small() }
+}
+
+impl Node {
+    fn new(seed: u64) -> Node {
+        let disk = Disk::new(seed);
+        let db = Some(disk.open(options()));
+        Node { disk, db, seen: Vec::new() }
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    fn origin(&self) -> Origin {
+        self.db().replication().origin()
+    }
+
+    fn content(&self) -> BTreeMap<(usize, String), String> {
+        let mut content = BTreeMap::new();
+        for (number, name) in KEYSPACES.iter().enumerate() {
+            for entry in keyspace(self.db(), name).iter() {
+                let (key, value) = entry.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                content.insert((number, text(&key)), text(&value));
+            }
+            for key in (0..12).map(|key| format!("key {key}")) {
+                let found = keyspace(self.db(), name).get(&key).unwrap();
+                let scanned = content.get(&(number, key));
+                assert_eq!(found.as_deref(), scanned.map(|value| value.as_bytes()));
+            }
+        }
+        content
+    }
+}
+
+struct World {
+    dice: Dice,
+    nodes: Vec<Node>,
+    fold: Fold,
+    writes: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let nodes = (0..NODES as u64).map(|node| Node::new(seed * 10 + node + 1)).collect();
+        let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        World { dice, nodes, fold: Fold::default(), writes: 0 }
+    }
+
+    fn stamp(&self, node: usize, tick: Tick) -> Stamp {
+        Stamp { tick, origin: self.nodes[node].origin() }
+    }
+
+    fn write(&mut self, node: usize) {
+        let mut batch = Batch::new();
+        let mut points: BTreeMap<(usize, String), Option<String>> = BTreeMap::new();
+        let mut ranges = Vec::new();
+        for _ in 0..=self.dice.below(4) {
+            let (number, key) = (self.dice.below(2) as usize, self.dice.key());
+            let k = keyspace(self.nodes[node].db(), KEYSPACES[number]);
+            match self.dice.below(8) {
+                0 => {
+                    let end = self.dice.key();
+                    if key < end {
+                        batch.delete_range(&k, &key, &end);
+                        points.retain(|(of, at), _| *of != number || *at < key || *at >= end);
+                        ranges.push((number, key, end));
+                    }
+                }
+                1 | 2 => {
+                    batch.delete(&k, &key);
+                    points.insert((number, key), None);
+                }
+                _ => {
+                    self.writes += 1;
+                    let value = format!("{node}: {}", self.writes);
+                    batch.put(&k, &key, &value);
+                    points.insert((number, key), Some(value));
+                }
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let tick = self.nodes[node].db().write(batch).unwrap();
+        let stamp = self.stamp(node, tick);
+        for ((keyspace, key), value) in points {
+            self.fold.point(keyspace, &key, stamp, value);
+        }
+        self.fold.ranges.extend(ranges.into_iter().map(|(of, start, end)| (of, start, end, stamp)));
+    }
+
+    fn transact(&mut self, node: usize) {
+        let (number, key) = (self.dice.below(2) as usize, self.dice.key());
+        self.writes += 1;
+        let value = format!("{node}: {}", self.writes);
+        let db = self.nodes[node].db();
+        let k = keyspace(db, KEYSPACES[number]);
+        let mut transaction = db.transaction().unwrap();
+        transaction.get(&k, &key).unwrap();
+        transaction.put(&k, &key, &value).unwrap();
+        let tick = transaction.commit().unwrap();
+        let stamp = self.stamp(node, tick);
+        self.fold.point(number, &key, stamp, Some(value));
+    }
+
+    /// Gives `to` at most `count` shipments of what `from` has, small ones or large ones.
+    fn ship(&mut self, from: usize, to: usize, count: usize) {
+        let len_max = [1, 300, 1 << 20][self.dice.below(3) as usize];
+        let giver = self.nodes[from].db().replication();
+        let taker = self.nodes[to].db().replication();
+        let mut tail = giver.tail(MAIN, &taker.applied(MAIN)).unwrap();
+        for _ in 0..count {
+            let known = taker.applied(MAIN);
+            let Some(shipment) = tail.next(&known, len_max).unwrap() else { break };
+            match taker.admit(&shipment).unwrap() {
+                Admission::Taken { late: 0, .. } | Admission::Known => {}
+                other => panic!("{other:?}"),
+            }
+            self.nodes[to].seen.push(shipment);
+        }
+    }
+
+    fn ship_everything(&mut self, from: usize) {
+        for to in (0..NODES).filter(|to| *to != from) {
+            self.ship(from, to, usize::MAX);
+        }
+    }
+
+    /// Gives a node again what it or another has taken before.
+    fn repeat(&mut self, node: usize) {
+        let of = self.dice.below(NODES as u64) as usize;
+        let seen = &self.nodes[of].seen;
+        if seen.is_empty() {
+            return;
+        }
+        let shipment = seen[self.dice.below(seen.len() as u64) as usize].clone();
+        let before = self.nodes[node].content();
+        let taken = self.nodes[node].db().replication().admit(&shipment).unwrap();
+        match taken {
+            Admission::Taken { late: 0, .. } => {}
+            Admission::Known | Admission::Gap { .. } => {
+                assert_eq!(self.nodes[node].content(), before, "{taken:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A log ends at a reopening, so what is in it goes out before.
+    fn reopen(&mut self, node: usize, dies: bool) {
+        self.ship_everything(node);
+        let vector = self.nodes[node].db().replication().applied(MAIN);
+        let it = &mut self.nodes[node];
+        let before = it.db.take().unwrap();
+        if dies {
+            let now_ms = it.disk.clock.as_ref();
+            let disk = Disk::of(it.disk.fs.fork());
+            disk.clock.set(esker::platform::Clock::wall_ms(now_ms));
+            it.disk = disk;
+            drop(before);
+        } else {
+            before.close().unwrap();
+        }
+        it.db = Some(it.disk.open(options()));
+        assert_eq!(it.db().replication().applied(MAIN), vector);
+    }
+
+    fn step(&mut self) {
+        let node = self.dice.below(NODES as u64) as usize;
+        let other = (node + 1 + self.dice.below(NODES as u64 - 1) as usize) % NODES;
+        match self.dice.below(24) {
+            0..=9 => self.write(node),
+            10 => self.transact(node),
+            11..=16 => {
+                let count = 1 + self.dice.below(4) as usize;
+                self.ship(node, other, count);
+            }
+            17 | 18 => self.repeat(node),
+            19 => self.nodes[node].db().flush().unwrap(),
+            20 => self.reopen(node, false),
+            21 => self.reopen(node, true),
+            _ => {
+                let now_ms = START_MS + self.dice.below(4000);
+                self.nodes[node].disk.clock.set(now_ms);
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        for node in (0..NODES).chain(0..NODES) {
+            self.ship_everything(node);
+        }
+        let vector = self.nodes[0].db().replication().applied(MAIN);
+        let expected = self.fold.content();
+        for (number, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.db().replication().applied(MAIN), vector, "vector of {number}");
+            assert_eq!(node.content(), expected, "content of {number}");
+            node.db().flush().unwrap();
+            assert_eq!(node.content(), expected, "tables of {number}");
+        }
+    }
+}
+
+#[test]
+fn nodes_that_have_seen_the_same_hold_what_the_last_writers_wrote() {
+    let seeds = std::env::var("ESKER_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 0..seeds.unwrap_or(40) {
+        let run = std::panic::AssertUnwindSafe(|| {
+            let mut world = World::new(seed);
+            for _ in 0..120 {
+                world.step();
+            }
+            world.settle();
+        });
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
