@@ -1,7 +1,7 @@
 //! Opening databases and keyspaces the way commands want them.
 
 use crate::args::{DEFAULT_KEYSPACE, DatabaseArgs, Durability};
-use crate::error::{Failure, Outcome};
+use crate::error::{Exit, Failure, Outcome};
 use engine::{Create, Cursor, Db, Error, Keyspace, KeyspaceOptions, Options, Snapshot};
 use std::path::Path;
 
@@ -16,8 +16,27 @@ pub(crate) fn open_with(path: &Path, create: Create, sync: Durability) -> Outcom
     Db::open(path, options).map_err(Failure::from)
 }
 
+/// Keyspaces whose names start like this are the node's own: peers, roster, quarantine.
+const RESERVED_PREFIX: &str = "esker.";
+
+/// Refuses to change the node's own keyspaces.
+pub(crate) fn check_changeable(name: &str) -> Outcome {
+    if !name.starts_with(RESERVED_PREFIX) {
+        return Ok(());
+    }
+    let message = format!("keyspaces whose names start with {RESERVED_PREFIX:?} are only read");
+    Err(Failure::new(Exit::Input, "KeyspaceReserved", message).action("choose another name"))
+}
+
+/// All keyspaces of users, by name. The node's own differ from node to node.
+pub(crate) fn keyspaces_of_users(db: &Db) -> Vec<Keyspace> {
+    let is_of_users = |keyspace: &Keyspace| !keyspace.name().starts_with(RESERVED_PREFIX);
+    db.keyspaces().into_iter().filter(is_of_users).collect()
+}
+
 /// The keyspace `name`, created if it is not there.
 pub(crate) fn keyspace_to_write(db: &Db, name: &str) -> Outcome<Keyspace> {
+    check_changeable(name)?;
     Ok(db.keyspace(name, KeyspaceOptions::default())?)
 }
 

@@ -44,8 +44,12 @@ fn main() -> ExitCode {
 /// Runs the command and reports how it ended.
 fn run(cli: Cli) -> ExitCode {
     let format = cli.output;
-    // A scan whose reader has seen enough is done; a load that can not report is not.
-    let wants_all = matches!(cli.command, Command::Load(_) | Command::Demo(_) | Command::Bench(_));
+    // A scan whose reader has seen enough is done; a load or a node that can not
+    // report is not.
+    let wants_all = matches!(
+        cli.command,
+        Command::Load(_) | Command::Demo(_) | Command::Bench(_) | Command::Serve(_)
+    );
     let mut output = Output::new(format, cli.verbosity());
     let outcome = commands::run(cli.command, &mut output).and_then(|()| output.flush());
     match outcome {

@@ -14,6 +14,7 @@
 //! node       what all handlers share, and how they call the engine
 //! body       bodies of requests, bounded in bytes and time
 //! query      the parts of a URL
+//! origin     keeps web pages out
 //! refusal    a failure as an answer
 //! patience   a connection that ends if its reader stops reading
 //! ```
@@ -27,6 +28,7 @@ mod health;
 mod life;
 mod load;
 mod node;
+mod origin;
 mod patience;
 mod peers;
 mod query;

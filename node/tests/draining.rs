@@ -23,12 +23,15 @@ fn a_request_under_way_is_finished_while_new_ones_are_refused() {
     let node = Served::start(&place.path("data"));
     let mut put = TcpStream::connect(&node.http).unwrap();
     let path = "/v1/keyspaces/default/records/ada";
-    write!(put, "PUT {path} HTTP/1.1\r\nhost: n\r\ncontent-length: 8\r\n\r\nhalf").unwrap();
+    write!(put, "PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\nhalf").unwrap();
     let mut load = TcpStream::connect(&node.http).unwrap();
     let line = "{\"key\":\"b\",\"value\":\"2\"}\n";
     let len = line.len() * 2;
-    write!(load, "POST /v1/load HTTP/1.1\r\nhost: n\r\ncontent-length: {len}\r\n\r\n{line}")
-        .unwrap();
+    write!(
+        load,
+        "POST /v1/load HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len}\r\n\r\n{line}"
+    )
+    .unwrap();
     let mut idle = TcpStream::connect(&node.http).unwrap();
     // Answered after the two before it were accepted.
     assert_eq!(node.run("get nobody").code, Some(3));
@@ -56,7 +59,7 @@ fn a_second_signal_cuts_off_what_would_not_finish() {
     let lines: String = (0..300).map(|n| format!("k{n:03}\t{value}\n")).collect();
     node.run_with("load --format tsv -", lines.as_bytes()).ok();
     let mut scan = TcpStream::connect(&node.http).unwrap();
-    write!(scan, "GET /v1/keyspaces/default/records HTTP/1.1\r\nhost: n\r\n\r\n").unwrap();
+    write!(scan, "GET /v1/keyspaces/default/records HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut start = [0; 12];
     scan.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");

@@ -14,7 +14,7 @@ const RECORDS: &str = "/v1/keyspaces/default/records";
 fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let len = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\ncontent-length: {len}\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len}\r\n{headers}\r\n"
     );
     [head.as_bytes(), body].concat()
 }
@@ -97,6 +97,19 @@ fn urls_that_mean_nothing_are_refused_by_name() {
 }
 
 #[test]
+fn what_a_web_page_asks_is_refused() {
+    let target = Target::new();
+    let path = format!("{RECORDS}/ada");
+    let origin = "origin: http://evil.example\r\n";
+    target.refuses_with("PUT", &path, origin, b"1816", 403, "ForeignOrigin");
+    target.refuses_with("POST", "/v1/load", origin, b"", 403, "ForeignOrigin");
+    target.refuses_with("GET", "/nowhere", origin, b"", 403, "ForeignOrigin");
+    let rebound = format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    assert_eq!(exchange(&target.node.http, rebound.as_bytes()).status, 403);
+    target.assert_unharmed();
+}
+
+#[test]
 fn keyspaces_that_are_not_there_or_can_not_be_are_refused() {
     let target = Target::new();
     let long = "n".repeat(256);
@@ -146,13 +159,15 @@ fn a_value_that_is_too_large_is_refused_before_it_is_read() {
     let target = Target::new();
     let path = format!("{RECORDS}/ada");
     for len in ["33554433", "99999999999", "9223372036854775807"] {
-        let head = format!("PUT {path} HTTP/1.1\r\nhost: n\r\ncontent-length: {len}\r\n\r\n");
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len}\r\n\r\n");
         let answer = exchange(&target.node.http, head.as_bytes());
         assert_eq!(answer.status, 413);
         assert!(answer.json()["message"].as_str().unwrap().contains("33554432"));
     }
     // One that does not say how long it is, is read up to the limit.
-    let head = format!("PUT {path} HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
     let part = [b"100000\r\n".as_slice(), &vec![b'x'; 1 << 20], b"\r\n"].concat();
     let body = [head.as_bytes(), &part.repeat(33), b"0\r\n\r\n"].concat();
     assert_eq!(exchange(&target.node.http, &body).status, 413);
@@ -170,12 +185,13 @@ fn lengths_that_contradict_themselves_are_refused() {
         "content-length: 18446744073709551615\r\n",
         "content-length: 18446744073709551616\r\n",
     ] {
-        let bytes = format!("PUT {path} HTTP/1.1\r\nhost: n\r\n{headers}\r\nvv");
+        let bytes = format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\nvv");
         let status = exchange(&target.node.http, bytes.as_bytes()).status;
         assert!(matches!(status, 400 | 431), "{headers}: {status}");
     }
     // A part of a body whose length is no number.
-    let head = format!("PUT {path} HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
     let answer = exchange(&target.node.http, (head + "zz\r\nvv\r\n0\r\n\r\n").as_bytes());
     assert_eq!(answer.status, 400);
     target.assert_unharmed();
@@ -194,7 +210,8 @@ fn a_body_that_is_cut_off_is_not_stored() {
                 true => format!("{:x}\r\n{body}\r\n", body.len()),
                 false => body.to_owned(),
             };
-            let head = format!("{method} {path} HTTP/1.1\r\nhost: n\r\n{framing}\r\n\r\n{body}");
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{body}");
             let mut stream = TcpStream::connect(&target.node.http).unwrap();
             stream.write_all(head.as_bytes()).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
@@ -280,10 +297,14 @@ fn clients_that_stand_still_hold_nobody_up_and_are_sent_away() {
     let silent: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(&target.node.http).unwrap()).collect();
     let mut slow = TcpStream::connect(&target.node.http).unwrap();
-    write!(slow, "PUT {path} HTTP/1.1\r\nhost: n\r\ncontent-length: 10\r\n\r\nhalf").unwrap();
-    let mut slow_load = TcpStream::connect(&target.node.http).unwrap();
-    write!(slow_load, "POST /v1/load HTTP/1.1\r\nhost: n\r\ncontent-length: 90\r\n\r\n{{\"k")
+    write!(slow, "PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf")
         .unwrap();
+    let mut slow_load = TcpStream::connect(&target.node.http).unwrap();
+    write!(
+        slow_load,
+        "POST /v1/load HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90\r\n\r\n{{\"k"
+    )
+    .unwrap();
     let mut head = TcpStream::connect(&target.node.http).unwrap();
     write!(head, "GET {path} HT").unwrap();
     // Others do not wait for them.
@@ -328,7 +349,7 @@ fn a_reader_that_takes_nothing_costs_no_thread() {
         .map(|_| {
             let mut stream = TcpStream::connect(&target.node.http).unwrap();
             let path = "/v1/keyspaces/big/records";
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: n\r\n\r\n").unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
             stream
         })
         .collect();

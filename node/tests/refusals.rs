@@ -182,6 +182,39 @@ fn is_root() -> bool {
 }
 
 #[test]
+fn keyspaces_of_the_node_itself_are_not_written_by_users() {
+    let place = Place::new();
+    place.run("put known v").ok();
+    let node = shell::Served::start(&place.path("data"));
+    let line = br#"{"keyspace":"esker.quarantine","key":"k","value":"v"}"#;
+    for command in ["put --keyspace esker.node k v", "delete --keyspace esker.node k"] {
+        node.run(command).fails(5, "error[KeyspaceReserved]: ");
+    }
+    node.run_with("load -", line).fails(5, "error[KeyspaceReserved]: ");
+    node.run_with("load --keyspace esker.roster -", b"").fails(5, "error[KeyspaceReserved]: ");
+    assert_eq!(node.stop().0, Some(0));
+    place.run("put --keyspace esker.node k v").fails(5, "error[KeyspaceReserved]: ");
+    place.run_with("load -", line).fails(5, "error[KeyspaceReserved]: ");
+    assert_eq!(place.run("keyspaces").ok().text(), "default\t1\t6\n");
+}
+
+/// What nodes keep for themselves differs, and is no difference of content.
+#[test]
+fn the_digest_of_all_leaves_out_what_the_node_keeps_for_itself() {
+    let place = Place::new();
+    place.run("put known v").ok();
+    let digest = place.run("digest").ok().out;
+    let db = engine::Db::open(place.path("data"), engine::Options::default()).unwrap();
+    let own = db.keyspace("esker.node", engine::KeyspaceOptions::default()).unwrap();
+    own.put("peer", "state").unwrap();
+    db.close().unwrap();
+    assert_eq!(place.run("digest").ok().out, digest);
+    assert_eq!(place.run("keyspaces").ok().text(), "default\t1\t6\n");
+    assert_eq!(place.run("export --all -").ok().text().lines().count(), 1);
+    assert_eq!(place.run("get --keyspace esker.node peer").ok().text(), "state\n");
+}
+
+#[test]
 fn keys_and_values_never_appear_in_errors() {
     let place = Place::new();
     place.run("put known v").ok();

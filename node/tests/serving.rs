@@ -46,8 +46,10 @@ fn the_ready_line_names_the_node_and_its_real_ports() {
 fn a_healthy_node_answers_200_with_the_confirmations_of_its_peers() {
     let place = Place::new();
     let node = Served::start(&place.path("data"));
-    let answer =
-        exchange(&node.http, b"GET /health HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n");
+    let answer = exchange(
+        &node.http,
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    );
     assert_eq!(answer.status, 200);
     let health = answer.json();
     assert_eq!(health["status"], "healthy");

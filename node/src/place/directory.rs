@@ -51,6 +51,7 @@ impl Place for Directory {
     }
 
     fn delete(&self, keyspace: &str, key: &[u8]) -> Outcome<Option<u64>> {
+        database::check_changeable(keyspace)?;
         match database::keyspace_to_read(&self.db, keyspace)? {
             Some(keyspace) => Ok(Some(keyspace.delete(key)?.raw())),
             None => Ok(None),
@@ -80,7 +81,7 @@ impl Place for Directory {
     fn keyspaces(&self, watch: &mut dyn FnMut() -> Outcome) -> Outcome<Vec<KeyspaceLine>> {
         let snapshot = self.db.snapshot();
         let mut lines = Vec::new();
-        for keyspace in &self.db.keyspaces() {
+        for keyspace in &database::keyspaces_of_users(&self.db) {
             let (mut records, mut bytes) = (0, 0);
             database::for_each(&snapshot, keyspace, |key, value| {
                 records += 1;
@@ -94,7 +95,7 @@ impl Place for Directory {
 
     fn stats(&self) -> Outcome<Map<String, Value>> {
         let mut object = numbers_of(&self.db.stats());
-        object.insert("keyspaces".into(), json!(self.db.keyspaces().len()));
+        object.insert("keyspaces".into(), json!(database::keyspaces_of_users(&self.db).len()));
         object.insert("disk_bytes".into(), json!(files::disk_usage(&self.path)));
         Ok(object)
     }

@@ -41,7 +41,7 @@ impl Selection {
 pub(crate) enum Which {
     /// The one of this name.
     One(String),
-    /// All, by name.
+    /// All of users, by name.
     All,
 }
 
@@ -136,7 +136,7 @@ impl Walk {
     pub(crate) fn new(db: &Db, selection: &Selection) -> Outcome<Walk> {
         let keyspaces: Vec<Keyspace> = match &selection.keyspaces {
             Which::One(name) => database::keyspace_to_read(db, name)?.into_iter().collect(),
-            Which::All => db.keyspaces(),
+            Which::All => database::keyspaces_of_users(db),
         };
         Ok(Walk {
             snapshot: db.snapshot(),

@@ -19,7 +19,7 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 /// A body read whole, and the memory that it may take.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _memory: OwnedSemaphorePermit,
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads all of a body of at most `len_max` bytes, called `what` in errors. One that says that it is longer is
@@ -75,12 +75,12 @@ pub(super) fn declared_len(headers: &HeaderMap) -> Option<u64> {
 /// Bytes of an answer, with the memory that they may take until they are sent.
 pub(super) struct Held {
     bytes: Option<Bytes>,
-    _memory: OwnedSemaphorePermit,
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
     /// `bytes`, holding `memory`.
-    pub(super) fn new(bytes: Bytes, memory: OwnedSemaphorePermit) -> Held {
+    pub(super) fn new(bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Held {
         Held { bytes: Some(bytes), _memory: memory }
     }
 }

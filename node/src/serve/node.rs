@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory that bodies of requests and whole values may take, in KiB.
 const BODY_MEMORY_KIB: u32 = 256 << 10;
+/// Bytes of a body that are not counted.
+const BODY_UNCOUNTED: usize = 64 << 10;
 /// Scans and exports at a time.
 const STREAMS_MAX: usize = 64;
 /// Loads at a time.
@@ -90,10 +92,17 @@ impl Node {
         Ending(self.is_ending.clone())
     }
 
-    /// Memory for `bytes`, waiting until others give some back.
-    pub(super) async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    /// Memory for `bytes`, waiting until others give some back. Small bodies are not counted: there are
+    /// no more of them than connections, and they should not wait for large ones.
+    pub(super) async fn memory(
+        &self,
+        bytes: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        if bytes <= BODY_UNCOUNTED {
+            return Ok(None);
+        }
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, BODY_MEMORY_KIB);
-        share(&self.memory, kib, "memory for bodies of requests").await
+        share(&self.memory, kib, "memory for bodies of requests").await.map(Some)
     }
 
     /// The right to stream records.

@@ -9,22 +9,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How long a write may stand still.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection with an end to its patience.
-pub(super) struct Patient {
-    stream: TcpStream,
+pub(super) struct Patient<S> {
+    stream: S,
     /// Set while a write stands still.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl<S> Patient<S> {
     /// `stream`, bounded.
-    pub(super) fn new(stream: TcpStream) -> Patient {
+    pub(super) fn new(stream: S) -> Patient<S> {
         Patient { stream, limit: None }
     }
 
@@ -46,7 +45,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -56,7 +55,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -86,5 +85,41 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Time stands still but for what is slept.
+    fn with_paused_time<F: Future>(story: F) -> F::Output {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap().block_on(story)
+    }
+
+    #[test]
+    fn a_reader_that_reads_nothing_ends_the_connection() {
+        with_paused_time(async {
+            let (ours, _theirs) = tokio::io::duplex(16);
+            let started = Instant::now();
+            let error = Patient::new(ours).write_all(&[0; 17]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() >= WRITE_PATIENCE);
+        });
+    }
+
+    #[test]
+    fn a_slow_reader_gets_all() {
+        with_paused_time(async {
+            let (ours, mut theirs) = tokio::io::duplex(1);
+            let writer = tokio::spawn(async move { Patient::new(ours).write_all(&[7; 20]).await });
+            for _ in 0..20 {
+                tokio::time::sleep(WRITE_PATIENCE * 2 / 3).await;
+                assert_eq!(theirs.read_u8().await.unwrap(), 7);
+            }
+            writer.await.unwrap().unwrap();
+        });
     }
 }

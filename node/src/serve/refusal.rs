@@ -43,6 +43,15 @@ impl Refusal {
         }
     }
 
+    /// A request that may come from a web page.
+    pub(super) fn foreign(message: &str) -> Refusal {
+        let failure = Failure::new(Exit::Denied, "ForeignOrigin", message);
+        Refusal {
+            status: StatusCode::FORBIDDEN,
+            failure: failure.action("ask with a URL of 127.0.0.1, [::1] or localhost"),
+        }
+    }
+
     /// A path that means nothing.
     pub(super) fn no_such_path() -> Refusal {
         let failure = Failure::new(Exit::Input, "UnknownPath", "the node has nothing at this path");

@@ -22,12 +22,13 @@
 
 use super::node::Node;
 use super::refusal::Refusal;
-use super::{content, health, load, peers, record, stream};
+use super::{content, health, load, origin, peers, record, stream};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
+use axum::middleware;
 use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
         .route("/v1/invitations", post(peers::invite))
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .layer(middleware::from_fn(origin::keep_out))
         .with_state(node)
 }
 

@@ -86,14 +86,20 @@ impl Calls {
         call: impl FnOnce(&mut dyn Conversation) -> Result<T, Parting> + Send + 'static,
     ) -> Result<T, LinkError> {
         let mut talk = talk.clone().lock_owned().await;
-        let called = match self {
-            Calls::Inline => call(&mut **talk),
+        Ok(self.wait(move || call(&mut **talk)).await??)
+    }
+
+    /// Makes any call that may wait for the disk.
+    pub(crate) async fn wait<T: Send + 'static>(
+        self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LinkError> {
+        match self {
+            Calls::Inline => Ok(call()),
             Calls::Threads => {
-                let calling = tokio::task::spawn_blocking(move || call(&mut **talk));
-                calling.await.unwrap_or_else(|_| Err(panicked()))
+                tokio::task::spawn_blocking(call).await.map_err(|_| panicked().into())
             }
-        };
-        Ok(called?)
+        }
     }
 }
 

@@ -99,6 +99,8 @@ pub async fn drive(
     };
     link.close(&error);
     tasks.shutdown().await;
+    // A call may still be on its thread: the conversation has ended when that has.
+    drop(wheel.talk.lock().await);
     error
 }
 

@@ -19,6 +19,7 @@
 //! ```
 
 use super::channel::{ChannelReceiver, ChannelSender};
+use super::conversation::Calls;
 use super::endpoint::{Endpoint, Guest};
 use super::error::{LinkError, Side};
 use super::invites::{Binding, Invites};
@@ -45,7 +46,7 @@ const GUESTS_MAX: usize = 8;
 const LABEL: &[u8] = b"EXPORTER-esker-join";
 
 /// Enters a new node into the roster, durably, and answers with it. Or says why not.
-pub type Register = Box<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
+pub type Register = Arc<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
 
 /// Where guests ask to be let in.
 pub struct Desk {
@@ -54,6 +55,7 @@ pub struct Desk {
     invites: Mutex<Invites>,
     guests: AtomicUsize,
     register: Register,
+    calls: Calls,
 }
 
 impl std::fmt::Debug for Desk {
@@ -64,9 +66,9 @@ impl std::fmt::Debug for Desk {
 
 impl Desk {
     /// The desk of the node whose key is `issuer`.
-    pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register) -> Desk {
+    pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register, calls: Calls) -> Desk {
         let invites = Mutex::new(Rank::Links, Invites::default());
-        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register }
+        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register, calls }
     }
 
     /// Opens an invitation: from now on unknown keys may ask.
@@ -107,7 +109,8 @@ impl Desk {
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
         self.redeem(now, &binding, &shown)?;
         let node = guest.key.node();
-        let roster = (self.register)(guest.key, node)?;
+        let (register, key) = (self.register.clone(), guest.key);
+        let roster = self.calls.wait(move || register(key, node)).await??;
         self.pins.pin(guest.key, node);
         sender.send(roster).await?;
         // The roster must have arrived before the connection is closed.

@@ -2,7 +2,9 @@
 
 use crate::bed::{Node, pair, settings, within};
 use quinn::crypto::rustls::QuicClientConfig;
-use replication::link::{Channel, FRAME_LEN_MAX, LinkError, LinkKey, Side, establish};
+use replication::link::{
+    Channel, FRAME_LEN_MAX, LinkError, LinkKey, LinkSettings, Side, establish,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
@@ -250,6 +252,31 @@ async fn thousands_of_half_open_handshakes_keep_nobody_out() {
     taken.unwrap();
     println!("{FLOOD} half-open handshakes, at most {most} connections at once");
     assert!(most <= 64, "{most} connections are held");
+}
+
+/// With all places taken, and more coming, the oldest is given up for the newest.
+#[tokio::test]
+async fn a_node_gets_in_while_all_places_for_handshakes_are_taken() {
+    let few = LinkSettings { half_open_max: 4, ..settings() };
+    let (one, other) = (Node::new(1), Node::with(2, few));
+    one.trust(&other);
+    other.trust(&one);
+    let attacker = UdpSocket::bind(local()).unwrap();
+    let (packets, address) = (first_packets(2000, other.address), other.address);
+    let flooding = tokio::spawn(async move {
+        for packet in packets.iter().cycle() {
+            attacker.send_to(packet, address).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let getting_in = async {
+        while one.endpoint.dial(other.address, other.id()).await.is_err() {}
+        other.accept().await
+    };
+    assert_eq!(within(getting_in).await.peer(), one.id());
+    flooding.abort();
 }
 
 /// The first packets of `count` connections that nobody will go on with.

@@ -3,8 +3,8 @@
 use crate::bed::{Node, settings, within};
 use base::rng::SeededRng;
 use replication::link::{
-    Arrival, Channel, Desk, FRAME_LEN_MAX, Fingerprint, INVITE_LASTS, Link, LinkError, Rotation,
-    Side, Token, join,
+    Arrival, Calls, Channel, Desk, FRAME_LEN_MAX, Fingerprint, INVITE_LASTS, Link, LinkError,
+    Rotation, Side, Token, join,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,11 +21,11 @@ fn issuer(now: Duration) -> Issuer {
     let node = Arc::new(Node::new(1));
     let registered = Arc::new(AtomicU32::new(0));
     let count = registered.clone();
-    let register = Box::new(move |_, _| {
+    let register = Arc::new(move |_, _| {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(vec![7; FRAME_LEN_MAX])
     });
-    let desk = Arc::new(Desk::new(node.key, node.pins.clone(), register));
+    let desk = Arc::new(Desk::new(node.key, node.pins.clone(), register, Calls::Threads));
     let (listener, hearing) = (node.clone(), desk.clone());
     tokio::spawn(async move {
         while let Some(arrival) = listener.endpoint.arrival().await {
@@ -83,7 +83,8 @@ async fn a_token_is_refused_after_ten_minutes() {
 #[tokio::test]
 async fn guessed_tokens_are_refused() {
     let (issuer, joiner) = (issuer(Duration::ZERO), Node::new(2));
-    let stranger = Desk::new(issuer.node.key, joiner.pins.clone(), Box::new(|_, _| Ok(vec![1])));
+    let register = Arc::new(|_, _| Ok(vec![1]));
+    let stranger = Desk::new(issuer.node.key, joiner.pins.clone(), register, Calls::Inline);
     let guess = stranger.invite(Duration::ZERO, &SeededRng::new(99)).unwrap();
     let error = issuer.joined_by(&joiner, &guess).await.unwrap_err();
     assert!(matches!(error, LinkError::UnknownKey { by: Side::Peer }), "{error}");

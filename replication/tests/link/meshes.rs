@@ -20,8 +20,9 @@ struct Meshed {
 
 fn meshed(seed: u8, blobs: u32, blob_len: usize) -> Meshed {
     let (node, toys, store) = (Node::new(seed), Toys::sending(blobs, blob_len), Bell::default());
-    let register = Box::new(|_, _| Ok(b"roster".to_vec()));
-    let desk = Arc::new(Desk::new(node.key, node.pins.clone(), register));
+    let register = Arc::new(|_, _| Ok(b"roster".to_vec()));
+    let desk = Desk::new(node.key, node.pins.clone(), register, Calls::Threads);
+    let desk = Arc::new(desk);
     let mesh = Mesh::start(MeshParts {
         endpoint: node.endpoint.clone(),
         node: node.id(),
@@ -79,6 +80,21 @@ async fn revoking_a_peer_ends_its_conversation() {
     let (here, there) = (&one.toys, &other.toys);
     within(here.until(|toys| toys.is_quiet())).await;
     within(there.until(|toys| toys.ends().iter().any(|(_, code)| code == "Revoked"))).await;
+}
+
+/// A call that waits for the disk while its link breaks ends before its conversation does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_ends_when_its_last_call_has() {
+    let (one, other) = (meshed(1, 8, 10), meshed(2, 8, 10));
+    other.toys.take(Duration::from_millis(200));
+    one.knows(&other);
+    other.knows(&one);
+    within(other.toys.until(|toys| toys.is_inside())).await;
+
+    one.node.pins.revoke(other.node.key);
+
+    within(other.toys.until(|toys| !toys.ends().is_empty())).await;
+    assert!(!other.toys.has_ended_inside(), "a call outlived its conversation");
 }
 
 /// A broken rule of the conversation closes the link with the conversation's code.

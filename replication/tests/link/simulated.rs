@@ -30,11 +30,11 @@ fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
     let (fingerprint, pins) = (key.fingerprint(), Arc::new(Pins::default()));
     let settings = LinkSettings::default();
     let endpoint = Endpoint::new(net.wire(address), key, pins.clone(), settings).unwrap();
-    let register = Box::new(|_, _| Ok(b"roster".to_vec()));
+    let register = Arc::new(|_, _| Ok(b"roster".to_vec()));
     let mesh = Mesh::start(MeshParts {
         endpoint: Arc::new(endpoint),
         node: fingerprint.node(),
-        desk: Arc::new(Desk::new(fingerprint, pins.clone(), register)),
+        desk: Arc::new(Desk::new(fingerprint, pins.clone(), register, Calls::Inline)),
         conversations: Arc::new(Talkers(toys.clone())),
         driving: Driving::new(Calls::Inline, Bell::default()),
         breaker: BreakerSettings::default(),
@@ -85,7 +85,7 @@ async fn rough_story(net: SimNet) -> (String, Counts, Duration) {
 #[test]
 fn a_seed_replays_to_the_identical_packets() {
     let runs: Vec<_> = (0..3).map(|_| simulate(1, rough_story).unwrap()).collect();
-    println!("{:?} in {:?}", runs[0].1, runs[0].2);
+    println!("{}: {:?} in {:?}", runs[0].0, runs[0].1, runs[0].2);
     assert_eq!(runs[0], runs[1]);
     assert_eq!(runs[0], runs[2]);
     let other = simulate(2, rough_story).unwrap();

@@ -25,6 +25,11 @@ struct State {
     received: BTreeMap<(NodeId, u8), u32>,
     ends: Vec<(NodeId, String)>,
     failures: Vec<(NodeId, String)>,
+    /// How long a call takes.
+    call: Duration,
+    /// Calls that run, and whether a conversation has ended meanwhile.
+    inside: u32,
+    ended_inside: bool,
     /// What to answer to a peer that begins.
     refusal: Option<Parting>,
 }
@@ -70,6 +75,21 @@ impl Toys {
         self.state.lock().unwrap().talking.values().all(|talking| *talking == 0)
     }
 
+    /// From now on a call takes so long.
+    pub(crate) fn take(&self, call: Duration) {
+        self.state.lock().unwrap().call = call;
+    }
+
+    /// Whether a call runs.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.state.lock().unwrap().inside > 0
+    }
+
+    /// Whether a conversation has ended while a call was running.
+    pub(crate) fn has_ended_inside(&self) -> bool {
+        self.state.lock().unwrap().ended_inside
+    }
+
     /// Waits until `is_so`.
     pub(crate) async fn until(&self, is_so: impl Fn(&Toys) -> bool) {
         let mut progress = self.progress.listen();
@@ -105,6 +125,7 @@ impl Conversations for Talkers {
 
     fn ended(&self, peer: NodeId, error: &LinkError) {
         let mut state = self.0.state.lock().unwrap();
+        state.ended_inside |= state.inside > 0;
         if let Some(talking) = state.talking.get_mut(&peer) {
             *talking = talking.saturating_sub(1);
         }
@@ -128,6 +149,15 @@ struct Talker {
 impl Conversation for Talker {
     fn receive(&mut self, _now: Duration, channel: Channel, frame: &[u8]) -> Result<(), Parting> {
         let mut state = self.toys.state.lock().unwrap();
+        if !state.call.is_zero() {
+            let call = state.call;
+            state.inside += 1;
+            drop(state);
+            self.toys.progress.ring();
+            std::thread::sleep(call);
+            state = self.toys.state.lock().unwrap();
+            state.inside -= 1;
+        }
         let received = state.received.entry((self.peer, byte(channel))).or_default();
         if frame != blob(channel, *received, frame.len()) {
             let reason = format!("not blob {received} of {channel}");
