@@ -8,6 +8,7 @@
 //!            parts
 //! reconcile  where two copies differ, for few bytes
 //! link       QUIC connections and the tasks that drive sessions
+//! replica    one database, its group and its links: what a node runs
 //! ```
 //!
 //! What it must not know:
@@ -28,6 +29,7 @@ pub mod link;
 pub mod memory;
 pub mod protocol;
 pub mod reconcile;
+pub mod replica;
 pub mod roster;
 pub mod rules;
 pub mod store;

@@ -147,7 +147,7 @@ impl Mesh {
 
     /// Closes all links and the endpoint, waits until the peers know or could have known, and until
     /// all conversations have ended.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         let floors = self.stop();
         self.shared.parts.endpoint.close().await;
         for floor in floors {

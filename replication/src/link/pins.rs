@@ -44,15 +44,28 @@ pub struct Pins {
 #[derive(Debug)]
 struct State {
     nodes: BTreeMap<Fingerprint, NodeId>,
+    /// Nodes whose first key may connect, known by their names only.
+    named: BTreeSet<NodeId>,
     /// Keys that were given up: none of them comes back.
     retired: BTreeSet<Fingerprint>,
     guests: Guests,
 }
 
+impl State {
+    fn node_of(&self, fingerprint: Fingerprint) -> Option<NodeId> {
+        let named = || {
+            let node = fingerprint.node();
+            let is_open = self.named.contains(&node) && !self.retired.contains(&fingerprint);
+            is_open.then_some(node)
+        };
+        self.nodes.get(&fingerprint).copied().or_else(named)
+    }
+}
+
 impl Default for Pins {
     fn default() -> Pins {
-        let (nodes, retired) = (BTreeMap::new(), BTreeSet::new());
-        let state = State { nodes, retired, guests: Guests::Unwanted };
+        let (nodes, named, retired) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let state = State { nodes, named, retired, guests: Guests::Unwanted };
         Pins { state: Mutex::new(Rank::Links, state), changed: Bell::default() }
     }
 }
@@ -62,6 +75,19 @@ impl Pins {
     pub fn pin(&self, fingerprint: Fingerprint, node: NodeId) {
         self.state.lock().nodes.insert(fingerprint, node);
         self.changed.ring();
+    }
+
+    /// Lets exactly these nodes connect, besides pinned keys: each with the key that its name was
+    /// derived from, unless it was exchanged. Live connections of others are closed at once.
+    pub fn set_named(&self, nodes: impl Iterator<Item = NodeId>) {
+        let nodes: BTreeSet<NodeId> = nodes.collect();
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.named, nodes);
+        let has_changed = before != state.named;
+        drop(state);
+        if has_changed {
+            self.changed.ring();
+        }
     }
 
     /// Takes that right away. Live connections of the key are closed at once.
@@ -77,7 +103,7 @@ impl Pins {
         let (old, new, node) = (rotation.old_key(), rotation.new_key(), rotation.node());
         let refused = |reason| Err(LinkError::Rotation { old, reason });
         let mut state = self.state.lock();
-        if state.nodes.get(&old) != Some(&node) {
+        if state.node_of(old) != Some(node) {
             return refused("it is not the pinned key of that node");
         }
         if state.retired.contains(&new) || state.nodes.contains_key(&new) {
@@ -100,7 +126,7 @@ impl Pins {
 
     /// Whose key this is, if it is pinned.
     pub fn node_of(&self, fingerprint: Fingerprint) -> Option<NodeId> {
-        self.state.lock().nodes.get(&fingerprint).copied()
+        self.state.lock().node_of(fingerprint)
     }
 
     /// All that are pinned.
@@ -110,8 +136,8 @@ impl Pins {
 
     pub(crate) fn standing(&self, fingerprint: Fingerprint) -> Standing {
         let state = self.state.lock();
-        match (state.nodes.get(&fingerprint), state.guests) {
-            (Some(node), _) => Standing::Pinned(*node),
+        match (state.node_of(fingerprint), state.guests) {
+            (Some(node), _) => Standing::Pinned(node),
             (None, Guests::Welcome) => Standing::Guest,
             (None, Guests::Unwanted) => Standing::Refused,
         }
@@ -146,6 +172,19 @@ mod tests {
         assert_eq!(pins.rotate(&back).unwrap_err().code(), "Rotation");
         pins.rotate(&Rotation::sign(node, &key(2), &key(3))).unwrap();
         assert_eq!(pins.node_of(key(3).fingerprint()), Some(node), "the name stays");
+    }
+
+    #[test]
+    fn a_named_node_may_come_with_the_key_of_its_name_until_it_is_exchanged() {
+        let (pins, node) = (Pins::default(), key(1).fingerprint().node());
+        pins.set_named([node].into_iter());
+        assert_eq!(pins.node_of(key(1).fingerprint()), Some(node));
+        assert_eq!(pins.node_of(key(2).fingerprint()), None);
+        pins.rotate(&Rotation::sign(node, &key(1), &key(2))).unwrap();
+        assert_eq!(pins.node_of(key(1).fingerprint()), None);
+        assert_eq!(pins.node_of(key(2).fingerprint()), Some(node));
+        pins.set_named(std::iter::empty());
+        assert_eq!(pins.node_of(key(2).fingerprint()), Some(node));
     }
 
     #[test]

@@ -1,0 +1,398 @@
+//! A replica: one database, its group, and its links to peers.
+//!
+//! ```text
+//! book      the peers as operators configured them, kept in the keyspace `esker.node`
+//! talk      a session over a link
+//! journal   what happened: errors, events, totals
+//! join      what a node that joins is told
+//! ```
+//!
+//! A task looks after the group now and then: it raises floors, lets every member of the roster
+//! connect, closes links to those who are fenced, and dials whoever is to be dialed.
+
+mod book;
+mod join;
+mod journal;
+mod talk;
+
+pub use book::{Peer, PeerChange};
+pub use journal::{Totals, Trouble};
+
+use crate::group::{Group, GroupConfig, Writes};
+use crate::health::{Health, PeerStatus};
+use crate::link::{
+    Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkKey,
+    LinkSettings, Mesh, MeshParts, Pins, Token, Wire,
+};
+use crate::roster::{Member, Role};
+use crate::store::Store;
+use base::lock::{Mutex, Rank};
+use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
+use book::Book;
+use journal::Journal;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use talk::Talks;
+use tokio::task::AbortHandle;
+
+/// How often the group is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Lag from which a peer is named as lagging.
+pub const LAG_MS_DEGRADED: u64 = 30_000;
+
+/// Whether this node dials its peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialing {
+    /// It does.
+    #[default]
+    Active,
+    /// It waits for them to connect.
+    RespondOnly,
+}
+
+/// How a replica takes part.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    /// What it is in its group, unless the roster says otherwise.
+    pub role: Role,
+    /// Whether it dials.
+    pub dialing: Dialing,
+    /// The peers of the first roster, and where they are. Every node is given all others.
+    pub peers: Vec<(NodeId, SocketAddr)>,
+    /// The numbers of the network.
+    pub link: LinkSettings,
+    /// When peers that fail are left alone.
+    pub breaker: BreakerSettings,
+    /// How sessions call the database.
+    pub calls: Calls,
+}
+
+impl Default for ReplicaOptions {
+    fn default() -> ReplicaOptions {
+        ReplicaOptions {
+            role: Role::Author,
+            dialing: Dialing::Active,
+            peers: Vec::new(),
+            link: LinkSettings::default(),
+            breaker: BreakerSettings::default(),
+            calls: Calls::Threads,
+        }
+    }
+}
+
+/// What a replica runs on.
+pub struct ReplicaParts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Who it is.
+    pub identity: Identity,
+    /// Rung whenever commits became visible or durable.
+    pub bell: Bell,
+    /// The socket.
+    pub wire: Wire,
+    /// Randomness for tokens and pauses.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// What all parts of a replica share.
+struct Shared {
+    store: Arc<dyn Store>,
+    group: Arc<Group>,
+    pins: Arc<Pins>,
+    options: ReplicaOptions,
+    book: Mutex<Book>,
+    /// Who is being dialed, and where.
+    dialed: Mutex<BTreeMap<NodeId, SocketAddr>>,
+    journal: Arc<Journal>,
+    driving: Driving,
+}
+
+/// See the module.
+pub struct Replica {
+    shared: Arc<Shared>,
+    mesh: Arc<Mesh>,
+    endpoint: Arc<Endpoint>,
+    desk: Arc<Desk>,
+    rng: Arc<dyn Rng>,
+    looking: AbortHandle,
+}
+
+/// How a peer is, for those who operate the node.
+#[derive(Clone, Debug)]
+pub struct PeerReport {
+    /// How it is configured.
+    pub peer: Peer,
+    /// What it is in the group; none if it is no member yet.
+    pub role: Option<Role>,
+    /// How far it is.
+    pub status: PeerStatus,
+    /// What was exchanged with it.
+    pub totals: Totals,
+    /// What last went wrong.
+    pub trouble: Option<Trouble>,
+}
+
+impl Replica {
+    /// Begins to listen and to dial. Called inside a tokio runtime; reads the database.
+    pub fn start(parts: ReplicaParts, options: ReplicaOptions) -> Result<Replica> {
+        let ReplicaParts { store, identity, bell, wire, rng } = parts;
+        let first = options.peers.iter().map(|(node, _)| *node).chain([identity.node]);
+        let first = if options.peers.is_empty() { Vec::new() } else { first.collect() };
+        let config = GroupConfig { scope: ScopeId::MAIN, role: options.role, first };
+        let group = Arc::new(Group::open(config, &*store)?);
+        let key = LinkKey::of(&identity).map_err(refused)?;
+        let pins = Arc::new(Pins::default());
+        let endpoint = Endpoint::new(wire, key, pins.clone(), options.link.clone());
+        let endpoint = Arc::new(endpoint.map_err(refused)?);
+        let mut book = Book::read(&*store)?;
+        for (node, address) in &options.peers {
+            book.add(&*store, *node, Some(*address))?;
+        }
+        let shared = Arc::new(Shared {
+            driving: Driving::new(options.calls, bell),
+            book: Mutex::new(Rank::Group, book),
+            dialed: Mutex::new(Rank::Links, BTreeMap::new()),
+            journal: Arc::new(Journal::default()),
+            store,
+            group,
+            pins,
+            options,
+        });
+        let desk = Arc::new(Desk::new(
+            endpoint.key(),
+            shared.pins.clone(),
+            register(&shared),
+            shared.options.calls,
+        ));
+        let mesh = Mesh::start(MeshParts {
+            endpoint: endpoint.clone(),
+            node: identity.node,
+            desk: desk.clone(),
+            conversations: Arc::new(Talks::new(shared.clone())),
+            driving: shared.driving.clone(),
+            breaker: shared.options.breaker,
+            rng: rng.clone(),
+        });
+        let mesh = Arc::new(mesh);
+        let looking = tokio::spawn(look_after(shared.clone(), mesh.clone())).abort_handle();
+        Ok(Replica { shared, mesh, endpoint, desk, rng, looking })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.endpoint.address().map_err(refused)
+    }
+
+    /// Joins the group of the node that has issued `token` and listens at `address`.
+    pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<()> {
+        let answer = crate::link::join(&self.endpoint, address, token).await.map_err(refused)?;
+        let members = join::decode(&answer).map_err(|found| {
+            Error::invalid(format!("the node that was joined answers nonsense: {found}"))
+        })?;
+        let issuer = token.issuer().node();
+        let mut book = self.shared.book.lock();
+        book.add(&*self.shared.store, issuer, Some(address))?;
+        for (node, addresses) in members {
+            let address = addresses.iter().find_map(|address| address.parse().ok());
+            if node != self.shared.group.node() && node != issuer {
+                book.add(&*self.shared.store, node, address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A token by which one node may join.
+    pub fn invite(&self) -> Result<Token> {
+        self.desk.invite(self.shared.driving.now(), &*self.rng).map_err(refused)
+    }
+
+    /// Adds a peer that adds this node as well.
+    pub fn add(&self, node: NodeId, address: SocketAddr) -> Result<()> {
+        if node == self.shared.group.node() {
+            return Err(Error::invalid("a node is no peer of itself"));
+        }
+        let shared = &self.shared;
+        shared.book.lock().add(&*shared.store, node, Some(address))?;
+        if shared.group.role_of(node).is_none() {
+            let member =
+                Member { addresses: vec![address.to_string()], ..Member::new(Role::Author) };
+            shared.group.set_member(&*shared.store, node, member)?;
+        }
+        shared.look(&self.mesh)
+    }
+
+    /// Changes how a peer is treated. Returns false if there is no such peer.
+    pub fn change(&self, node: NodeId, change: PeerChange) -> Result<bool> {
+        let shared = &self.shared;
+        let is_member = shared.group.role_of(node).is_some();
+        if shared.book.lock().get(node).is_none() && !is_member {
+            return Ok(false);
+        }
+        match change {
+            PeerChange::Enable | PeerChange::Disable | PeerChange::Forget => {
+                shared.book.lock().change(&*shared.store, node, change)?;
+            }
+            PeerChange::Become(role) => {
+                let known = shared.group.roster().member(node).cloned();
+                let member = Member { role, ..known.unwrap_or(Member::new(role)) };
+                shared.group.set_member(&*shared.store, node, member)?;
+            }
+        }
+        if matches!(change, PeerChange::Enable) {
+            // It may have been left alone for what it did.
+            shared.dialed.lock().remove(&node);
+        }
+        shared.look(&self.mesh)?;
+        Ok(true)
+    }
+
+    /// Makes this node an author.
+    pub fn promote(&self) -> Result<()> {
+        let shared = &self.shared;
+        let known = shared.group.roster().member(shared.group.node()).cloned();
+        let member = Member { role: Role::Author, ..known.unwrap_or(Member::new(Role::Author)) };
+        shared.group.set_member(&*shared.store, shared.group.node(), member)
+    }
+
+    /// Whether users may write now.
+    pub fn writes(&self) -> Writes {
+        self.shared.group.writes()
+    }
+
+    /// How far the peers are.
+    pub fn health(&self) -> Health {
+        self.shared.group.health(&*self.shared.store, LAG_MS_DEGRADED)
+    }
+
+    /// All peers that are configured or members, by node.
+    pub fn peers(&self) -> Vec<PeerReport> {
+        let shared = &self.shared;
+        let mut health = self.health();
+        let roster = shared.group.roster();
+        let mut peers = shared.book.lock().all();
+        for (node, _) in roster.members() {
+            let is_other = node != shared.group.node();
+            if is_other && !peers.iter().any(|peer| peer.node == node) {
+                peers.push(Peer::unknown(node));
+            }
+        }
+        peers.sort_by_key(|peer| peer.node);
+        let report = |peer: Peer| PeerReport {
+            role: roster.role(peer.node),
+            status: health.peers.remove(&peer.node).unwrap_or_default(),
+            totals: shared.journal.totals_of(peer.node),
+            trouble: shared.journal.trouble_of(peer.node),
+            peer,
+        };
+        peers.into_iter().map(report).collect()
+    }
+
+    /// What was exchanged with all peers.
+    pub fn totals(&self) -> Totals {
+        self.shared.journal.totals()
+    }
+
+    /// What went wrong last, oldest first.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.shared.journal.troubles()
+    }
+
+    /// Tells the peers goodbye and waits until no session is left.
+    pub async fn shutdown(self) {
+        self.looking.abort();
+        let Replica { mesh, .. } = self;
+        mesh.shutdown().await;
+    }
+}
+
+/// What lets a new node in: it becomes a member, and is told who the others are.
+fn register(shared: &Arc<Shared>) -> crate::link::Register {
+    let shared = Arc::downgrade(shared);
+    Arc::new(move |key: Fingerprint, node: NodeId| {
+        let shared = shared.upgrade().ok_or_else(|| refusal("the node shuts down"))?;
+        let entered = shared.enter(key, node);
+        entered.map_err(|error| refusal(&error.to_string()))
+    })
+}
+
+fn refusal(reason: &str) -> LinkError {
+    tracing::warn!(reason, "a node could not be let in");
+    LinkError::Join { by: crate::link::Side::Us, reason: "the roster can not be written now" }
+}
+
+impl Shared {
+    fn enter(&self, _key: Fingerprint, node: NodeId) -> Result<Vec<u8>> {
+        let role = self.group.role_of(node);
+        if role.is_none_or(|role| role == Role::Deprecated) {
+            self.group.set_member(&*self.store, node, Member::new(Role::Author))?;
+        }
+        self.book.lock().add(&*self.store, node, None)?;
+        Ok(join::encode(&self.group.roster(), &self.book.lock().all()))
+    }
+
+    /// Lets in and dials who should be, and nobody else.
+    fn look(&self, mesh: &Mesh) -> Result<()> {
+        self.group.tick(self.driving.now(), &*self.store)?;
+        let roster = self.group.roster();
+        let peers = self.book.lock().all();
+        let is_welcome = |node: NodeId| {
+            let peer = peers.iter().find(|peer| peer.node == node);
+            let is_known = peer.is_some() || roster.role(node).is_some();
+            let is_off = peer.is_some_and(|peer| !peer.is_enabled);
+            is_known && !is_off && roster.role(node) != Some(Role::Deprecated)
+        };
+        let members = roster.members().map(|(node, _)| node);
+        let known: Vec<NodeId> = peers.iter().map(|peer| peer.node).chain(members).collect();
+        let welcome = known.into_iter().filter(|node| *node != self.group.node());
+        self.pins.set_named(welcome.filter(|node| is_welcome(*node)));
+        self.dial(mesh, &peers, is_welcome);
+        Ok(())
+    }
+
+    fn dial(&self, mesh: &Mesh, peers: &[Peer], is_welcome: impl Fn(NodeId) -> bool) {
+        let is_active = self.options.dialing == Dialing::Active;
+        let wanted: BTreeMap<NodeId, SocketAddr> = peers
+            .iter()
+            .filter(|peer| is_active && is_welcome(peer.node))
+            .filter_map(|peer| Some((peer.node, peer.address?)))
+            .collect();
+        let before = std::mem::replace(&mut *self.dialed.lock(), wanted.clone());
+        for (node, address) in &wanted {
+            if before.get(node) != Some(address) {
+                mesh.keep(*node, *address);
+            }
+        }
+        before.keys().filter(|node| !wanted.contains_key(node)).for_each(|node| mesh.forget(*node));
+    }
+}
+
+/// Runs until it is aborted.
+async fn look_after(shared: Arc<Shared>, mesh: Arc<Mesh>) {
+    loop {
+        let looked = match shared.options.calls {
+            Calls::Inline => shared.look(&mesh),
+            Calls::Threads => {
+                let (shared, mesh) = (shared.clone(), mesh.clone());
+                let looked = tokio::task::spawn_blocking(move || shared.look(&mesh)).await;
+                looked.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = looked {
+            tracing::warn!(%error, "the group of replicas could not be looked after");
+            shared.journal.note_error(None, shared.store.wall_ms(), error.code(), &error);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn refused(error: LinkError) -> Error {
+    Error::invalid(error.to_string())
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("mesh", &self.mesh).finish_non_exhaustive()
+    }
+}

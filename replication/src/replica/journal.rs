@@ -1,0 +1,115 @@
+//! What happened between a node and its peers, as far as it is remembered.
+
+use base::NodeId;
+use base::lock::{Mutex, Rank};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+
+/// Troubles that are remembered.
+const TROUBLES_MAX: usize = 50;
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// With whom, if that is known.
+    pub node: Option<NodeId>,
+    /// The stable name of the error.
+    pub code: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+/// What was exchanged since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Bytes of them.
+    pub bytes_sent: u64,
+    /// Bytes of them.
+    pub bytes_received: u64,
+    /// Sessions that came up.
+    pub sessions: u64,
+    /// Errors.
+    pub failures: u64,
+    /// When a frame last came, in milliseconds since the Unix epoch; 0 if none did.
+    pub heard_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Journal {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    totals: BTreeMap<NodeId, Totals>,
+    troubles: VecDeque<Trouble>,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal { state: Mutex::new(Rank::Stats, State::default()) }
+    }
+}
+
+impl Journal {
+    /// Changes the totals of `peer`.
+    pub(super) fn count(&self, peer: NodeId, count: impl FnOnce(&mut Totals)) {
+        count(self.state.lock().totals.entry(peer).or_default());
+    }
+
+    /// Notes an error.
+    pub(super) fn note_error(
+        &self,
+        node: Option<NodeId>,
+        at_ms: u64,
+        code: &'static str,
+        error: &dyn Display,
+    ) {
+        let trouble = Trouble { at_ms, node, code, message: error.to_string() };
+        let mut state = self.state.lock();
+        if let Some(node) = node {
+            state.totals.entry(node).or_default().failures += 1;
+        }
+        state.troubles.push_back(trouble);
+        if state.troubles.len() > TROUBLES_MAX {
+            state.troubles.pop_front();
+        }
+    }
+
+    /// The totals of one peer.
+    pub(super) fn totals_of(&self, peer: NodeId) -> Totals {
+        self.state.lock().totals.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// The totals of all peers.
+    pub(super) fn totals(&self) -> Totals {
+        let state = self.state.lock();
+        state.totals.values().fold(Totals::default(), |all, one| Totals {
+            frames_sent: all.frames_sent + one.frames_sent,
+            frames_received: all.frames_received + one.frames_received,
+            bytes_sent: all.bytes_sent + one.bytes_sent,
+            bytes_received: all.bytes_received + one.bytes_received,
+            sessions: all.sessions + one.sessions,
+            failures: all.failures + one.failures,
+            heard_ms: all.heard_ms.max(one.heard_ms),
+        })
+    }
+
+    /// The last trouble with one peer.
+    pub(super) fn trouble_of(&self, peer: NodeId) -> Option<Trouble> {
+        let state = self.state.lock();
+        state.troubles.iter().rev().find(|trouble| trouble.node == Some(peer)).cloned()
+    }
+
+    /// The last troubles, oldest first.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.state.lock().troubles.iter().cloned().collect()
+    }
+}

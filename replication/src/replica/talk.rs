@@ -1,0 +1,135 @@
+//! Sessions over links.
+
+use super::Shared;
+use crate::error::{ProtocolError, Remedy};
+use crate::link::{Channel, Conversation, Conversations, LinkError, Parting, Then};
+use crate::protocol::{self, Event, Session, SessionConfig};
+use base::NodeId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Begins sessions.
+pub(super) struct Talks {
+    shared: Arc<Shared>,
+}
+
+impl Talks {
+    pub(super) fn new(shared: Arc<Shared>) -> Talks {
+        Talks { shared }
+    }
+
+    fn note(&self, peer: NodeId, error: &LinkError) {
+        let is_quiet = matches!(error, LinkError::Closed { .. } | LinkError::Superseded);
+        if !is_quiet {
+            let at_ms = self.shared.store.wall_ms();
+            self.shared.journal.note_error(Some(peer), at_ms, error.code(), error);
+        }
+    }
+}
+
+impl Conversations for Talks {
+    fn begin(&self, peer: NodeId, now: Duration) -> Result<Box<dyn Conversation>, Parting> {
+        let config = SessionConfig::new(peer);
+        let session = Session::new(config, self.shared.group.clone(), now);
+        Ok(Box::new(Talk { session, peer, shared: self.shared.clone() }))
+    }
+
+    fn ended(&self, peer: NodeId, error: &LinkError) {
+        self.note(peer, error);
+    }
+
+    fn unreached(&self, peer: NodeId, error: &LinkError) {
+        self.note(peer, error);
+    }
+}
+
+/// A session and what it is about.
+struct Talk {
+    session: Session,
+    peer: NodeId,
+    shared: Arc<Shared>,
+}
+
+impl Talk {
+    fn done<T>(&mut self, done: Result<T, ProtocolError>) -> Result<T, Parting> {
+        for event in self.session.take_events() {
+            self.note(&event);
+        }
+        done.map_err(|error| parting(&error))
+    }
+
+    fn note(&self, event: &Event) {
+        let peer = self.peer;
+        let trouble = |code, message: String| {
+            tracing::warn!(%peer, code, message);
+            let at_ms = self.shared.store.wall_ms();
+            self.shared.journal.note_error(Some(peer), at_ms, code, &message);
+        };
+        match event {
+            Event::Up(_) => {
+                tracing::info!(%peer, "a session is up");
+                self.shared.journal.count(peer, |totals| totals.sessions += 1);
+            }
+            Event::Chose(tier) => tracing::info!(%peer, ?tier, "catching up"),
+            Event::Installed(tier) => tracing::info!(%peer, ?tier, "caught up"),
+            Event::Parked { by_ms } => {
+                trouble("ClockAhead", format!("its clock is {by_ms} ms ahead: nothing is merged"));
+            }
+            Event::LateWrites(count) => {
+                trouble("LateWrites", format!("{count} late writes went into quarantine"));
+            }
+            Event::Healing => trouble("Healing", "it has more of our writes than we".to_owned()),
+            Event::Renewed => tracing::info!(%peer, "this node has begun a new life"),
+            Event::Incident(what) => trouble("Incident", what.clone()),
+        }
+    }
+}
+
+impl Conversation for Talk {
+    fn receive(&mut self, now: Duration, channel: Channel, frame: &[u8]) -> Result<(), Parting> {
+        let wall_ms = self.shared.store.wall_ms();
+        self.shared.journal.count(self.peer, |totals| {
+            totals.frames_received += 1;
+            totals.bytes_received += frame.len() as u64;
+            totals.heard_ms = wall_ms;
+        });
+        let store = self.shared.store.clone();
+        let done = self.session.receive(now, lane(channel), frame, &*store);
+        self.done(done)
+    }
+
+    fn next_frame(&mut self, now: Duration, channel: Channel) -> Result<Option<Vec<u8>>, Parting> {
+        let store = self.shared.store.clone();
+        let made = self.session.next_frame(now, lane(channel), &*store);
+        let frame = self.done(made)?;
+        if let Some(frame) = &frame {
+            self.shared.journal.count(self.peer, |totals| {
+                totals.frames_sent += 1;
+                totals.bytes_sent += frame.len() as u64;
+            });
+        }
+        Ok(frame)
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.session.next_timeout()
+    }
+}
+
+fn parting(error: &ProtocolError) -> Parting {
+    let then = match error.remedy() {
+        Remedy::Retry => Then::Retry,
+        Remedy::Ban | Remedy::Operator => Then::Ban,
+    };
+    let reason = format!("{}: {error}; {}", error.code(), error.action());
+    Parting { code: u32::from(error.number()), reason, then }
+}
+
+fn lane(channel: Channel) -> protocol::Channel {
+    match channel {
+        Channel::Control => protocol::Channel::Control,
+        Channel::Tail => protocol::Channel::Tail,
+        Channel::Bulk => protocol::Channel::Bulk,
+        Channel::Reconcile => protocol::Channel::Reconcile,
+    }
+}
