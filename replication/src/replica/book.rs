@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn peers_are_remembered_as_they_were_changed_and_forgotten_ones_are_not() {
-        let store = MemoryStore::new(NodeId([9; 16]));
+        let store = MemoryStore::new(NodeId([9; 16]), base::Incarnation(1), 1_000);
         let mut book = Book::read(&store).unwrap();
         let node = |number| NodeId([number; 16]);
         let address: SocketAddr = "10.1.2.3:7400".parse().unwrap();
