@@ -1,5 +1,7 @@
 //! Whole replicas over real QUIC on a made-up network: sessions, links and groups together.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId};
 use replication::link::sim::{SimNet, simulate};
