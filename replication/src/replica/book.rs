@@ -9,7 +9,7 @@
 //! ```
 
 use crate::roster::Role;
-use crate::store::{Store, keyspaces};
+use crate::store::{Held, Store, keyspaces};
 use base::codec::{Decoded, Reader, put_bytes};
 use base::{Corruption, NodeId, Result, ScopeId};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl Book {
     /// What `store` remembers.
     pub(super) fn read(store: &dyn Store) -> Result<Book> {
         let mut book = Book::default();
-        for (key, value) in store.entries(keyspaces::NODE)? {
+        for Held { key, value, .. } in store.entries(keyspaces::NODE)? {
             let Some((&PEER, node)) = key.split_first() else { continue };
             let Ok(node) = <[u8; 16]>::try_from(node) else { continue };
             match decode(NodeId(node), &value) {
