@@ -248,10 +248,7 @@ impl Db {
     pub fn flush(&self) -> Result<()> {
         let parts = self.parts();
         parts.refuse_if_read_only()?;
-        let last = parts.commits.freeze_active()?;
-        parts.commits.sync()?;
-        parts.commits.wait_visible(last)?;
-        jobs::flush_up_to(parts, last)?;
+        jobs::flush_all(parts)?;
         parts.obsolete.settle(parts);
         Ok(())
     }

@@ -36,6 +36,12 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         return Ok(parts.commits.visible());
     }
     let ids: Vec<u64> = written.iter().map(|meta| meta.id).collect();
+    if !parts.affords(0) {
+        // What is in memory could not be flushed any more.
+        parts.space.note_full();
+        ids.into_iter().for_each(|id| parts.obsolete.discard(parts, id));
+        return Err(parts.space.error());
+    }
     let ranges = written.iter().map(|meta| key_range(keyspace.space, meta));
     let scope = keyspace.space.scope();
     let claim = |queue: &mut Queue, seqno: Tick| {

@@ -20,8 +20,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Flushes the frozen memtables whose commits are all visible into one run of level 0. Returns
-/// whether there were any.
+/// whether there were any. Where a merge has the space that is needed, it gives way.
 pub(crate) fn flush(parts: &Parts) -> Result<bool> {
+    match flush_frozen(parts) {
+        Err(Error::DiskFull { .. }) => {
+            let _waiting = parts.space.wait_for_merges();
+            drop(parts.compacting.lock());
+            flush_frozen(parts)
+        }
+        flushed => flushed,
+    }
+}
+
+fn flush_frozen(parts: &Parts) -> Result<bool> {
     let flushed = {
         let _flushing = parts.flushing.lock();
         let view = parts.views.current();
@@ -46,9 +57,52 @@ pub(crate) fn flush(parts: &Parts) -> Result<bool> {
     parts.update_pressure();
     parts.meters.flushes.fetch_add(1, Ordering::Relaxed);
     release_log(parts, flushed);
+    give_back_if_full(parts);
     parts.space.keep_reserve(parts.demand());
     parts.compaction_bell.ring();
     Ok(true)
+}
+
+/// Deletes at once what need not stay, if the disk is full: whoever comes next needs the space.
+pub(crate) fn give_back_if_full(parts: &Parts) {
+    if parts.space.is_full() {
+        parts.views.sweep();
+        parts.obsolete.settle(parts);
+    }
+}
+
+/// Flushes everything committed so far. Returns the last commit of it.
+pub(crate) fn flush_all(parts: &Parts) -> Result<Tick> {
+    let last = parts.commits.freeze_active()?;
+    parts.commits.sync()?;
+    parts.commits.wait_visible(last)?;
+    flush_up_to(parts, last)?;
+    Ok(last)
+}
+
+/// What a full disk asks for: empties memory, lets the log go on in a small segment, and lets go of
+/// all others. What fails is asked for again.
+pub(crate) fn make_room(parts: &Parts) -> Result<()> {
+    if !parts.space.take_wish_for_room() {
+        return Ok(());
+    }
+    empty_memory(parts).inspect_err(|_| parts.space.ask_for_room())
+}
+
+fn empty_memory(parts: &Parts) -> Result<()> {
+    let spares =
+        parts.commits.with_queue(|queue| queue.appender().map(|log| log.give_up_spare()))?;
+    spares.into_iter().for_each(|spare| parts.installer.free(FileName::Segment(spare)));
+    give_back_if_full(parts);
+    // First what waits: as long as it can not be flushed, no more is frozen.
+    while flush(parts)? {}
+    flush_all(parts)?;
+    parts.space.try_with_reserve(|| parts.commits.with_queue(|queue| queue.appender()?.rest()))?;
+    // What came meanwhile, before the log went on elsewhere.
+    let last = flush_all(parts)?;
+    release_log(parts, last);
+    give_back_if_full(parts);
+    Ok(())
 }
 
 /// Flushes in a row that may fail before writes are refused: what can not be written to tables for so
@@ -227,10 +281,11 @@ const LINGER_LOOKS: u32 = 40;
 
 /// Gives back what an idle database does not need: space of the log, files nobody can reach.
 pub(crate) fn tidy(parts: &Parts) -> Result<()> {
-    rest_log(parts)?;
+    // Where there is no space for another segment, the rest is needed all the more.
+    let rested = rest_log(parts);
     parts.views.sweep();
     parts.obsolete.settle(parts);
-    Ok(())
+    rested
 }
 
 /// Lets go of the log segments that are wholly flushed and that no one wants to keep.
@@ -326,6 +381,7 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
         for meta in job.inputs.iter().flatten() {
             parts.number_of(parts.tables.handle(meta).table()?.local())?;
         }
+        let gives_way = || is_cancelled() || parts.space.is_awaited();
         let workshop = Workshop {
             fs: parts.fs.clone(),
             tables: &parts.tables,
@@ -337,10 +393,17 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
             origins: parts.origins.clone(),
             floors: parts.installer.with_state(Floors::of),
             is_dropped: &|space| parts.catalog.is_dropped(space),
-            is_cancelled,
+            is_cancelled: &gives_way,
         };
+        if parts.space.is_awaited() {
+            return Err(parts.space.error());
+        }
         // It frees space in the end, but may need more than a full disk's reserve meanwhile.
         let merged = parts.space.try_with_reserve(|| compaction::run(job, &workshop));
+        let merged = merged.map_err(|error| match error {
+            Error::Cancelled if !is_cancelled() => parts.space.error(),
+            error => error,
+        });
         let Outcome { edit, bytes_written } = merged?;
         let edit = Edit { horizon: Some(horizon), ..edit };
         let written: Vec<u64> = edit.added.iter().map(|added| added.meta.id).collect();
@@ -350,5 +413,6 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
     }
     parts.update_pressure();
     parts.obsolete.delete(parts);
+    give_back_if_full(parts);
     Ok(())
 }

@@ -46,8 +46,9 @@ pub struct Options {
     /// Bytes of disk kept back for a full disk, at the most. Default 64 MiB; 0 keeps none.
     ///
     /// While the disk is full puts are refused; deletes, flushes and compactions use the reserve. It
-    /// starts at 4 MiB, grows with the database, and takes at most a quarter of what is free. Below
-    /// `memtable_bytes`, a flush of a full memtable may not fit.
+    /// starts at 4 MiB, grows with the database, and takes at most a quarter of what is free. Puts are
+    /// refused as soon as reserve and free space together would no more hold the tables of what is in
+    /// memory. With 0 they are refused only when nothing is left, and then a flush may not fit.
     pub reserve_bytes: u64,
     /// Bytes of finished log segments kept, once there is a backup, until the next one has taken them.
     /// Default 1 GiB; zero keeps none.
@@ -133,7 +134,7 @@ impl Default for Scrub {
 pub enum Background {
     /// Flushes, compacts and syncs in threads of its own.
     On,
-    /// Flushes when a write finds the memtables full, compacts only when asked. For tests and tools
+    /// Flushes when a write finds the memtables or the disk full, compacts only when asked. For tests and tools
     /// that want every step in their own hands.
     Off,
 }

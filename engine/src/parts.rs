@@ -179,10 +179,14 @@ impl Parts {
         if self.is_read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Looks whether a full disk has space again, because no thread does.
+    /// Looks whether a full disk has space again, and makes some, because no thread does.
     #[cold]
     pub(crate) fn probe_if_nobody_does(&self) {
-        if self.options.background == Background::Off {
+        if self.options.background == Background::On || self.space.probe(self.demand()) {
+            return;
+        }
+        // What does not fit now is tried again by the next write.
+        if self.space.wants_room() && crate::jobs::make_room(self).is_ok() {
             self.space.probe(self.demand());
         }
     }
@@ -390,13 +394,15 @@ impl Parts {
             let spans = queue.appender().map(|log| log.segments()).unwrap_or_default();
             spans.iter().map(|span| span.end).sum::<u64>()
         });
-        let view = self.views.current();
-        let memtables = std::iter::once(&view.active).chain(&view.frozen);
-        let filled = memtables.filter(|memtable| !memtable.is_empty());
         Demand {
             data_bytes: self.installer.version().bytes().saturating_add(log),
-            unflushed_bytes: filled.map(|memtable| memtable.used_bytes() as u64).sum(),
+            unflushed_bytes: self.views.current().unflushed_bytes(),
         }
+    }
+
+    /// Whether a spare of `bytes` for the log leaves space to flush what is in memory.
+    pub(crate) fn affords(&self, bytes: u64) -> bool {
+        self.space.affords(bytes, self.views.current().unflushed_bytes())
     }
 
     /// Notes how much work is owed.

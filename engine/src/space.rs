@@ -14,7 +14,8 @@ use base::fs::{Fs, full_path};
 use base::lock::{Mutex, Rank};
 use base::{Error, FileName, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use wal::NextSegment;
 
 /// The part of the free space that a new reserve may take.
 const SHARE: u64 = 4;
@@ -32,6 +33,10 @@ pub(crate) struct Space {
     state: AtomicU8,
     /// How often the disk was found full.
     times_full: AtomicU64,
+    /// Whether all that is in memory should be flushed, and the log go on in a small segment.
+    wants_room: AtomicBool,
+    /// Flushes that wait for a merge to give its space back.
+    waiting: AtomicU32,
     reserve: Mutex<Reserve>,
     /// Rung when the disk got full, for the one who probes.
     bell: Arc<Bell>,
@@ -68,6 +73,26 @@ pub(crate) struct Demand {
     pub(crate) unflushed_bytes: u64,
 }
 
+/// In which segment the log may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// One as large as usual.
+    Usual,
+    /// A small one.
+    Small,
+    /// None: what is in memory could not be flushed any more.
+    Nothing,
+}
+
+/// A flush that waits for the space of a merge. Until it is dropped no merge takes any.
+pub(crate) struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Space {
     /// The space below `fs`, taken as free.
     pub(crate) fn new(
@@ -84,6 +109,8 @@ impl Space {
             unit: segment_bytes.min(SEGMENT_BYTES),
             state: AtomicU8::new(FREE),
             times_full: AtomicU64::new(0),
+            wants_room: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
             reserve: Mutex::new(Rank::Reserve, Reserve { held, owed: 0 }),
             bell,
         }
@@ -129,8 +156,74 @@ impl Space {
         if noted.is_ok() {
             self.times_full.fetch_add(1, Ordering::AcqRel);
             tracing::warn!(target: "esker", "the disk is full; puts are refused until there is space");
-            self.bell.ring();
+            self.ask_for_room();
         }
+    }
+
+    /// Asks that memory be emptied and the log go on in a small segment: that frees all other
+    /// segments.
+    pub(crate) fn ask_for_room(&self) {
+        self.wants_room.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Whether somebody asked for it.
+    pub(crate) fn wants_room(&self) -> bool {
+        self.wants_room.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody asked for it; the caller does it.
+    pub(crate) fn take_wish_for_room(&self) -> bool {
+        self.wants_room.swap(false, Ordering::AcqRel)
+    }
+
+    /// Asks merges to give their space back.
+    pub(crate) fn wait_for_merges(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether a flush waits for the space of a merge.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// In which segment the log may go on for a write of `weight`, so that what is in memory,
+    /// `unflushed` bytes, and what the segment will hold can still be written to tables. Puts leave
+    /// some more for deletes.
+    pub(crate) fn grant(&self, next: NextSegment, weight: Weight, unflushed: u64) -> Grant {
+        let Some(left) = self.left(unflushed) else { return Grant::Usual };
+        let fits = |holds: u64, takes: u64, more: u64| left >= holds + takes + more;
+        // A large spare comes to no use then.
+        let least_takes = if next.holds <= next.least { next.takes } else { next.least };
+        if !self.is_full() && fits(next.holds, next.takes, 2 * self.unit) {
+            return Grant::Usual;
+        }
+        if fits(next.least, least_takes, 2 * self.unit) {
+            return Grant::Small;
+        }
+        self.note_full();
+        self.ask_for_room();
+        let is_for_deletes = weight == Weight::Deletes && fits(next.least, least_takes, 0);
+        if is_for_deletes { Grant::Small } else { Grant::Nothing }
+    }
+
+    /// Whether a spare of `bytes` for the log leaves enough for its own tables and for those of
+    /// `unflushed` bytes.
+    pub(crate) fn affords(&self, bytes: u64, unflushed: u64) -> bool {
+        let left = self.left(unflushed);
+        !self.is_full() && left.is_none_or(|left| left >= 2 * bytes + 2 * self.unit)
+    }
+
+    /// What would be left of the disk, the reserve included, after a flush of `unflushed` bytes.
+    /// None if it does not matter or is not known.
+    fn left(&self, unflushed: u64) -> Option<u64> {
+        if self.reserve_bytes_max == 0 {
+            return None;
+        }
+        let reserve = self.reserve.lock();
+        let free = self.fs.space().ok()?.disk_bytes;
+        Some(free.saturating_add(reserve.held).saturating_sub(unflushed))
     }
 
     /// Calls `work`, and once more with the space of the reserve if the disk is too full for it.
@@ -229,6 +322,7 @@ impl Space {
         }
         self.fit(&mut reserve, demand);
         self.state.store(FREE, Ordering::Release);
+        self.wants_room.store(false, Ordering::Release);
         tracing::info!(target: "esker", "there is space on the disk again; puts are taken");
         true
     }

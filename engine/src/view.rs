@@ -43,6 +43,15 @@ impl View {
             || self.active.has_range_deletes()
             || self.frozen.iter().any(|memtable| memtable.has_range_deletes())
     }
+
+    /// Bytes of the tables that flushing all memtables takes at the most: an eighth is for blocks,
+    /// index and filters.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        let memtables = std::iter::once(&self.active).chain(&self.frozen);
+        let filled = memtables.filter(|memtable| !memtable.is_empty());
+        let bytes: u64 = filled.map(|memtable| memtable.used_bytes() as u64).sum();
+        bytes + bytes / 8
+    }
 }
 
 /// The current view and everyone's way to it.

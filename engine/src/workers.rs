@@ -160,6 +160,8 @@ fn drain(
 /// Waits some seconds, or until there is clearly more space than now.
 fn wait_for_space(parts: &Parts, should_stop: &AtomicBool) {
     let before = parts.space.free_bytes();
+    jobs::give_back_if_full(parts);
+    flush_deletes_if_full(parts);
     for _ in 0..NAPS_WITHOUT_SPACE {
         std::thread::sleep(NAP);
         if should_stop.load(Ordering::Acquire) || parts.space.has_grown_since(before) {
@@ -168,10 +170,20 @@ fn wait_for_space(parts: &Parts, should_stop: &AtomicBool) {
     }
 }
 
+/// On a full disk a merge frees nothing of what deletes hide that are only in memory.
+fn flush_deletes_if_full(parts: &Parts) {
+    if parts.space.is_full() && parts.demand().unflushed_bytes > 0 {
+        parts.space.ask_for_room();
+    }
+}
+
 fn flush_loop(parts: &Parts, should_stop: &AtomicBool) {
     while !should_stop.load(Ordering::Acquire) {
         parts.flush_bell.wait(LOOK_AROUND);
-        drain(Worker::Flush, parts, should_stop, || jobs::flush(parts));
+        drain(Worker::Flush, parts, should_stop, || {
+            jobs::make_room(parts)?;
+            jobs::flush(parts)
+        });
     }
 }
 
@@ -189,6 +201,7 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
         });
         let seen = parts.commits.visible();
         if !was_rung && seen == last_seen {
+            flush_deletes_if_full(parts);
             // A write that arrives does not stop a tidying step, only the next one.
             let is_idle = || parts.commits.visible() == seen;
             drain(Worker::Compaction, parts, should_stop, || match is_idle() {
@@ -233,7 +246,7 @@ fn log_loop(parts: &Parts, should_stop: &AtomicBool) {
             true => LOOK_AROUND,
             false => LOG_TICK,
         });
-        if is_full && parts.space.probe(parts.demand()) {
+        if is_full && (parts.space.probe(parts.demand()) || parts.space.wants_room()) {
             parts.flush_bell.ring();
         }
         match state.tick(parts) {
@@ -306,7 +319,8 @@ impl LogTending {
     fn build_spare(&self, parts: &Parts) -> Result<()> {
         let builder = parts.commits.with_queue(|queue| {
             let log = queue.appender()?;
-            Ok::<_, Error>(if log.wants_spare() { Some(log.spare()) } else { None })
+            let is_due = log.wants_spare() && parts.affords(log.spare_bytes());
+            Ok::<_, Error>(if is_due { Some(log.spare()) } else { None })
         })?;
         let Some(builder) = builder else { return Ok(()) };
         let spare = builder.build()?;

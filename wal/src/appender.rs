@@ -43,6 +43,17 @@ impl Default for LogOptions {
     }
 }
 
+/// The segment that must be created before a commit can be appended, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextSegment {
+    /// What it holds.
+    pub holds: u64,
+    /// What creating it takes of the disk: nothing if a spare waits.
+    pub takes: u64,
+    /// What it must hold at least.
+    pub least: u64,
+}
+
 /// The writing end of the log. The caller guards it with a lock.
 #[derive(Debug)]
 pub struct Appender {
@@ -59,6 +70,8 @@ pub struct Appender {
     spare: Option<Spare>,
     /// Bytes reserved for the growing segment, had it not had to fit a large commit.
     usual: u64,
+    /// Bytes to reserve for the next segment at the most, as far as its commit allows.
+    next_max: u64,
     /// Whether a spare waits or is being built.
     spare_claimed: Arc<AtomicBool>,
     durable: Position,
@@ -106,6 +119,7 @@ impl Appender {
             next_number: number + 1,
             spare: None,
             usual,
+            next_max: u64::MAX,
             spare_claimed: Arc::default(),
             durable: position,
             promised: position,
@@ -217,15 +231,47 @@ impl Appender {
         self.growing.is_half_full() && !self.spare_claimed.load(Ordering::Acquire)
     }
 
+    /// Bytes that a spare takes of the disk.
+    pub fn spare_bytes(&self) -> u64 {
+        self.next_usual().max(HEADER_LEN)
+    }
+
     /// What builds the next segment's file outside the lock.
     pub fn spare(&mut self) -> SpareBuilder {
         SpareBuilder {
             fs: Arc::clone(&self.fs),
             number: self.take_number(),
-            capacity: self.next_usual().max(HEADER_LEN),
+            capacity: self.spare_bytes(),
             state: self.state.clone(),
             claim: Claim::new(&self.spare_claimed),
         }
+    }
+
+    /// What must be created before a commit of `payload_len` can be appended; none if it has room.
+    #[inline]
+    pub fn next_segment(&self, payload_len: usize) -> Option<NextSegment> {
+        let room = self.room_for(payload_len);
+        if self.growing.has_room(room) { None } else { Some(self.following(HEADER_LEN + room)) }
+    }
+
+    #[cold]
+    fn following(&self, needed: u64) -> NextSegment {
+        let usual = self.next_usual().max(needed);
+        let least = FIRST_SEGMENT_BYTES.min(usual).max(needed);
+        match &self.spare {
+            Some(spare) if spare.capacity >= needed => {
+                NextSegment { holds: spare.capacity, takes: 0, least }
+            }
+            _ => NextSegment { holds: usual, takes: usual, least },
+        }
+    }
+
+    /// Lets the next segment be a small one, unless a commit needs more: where space is short. A
+    /// spare that is larger comes to no use.
+    pub fn save_space(&mut self) {
+        self.next_max = FIRST_SEGMENT_BYTES;
+        let is_large = |spare: &mut Spare| spare.capacity > FIRST_SEGMENT_BYTES;
+        self.useless.extend(self.spare.take_if(is_large).map(|spare| spare.number));
     }
 
     /// Goes on in a small segment, so that the space of the large one can be given back: for a log
@@ -330,9 +376,7 @@ impl Appender {
     #[cold]
     fn roll(&mut self, payload_len: usize) -> Result<()> {
         self.close_run()?;
-        let room =
-            self.growing.room_for_record(payload_len).max(Growing::room_for_frame(payload_len));
-        let needed = HEADER_LEN + room;
+        let needed = HEADER_LEN + self.room_for(payload_len);
         let usual = self.next_usual();
         let capacity = usual.max(needed);
         let (number, capacity, file) = match self.spare.take() {
@@ -347,7 +391,7 @@ impl Appender {
         let started = Growing::start(file, capacity, &header);
         let next = self.settle(started)?;
         let span = self.span();
-        self.usual = usual;
+        (self.usual, self.next_max) = (usual, u64::MAX);
         let full = std::mem::replace(&mut self.growing, next);
         let retired = Retired::new(self.fs.as_ref(), span.number, full.into_file());
         self.retired.push(Arc::new(retired));
@@ -370,9 +414,15 @@ impl Appender {
         }
     }
 
+    /// Bytes that a commit of `payload_len` needs, whichever way it is appended.
+    #[inline]
+    fn room_for(&self, payload_len: usize) -> u64 {
+        self.growing.room_for_record(payload_len).max(Growing::room_for_frame(payload_len))
+    }
+
     /// Bytes to reserve for the next segment.
     fn next_usual(&self) -> u64 {
-        self.usual.saturating_mul(2).min(self.options.segment_bytes)
+        self.usual.saturating_mul(2).min(self.options.segment_bytes).min(self.next_max)
     }
 
     fn take_number(&mut self) -> u64 {

@@ -129,17 +129,20 @@ impl Growing {
     }
 
     /// Bytes that a record of `payload_len` needs, with what must still fit behind it.
+    #[inline]
     pub(crate) fn room_for_record(&self, payload_len: usize) -> u64 {
         let opening = if self.run.is_none() { frame::HEADER_LEN } else { 0 };
         (opening + RECORD_HEADER_LEN + payload_len + CLOSE_LEN) as u64 + SEAL_LEN
     }
 
     /// Bytes that a frame of `payload_len` needs, with what must still fit behind it.
+    #[inline]
     pub(crate) fn room_for_frame(payload_len: usize) -> u64 {
         (frame::OVERHEAD + payload_len) as u64 + SEAL_LEN
     }
 
     /// Whether `room` more bytes fit.
+    #[inline]
     pub(crate) fn has_room(&self, room: u64) -> bool {
         self.end.saturating_add(room) <= self.capacity
     }

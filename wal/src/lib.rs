@@ -28,7 +28,7 @@ mod tail;
 mod verdict;
 mod window;
 
-pub use appender::{Appender, LogOptions};
+pub use appender::{Appender, LogOptions, NextSegment};
 pub use promise::highest_promise;
 pub use reader::{CommitRef, Ending, SegmentReader, read_segment};
 pub use retired::{SegmentSpan, SyncTarget};

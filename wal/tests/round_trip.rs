@@ -203,6 +203,35 @@ fn a_spare_is_used_by_the_next_roll_and_a_late_one_is_given_back() {
 }
 
 #[test]
+fn the_next_segment_is_told_before_it_is_made_and_can_be_a_small_one() {
+    const MIB: u64 = 1 << 20;
+    let (_, fs) = disk(1);
+    let mut log = create_sized(&fs, 1, None, 8 * MIB).unwrap();
+    assert_eq!(log.next_segment(1000), None);
+    let fill = |log: &mut Appender, seqno: &mut u64| loop {
+        if let Some(next) = log.next_segment(60_000) {
+            return (next.holds / MIB, next.takes / MIB, next.least / MIB);
+        }
+        *seqno += 1;
+        append(log, *seqno, 60_000);
+    };
+    let mut seqno = 0;
+    assert_eq!(fill(&mut log, &mut seqno), (2, 2, 1));
+    assert_eq!(log.end().segment, 1, "it is right about what fits");
+    seqno += 1;
+    append(&mut log, seqno, 60_000);
+    assert_eq!((log.end().segment, fill(&mut log, &mut seqno)), (2, (4, 4, 1)));
+    spare(&mut log);
+    assert_eq!(fill(&mut log, &mut seqno), (4, 0, 1));
+    log.save_space();
+    assert_eq!(fill(&mut log, &mut seqno), (1, 1, 1));
+    seqno += 1;
+    append(&mut log, seqno, 60_000);
+    assert_eq!(log.give_up_spare().len(), 1, "the large spare came to no use");
+    assert_eq!(fill(&mut log, &mut seqno), (2, 2, 1));
+}
+
+#[test]
 fn a_seal_is_written_once_and_only_for_what_is_durable() {
     let (_, fs) = disk(1);
     let mut log = create(&fs).unwrap();

@@ -11,7 +11,7 @@ use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick, key_hash};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use wal::{Appender, SyncTarget};
+use wal::{Appender, NextSegment, SyncTarget};
 
 /// The order of commits. Whoever holds it assigns ticks and appends to the log.
 pub(crate) struct Queue {
@@ -315,6 +315,12 @@ impl Queue {
     /// Bytes appended to the log so far.
     pub(super) fn bytes_logged(&self) -> u64 {
         self.bytes_logged
+    }
+
+    /// What the log must create before a commit of about `len` bytes; none if it has room.
+    #[inline]
+    pub(super) fn next_segment(&self, len: usize) -> Option<NextSegment> {
+        self.appender.as_ref().and_then(|log| log.next_segment(len))
     }
 
     /// Whether the log's next segment should be made ready.

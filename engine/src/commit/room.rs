@@ -2,12 +2,13 @@
 
 use super::{Commits, Queue, Write};
 use crate::memtable::Memtable;
-use crate::space::Weight;
+use crate::space::{Grant, Weight};
 use crate::view::NextView;
 use base::lock::MutexGuard;
 use base::{Error, Position, Result, Tick};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use wal::NextSegment;
 
 impl Commits {
     /// Appends `write` to the log. What only deletes may use the reserve of a full disk.
@@ -18,6 +19,9 @@ impl Commits {
         seqno: Tick,
         write: &Write<'_>,
     ) -> Result<Position> {
+        if let Some(next) = queue.next_segment(write.reservation()) {
+            self.grant(queue, next, write.weight())?;
+        }
         match queue.append(seqno, write) {
             Err(Error::DiskFull { path }) => {
                 self.space.note_full();
@@ -27,6 +31,19 @@ impl Commits {
                 }
             }
             appended => appended,
+        }
+    }
+
+    /// Lets the log go on in another segment only if what is in memory can be flushed afterwards.
+    #[cold]
+    fn grant(&self, queue: &mut Queue, next: NextSegment, weight: Weight) -> Result<()> {
+        match self.space.grant(next, weight, self.views.current().unflushed_bytes()) {
+            Grant::Usual => Ok(()),
+            Grant::Small => {
+                queue.appender()?.save_space();
+                Ok(())
+            }
+            Grant::Nothing => Err(self.space.error()),
         }
     }
 
