@@ -153,6 +153,8 @@ pub enum Error {
     TooManyTransactions { limit: u64 },
     /// The history asked for is no longer kept.
     HistoryGone { asked: u64, oldest: u64 },
+    /// The wall clock has jumped: what is written now would have a tick that is not to be believed.
+    ClockSkew { by_ms: u64, limit_ms: u64 },
     /// The operation was cancelled by its caller.
     Cancelled,
 }
@@ -257,6 +259,7 @@ impl Error {
             Error::Conflict => "Conflict",
             Error::TooManyTransactions { .. } => "TooManyTransactions",
             Error::HistoryGone { .. } => "HistoryGone",
+            Error::ClockSkew { .. } => "ClockSkew",
             Error::Cancelled => "Cancelled",
         }
     }
@@ -281,6 +284,7 @@ impl Error {
             Error::Poisoned
             | Error::Closed
             | Error::ReadOnly
+            | Error::ClockSkew { .. }
             | Error::Permission { .. }
             | Error::FormatUnsupported { .. }
             | Error::KeyUnavailable { .. }
@@ -337,6 +341,9 @@ impl Error {
             Error::Conflict => "run the transaction again from its start",
             Error::TooManyTransactions { .. } => "finish some transactions first",
             Error::HistoryGone { .. } => "ask for a later moment, or keep more history",
+            Error::ClockSkew { .. } => {
+                "set the clock right, or reopen the database if it is right now"
+            }
             Error::Cancelled => "start it again",
         }
     }
@@ -447,6 +454,9 @@ impl fmt::Display for Error {
             }
             Error::HistoryGone { asked, oldest } => {
                 write!(f, "tick {asked} is no longer kept; the oldest is {oldest}")
+            }
+            Error::ClockSkew { by_ms, limit_ms } => {
+                write!(f, "the wall clock has jumped by {by_ms} ms; at most {limit_ms} ms pass")
             }
             Error::Cancelled => f.write_str("the operation was cancelled"),
         }

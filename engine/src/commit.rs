@@ -25,7 +25,7 @@ use crate::damage::Damage;
 use crate::memtable::Arenas;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
-use crate::replicate::{Listener, Moved, Vectors};
+use crate::replicate::{ClockWatch, Listener, Moved, Vectors};
 use crate::space::{Space, Weight};
 use crate::view::Views;
 use base::lock::{Condvar, Mutex, Rank};
@@ -57,6 +57,7 @@ pub(crate) struct Commits {
     pressure: Arc<Pressure>,
     space: Arc<Space>,
     damage: Arc<Damage>,
+    clock_watch: Arc<ClockWatch>,
     arenas: Arenas,
     memtable_bytes: usize,
     bells: Bells,
@@ -72,6 +73,8 @@ pub(crate) struct Brakes {
     pub(crate) space: Arc<Space>,
     /// Damaged files.
     pub(crate) damage: Arc<Damage>,
+    /// A clock that jumps.
+    pub(crate) clock_watch: Arc<ClockWatch>,
 }
 
 /// Whom commits notify.
@@ -127,7 +130,7 @@ impl Commits {
         last: Tick,
         views: Arc<Views>,
         clock: Arc<dyn Clock>,
-        Brakes { pressure, space, damage }: Brakes,
+        Brakes { pressure, space, damage, clock_watch }: Brakes,
         memtable_bytes: usize,
         bells: Bells,
     ) -> Commits {
@@ -148,6 +151,7 @@ impl Commits {
             pressure,
             space,
             damage,
+            clock_watch,
             arenas: Arenas::default(),
             memtable_bytes,
             bells,
@@ -178,6 +182,7 @@ impl Commits {
     #[inline]
     pub(crate) fn start(&self, write: Write<'_>, sync: SyncMode) -> Result<Committed> {
         let sync = sync == SyncMode::Sync;
+        self.clock_watch.check(&*self.clock)?;
         let (seqno, position, memtable, wants_spare) = {
             let need = write.reservation();
             let mut queue = self.queue_with_room(need, write.weight())?;

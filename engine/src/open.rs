@@ -16,7 +16,7 @@ use crate::parts::Parts;
 use crate::pressure::Pressure;
 use crate::range_map::RangeMap;
 use crate::replay::Replay;
-use crate::replicate::{Admissions, Vectors};
+use crate::replicate::{Admissions, ClockWatch, Vectors};
 use crate::snapshot::Snapshots;
 use crate::space::Space;
 use crate::stats::Meters;
@@ -104,6 +104,8 @@ pub(crate) struct Ingredients {
     pub(crate) generation: u64,
     pub(crate) state: State,
     pub(crate) last_tick: Tick,
+    /// The clock may have been as far as this.
+    pub(crate) clock_floor: Tick,
     /// Newest first; the first takes the writes.
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) tables: Arc<Tables>,
@@ -122,8 +124,10 @@ pub(crate) struct Writing {
 
 impl Ingredients {
     fn of(recovered: Recovered, options: &Options, fs: &Arc<dyn Fs>) -> Result<Ingredients> {
-        let Recovered { lock, identity, generation, manifest, state, log, last_tick, .. } =
+        let Recovered { lock, identity, generation, manifest, state, log, last_tick, report } =
             recovered;
+        // A clean close knows every tick that was used.
+        let clock_floor = if report.was_closed { Tick::ZERO } else { state.clock_bound };
         let cache = Cache::new(options.cache_bytes());
         let damage = Arc::new(Damage::new(options.on_corruption, Arc::default()));
         let tables = Arc::new(Tables::new(fs.clone(), identity.database, cache, damage));
@@ -136,6 +140,7 @@ impl Ingredients {
             generation,
             state,
             last_tick,
+            clock_floor,
             memtables: vec![active],
             tables,
             runs,
@@ -156,6 +161,7 @@ pub(crate) fn assemble(
         generation,
         state,
         last_tick,
+        clock_floor,
         memtables,
         tables,
         runs,
@@ -189,13 +195,20 @@ pub(crate) fn assemble(
         Space::new(fs.clone(), options.reserve_bytes, options.segment_bytes, log_bell.clone());
     let space = Arc::new(space);
     let vectors = Vectors::new(identity.origin(), &state.vectors);
-    let queue = Queue::new(log, last_tick, vectors, active);
+    let mut queue = Queue::new(log, last_tick, vectors, active);
+    queue.observe(clock_floor);
+    let clock_watch = Arc::new(ClockWatch::new(options.max_drift_ms(), state.clock_bound));
     let commits = Commits::new(
         queue,
         last_tick,
         views.clone(),
         clock.clone(),
-        Brakes { pressure: pressure.clone(), space: space.clone(), damage: damage.clone() },
+        Brakes {
+            pressure: pressure.clone(),
+            space: space.clone(),
+            damage: damage.clone(),
+            clock_watch: clock_watch.clone(),
+        },
         options.memtable_bytes,
         bells,
     );
@@ -235,6 +248,7 @@ pub(crate) fn assemble(
         pins: ChangePins::new(last_tick),
         archive,
         admissions: Admissions::default(),
+        clock_watch,
         backing_up: Mutex::new(Rank::Backups, ()),
         backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),

@@ -15,7 +15,7 @@ use crate::origins::Origins;
 use crate::output::{Depth, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
-use crate::replicate::Admissions;
+use crate::replicate::{Admissions, ClockWatch};
 use crate::scan::Scan;
 use crate::snapshot::{Held, Snapshots};
 use crate::space::{Demand, Space};
@@ -57,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) pins: ChangePins,
     pub(crate) archive: Archive,
     pub(crate) admissions: Admissions,
+    pub(crate) clock_watch: Arc<ClockWatch>,
     /// Held by the one who makes a backup.
     pub(crate) backing_up: Mutex<()>,
     /// Rung when the schedule of backups has something to look at.

@@ -50,6 +50,7 @@ pub(crate) fn open(platform: Platform, options: Options) -> Result<(Parts, Repor
         generation: seen.generation,
         state: seen.state,
         last_tick: seen.last_tick,
+        clock_floor: Tick::ZERO,
         memtables,
         tables: opened.tables,
         runs: opened.runs,

@@ -17,6 +17,7 @@
 //! worth asking again.
 
 mod admit;
+mod clock;
 mod decide;
 mod incoming;
 mod late;
@@ -27,6 +28,7 @@ mod tail;
 mod vectors;
 
 pub(crate) use admit::Admissions;
+pub(crate) use clock::{ClockWatch, raise_bound};
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
 pub(crate) use recent::Recent;
@@ -51,6 +53,9 @@ pub struct Replication {
 
 impl Replication {
     pub(crate) fn new(parts: Arc<Parts>) -> Replication {
+        if !parts.is_read_only {
+            parts.clock_watch.start(&*parts.clock);
+        }
         Replication { parts }
     }
 

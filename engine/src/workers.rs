@@ -9,6 +9,7 @@ use crate::compaction::picker::Load;
 use crate::jobs;
 use crate::parts::Parts;
 use crate::quarantine;
+use crate::replicate;
 use crate::scrub::{self, Speed};
 use base::{Error, Result};
 use std::sync::Arc;
@@ -278,6 +279,7 @@ impl LogTending {
         self.is_asleep = false;
         // A disk too full for the next segment must not keep this one from being synced.
         let spare = self.build_spare(parts);
+        replicate::raise_bound(parts)?;
         if parts.commits.take_sync_request() {
             parts.commits.sync()?;
         }

@@ -256,3 +256,106 @@ fn admission_beside_local_writers_loses_nothing() {
     assert_eq!(content(&a), content(&b));
     assert!(!content(&a).is_empty());
 }
+
+/// Wall clock and monotonic clock, each in the test's hands.
+#[derive(Default)]
+struct TwoClocks {
+    wall_ms: std::sync::atomic::AtomicU64,
+    monotonic_ms: std::sync::atomic::AtomicU64,
+}
+
+impl TwoClocks {
+    fn set(&self, wall_ms: u64, monotonic_ms: u64) {
+        self.wall_ms.store(wall_ms, std::sync::atomic::Ordering::SeqCst);
+        self.monotonic_ms.store(monotonic_ms, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl esker::platform::Clock for TwoClocks {
+    fn wall_ms(&self) -> u64 {
+        self.wall_ms.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        let ms = self.monotonic_ms.load(std::sync::atomic::Ordering::SeqCst);
+        std::time::Duration::from_millis(ms)
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_refuses_writes_until_it_is_back() {
+    let clock = std::sync::Arc::new(TwoClocks::default());
+    clock.set(START_MS, 0);
+    let platform = esker::Platform { clock: clock.clone(), ..Disk::new(1).platform() };
+    let db = Db::open_on(platform, fast()).unwrap();
+    let k = keyspace(&db, "k");
+    clock.set(START_MS + 60_000, 0);
+    k.put("x", "nobody replicates").unwrap();
+    db.replication();
+    clock.set(START_MS + 69_000, 1);
+    k.put("x", "set right by nine seconds").unwrap();
+    clock.set(START_MS + 90_000, 1_000);
+    let refused = k.put("x", "jumped").unwrap_err();
+    assert_eq!((refused.code(), refused.category()), ("ClockSkew", esker::Category::Recoverable));
+    clock.set(START_MS - 90_000, 1_000);
+    assert_eq!(k.put("x", "jumped back").unwrap_err().code(), "ClockSkew");
+    clock.set(START_MS + 70_000, 1_000);
+    k.put("x", "back").unwrap();
+}
+
+#[test]
+fn no_tick_is_used_twice_after_a_crash_and_a_clock_that_went_back() {
+    let (disk_a, _, a, b) = pair();
+    let before = keyspace(&a, "k").put("x", "1").unwrap();
+    ship(&a, &b);
+    a.sync().unwrap();
+    let lost = keyspace(&a, "k").put("x", "2").unwrap();
+    let disk = Disk::of(disk_a.fs.crash(base::fs::CrashModel::Synced));
+    disk.clock.set(START_MS - 5000);
+    let again = disk.open(fast());
+    let next = keyspace(&again, "k").put("x", "3").unwrap();
+    assert!(before < lost && next > lost, "{before} {lost} {next}");
+    ship(&again, &b);
+    assert_eq!(get(&b, "k", "x").unwrap(), b"3");
+}
+
+/// Others may have what a crash has cut off.
+#[test]
+fn a_lost_tail_makes_another_incarnation_of_a_node_that_replicates() {
+    for replicates in [false, true] {
+        let (disk, _, a, b) = pair();
+        keyspace(&a, "k").put("x", "1").unwrap();
+        if replicates {
+            ship(&a, &b);
+        }
+        a.sync().unwrap();
+        let before = a.identity().origin();
+        let disk = Disk::of(disk.fs.fork());
+        tear(&disk);
+        let a = disk.open(fast());
+        let report = a.recovery_report();
+        assert!(report.torn_log.is_some());
+        assert_eq!(report.new_life.is_some(), replicates);
+        assert_eq!(a.identity().origin() != before, replicates);
+        if !replicates {
+            continue;
+        }
+        assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+        keyspace(&a, "k").put("x", "2").unwrap();
+        assert_eq!(ship(&a, &b), [taken(1, 0)]);
+        assert_eq!(b.replication().applied(MAIN).len(), 2);
+        assert_eq!(get(&b, "k", "x").unwrap(), b"2");
+        let after = a.identity().origin();
+        a.close().unwrap();
+        assert_eq!(disk.open(fast()).identity().origin(), after);
+    }
+}
+
+/// Puts bytes behind the end of the log that no frame accounts for.
+fn tear(disk: &Disk) {
+    let is_segment = |path: &base::RelPath| path.as_str().starts_with("wal/");
+    let segment = disk.fs.files().into_iter().rfind(is_segment).unwrap();
+    let bytes = disk.fs.read_file(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    disk.fs.patch_file(&segment, end + 3, &[0xa5; 40]).unwrap();
+}

@@ -7,7 +7,7 @@ use crate::inventory::Inventory;
 use crate::plan::Verify;
 use base::frame::Hash;
 use base::fs::Fs;
-use base::{Position, Result, Tick};
+use base::{Origin, Position, Result, Tick};
 use sstable::manifest::State;
 use wal::{HeaderState, LogScan, SegmentEnd};
 
@@ -27,6 +27,14 @@ impl LogPlan {
         match self {
             LogPlan::Closed(end) => *end,
             LogPlan::Scanned(scan) => scan.end(),
+        }
+    }
+
+    /// Who wrote the end of the log, if there is anything to replay.
+    pub(crate) fn author(&self) -> Option<Origin> {
+        match self {
+            LogPlan::Closed(_) => None,
+            LogPlan::Scanned(scan) => scan.segments.last().map(|facts| facts.header.owner.origin),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::plan::{FlushTarget, Plan, Recovered, ReplaySink};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::stage::Stage;
-use crate::switch::{self, Before, Switched};
+use crate::switch::{self, Before, Life, Switched};
 use crate::{archive, birth, keys, replay, resources, root, sweep, tables};
 use base::{Clock, Error, FileName, Identity, Position, Result, Tick};
 use sstable::TableOwner;
@@ -31,7 +31,7 @@ pub fn recover(plan: Plan, sink: &mut dyn ReplaySink, progress: &Progress) -> Re
     let facts = read(&plan, &mut steps)?;
     let mut attempt = Attempt::default();
     let done = write(&plan, &facts, sink, &mut steps, &mut attempt);
-    let (state, Switched { manifest, log }) = match done {
+    let (state, identity, Switched { manifest, log }) = match done {
         Ok(done) => done,
         Err(error) => {
             attempt.fail(fs, &facts.root);
@@ -49,7 +49,7 @@ pub fn recover(plan: Plan, sink: &mut dyn ReplaySink, progress: &Progress) -> Re
     tell(&report);
     Ok(Recovered {
         lock,
-        identity: facts.identity,
+        identity,
         generation: facts.root.next_generation(),
         manifest,
         last_tick: last_tick(&state),
@@ -160,10 +160,11 @@ fn write(
     sink: &mut dyn ReplaySink,
     steps: &mut Steps<'_>,
     attempt: &mut Attempt,
-) -> Result<(State, Switched)> {
-    let Facts { identity, inventory, root, torn_manifest, log, .. } = facts;
+) -> Result<(State, Identity, Switched)> {
+    let Facts { inventory, root, torn_manifest, log, .. } = facts;
     let torn_manifest = *torn_manifest;
-    let before = Before { identity, root, inventory, log, torn_manifest };
+    let (identity, life) = next_life(plan, facts)?;
+    let before = Before { identity: &identity, life, root, inventory, log, torn_manifest };
     if facts.needs_reserve {
         sweep::release_reserve(plan.fs.as_ref());
     }
@@ -176,10 +177,12 @@ fn write(
         if let LogPlan::Scanned(scan) = log {
             report.torn_log = scan.torn.as_ref().map(|torn| torn.at);
         }
+        report.new_life = (life == Life::New).then_some(identity.incarnation);
         switch::set_aside(plan, &before, attempt, report);
         let generation = root.next_generation();
-        let owner =
-            TableOwner { database: identity.database, origin: identity.origin(), generation };
+        // What is replayed is of whoever wrote the log.
+        let origin = log.author().unwrap_or(identity.origin());
+        let owner = TableOwner { database: identity.database, origin, generation };
         let listed = inventory.tables.last_key_value().map_or(0, |(number, _)| *number);
         // Never the number of a file that someone left.
         state.next_table = state.next_table.max(listed.saturating_add(1));
@@ -199,7 +202,19 @@ fn write(
     })?;
     let switched =
         steps.run(Stage::Switch, |_| switch::switch(plan, &before, &mut state, attempt))?;
-    Ok((state, switched))
+    Ok((state, identity, switched))
+}
+
+/// Who the database is from now on. Where a crash has cut the log of a node that replicates, others may
+/// have what is lost: its ticks must not be used once more, so it goes on as another incarnation.
+fn next_life(plan: &Plan, facts: &Facts) -> Result<(Identity, Life)> {
+    let is_torn = matches!(&facts.log, LogPlan::Scanned(scan) if scan.torn.is_some());
+    if !is_torn || facts.state.clock_bound == Tick::ZERO {
+        return Ok((facts.identity, Life::Same));
+    }
+    let new = identity::new_life(&facts.identity, plan.rng.as_ref())
+        .map_err(|e| Error::io("draw random bytes for", plan.fs.root(), e))?;
+    Ok((new, Life::New))
 }
 
 /// No tick up to this one was not possibly used.
@@ -211,6 +226,9 @@ fn last_tick(state: &State) -> Tick {
 fn tell(report: &Report) {
     if let Some(at) = report.torn_log {
         tracing::warn!(%at, "a crash had cut the log; what was cut off is in quarantine");
+    }
+    if let Some(incarnation) = report.new_life {
+        tracing::warn!(%incarnation, "others may have what is lost: this is another incarnation");
     }
     if report.commits_replayed > 0 {
         tracing::info!(commits = report.commits_replayed, "replayed the log");

@@ -33,7 +33,7 @@ use crate::log::LogPlan;
 use crate::plan::{Create, FlushTarget, Plan, ReplaySink, Verify};
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::switch::{self, Before, Switched};
+use crate::switch::{self, Before, Life, Switched};
 use crate::{replay, sweep};
 use base::fs::{Fs, full_path};
 use base::{Error, FileName, Identity, Result, ScopeId, Tick};
@@ -122,6 +122,7 @@ fn rebuild(
     let root = stand_in(facts);
     let before = Before {
         identity: &identity,
+        life: Life::Same,
         root: &root,
         inventory: &facts.inventory,
         log: &LogPlan::Closed(None),

@@ -1,7 +1,7 @@
 //! What an open found and did.
 
 use crate::stage::Stage;
-use base::Position;
+use base::{Incarnation, Position};
 use std::time::Duration;
 
 /// What [`crate::recover`] found and did.
@@ -21,6 +21,8 @@ pub struct Report {
     pub tables_written: usize,
     /// Where a crash had cut the log, if it had.
     pub torn_log: Option<Position>,
+    /// The new incarnation, if a cut log of a node that replicates made one necessary.
+    pub new_life: Option<Incarnation>,
     /// Where a crash had cut the manifest, if it had.
     pub torn_manifest: Option<u64>,
     /// What was set aside, below the directory.

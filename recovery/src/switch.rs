@@ -4,6 +4,7 @@
 //! failure removes what was made; from then on there is only forward.
 
 use crate::attempt::Attempt;
+use crate::identity::replace_identity;
 use crate::inventory::{FOLDERS, Inventory};
 use crate::log::LogPlan;
 use crate::plan::Plan;
@@ -23,9 +24,20 @@ pub(crate) struct Switched {
     pub(crate) log: Appender,
 }
 
+/// Whether the database goes on as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// In the same incarnation, or in one that is written already.
+    Same,
+    /// In another one: its identity is written just before the root.
+    New,
+}
+
 /// What the new state is built from.
 pub(crate) struct Before<'a> {
     pub(crate) identity: &'a Identity,
+    /// Whether that is another one than before.
+    pub(crate) life: Life,
     pub(crate) root: &'a Root,
     pub(crate) inventory: &'a Inventory,
     pub(crate) log: &'a LogPlan,
@@ -95,6 +107,9 @@ pub(crate) fn switch(
     state.apply(&edit).map_err(|_| failed(fs.root().into(), "the new state is consistent"))?;
     let manifest = start_manifest(plan, before, state, attempt)?;
     read_back(fs, before, &manifest, state)?;
+    if before.life == Life::New {
+        replace_identity(fs, before.identity)?;
+    }
     attempt.will_commit();
     write_root(fs, manifest.root())?;
     Ok(Switched { manifest, log })

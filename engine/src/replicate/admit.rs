@@ -95,6 +95,7 @@ pub(crate) fn admit(parts: &Parts, bytes: &[u8]) -> Result<Admission> {
         return Err(Error::invalid("a shipment of scope 0, which is each node's own"));
     }
     parts.let_pass(bytes.len())?;
+    super::raise_bound(parts)?;
     let mut known = parts.admissions.admitting.lock();
     let before = match place_of(parts, &shipment) {
         Ok(before) => before,

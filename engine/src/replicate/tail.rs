@@ -39,6 +39,7 @@ impl Tail {
     /// What is behind `after`.
     pub(super) fn after(parts: &Arc<Parts>, scope: ScopeId, after: &Vector) -> Result<Tail> {
         parts.refuse_if_closed()?;
+        super::raise_bound(parts)?;
         if !scope.is_replicated() {
             return Err(Error::invalid("scope 0 is each node's own; it has no tail"));
         }
