@@ -17,8 +17,10 @@ mod frame;
 mod input;
 mod introductions;
 mod manifest;
+mod message;
 mod operations;
 mod root;
+mod session;
 mod stream;
 mod table;
 
@@ -29,8 +31,10 @@ pub use directory::directory;
 pub use frame::frame;
 pub use introductions::introductions;
 pub use manifest::manifest;
+pub use message::message;
 pub use operations::operations;
 pub use root::root;
+pub use session::session;
 pub use stream::stream;
 pub use table::table_open;
 
@@ -38,7 +42,7 @@ pub use table::table_open;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
@@ -50,4 +54,6 @@ pub const TARGETS: [Target; 11] = [
     ("operations", operations),
     ("stream", stream),
     ("introductions", introductions),
+    ("message", message),
+    ("session", session),
 ];

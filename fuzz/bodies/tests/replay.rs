@@ -118,3 +118,13 @@ fn frames_come_out_of_streams_as_they_went_in() {
 fn introductions_have_one_form_and_no_slips() {
     replay("introductions");
 }
+
+#[test]
+fn messages_that_decode_come_back() {
+    replay("message");
+}
+
+#[test]
+fn a_session_outlives_whatever_a_peer_says() {
+    replay("session");
+}

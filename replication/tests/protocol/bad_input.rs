@@ -9,7 +9,9 @@ use replication::group::{Group, GroupConfig, GroupId};
 use replication::memory::{Change, MemoryStore, Write};
 use replication::protocol::bulk::Bulk;
 use replication::protocol::frame::{Channel, Extent, FRAME_LEN_MAX, Kind, Lane};
-use replication::protocol::message::{Entry, Hello, HelloAck, Message, Statement, Subscribe, Wish};
+use replication::protocol::message::{
+    Entry, Hello, HelloAck, Message, Statement, Subscribe, Want, Wish,
+};
 use replication::protocol::{Event, Session, SessionConfig};
 use replication::roster::{Member, Role};
 use replication::store::{DeltaHead, ExportFile, ExportHead, Store, keyspaces};
@@ -541,4 +543,31 @@ fn two_histories_of_one_author_are_an_incident() {
     assert_eq!(code(other), "Fork");
     let is_incident = |event: &Event| matches!(event, Event::Incident(_));
     assert!(bench.session.take_events().iter().any(is_incident));
+}
+
+/// What only the rejoiner has must not vanish with what it forgets.
+#[test]
+fn a_node_below_the_floor_gets_no_state_before_all_it_has_is_here() {
+    let mut bench = Bench::live();
+    let theirs = shipment(PEER, WALL_MS);
+    let tick = base::Shipment::decode(&theirs).unwrap().last();
+    let entry = Entry {
+        node: origin(PEER).node.0,
+        incarnation: origin(PEER).incarnation.0,
+        tick: tick.raw(),
+    };
+    let (wish, vector) = (Wish::Rejoin as u8, vec![entry]);
+    let want = Want { scope: 1, round: 1, wish, vector, file: 0, offset: 0 };
+    bench.say(Message::Want(want)).unwrap();
+    let next = |bench: &mut Bench| {
+        bench.session.next_frame(bench.now, Channel::Bulk, &bench.store).unwrap()
+    };
+    assert_eq!(next(&mut bench), None);
+    bench.send(Kind::Shipment, Extent::Whole, &theirs).unwrap();
+    let frame = next(&mut bench).unwrap();
+    let frame = Lane::new(Channel::Bulk).open(&frame).unwrap();
+    let Ok((1, Bulk::DeltaHead(head))) = Bulk::decode(frame.kind, frame.payload) else {
+        panic!("no head of a delta")
+    };
+    assert!(head.vector.covers(origin(PEER), tick));
 }

@@ -5,7 +5,7 @@ use replication::group::Writes;
 use replication::memory::Change;
 use replication::protocol::{Event, Tier};
 use replication::roster::{Member, Role};
-use replication::store::Store;
+use replication::store::{Store, keyspaces};
 
 #[test]
 fn what_one_writes_the_other_reads() {
@@ -223,4 +223,29 @@ fn an_unconfirmed_peer_gets_no_more_than_the_window() {
     net.nodes[1].store.set_sync(replication::memory::SyncWhen::Asked);
     net.heal();
     net.check_fold();
+}
+
+/// Whoever hears what the new node has must know that the floor waits for it.
+#[test]
+fn a_node_that_joins_is_a_member_in_the_tables_it_gets() {
+    let mut net = Net::new(13, 1, 0);
+    net.put(0, "a", "1");
+    let joiner = net.add(Role::Author, Vec::new());
+    net.connect(0, joiner);
+    for _ in 0..10_000 {
+        net.step();
+        if net.has_chosen(joiner, Tier::Tables) {
+            break;
+        }
+    }
+    net.cut_all(joiner);
+    let members = net.nodes[joiner].store.entries(keyspaces::ROSTER).unwrap();
+    let key = Member::key(id(joiner));
+    let member = members.iter().find(|held| held.key == key).expect("no record of the joiner");
+    assert_eq!(member.stamp.origin, net.nodes[0].store.origin());
+    net.heal();
+    assert!(net.put(joiner, "b", "2"));
+    net.heal();
+    net.check_fold();
+    assert_eq!(net.nodes[0].group.roster().authors().count(), 2);
 }
