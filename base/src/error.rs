@@ -147,6 +147,8 @@ pub enum Error {
     KeyspaceNotFound { name: String },
     /// The keyspace was dropped.
     KeyspaceDropped { name: String },
+    /// The scope takes no writes while the state of another node is taken over.
+    ScopeClosed,
     /// Another commit changed what this transaction read.
     Conflict,
     /// More open transactions than allowed.
@@ -256,6 +258,7 @@ impl Error {
             Error::TooLarge { .. } | Error::InvalidInput { .. } => "InvalidInput",
             Error::KeyspaceNotFound { .. } => "KeyspaceNotFound",
             Error::KeyspaceDropped { .. } => "KeyspaceDropped",
+            Error::ScopeClosed => "ScopeClosed",
             Error::Conflict => "Conflict",
             Error::TooManyTransactions { .. } => "TooManyTransactions",
             Error::HistoryGone { .. } => "HistoryGone",
@@ -278,6 +281,7 @@ impl Error {
             | Error::CommitFailed { .. }
             | Error::ResourceShort { .. }
             | Error::DiskFull { .. }
+            | Error::ScopeClosed
             | Error::Conflict
             | Error::TooManyTransactions { .. }
             | Error::Cancelled => Category::Retryable,
@@ -338,6 +342,7 @@ impl Error {
             Error::TooLarge { .. } | Error::InvalidInput { .. } => "correct the call",
             Error::KeyspaceNotFound { .. } => "list the keyspaces to see their names",
             Error::KeyspaceDropped { .. } => "open the keyspace again by its name",
+            Error::ScopeClosed => "wait until the node has caught up with its peers",
             Error::Conflict => "run the transaction again from its start",
             Error::TooManyTransactions { .. } => "finish some transactions first",
             Error::HistoryGone { .. } => "ask for a later moment, or keep more history",
@@ -448,6 +453,7 @@ impl fmt::Display for Error {
             Error::InvalidInput { message } => f.write_str(message),
             Error::KeyspaceNotFound { name } => write!(f, "there is no keyspace {name:?}"),
             Error::KeyspaceDropped { name } => write!(f, "keyspace {name:?} was dropped"),
+            Error::ScopeClosed => f.write_str("the state of another node is being taken over"),
             Error::Conflict => f.write_str("another commit changed what this transaction read"),
             Error::TooManyTransactions { limit } => {
                 write!(f, "more than {limit} transactions are open")

@@ -426,6 +426,7 @@ impl Commits {
             Error::DiskFull { .. }
                 | Error::TooLarge { .. }
                 | Error::Conflict
+                | Error::ScopeClosed
                 | Error::KeyspaceDropped { .. }
                 | Error::Closed
                 | Error::Halted { .. }

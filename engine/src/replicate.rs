@@ -36,7 +36,7 @@ pub(crate) use vectors::{Moved, Vectors};
 
 pub use admit::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
-pub use tail::Tail;
+pub use tail::{Outbound, Tail};
 
 use crate::keyspace::Keyspace;
 use crate::parts::Parts;
@@ -88,6 +88,23 @@ impl Replication {
     /// It may only notify: it is called by those who write and sync.
     pub fn on_commit(&self, call: impl Fn() + Send + Sync + 'static) {
         self.parts.commits.listen(Arc::new(call));
+    }
+
+    /// Refuses writes of users to `scope` with `ScopeClosed`, and shipments with
+    /// [`Admission::Closed`], until it is reopened. Nothing of this survives the process.
+    pub fn close(&self, scope: ScopeId) -> Result<()> {
+        self.parts.refuse_if_closed()?;
+        // Whoever admits now has ended afterwards.
+        let close = || self.parts.commits.with_queue(|queue| queue.close_scope(scope));
+        self.parts.admissions.pause(close);
+        Ok(())
+    }
+
+    /// Takes writes to `scope` again.
+    pub fn reopen(&self, scope: ScopeId) -> Result<()> {
+        self.parts.refuse_if_closed()?;
+        self.parts.commits.with_queue(|queue| queue.reopen_scope(scope));
+        Ok(())
     }
 
     /// Takes over what `shipment` (see [`base::shipment`]) holds that is new here: one commit, visible as

@@ -5,7 +5,7 @@
 mod fixture;
 
 use esker::replicate::{Admission, ScopeId, Vector};
-use esker::{Batch, Db, Options, SyncMode, Tick};
+use esker::{Batch, Db, Error, KeyspaceOptions, Options, Scope, SyncMode, Tick};
 use fixture::{Disk, START_MS, keyspace, small};
 
 const MAIN: ScopeId = ScopeId::MAIN;
@@ -21,14 +21,14 @@ fn ship(from: &Db, to: &Db) -> Vec<Admission> {
     let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
     let mut taken = Vec::new();
     while let Some(shipment) = tail.next(&to.applied(MAIN), LEN_MAX).unwrap() {
-        taken.push(to.admit(&shipment).unwrap());
+        taken.push(to.admit(&shipment.bytes).unwrap());
     }
     taken
 }
 
 fn next_shipment(from: &Db, after: &Vector) -> Vec<u8> {
     let mut tail = from.replication().tail(MAIN, after).unwrap();
-    tail.next(after, LEN_MAX).unwrap().unwrap()
+    tail.next(after, LEN_MAX).unwrap().unwrap().bytes
 }
 
 fn taken(won: u64, lost: u64) -> Admission {
@@ -358,4 +358,21 @@ fn tear(disk: &Disk) {
     let bytes = disk.fs.read_file(&segment).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     disk.fs.patch_file(&segment, end + 3, &[0xa5; 40]).unwrap();
+
+#[test]
+fn a_closed_scope_takes_no_writes_from_anyone_and_others_go_on() {
+    let (_, _, a, b) = pair();
+    keyspace(&a, "k").put("x", "1").unwrap();
+    let shipment = next_shipment(&a, &Vector::default());
+    let local = KeyspaceOptions { scope: Scope::Local, ..KeyspaceOptions::default() };
+    let (own, shared) = (b.keyspace("own", local).unwrap(), keyspace(&b, "k"));
+
+    b.replication().close(MAIN).unwrap();
+    assert!(matches!(shared.put("x", "2"), Err(Error::ScopeClosed)));
+    assert_eq!(b.replication().admit(&shipment).unwrap(), Admission::Closed);
+    own.put("x", "3").unwrap();
+    b.replication().reopen(MAIN).unwrap();
+
+    assert_eq!(b.replication().admit(&shipment).unwrap(), taken(1, 0));
+    shared.put("x", "2").unwrap();
 }

@@ -183,11 +183,11 @@ impl World {
         for _ in 0..count {
             let known = taker.applied(MAIN);
             let Some(shipment) = tail.next(&known, len_max).unwrap() else { break };
-            match taker.admit(&shipment).unwrap() {
+            match taker.admit(&shipment.bytes).unwrap() {
                 Admission::Taken { late: 0, .. } | Admission::Known => {}
                 other => panic!("{other:?}"),
             }
-            self.nodes[to].seen.push(shipment);
+            self.nodes[to].seen.push(shipment.bytes);
         }
     }
 

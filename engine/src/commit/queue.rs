@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     scratch: Vec<u8>,
     bytes_logged: u64,
     conflicts: Conflicts,
+    /// Scopes that take no writes now.
+    closed: Vec<ScopeId>,
 }
 
 /// What is to be committed.
@@ -74,11 +76,37 @@ impl Queue {
             scratch: Vec::new(),
             bytes_logged: 0,
             conflicts: Conflicts::default(),
+            closed: Vec::new(),
         }
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.appender.is_some() && !self.is_closing { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// Refuses commits to `scope` from now on.
+    pub(crate) fn close_scope(&mut self, scope: ScopeId) {
+        if !self.closed.contains(&scope) {
+            self.closed.push(scope);
+        }
+    }
+
+    /// Takes commits to `scope` again.
+    pub(crate) fn reopen_scope(&mut self, scope: ScopeId) {
+        self.closed.retain(|closed| *closed != scope);
+    }
+
+    /// Refuses writes to a keyspace that was dropped, or whose scope takes none.
+    #[inline]
+    fn check_keyspace(&self, keyspace: &KeyspaceState) -> Result<()> {
+        self.check_scope(keyspace.space.scope())?;
+        keyspace.check_live()
+    }
+
+    /// Whether `scope` takes commits.
+    #[inline]
+    pub(crate) fn check_scope(&self, scope: ScopeId) -> Result<()> {
+        if self.closed.contains(&scope) { Err(Error::ScopeClosed) } else { Ok(()) }
     }
 
     /// Why nothing can be appended.
@@ -388,12 +416,12 @@ impl<'a> Write<'a> {
     #[inline]
     pub(super) fn check(&self, queue: &Queue) -> Result<()> {
         match self {
-            Write::One(keyspace, _) => keyspace.check_live(),
+            Write::One(keyspace, _) => queue.check_keyspace(keyspace),
             Write::Batch(batch) => {
-                batch.keyspaces().iter().try_for_each(|known| known.check_live())
+                batch.keyspaces().iter().try_for_each(|known| queue.check_keyspace(known))
             }
             Write::Transaction(batch, reads) => {
-                batch.keyspaces().iter().try_for_each(|known| known.check_live())?;
+                batch.keyspaces().iter().try_for_each(|known| queue.check_keyspace(known))?;
                 queue.conflicts.check(reads)
             }
         }

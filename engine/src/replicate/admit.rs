@@ -55,6 +55,8 @@ pub enum Admission {
         /// By how much.
         by_ms: u64,
     },
+    /// The scope takes nothing now: see [`super::Replication::close`].
+    Closed,
 }
 
 /// What admissions remember from one to the next.
@@ -79,6 +81,14 @@ impl Default for Admissions {
         let admitting = Mutex::new(Rank::Admission, Known::default());
         let zero = AtomicU64::default;
         Admissions { admitting, won: zero(), lost: zero(), late: zero() }
+    }
+}
+
+impl Admissions {
+    /// Calls `f` while nobody admits.
+    pub(super) fn pause<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _admitting = self.admitting.lock();
+        f()
     }
 }
 
@@ -121,7 +131,11 @@ fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, Admission> {
         let by_ms = shipment.last().ms().saturating_sub(parts.clock.wall_ms());
         return Err(Admission::ClockAhead { by_ms });
     }
-    let have = parts.commits.with_queue(|queue| queue.vectors().get(shipment.scope, origin));
+    let have = parts.commits.with_queue(|queue| {
+        queue.check_scope(shipment.scope)?;
+        Ok(queue.vectors().get(shipment.scope, origin))
+    });
+    let have = have.map_err(|_: Error| Admission::Closed)?;
     if shipment.last() <= have {
         return Err(Admission::Known);
     }

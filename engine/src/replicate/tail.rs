@@ -21,9 +21,9 @@ pub struct Tail {
     reader: TailReader,
     pinned: u64,
     /// Own commits that are not handed out yet.
-    writer: Option<ShipmentWriter>,
+    writer: Option<(Tick, ShipmentWriter)>,
     /// Shipments that are ready.
-    ready: VecDeque<Vec<u8>>,
+    ready: VecDeque<Outbound>,
 }
 
 /// What a step through the log gave.
@@ -65,7 +65,7 @@ impl Tail {
     /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
     /// commit may be longer), or `None` if there is none now. Asks for a sync if commits wait only for
     /// that; ask again when the bell has rung.
-    pub fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>> {
+    pub fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
         self.parts.refuse_if_closed()?;
         if let Some(found) = self.read(known, len_max)? {
             return Ok(Some(found));
@@ -77,9 +77,9 @@ impl Tail {
         self.read(known, len_max)
     }
 
-    fn read(&mut self, known: &Vector, len_max: usize) -> Result<Option<Vec<u8>>> {
+    fn read(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
         while self.ready.is_empty() {
-            if self.writer.as_ref().is_some_and(|writer| writer.len() >= len_max) {
+            if self.writer.as_ref().is_some_and(|(_, writer)| writer.len() >= len_max) {
                 self.finish_writer();
                 break;
             }
@@ -92,8 +92,11 @@ impl Tail {
     }
 
     fn finish_writer(&mut self) {
-        let writer = self.writer.take().filter(|writer| !writer.is_empty());
-        self.ready.extend(writer.map(ShipmentWriter::finish));
+        let writer = self.writer.take().filter(|(_, writer)| !writer.is_empty());
+        self.ready.extend(writer.map(|(first, writer)| {
+            let (origin, last) = (writer.origin(), writer.last());
+            Outbound { origin, first, last, bytes: writer.finish() }
+        }));
     }
 
     /// Takes the next commit of the log in.
@@ -110,7 +113,16 @@ impl Tail {
             }
             match &record.remote {
                 Some(remote) if known.covers(remote.shipment.origin, remote.shipment.last()) => {}
-                Some(remote) => records.push(Found::Remote(remote.bytes.to_vec())),
+                Some(remote) => {
+                    let shipment = &remote.shipment;
+                    let first = shipment.commits.first().map_or(Tick::ZERO, |commit| commit.tick);
+                    records.push(Found::Remote(Outbound {
+                        origin: shipment.origin,
+                        first,
+                        last: shipment.last(),
+                        bytes: remote.bytes.to_vec(),
+                    }));
+                }
                 None if known.covers(own, record.seqno) => {}
                 None => records.push(Found::Own(Owned::of(&record))),
             }
@@ -118,9 +130,9 @@ impl Tail {
         self.follow();
         for found in records {
             match found {
-                Found::Remote(bytes) => {
+                Found::Remote(outbound) => {
                     self.finish_writer();
-                    self.ready.push_back(bytes);
+                    self.ready.push_back(outbound);
                 }
                 Found::Own(commit) => self.add(own, &commit)?,
             }
@@ -129,13 +141,14 @@ impl Tail {
     }
 
     fn add(&mut self, own: Origin, commit: &Owned) -> Result<()> {
-        let last = self.writer.as_ref().map(ShipmentWriter::last);
+        let last = self.writer.as_ref().map(|(_, writer)| writer.last());
         if last.is_some_and(|last| Some(last) != commit.previous) {
             self.finish_writer(); // What is between was not new to the peer.
         }
         let (parts, scope) = (&self.parts, self.scope);
-        let writer =
-            self.writer.get_or_insert_with(|| ShipmentWriter::new(scope, own, commit.previous));
+        let (_, writer) = self.writer.get_or_insert_with(|| {
+            (commit.seqno, ShipmentWriter::new(scope, own, commit.previous))
+        });
         let name_of = |number: KeyspaceId| parts.catalog.name_of(SpaceId::new(scope, number));
         let ops = base::batch::Ops::encoded(&commit.ops);
         writer.push(commit.seqno, commit.op_count, &ops, name_of).map_err(broken)
@@ -152,10 +165,23 @@ impl Tail {
     }
 }
 
+/// A shipment on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// The author.
+    pub origin: Origin,
+    /// The tick of its first commit.
+    pub first: Tick,
+    /// The tick of its last commit: what a vector must cover for all of it to be known.
+    pub last: Tick,
+    /// Its bytes, see [`base::shipment`].
+    pub bytes: Vec<u8>,
+}
+
 /// What a record is to the tail.
 enum Found {
     Own(Owned),
-    Remote(Vec<u8>),
+    Remote(Outbound),
 }
 
 /// A commit of this node.
