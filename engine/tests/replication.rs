@@ -184,7 +184,7 @@ fn the_own_stream_goes_on_where_it_was_before_a_close() {
 #[test]
 fn reserved_names_are_not_for_users() {
     let (_, _, a, b) = pair();
-    let refused = a.keyspace("esker.roster", esker::KeyspaceOptions::default()).unwrap_err();
+    let refused = a.keyspace("esker.roster", KeyspaceOptions::default()).unwrap_err();
     assert_eq!(refused.code(), "InvalidInput");
     let roster = a.replication().keyspace(MAIN, "esker.roster").unwrap();
     roster.put("member", "1").unwrap();
