@@ -358,6 +358,7 @@ fn tear(disk: &Disk) {
     let bytes = disk.fs.read_file(&segment).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     disk.fs.patch_file(&segment, end + 3, &[0xa5; 40]).unwrap();
+}
 
 #[test]
 fn a_closed_scope_takes_no_writes_from_anyone_and_others_go_on() {
