@@ -85,7 +85,7 @@ fn shipments(ops: u64, count: u64) -> Result<Vec<Vec<u8>>> {
     let mut tail = db.replication().tail(ScopeId::MAIN, &known)?;
     let mut all = Vec::new();
     while let Some(shipment) = tail.next(&known, 1)? {
-        all.push(shipment);
+        all.push(shipment.bytes);
     }
     Ok(all)
 }
