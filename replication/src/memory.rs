@@ -17,7 +17,7 @@ use crate::store::{
     Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
-use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Tick, Vector};
+use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Stamp, Tick, Vector};
 use delta::{MemoryDelta, MemoryStage};
 use life::Life;
 use std::collections::BTreeMap;
@@ -338,13 +338,18 @@ impl Store for MemoryStore {
 
     fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
         let inner = self.inner.lock();
+        let local = inner.live.local.iter().filter(|((name, _), _)| name == keyspace);
+        let local = local.map(|((_, key), value)| {
+            let stamp = Stamp { tick: Tick::ZERO, origin: inner.live.origin };
+            Held { key: key.clone(), value: value.clone(), stamp }
+        });
         let content = &inner.live.content;
         let points = content.points.iter().filter(|((name, _), _)| name == keyspace);
         let held = points.filter_map(|(place, version)| {
             let value = content.get(place, inner.wall_ms)?.to_vec();
             Some(Held { key: place.1.clone(), value, stamp: version.stamp })
         });
-        Ok(held.collect())
+        Ok(local.chain(held).collect())
     }
 
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {
