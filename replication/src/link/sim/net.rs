@@ -105,6 +105,8 @@ struct Packet {
 /// What has arrived at a socket and was not taken yet.
 #[derive(Debug, Default)]
 struct Inbox {
+    /// The number of the socket: one that was at the address before is deaf and mute.
+    socket: u64,
     packets: VecDeque<(SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
 }
@@ -133,23 +135,24 @@ impl SimNet {
         net
     }
 
-    /// A socket at `address`. One that was there before hears nothing any more.
+    /// A socket at `address`. One that was there before hears and sends nothing any more.
     pub fn wire(&self, address: SocketAddr) -> Wire {
         let mut state = self.shared.state.lock();
-        state.inboxes.insert(address, Inbox::default());
         state.wires += 1;
-        let number = self.shared.seed ^ state.wires.rotate_right(16);
+        let wires = state.wires;
+        state.inboxes.insert(address, Inbox { socket: wires, ..Inbox::default() });
+        let number = self.shared.seed ^ wires.rotate_right(16);
         drop(state);
         let mut config = EndpointConfig::default();
         let mut seed = [0; 32];
         seed.iter_mut().zip(number.to_le_bytes()).for_each(|(to, byte)| *to = byte);
         config.rng_seed(Some(seed));
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(number)));
-        let socket = Arc::new(SimSocket::new(self.clone(), address));
+        let socket = Arc::new(SimSocket::new(self.clone(), address, wires));
         Wire { socket, runtime: Arc::new(SimRuntime), config, buffers: None }
     }
 
-    /// The socket at `address` is gone, as after a crash.
+    /// The socket at `address` is gone, as after a crash: whatever still holds it is deaf and mute.
     pub fn unplug(&self, address: SocketAddr) {
         self.shared.state.lock().inboxes.remove(&address);
     }
@@ -196,9 +199,12 @@ impl SimNet {
     }
 
     /// Takes a packet from a socket.
-    pub(super) fn send(&self, from: SocketAddr, to: SocketAddr, content: &[u8]) {
-        let (now, shared) = (Instant::now(), &self.shared);
+    pub(super) fn send(&self, socket: (SocketAddr, u64), to: SocketAddr, content: &[u8]) {
+        let (now, shared, from) = (Instant::now(), &self.shared, socket.0);
         let mut state = shared.state.lock();
+        if state.inbox_of(socket).is_none() {
+            return;
+        }
         let number = state.counts.sent;
         state.counts.sent += 1;
         let arrivals = state.fate(from, to);
@@ -213,14 +219,14 @@ impl SimNet {
         shared.sent.notify_one();
     }
 
-    /// Takes what has arrived at `address`, or wakes the task when something has.
+    /// Takes what has arrived at a socket, or wakes the task when something has.
     pub(super) fn poll_receive(
         &self,
-        address: SocketAddr,
+        socket: (SocketAddr, u64),
         context: &mut Context<'_>,
     ) -> Poll<(SocketAddr, Vec<u8>)> {
         let mut state = self.shared.state.lock();
-        let Some(inbox) = state.inboxes.get_mut(&address) else { return Poll::Pending };
+        let Some(inbox) = state.inbox_of(socket) else { return Poll::Pending };
         match inbox.packets.pop_front() {
             Some(packet) => Poll::Ready(packet),
             None => {
@@ -250,6 +256,10 @@ impl SimNet {
 }
 
 impl State {
+    fn inbox_of(&mut self, (address, number): (SocketAddr, u64)) -> Option<&mut Inbox> {
+        self.inboxes.get_mut(&address).filter(|inbox| inbox.socket == number)
+    }
+
     /// When the copies of a packet arrive.
     fn fate(&mut self, from: SocketAddr, to: SocketAddr) -> Vec<Duration> {
         let weather = self.ways.get(&(from, to)).copied().unwrap_or(self.weather);

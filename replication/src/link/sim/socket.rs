@@ -14,11 +14,12 @@ use std::task::{Context, Poll};
 pub(super) struct SimSocket {
     net: SimNet,
     address: SocketAddr,
+    number: u64,
 }
 
 impl SimSocket {
-    pub(super) fn new(net: SimNet, address: SocketAddr) -> SimSocket {
-        SimSocket { net, address }
+    pub(super) fn new(net: SimNet, address: SocketAddr, number: u64) -> SimSocket {
+        SimSocket { net, address, number }
     }
 }
 
@@ -28,7 +29,7 @@ impl AsyncUdpSocket for SimSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.net.send(self.address, transmit.destination, transmit.contents);
+        self.net.send((self.address, self.number), transmit.destination, transmit.contents);
         Ok(())
     }
 
@@ -40,7 +41,9 @@ impl AsyncUdpSocket for SimSocket {
     ) -> Poll<io::Result<usize>> {
         let mut received = 0;
         for (room, meta) in bufs.iter_mut().zip(meta) {
-            let Poll::Ready((from, content)) = self.net.poll_receive(self.address, cx) else {
+            let Poll::Ready((from, content)) =
+                self.net.poll_receive((self.address, self.number), cx)
+            else {
                 break;
             };
             // As in kernels, what does not fit is cut off.
