@@ -120,11 +120,11 @@ impl Take {
         let must_rejoin = self.must_rejoin || !store.is_whole(scope);
         if must_rejoin && self.group.role_of(self.peer) == Some(Role::Observer) {
             // Only an author has answered all late writes.
-            self.course = Course::Idle { until: now + PAUSE };
+            self.rest(now);
             return Ok(());
         }
         if (must_rejoin || wants_tables) && !self.group.try_take(self.peer) {
-            self.course = Course::Idle { until: now + PAUSE };
+            self.rest(now);
             return Ok(());
         }
         if must_rejoin {
@@ -161,8 +161,15 @@ impl Take {
 
     fn give_up(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
         self.group.release(store, self.peer)?;
-        self.course = Course::Idle { until: now + PAUSE };
+        self.rest(now);
         Ok(())
+    }
+
+    /// Asks for nothing for a while. The peer may still answer what was asked before, and is not to
+    /// blame for that: such answers are of a round that is over.
+    fn rest(&mut self, now: Duration) {
+        self.round += 1;
+        self.course = Course::Idle { until: now + PAUSE };
     }
 
     /// The peer can not do what was asked.
@@ -202,7 +209,7 @@ impl Take {
     ) -> Result<(), ProtocolError> {
         let scope = self.group.scope();
         if !self.group.try_take(self.peer) {
-            self.course = Course::Idle { until: now + PAUSE };
+            self.rest(now);
             return Ok(());
         }
         if store.is_whole(scope) && rules::may_take_delta(&store.applied(scope), floor) {
@@ -276,29 +283,36 @@ impl Take {
                 Ok(())
             }
             Admission::Closed => {
-                self.course = Course::Idle { until: now + PAUSE };
+                self.rest(now);
                 Ok(())
             }
         }
     }
 
-    /// A node that may only read does not begin to write.
+    /// A node that may only read does not begin to write. What it wrote before it became a reader
+    /// may still be under way.
     fn check_author(&self, store: &dyn Store, bytes: &[u8]) -> Result<(), ProtocolError> {
-        let (scope, origin) =
-            Shipment::author(bytes).map_err(|found| ProtocolError::malformed("shipment", found))?;
+        let malformed = |found| ProtocolError::malformed("shipment", found);
+        let (scope, origin) = Shipment::author(bytes).map_err(malformed)?;
         if scope != self.group.scope() {
             return Err(ProtocolError::WrongScope { found: scope.0 });
         }
         let reads_only = origin.node == self.peer
             && self.group.role_of(self.peer) == Some(Role::Observer)
             && store.applied(scope).get(origin) == Tick::ZERO;
-        if reads_only { Err(ProtocolError::ReaderWrites { node: origin.node }) } else { Ok(()) }
+        if !reads_only {
+            return Ok(());
+        }
+        let shipment = Shipment::decode(bytes).map_err(malformed)?;
+        let first = shipment.commits.first().map_or(Tick::MAX, |commit| commit.tick);
+        let is_of_before = first <= self.group.roster().since(origin.node).tick;
+        if is_of_before { Ok(()) } else { Err(ProtocolError::ReaderWrites { node: origin.node }) }
     }
 
     /// The peer's clock is ahead: nothing is merged, nothing is lost, the log keeps it.
     fn park(&mut self, now: Duration, by_ms: u64) {
         self.is_parked = true;
-        self.course = Course::Idle { until: now + PAUSE };
+        self.rest(now);
         self.events.push(Event::Parked { by_ms });
         self.group.note_peer(self.peer, |peer| peer.is_parked = true);
     }

@@ -223,7 +223,7 @@ fn anything_before_the_hellos_is_refused() {
 fn a_reader_that_writes_is_refused() {
     let mut bench = Bench::live();
     bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
-    let written = bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS));
+    let written = bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS + 1));
     assert_eq!(code(written), "ReaderWrites");
     // What it passes on from a writer is welcome.
     let mut bench = Bench::live();

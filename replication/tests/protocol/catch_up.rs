@@ -186,6 +186,81 @@ fn a_clock_that_is_ahead_parks_the_stream_and_loses_nothing() {
     assert_eq!(net.get(1, "a"), Some("1".into()));
 }
 
+/// What was on its way when the stream was parked is no fault of the peer.
+#[test]
+fn a_delta_of_a_clock_that_is_ahead_is_parked_and_nobody_is_blamed() {
+    let mut net = Net::new(13, 2, 0);
+    net.heal();
+    net.cut(0, 1);
+    net.nodes[0].skew_ms = 20_000;
+    net.pass(1);
+    net.put(0, "a", "1");
+    net.nodes[0].store.trim_log(0);
+    net.connect(0, 1);
+    net.run(5_000);
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    assert_eq!(net.get(1, "a"), None);
+    net.nodes[0].skew_ms = 0;
+    net.run(30_000);
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    assert_eq!(net.get(1, "a"), Some("1".into()));
+}
+
+#[test]
+fn a_log_that_falls_behind_a_parked_stream_is_no_fault_of_the_peer() {
+    let mut net = Net::new(14, 2, 0);
+    net.heal();
+    net.nodes[0].skew_ms = 20_000;
+    net.pass(1);
+    net.put(0, "a", "1");
+    let is_parked = |net: &Net| net.events.iter().any(|(_, e)| matches!(e, Event::Parked { .. }));
+    while !is_parked(&net) {
+        net.step();
+    }
+    net.put(0, "b", "2");
+    net.put(0, "c", "3");
+    net.nodes[0].store.trim_log(1);
+    net.run(5_000);
+    net.nodes[0].skew_ms = 0;
+    net.run(30_000);
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    assert_eq!(net.get(1, "c"), Some("3".into()));
+}
+
+/// A user that is faster than the tables finds the node closed, or the node takes no tables.
+#[test]
+fn a_user_who_writes_while_tables_come_breaks_nothing() {
+    for steps in 0..60 {
+        let mut net = Net::new(15, 2, 0);
+        net.put(0, "a", "1");
+        net.connect(0, 1);
+        for _ in 0..steps {
+            net.step();
+        }
+        net.put(1, "early", "mine");
+        net.heal();
+        assert!(net.failures.is_empty(), "{steps}: {:?}", net.failures);
+        net.check_fold();
+    }
+}
+
+/// A node that is made a reader had written before, and its peers have heard of the one first.
+#[test]
+fn what_a_node_wrote_before_it_became_a_reader_is_taken() {
+    let mut net = Net::new(16, 3, 0);
+    net.connect(0, 1);
+    net.run(1_000);
+    let store = net.nodes[2].store.clone();
+    store.write(&[change("k", "before", Change::Put("1".into()))]).unwrap();
+    net.pass(10);
+    let reader = Member::new(Role::Observer);
+    let store = net.nodes[0].store.clone();
+    net.nodes[0].group.set_member(&store, id(2), reader).unwrap();
+    net.heal();
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    assert_eq!(net.get(0, "before"), Some("1".into()));
+}
+
 #[test]
 fn a_value_longer_than_a_frame_goes_in_pieces() {
     let mut net = Net::new(11, 2, 0);

@@ -29,6 +29,12 @@ impl Take {
         if !self.check_head(now, store, &head.state)? {
             return Ok(());
         }
+        // Users do not write until all is here: only an empty scope takes tables.
+        self.group.close(store)?;
+        if !store.is_empty(self.group.scope())? {
+            self.group.release(store, self.peer)?;
+            return self.choose(now, store);
+        }
         let import = store.import(self.group.scope(), head)?;
         self.events.push(Event::Chose(Tier::Tables));
         let files = head.files.iter().cloned().collect();
