@@ -138,7 +138,9 @@ impl Replica {
     /// Begins to listen and to dial. Called inside a tokio runtime; reads the database.
     pub fn start(parts: ReplicaParts, options: ReplicaOptions) -> Result<Replica> {
         let ReplicaParts { store, identity, bell, wire, rng } = parts;
-        let first = options.peers.iter().map(|(node, _)| *node).chain([identity.node]);
+        // Who only reads does not begin as an author, even if its disk is new.
+        let own = (options.role == Role::Author).then_some(identity.node);
+        let first = options.peers.iter().map(|(node, _)| *node).chain(own);
         let first = if options.peers.is_empty() { Vec::new() } else { first.collect() };
         let config = GroupConfig { scope: ScopeId::MAIN, role: options.role, first };
         let group = Arc::new(Group::open(config, &*store)?);
@@ -302,8 +304,14 @@ impl Replica {
     /// Tells the peers goodbye and waits until no session is left.
     pub async fn shutdown(self) {
         self.looking.abort();
-        let Replica { mesh, .. } = self;
-        mesh.shutdown().await;
+        self.mesh.shutdown().await;
+    }
+}
+
+impl Drop for Replica {
+    /// Closes everything, as a process that dies would: nobody is told, nobody is waited for.
+    fn drop(&mut self) {
+        self.looking.abort();
     }
 }
 
