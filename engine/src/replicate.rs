@@ -2,10 +2,7 @@
 //!
 //! ```text
 //! out   Tail      commits from the log, as shipments of their authors
-//!       Delta     entries as they are, for those whom the log does not reach
-//!       Export    tables, for those who have nothing
 //! in    admit     a shipment: clock, vector, comparison by stamp, one record, one tick
-//!       Import    tables into an empty scope
 //! ```
 //!
 //! A write keeps its author's stamp (tick and origin) wherever it goes. A remote op is compared with
@@ -22,10 +19,6 @@
 mod admit;
 mod clock;
 mod decide;
-mod delta;
-mod export;
-mod floor;
-mod import;
 mod incoming;
 mod late;
 mod listener;
@@ -43,9 +36,6 @@ pub(crate) use vectors::{Moved, Vectors};
 
 pub use admit::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
-pub use delta::{Delta, DeltaHead};
-pub use export::{Export, ExportFile, ExportHead};
-pub use import::Import;
 pub use tail::{Outbound, Tail};
 
 use crate::keyspace::Keyspace;

@@ -98,8 +98,6 @@ pub(crate) struct Staged {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     pub(crate) origin: Origin,
-    /// The vector with which this life began.
-    pub(crate) inherited: Vector,
     pub(crate) clock: Tick,
     pub(crate) scope: Scope,
     /// Up to which tick of each origin the log is gone, or jumped over.
@@ -112,10 +110,8 @@ pub(crate) struct Node {
     pub(crate) is_unannounced: bool,
     /// Between the first step of a rejoin and its install.
     pub(crate) is_rejoining: bool,
-    /// The roster record that let it come back, until its install.
-    pub(crate) readmitted: Stamp,
-    /// Late puts that it may not erase. While there are any, its absences say nothing.
-    pub(crate) parked: BTreeSet<(Slot, Stamp)>,
+    /// Its absences say nothing.
+    pub(crate) is_incomplete: bool,
     pub(crate) staged: Option<Arc<Staged>>,
     pub(crate) backup: Option<Arc<Node>>,
     /// What survives a power loss, while there is something that does not.
@@ -131,8 +127,8 @@ pub(crate) struct World {
     pub(crate) births: u8,
     /// What each node is while it is not deprecated.
     pub(crate) roles: [Role; NODES],
-    /// Lives whose writes may come out late: someone was told not to wait for them.
-    pub(crate) excused: BTreeSet<Origin>,
+    /// Who was ever deprecated by anyone.
+    pub(crate) was_fenced: [bool; NODES],
 }
 
 impl Scope {
@@ -163,7 +159,7 @@ impl Scope {
 impl Node {
     /// Whether it holds all that its vector covers, and may say so.
     pub(crate) fn is_whole(&self) -> bool {
-        !(self.is_empty || self.is_unannounced || self.is_rejoining || !self.parked.is_empty())
+        !(self.is_empty || self.is_unannounced || self.is_rejoining || self.is_incomplete)
     }
 
     /// Raises the vector to `to`, and the log begins behind what was jumped over.
@@ -183,7 +179,6 @@ impl World {
         let roster = std::array::from_fn(|name| known(name).map(member));
         let node = |name: Name| Node {
             origin: origin(name, name as u8),
-            inherited: Vector::default(),
             clock: Tick::ZERO,
             scope: Scope {
                 roster: if Some(name) == joiner { [None; NODES] } else { roster },
@@ -194,8 +189,7 @@ impl World {
             is_empty: Some(name) == joiner,
             is_unannounced: false,
             is_rejoining: false,
-            readmitted: Stamp::default(),
-            parked: BTreeSet::new(),
+            is_incomplete: false,
             staged: None,
             backup: None,
             durable: None,
@@ -205,7 +199,7 @@ impl World {
             streams: Arc::default(),
             births: NODES as u8,
             roles,
-            excused: BTreeSet::new(),
+            was_fenced: [false; NODES],
         }
     }
 
@@ -238,7 +232,7 @@ impl World {
 
 /// A life of `name`. Incarnations are random in truth, so later lives come out on both sides of
 /// earlier ones.
-pub(crate) fn origin(name: Name, birth: u8) -> Origin {
+fn origin(name: Name, birth: u8) -> Origin {
     let node = NodeId([name as u8 + 1; 16]);
     Origin { node, incarnation: Incarnation(u64::from(birth) * 11 % u64::from(BIRTHS_MAX)) }
 }

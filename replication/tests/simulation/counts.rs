@@ -1,0 +1,64 @@
+//! How much happened.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+/// Of one story, or of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) stories: u64,
+    pub(crate) time: Duration,
+    pub(crate) packets: u64,
+    pub(crate) packets_lost: u64,
+    pub(crate) writes: u64,
+    pub(crate) refused: u64,
+    pub(crate) crashes: u64,
+    pub(crate) power_losses: u64,
+    pub(crate) restores: u64,
+    pub(crate) wipes: u64,
+    pub(crate) fences: u64,
+    pub(crate) clock_jumps: u64,
+    pub(crate) late: u64,
+    /// Writes whose only disk was lost.
+    pub(crate) lost: u64,
+    /// Stories in which a tombstone was dropped.
+    pub(crate) dropped: u64,
+    /// The longest time until all were equal.
+    pub(crate) healing: Duration,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Counts) {
+        self.stories += more.stories;
+        self.time += more.time;
+        self.packets += more.packets;
+        self.packets_lost += more.packets_lost;
+        self.writes += more.writes;
+        self.refused += more.refused;
+        self.crashes += more.crashes;
+        self.power_losses += more.power_losses;
+        self.restores += more.restores;
+        self.wipes += more.wipes;
+        self.fences += more.fences;
+        self.clock_jumps += more.clock_jumps;
+        self.late += more.late;
+        self.lost += more.lost;
+        self.dropped += more.dropped;
+        self.healing = self.healing.max(more.healing);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} seeds, {} simulated seconds", self.stories, self.time.as_secs())?;
+        writeln!(f, "{} packets, {} of them lost or cut", self.packets, self.packets_lost)?;
+        writeln!(f, "{} writes, {} refused", self.writes, self.refused)?;
+        writeln!(f, "{} crashes, {} with power", self.crashes, self.power_losses)?;
+        writeln!(f, "{} restores, {} new disks", self.restores, self.wipes)?;
+        writeln!(f, "{} nodes shut out, {} clocks set wrong", self.fences, self.clock_jumps)?;
+        writeln!(f, "{} late writes, {} writes lost with their only disk", self.late, self.lost)?;
+        writeln!(f, "{} seeds in which tombstones were dropped", self.dropped)?;
+        write!(f, "{} simulated seconds until all were equal, at most", self.healing.as_secs())
+    }
+}

@@ -1,0 +1,130 @@
+//! All is made well: then all must become equal, to what was written.
+
+use crate::story::machine::{Chore, Content, Machine};
+use crate::story::plan::Plan;
+use crate::story::world::{Found, NODES, World};
+use base::{ScopeId, Tick, Vector};
+use replication::link::sim::Weather;
+use replication::roster::Role;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Until when all must be equal: clocks may have been a minute ahead, and breakers pause.
+const HEALING: Duration = Duration::from_secs(600);
+
+impl<M: Machine> World<M> {
+    /// Returns a digest of what all have.
+    pub(crate) async fn heal(&mut self, _plan: &Plan) -> Result<String, Found> {
+        self.say("all is made well");
+        let began = Instant::now();
+        self.cuts.clear();
+        (self.slow, self.weather) = (None, Weather::default());
+        for at in 0..NODES {
+            let node = &mut self.nodes[at];
+            node.skew_ms = 0;
+            node.sync_after_ms = node.sync_after_ms.min(300);
+            if node.role == Role::Deprecated {
+                node.role = Role::Author;
+            }
+            if !node.is_up() {
+                self.start(at)?;
+            }
+        }
+        self.rewire();
+        self.settle(HEALING).await?;
+        self.counts.healing = began.elapsed();
+        // Tombstones may go at any moment: nothing that is read changes by that.
+        for at in 0..NODES {
+            self.tidy(at, Chore::Collect)?;
+        }
+        self.pass(Duration::from_secs(10)).await?;
+        if !self.are_equal()? {
+            return Err("all were equal, and are no more".to_owned());
+        }
+        self.judge()
+    }
+
+    /// Waits until all roles are as wanted and all nodes are equal, once and still a moment later.
+    pub(crate) async fn settle(&mut self, time: Duration) -> Result<(), Found> {
+        let end = Instant::now() + time;
+        let mut calm = 0;
+        while calm < 3 {
+            if Instant::now() > end {
+                return Err(format!("not equal after {} s", time.as_secs()));
+            }
+            self.pass(Duration::from_secs(1)).await?;
+            let have_roles = self.have_roles();
+            let is_calm = have_roles && self.are_equal()?;
+            calm = if is_calm { calm + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Whether all agree about what everyone is; if not, the operator says it again.
+    fn have_roles(&mut self) -> bool {
+        let mut agree = true;
+        for at in 0..NODES {
+            let (id, role) = (self.nodes[at].id, self.nodes[at].role);
+            let is_known = |other: &crate::story::world::Node<M>| {
+                let peers = other.replica.as_ref().map(|r| r.peers()).unwrap_or_default();
+                other.id == id || peers.iter().any(|p| p.peer.node == id && p.role == Some(role))
+            };
+            if !self.nodes.iter().all(is_known) {
+                agree = false;
+                self.order_if_needed(at, role);
+            }
+        }
+        agree
+    }
+
+    fn order_if_needed(&mut self, at: usize, role: Role) {
+        let id = self.nodes[at].id;
+        let peers = self.nodes[0].replica.as_ref().map(|r| r.peers()).unwrap_or_default();
+        let is_known = peers.iter().any(|p| p.peer.node == id && p.role == Some(role));
+        if !is_known && self.order(at, role) {
+            self.say(format!("the operator says again that {at} is {role:?}"));
+        }
+    }
+
+    fn contents(&self) -> Result<Vec<(Vector, Content)>, Found> {
+        let content = |(at, node): (usize, &crate::story::world::Node<M>)| {
+            let content = node.machine.content();
+            let content = content.map_err(|error| format!("node {at} does not read: {error}"))?;
+            Ok((node.machine.applied(), content))
+        };
+        self.nodes.iter().enumerate().map(content).collect()
+    }
+
+    fn are_equal(&self) -> Result<bool, Found> {
+        let first = self.nodes[0].machine.applied();
+        if !self.nodes.iter().all(|node| node.is_up() && node.machine.applied() == first) {
+            return Ok(false);
+        }
+        let contents = self.contents()?;
+        Ok(contents.windows(2).all(|pair| pair[0] == pair[1]))
+    }
+
+    /// What all have is what was written.
+    fn judge(&mut self) -> Result<String, Found> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let store = node.store().ok_or("a node is down")?;
+            if !store.is_whole(ScopeId::MAIN) {
+                return Err(format!("node {at} is not whole"));
+            }
+            if store.dropped(ScopeId::MAIN) > Tick::ZERO {
+                self.counts.dropped = 1;
+            }
+        }
+        let contents = self.contents()?;
+        for (at, (vector, content)) in contents.iter().enumerate() {
+            if let Some(found) = self.ledger.judge(vector, content) {
+                return Err(format!("node {at}: {found}"));
+            }
+        }
+        let quarantine = replication::store::keyspaces::QUARANTINE;
+        let late = |content: &Content| content.iter().filter(|(k, ..)| k == quarantine).count();
+        self.counts.late = contents.first().map_or(0, |(_, content)| late(content)) as u64;
+        self.say(format!("equal, {} writes", self.ledger.len()));
+        Ok(blake3::hash(format!("{contents:?}").as_bytes()).to_hex().to_string())
+    }
+}

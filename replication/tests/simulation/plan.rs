@@ -1,0 +1,124 @@
+//! What kind of story a seed tells.
+
+use crate::story::dice::Dice;
+
+/// Who can reach whom, and who may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Three authors, all in reach.
+    Mesh,
+    /// The last node only reads.
+    Reader,
+    /// The first and the last can not reach each other; the author between them only responds.
+    Responder,
+    /// The first and the last can not reach each other; the node between them only reads.
+    ReadingRelay,
+}
+
+/// Something that may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Write,
+    /// Many writes, or large ones.
+    Burst,
+    Weather,
+    /// One node is cut off.
+    Partition,
+    OneWay,
+    Mend,
+    /// One node reads and sends at a crawl.
+    Slow,
+    ClockNear,
+    ClockFar,
+    ClockRight,
+    Kill,
+    PowerLoss,
+    Stop,
+    Start,
+    BackUp,
+    Restore,
+    Wipe,
+    Collect,
+    TrimLog,
+    Fence,
+    Unfence,
+    /// A node is out, writes alone, and the others delete, agree and forget meanwhile.
+    LiveOnWithout,
+    Rest,
+}
+
+impl Action {
+    const ALL: [(Action, u32); 23] = [
+        (Action::Write, 60),
+        (Action::Burst, 4),
+        (Action::Weather, 4),
+        (Action::Partition, 4),
+        (Action::OneWay, 3),
+        (Action::Mend, 8),
+        (Action::Slow, 2),
+        (Action::ClockNear, 3),
+        (Action::ClockFar, 1),
+        (Action::ClockRight, 3),
+        (Action::Kill, 3),
+        (Action::PowerLoss, 3),
+        (Action::Stop, 2),
+        (Action::Start, 12),
+        (Action::BackUp, 4),
+        (Action::Restore, 3),
+        (Action::Wipe, 1),
+        (Action::Collect, 8),
+        (Action::TrimLog, 3),
+        (Action::Fence, 2),
+        (Action::Unfence, 3),
+        (Action::LiveOnWithout, 1),
+        (Action::Rest, 3),
+    ];
+}
+
+/// A story before it is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shape: Shape,
+    pub(crate) steps: u64,
+    /// Milliseconds between actions, at most.
+    pub(crate) pause_ms: u64,
+    pub(crate) keys: u64,
+    weights: Vec<(Action, u32)>,
+}
+
+impl Plan {
+    pub(crate) fn of(dice: &mut Dice) -> Plan {
+        let shapes = [Shape::Mesh, Shape::Mesh, Shape::Mesh, Shape::Reader, Shape::Responder];
+        let shape = if dice.one_in(8) { Shape::ReadingRelay } else { *dice.pick(&shapes) };
+        let mut weights = Action::ALL.to_vec();
+        for (action, weight) in &mut weights {
+            // Each story has its own mixture, and some lack some actions at all.
+            *weight = match dice.below(4) {
+                _ if !Plan::allows(shape, *action) => 0,
+                0 if !matches!(action, Action::Write | Action::Start) => 0,
+                1 => *weight * 2,
+                _ => *weight,
+            };
+        }
+        let steps = dice.between(30, 110);
+        let pause_ms = *dice.pick(&[200, 1_000, 2_500]);
+        Plan { shape, steps, pause_ms, keys: dice.between(2, 6), weights }
+    }
+
+    /// Who is below the floor can only be helped by an author that it reaches.
+    fn allows(shape: Shape, action: Action) -> bool {
+        use Action::{Fence, LiveOnWithout, Restore, Unfence, Wipe};
+        match shape {
+            Shape::Mesh | Shape::Responder => true,
+            Shape::Reader => !matches!(action, Fence | Unfence),
+            Shape::ReadingRelay => {
+                !matches!(action, Fence | Unfence | LiveOnWithout | Restore | Wipe)
+            }
+        }
+    }
+
+    pub(crate) fn next(&self, dice: &mut Dice) -> Action {
+        let weights = self.weights.iter().map(|(_, weight)| *weight);
+        self.weights[dice.weighed(weights)].0
+    }
+}

@@ -1,0 +1,101 @@
+//! Stories of three whole replicas over real QUIC in simulated time: each is a function of its seed.
+//!
+//! ```text
+//! plan      what kind of story: who reaches whom, what happens how often
+//! world     nodes, network, time; machine is one disk and its database
+//! action    what happens: writes, weather, cuts, clocks, crashes, restores, collection
+//! heal      all is made well, and all must become equal
+//! watch     what must hold at every moment; ledger: what must be read at the end
+//! ```
+
+mod action;
+mod confess;
+mod counts;
+mod dice;
+mod heal;
+mod ledger;
+mod machine;
+mod memory;
+mod plan;
+mod watch;
+mod world;
+
+pub(crate) use counts::Counts;
+pub(crate) use memory::MemoryMachine;
+
+use dice::Dice;
+use machine::Machine;
+use plan::Plan;
+use replication::link::sim::{SimNet, simulate};
+use std::cell::Cell;
+use world::World;
+
+/// What came of a story.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    /// A digest of every packet, and of what all nodes hold at the end.
+    pub(crate) trace: String,
+    /// What is wrong, if anything is.
+    pub(crate) found: Option<String>,
+    /// What happened, line by line.
+    pub(crate) log: Vec<String>,
+}
+
+thread_local! {
+    /// Panics of tasks, which nobody else would hear of.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts panics from now on.
+pub(crate) fn count_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.set(PANICS.get() + 1);
+        before(panic);
+    }));
+}
+
+/// Tells the story of `seed`.
+pub(crate) fn tell<M: Machine>(seed: u64) -> Outcome {
+    let panics = PANICS.get();
+    let mut outcome = simulate(seed, |net| run::<M>(net, seed)).unwrap();
+    if PANICS.get() != panics && outcome.found.is_none() {
+        outcome.found = Some("a task panicked".to_owned());
+    }
+    outcome
+}
+
+async fn run<M: Machine>(net: SimNet, seed: u64) -> Outcome {
+    let mut dice = Dice::new(seed);
+    let plan = Plan::of(&mut dice);
+    let mut world = World::<M>::new(net.clone(), dice.roll());
+    world.say(format!("{plan:?}"));
+    let told = world.tell(&plan).await;
+    let found = told.as_ref().err().cloned();
+    if found.is_some() {
+        world.confess();
+    }
+    let packets = net.counts();
+    world.counts.stories = 1;
+    world.counts.time = world.elapsed();
+    world.counts.packets = packets.sent;
+    world.counts.packets_lost = packets.lost + packets.cut;
+    world.counts.lost = world.ledger.lost;
+    let trace = format!("{} {}", net.trace(), told.unwrap_or_default());
+    Outcome { counts: world.counts, trace, found, log: world.log }
+}
+
+impl<M: Machine> World<M> {
+    /// Everything that happens; returns a digest of what all have at the end.
+    async fn tell(&mut self, plan: &Plan) -> Result<String, String> {
+        self.open(plan).await?;
+        for _ in 0..plan.steps {
+            let pause = self.dice.below(plan.pause_ms);
+            self.pass(std::time::Duration::from_millis(pause)).await?;
+            let action = plan.next(&mut self.dice);
+            self.act(plan, action).await?;
+        }
+        self.heal(plan).await
+    }
+}

@@ -1,0 +1,90 @@
+//! What must hold at every moment.
+
+use crate::story::machine::Machine;
+use crate::story::world::{Found, NODES, World};
+use base::{Incarnation, ScopeId, Tick, Vector};
+use replication::replica::Trouble;
+use std::collections::BTreeSet;
+
+/// Bytes that may be under way to one peer: the window, and one shipment that begins inside.
+const PENDING_BYTES_MAX: u64 = (16 << 20) + (1 << 20);
+/// Shipments that may be under way to one peer.
+const PENDING_MAX: u64 = 1000;
+
+/// How far a node has come in this life of its disk.
+#[derive(Debug, Default)]
+pub(crate) struct Heights {
+    vector: Vector,
+    floor: Vector,
+    dropped: Tick,
+    incarnations: BTreeSet<Incarnation>,
+    current: Incarnation,
+}
+
+impl Heights {
+    /// What was not durable is gone.
+    pub(crate) fn fall_to(&mut self, vector: &Vector) {
+        self.vector = vector.clone();
+        self.dropped = Tick::ZERO;
+    }
+
+    /// The disk is another one.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.vector, self.floor) = (Vector::default(), Vector::default());
+        self.dropped = Tick::ZERO;
+    }
+}
+
+impl<M: Machine> World<M> {
+    /// Vectors and floors only rise, incarnations never come back, and memory is bounded.
+    pub(crate) fn watch(&mut self) -> Result<(), Found> {
+        for at in 0..NODES {
+            self.watch_node(at).map_err(|found| format!("node {at}: {found}"))?;
+        }
+        Ok(())
+    }
+
+    fn watch_node(&mut self, at: usize) -> Result<(), Found> {
+        let node = &mut self.nodes[at];
+        let (Some(store), Some(replica)) = (node.store(), &node.replica) else { return Ok(()) };
+        let (vector, floor) = (store.applied(ScopeId::MAIN), store.floor(ScopeId::MAIN));
+        let (dropped, own) = (store.dropped(ScopeId::MAIN), store.origin().incarnation);
+        let heights = &mut node.heights;
+        if !vector.covers_all(&heights.vector) {
+            return Err(format!("its vector sank from {:?} to {vector:?}", heights.vector));
+        }
+        if !floor.covers_all(&heights.floor) {
+            return Err(format!("its floor sank from {:?} to {floor:?}", heights.floor));
+        }
+        if !vector.covers_all(&floor) {
+            return Err(format!("its floor {floor:?} is above its vector {vector:?}"));
+        }
+        if dropped < heights.dropped {
+            return Err(format!("its highest dropped tick sank to {dropped}"));
+        }
+        if heights.current != own && !heights.incarnations.insert(own) {
+            return Err(format!("incarnation {own} came back"));
+        }
+        heights.current = own;
+        (heights.vector, heights.floor, heights.dropped) = (vector, floor, dropped);
+        if let Some(blamed) = replica.troubles().into_iter().find(is_blame) {
+            return Err(format!("an honest peer was blamed: {}", blamed.message));
+        }
+        for (peer, status) in replica.health().peers {
+            if status.pending > PENDING_MAX || status.pending_bytes > PENDING_BYTES_MAX {
+                let (pending, bytes) = (status.pending, status.pending_bytes);
+                return Err(format!("{pending} shipments, {bytes} bytes are under way to {peer}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a peer was banned, or two copies of a node were seen: here is neither.
+fn is_blame(trouble: &Trouble) -> bool {
+    /// What may happen between honest nodes: a fenced one, a gap, a silence, an end, a full disk.
+    const HONEST: [&str; 6] = ["(13)", "(18)", "(20)", "(21)", "(22)", "(23)"];
+    let is_broken_off = trouble.code == "Conversation";
+    trouble.code == "Incident"
+        || is_broken_off && !HONEST.iter().any(|code| trouble.message.contains(code))
+}

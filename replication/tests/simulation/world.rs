@@ -1,0 +1,298 @@
+//! Three nodes, their machines, their replicas, and the network between them.
+
+use crate::story::counts::Counts;
+use crate::story::dice::Dice;
+use crate::story::ledger::Ledger;
+use crate::story::machine::{Loss, Machine};
+use crate::story::watch::Heights;
+use base::rng::SeededRng;
+use base::{Identity, Incarnation, NodeId, Vector};
+use replication::link::sim::{SimNet, Weather};
+use replication::link::{Bell, Calls, LinkKey};
+use replication::replica::{Dialing, Replica, ReplicaOptions, ReplicaParts};
+use replication::roster::Role;
+use replication::store::Store;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// What goes wrong in a story.
+pub(crate) type Found = String;
+/// Nodes of every story.
+pub(crate) const NODES: usize = 3;
+/// When every story begins.
+const START_MS: u64 = 1_700_000_000_000;
+/// How finely wall clocks move.
+const SLICE: Duration = Duration::from_millis(50);
+/// How long a replica may take to end.
+const ENDING: Duration = Duration::from_secs(60);
+
+/// One node.
+pub(crate) struct Node<M: Machine> {
+    pub(crate) machine: M,
+    pub(crate) id: NodeId,
+    pub(crate) address: SocketAddr,
+    pub(crate) bell: Bell,
+    pub(crate) replica: Option<Replica>,
+    pub(crate) store: Option<Weak<dyn Store>>,
+    pub(crate) dialing: Dialing,
+    /// What the operators want it to be.
+    pub(crate) role: Role,
+    /// By how much its wall clock is wrong.
+    pub(crate) skew_ms: i64,
+    /// After how long what was written is synced; 0: before it is acknowledged.
+    pub(crate) sync_after_ms: u64,
+    pub(crate) synced_at: Instant,
+    pub(crate) backups: Vec<(M::Backup, Vector)>,
+    pub(crate) heights: Heights,
+}
+
+impl<M: Machine> Node<M> {
+    pub(crate) fn is_up(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    /// The database, while it is open.
+    pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
+        self.store.as_ref().and_then(Weak::upgrade)
+    }
+}
+
+/// All of it.
+pub(crate) struct World<M: Machine> {
+    pub(crate) net: SimNet,
+    pub(crate) nodes: Vec<Node<M>>,
+    pub(crate) dice: Dice,
+    pub(crate) ledger: Ledger,
+    pub(crate) counts: Counts,
+    pub(crate) began: Instant,
+    /// What was done, in words.
+    pub(crate) log: Vec<String>,
+    /// Ways that can never be gone.
+    pub(crate) walls: BTreeSet<(usize, usize)>,
+    /// Ways that can not be gone now.
+    pub(crate) cuts: BTreeSet<(usize, usize)>,
+    pub(crate) weather: Weather,
+    pub(crate) slow: Option<(usize, Weather)>,
+    watched_at: Instant,
+}
+
+impl<M: Machine> World<M> {
+    pub(crate) fn new(net: SimNet, seed: u64) -> World<M> {
+        let now = Instant::now();
+        let mut world = World {
+            net,
+            nodes: Vec::new(),
+            dice: Dice::new(seed),
+            ledger: Ledger::default(),
+            counts: Counts::default(),
+            began: now,
+            log: Vec::new(),
+            walls: BTreeSet::new(),
+            cuts: BTreeSet::new(),
+            weather: Weather::default(),
+            slow: None,
+            watched_at: now,
+        };
+        for number in 1..=NODES as u8 {
+            let identity = world.identity(number);
+            let address = SocketAddr::from(([10, 0, 0, number], 7000));
+            world.nodes.push(Node {
+                machine: M::new(identity, START_MS),
+                id: identity.node,
+                address,
+                bell: Bell::default(),
+                replica: None,
+                store: None,
+                dialing: Dialing::Active,
+                role: Role::Author,
+                skew_ms: 0,
+                sync_after_ms: 0,
+                synced_at: now,
+                backups: Vec::new(),
+                heights: Heights::default(),
+            });
+        }
+        world
+    }
+
+    fn identity(&mut self, number: u8) -> Identity {
+        let secret = [number; 32];
+        let key = LinkKey::from_seed(secret).unwrap();
+        let incarnation = self.incarnation();
+        Identity { database: [number; 16], node: key.fingerprint().node(), incarnation, secret }
+    }
+
+    pub(crate) fn incarnation(&mut self) -> Incarnation {
+        Incarnation(self.dice.roll() | 1)
+    }
+
+    /// Simulated time so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn say(&mut self, what: impl Display) {
+        let at = self.elapsed().as_secs_f64();
+        self.log.push(format!("{at:8.3} {what}"));
+    }
+
+    pub(crate) fn wall_ms(&self, node: usize) -> u64 {
+        let elapsed = self.elapsed().as_millis() as u64;
+        (START_MS + elapsed).saturating_add_signed(self.nodes[node].skew_ms)
+    }
+
+    /// Time passes, and is watched.
+    pub(crate) async fn pass(&mut self, time: Duration) -> Result<(), Found> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            sleep(SLICE.min(end - Instant::now())).await;
+            self.move_clocks()?;
+            if self.watched_at.elapsed() >= Duration::from_secs(1) {
+                self.watched_at = Instant::now();
+                self.watch()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wall clocks move on, and what waits for a sync long enough is synced.
+    fn move_clocks(&mut self) -> Result<(), Found> {
+        for at in 0..NODES {
+            let wall_ms = self.wall_ms(at);
+            let node = &mut self.nodes[at];
+            node.machine.set_wall_ms(wall_ms);
+            let is_due = node.synced_at.elapsed().as_millis() as u64 >= node.sync_after_ms;
+            if node.is_up() && is_due {
+                node.synced_at = Instant::now();
+                node.machine.sync().map_err(|error| format!("node {at}: no sync: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the network what walls, cuts and weather say.
+    pub(crate) fn rewire(&self) {
+        self.net.heal();
+        self.net.weather(self.weather);
+        let address = |node: usize| self.nodes[node].address;
+        if let Some((slow, weather)) = self.slow {
+            for other in (0..NODES).filter(|other| *other != slow) {
+                self.net.weather_on(address(other), address(slow), weather);
+                self.net.weather_on(address(slow), address(other), weather);
+            }
+        }
+        for (from, to) in self.walls.iter().chain(&self.cuts) {
+            self.net.cut(address(*from), address(*to));
+        }
+    }
+
+    pub(crate) fn start(&mut self, at: usize) -> Result<(), Found> {
+        let failed = |error| format!("node {at} does not start: {error}");
+        let wall_ms = self.wall_ms(at);
+        let others = self.nodes.iter().filter(|other| other.id != self.nodes[at].id);
+        let peers = others.map(|other| (other.id, other.address)).collect();
+        let rng = Arc::new(SeededRng::new(self.dice.roll()));
+        let node = &mut self.nodes[at];
+        node.machine.set_wall_ms(wall_ms);
+        node.bell = Bell::default();
+        let store = node.machine.start(&node.bell).map_err(failed)?;
+        node.store = Some(Arc::downgrade(&store));
+        let parts = ReplicaParts {
+            store,
+            identity: node.machine.identity(),
+            bell: node.bell.clone(),
+            wire: self.net.wire(node.address),
+            rng,
+        };
+        let options = ReplicaOptions {
+            role: if node.role == Role::Observer { Role::Observer } else { Role::Author },
+            dialing: node.dialing,
+            peers,
+            calls: Calls::Inline,
+            ..ReplicaOptions::default()
+        };
+        node.replica = Some(Replica::start(parts, options).map_err(failed)?);
+        Ok(())
+    }
+
+    /// The node leaves in order.
+    pub(crate) async fn stop(&mut self, at: usize) -> Result<(), Found> {
+        let Some(replica) = self.nodes[at].replica.take() else { return Ok(()) };
+        let late = || format!("node {at} does not shut down");
+        timeout(ENDING, replica.shutdown()).await.map_err(|_| late())?;
+        self.let_go(at).await?;
+        self.nodes[at].machine.stop().map_err(|error| format!("node {at}: no close: {error}"))
+    }
+
+    /// The process dies, and with it perhaps what was not synced.
+    pub(crate) async fn crash(&mut self, at: usize, loss: Loss) -> Result<(), Found> {
+        let Some(replica) = self.nodes[at].replica.take() else { return Ok(()) };
+        self.net.unplug(self.nodes[at].address);
+        drop(replica);
+        self.let_go(at).await?;
+        let origin = self.nodes[at].machine.identity();
+        self.nodes[at].machine.crash(loss);
+        if loss == Loss::Tail {
+            self.counts.power_losses += 1;
+            let durable = self.nodes[at].machine.durable();
+            let others = self.held_but(at);
+            let own = base::Origin { node: origin.node, incarnation: origin.incarnation };
+            if let Some(tick) = self.ledger.cut(own, durable.get(own), &others) {
+                return Err(format!("node {at} sent {tick} before it was durable"));
+            }
+            self.lose(at);
+            self.nodes[at].heights.fall_to(&durable);
+        }
+        self.counts.crashes += 1;
+        Ok(())
+    }
+
+    /// Waits until nothing of the replica that ran at `at` is left.
+    async fn let_go(&mut self, at: usize) -> Result<(), Found> {
+        let end = Instant::now() + ENDING;
+        let store = self.nodes[at].store.take();
+        while store.as_ref().is_some_and(|store| store.strong_count() > 0) {
+            if Instant::now() > end {
+                return Err(format!("something of node {at} lives on after its replica"));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// What all others have.
+    fn held_but(&self, at: usize) -> Vec<Vector> {
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
+        others.map(|(_, node)| node.machine.applied()).collect()
+    }
+
+    /// What `at` had is gone where its disk no longer has it.
+    fn lose(&mut self, at: usize) {
+        let mut held = self.held_but(at);
+        held.push(self.nodes[at].machine.durable());
+        self.ledger.forget_unless(&held);
+    }
+
+    pub(crate) fn restore(&mut self, at: usize, backup: usize) {
+        let (incarnation, wall_ms) = (self.incarnation(), self.wall_ms(at));
+        let node = &mut self.nodes[at];
+        let (backup, _) = &node.backups[backup];
+        node.machine.restore(backup, incarnation, wall_ms);
+        node.heights.begin_anew();
+        self.lose(at);
+        self.counts.restores += 1;
+    }
+
+    pub(crate) fn wipe(&mut self, at: usize) {
+        let (incarnation, wall_ms) = (self.incarnation(), self.wall_ms(at));
+        let node = &mut self.nodes[at];
+        node.machine.wipe(incarnation, wall_ms);
+        node.heights.begin_anew();
+        self.lose(at);
+        self.counts.wipes += 1;
+    }
+}
