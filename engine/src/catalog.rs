@@ -2,10 +2,11 @@
 
 use crate::keyspace::KeyspaceState;
 use base::lock::{Rank, RwLock};
-use base::{KeyspaceId, SpaceId};
+use base::{KeyspaceId, ScopeId, SpaceId};
 use sstable::manifest::KeyspaceRecord;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What is known of keyspaces in memory; the manifest holds the same durably.
 #[derive(Debug)]
@@ -53,6 +54,41 @@ impl Catalog {
         if self.find(&record.name).is_none() {
             self.note(record);
         }
+    }
+
+    /// Lets no handle of a keyspace of `scope` write any more.
+    pub(crate) fn close_scope(&self, scope: ScopeId) {
+        self.mark(scope, true);
+    }
+
+    /// Lets the handles of [`Catalog::close_scope`] write again.
+    pub(crate) fn open_scope(&self, scope: ScopeId) {
+        self.mark(scope, false);
+    }
+
+    fn mark(&self, scope: ScopeId, is_dropped: bool) {
+        let names = self.names.read();
+        for state in names.live.values().filter(|state| state.space.scope() == scope) {
+            state.is_dropped.store(is_dropped, Ordering::Release);
+        }
+    }
+
+    /// The keyspaces of `scope` are those of `records` now; handles of others are dropped ones.
+    pub(crate) fn adopt<'r>(
+        &self,
+        scope: ScopeId,
+        records: impl Iterator<Item = &'r Arc<KeyspaceRecord>>,
+    ) {
+        self.close_scope(scope);
+        {
+            let mut names = self.names.write();
+            names.live.retain(|_, state| state.space.scope() != scope);
+            names.spaces.retain(|space, _| space.scope() != scope);
+            names.dropped.retain(|_, state| state.space.scope() != scope);
+        }
+        records.filter(|record| record.scope == scope).for_each(|record| {
+            self.note(record);
+        });
     }
 
     /// The live keyspace `name`.

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use wal::Appender;
 
 /// What a database runs on. [`Platform::at`] is the real one; tests bring their own.
 #[derive(Clone)]
@@ -119,7 +120,7 @@ pub(crate) struct Ingredients {
 pub(crate) struct Writing {
     lock: LockGuard,
     manifest: ManifestLog,
-    log: wal::Appender,
+    log: Appender,
 }
 
 impl Ingredients {
@@ -150,6 +151,34 @@ impl Ingredients {
     }
 }
 
+/// What reads see first: the first memtable takes the writes, or a `fresh` one if there is none.
+fn first_view(
+    memtables: Vec<Arc<Memtable>>,
+    fresh: impl FnOnce() -> Result<Memtable>,
+    runs: LiveRuns,
+    ranges: RangeMap,
+) -> Result<NextView> {
+    let mut memtables = memtables.into_iter();
+    let active = match memtables.next() {
+        Some(active) => active,
+        None => Arc::new(fresh()?),
+    };
+    let (frozen, runs, table_ranges) = (memtables.collect(), Arc::new(runs), Arc::new(ranges));
+    Ok(NextView { active, frozen, runs, table_ranges })
+}
+
+fn apart(writing: Option<Writing>) -> (Option<LockGuard>, Option<ManifestLog>, Option<Appender>) {
+    match writing {
+        Some(Writing { lock, manifest, log }) => (Some(lock), Some(manifest), Some(log)),
+        None => (None, None, None),
+    }
+}
+
+fn space_of(fs: &Arc<dyn Fs>, options: &Options, log_bell: &Arc<Bell>) -> Arc<Space> {
+    let (reserve, segment) = (options.reserve_bytes, options.segment_bytes);
+    Arc::new(Space::new(fs.clone(), reserve, segment, log_bell.clone()))
+}
+
 /// Makes the parts work together. Writes nothing.
 pub(crate) fn assemble(
     ingredients: Ingredients,
@@ -169,31 +198,18 @@ pub(crate) fn assemble(
         writing,
     } = ingredients;
     let Platform { fs, clock, rng } = platform;
-    let mut memtables = memtables.into_iter();
-    let active = match memtables.next() {
-        Some(active) => active,
-        None => Arc::new(Memtable::new(options.memtable_bytes, 0, last_tick, identity.origin())?),
-    };
+    let fresh = || Memtable::new(options.memtable_bytes, 0, last_tick, identity.origin());
+    let first = first_view(memtables, fresh, runs, ranges)?;
+    let active = first.active.clone();
     let origins = Arc::new(Origins::of(&state, identity.origin()));
-    let first = NextView {
-        active: active.clone(),
-        frozen: memtables.collect(),
-        runs: Arc::new(runs),
-        table_ranges: Arc::new(ranges),
-    };
     let views = Arc::new(Views::new(first, origins.clone()));
-    let (lock, manifest, log) = match writing {
-        Some(Writing { lock, manifest, log }) => (Some(lock), Some(manifest), Some(log)),
-        None => (None, None, None),
-    };
+    let (lock, manifest, log) = apart(writing);
     let catalog = Catalog::of(state.keyspaces.values());
     let damage = tables.damage().clone();
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone() };
-    let space =
-        Space::new(fs.clone(), options.reserve_bytes, options.segment_bytes, log_bell.clone());
-    let space = Arc::new(space);
+    let space = space_of(&fs, &options, &log_bell);
     let vectors = Vectors::new(identity.origin(), &state.vectors);
     let mut queue = Queue::new(log, last_tick, vectors, active);
     queue.observe(clock_floor);

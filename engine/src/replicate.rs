@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! out   Tail      commits from the log, as shipments of their authors
+//!       Delta     entries as they are, for those whom the log does not reach
+//!       Export    tables, for those who have nothing
 //! in    admit     a shipment: clock, vector, comparison by stamp, one record, one tick
+//!       Import    tables into an empty scope
 //! ```
 //!
 //! A write keeps its author's stamp (tick and origin) wherever it goes. A remote op is compared with
@@ -19,6 +22,10 @@
 mod admit;
 mod clock;
 mod decide;
+mod delta;
+mod export;
+mod floor;
+mod import;
 mod incoming;
 mod late;
 mod listener;
@@ -36,6 +43,9 @@ pub(crate) use vectors::{Moved, Vectors};
 
 pub use admit::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
+pub use delta::{Delta, DeltaHead};
+pub use export::{Export, ExportFile, ExportHead};
+pub use import::Import;
 pub use tail::{Outbound, Tail};
 
 use crate::keyspace::Keyspace;

@@ -9,6 +9,29 @@
 //!   a tombstone that is held beside the keys and counts for each key inside.
 //! - The *carrier* is the record that brought a version. Vectors are about carriers.
 //! - A node's *highest dropped stamp* is the greatest stamp of any tombstone that it let go.
+//!
+//! # The rejoin
+//!
+//! A *rejoiner* brings itself in line with a *donor*, which is always an author: only an author
+//! can answer late puts. So an observer whose floor an author has not passed is the rejoiner, too.
+//!
+//! 1. If the donor fences the rejoiner (deprecated, or unknown since a restore), or lacks the
+//!    record that readmitted it, it commits that roster record now; the rejoiner begins a new
+//!    incarnation. From here to the install the rejoiner is closed: it writes, admits, drops,
+//!    donates and states nothing.
+//! 2. Push: the rejoiner sends what the donor's vector does not cover, of all origins, and its
+//!    parked puts. The donor admits it as one install, late puts answered ([`is_late`]).
+//!    If the donor has not passed the rejoiner's floor, in the same install: what the rejoiner let
+//!    go goes there too ([`is_let_go`]; parked puts are erased instead), its own puts that the
+//!    rejoiner would have found late ([`is_late`] with the rejoiner's vector, highest dropped stamp
+//!    and ranks) are erased, and it adopts the rejoiner's floor and highest dropped stamp.
+//! 3. Fetch: a snapshot of a donor that covers the rejoiner's whole vector and the record that
+//!    readmitted it, staged.
+//! 4. Install: what the donor let go goes here too, what it has comes, the vector jumps, the clock
+//!    follows, floor and highest dropped stamp are adopted; all in one durable step.
+//!
+//! Whether a link is fenced goes by the newest roster record about a node that either end of the
+//! link has: the record that readmits a node may have no other way to one that fences it.
 
 use base::{Origin, Stamp, Vector};
 
@@ -95,7 +118,8 @@ pub fn is_news(version: &Version, vector: &Vector) -> bool {
 /// stamp that this node ever dropped, `held` the rank of the greatest version of the key here,
 /// range deletes included. A late put is not inserted. An author answers it with an erase and a
 /// copy in quarantine, in a record that is committed before or together with the one that brought
-/// the put; who may not author parks it and is incomplete until it has reconciled.
+/// the put. Who may not author parks it: the put is remembered beside the scope, the node's
+/// absences say nothing, and it rejoins with an author, to which it pushes the parked put too.
 ///
 /// Only for keyspaces in which something is ever deleted: entries of the roster and of the
 /// quarantine are never late.

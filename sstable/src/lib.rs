@@ -29,7 +29,7 @@ pub use block::Block;
 pub use cache::{Cache, CacheStats, CachedBlock};
 pub use compression::Compression;
 pub use cursor::{ReadMode, TableCursor};
-pub use meta::{TableKey, TableMeta};
+pub use meta::{TableKey, TableMeta, TableSource};
 pub use properties::SpaceUsage;
 pub use range_delete::RangeDelete;
 pub use table::Table;

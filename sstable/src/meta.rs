@@ -24,7 +24,9 @@
 //! origins             varint   how many; per author, ascending:
 //!   number            varint   0 = local
 //!   largest tick      varint   of the commits that brought its entries
-//! database            u8       0 = this one; 1 = 16 bytes follow: the database that wrote it
+//! source              u8       0 = this database; 1 = another one wrote it:
+//!   database          16
+//!   id                varint   its number there
 //! ```
 //!
 //! Invariants:
@@ -116,11 +118,30 @@ pub struct TableMeta {
     /// Per author, ascending, the largest tick of the commits that brought its entries; an erase
     /// counts by its carrier. Empty in tables of before there were other authors.
     pub origins: Box<[(OriginNumber, Tick)]>,
-    /// The database that wrote it, if another one than it stands in.
-    pub database: Option<[u8; 16]>,
+    /// Who wrote it, if another database than the one it stands in.
+    pub source: Option<TableSource>,
+}
+
+/// Where a table comes from: it still says so itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSource {
+    /// The database that wrote it.
+    pub database: [u8; 16],
+    /// Its number there.
+    pub id: u64,
 }
 
 impl TableMeta {
+    /// The database that the file names, where it stands in `database`.
+    pub fn written_in(&self, database: [u8; 16]) -> [u8; 16] {
+        self.source.map_or(database, |source| source.database)
+    }
+
+    /// The number that the file names.
+    pub fn written_as(&self) -> u64 {
+        self.source.map_or(self.id, |source| source.id)
+    }
+
     /// Per author the largest tick of the commits that brought its entries, as a reader meets them.
     pub fn latest(&self) -> impl Iterator<Item = (OriginNumber, Tick)> + '_ {
         let of_old = self.origins.is_empty().then(|| (OriginNumber::LOCAL, self.newest()));
@@ -177,11 +198,12 @@ impl TableMeta {
             put_varint(out, u64::from(number.0));
             put_varint(out, tick.raw());
         }
-        match &self.database {
+        match &self.source {
             None => out.push(0),
-            Some(database) => {
+            Some(source) => {
                 out.push(1);
-                out.extend_from_slice(database);
+                out.extend_from_slice(&source.database);
+                put_varint(out, source.id);
             }
         }
     }
@@ -217,14 +239,14 @@ impl TableMeta {
             },
             local: OriginNumber::LOCAL,
             origins: Box::default(),
-            database: None,
+            source: None,
         };
         if version == VERSION {
             meta.local = OriginNumber::decode(reader)?;
             meta.origins = decode_origins(reader)?;
-            meta.database = match reader.u8()? {
+            meta.source = match reader.u8()? {
                 0 => None,
-                1 => Some(reader.array()?),
+                1 => Some(TableSource { database: reader.array()?, id: reader.varint()? }),
                 _ => return Err(Corruption::UnknownKind),
             };
         }
@@ -298,7 +320,9 @@ mod tests {
             local: OriginNumber(numbers[0] as u32),
             origins: [(OriginNumber(0), tick(numbers[4])), (OriginNumber(3), tick(numbers[5]))]
                 .into(),
-            database: numbers[5].is_multiple_of(2).then_some([numbers[0] as u8; 16]),
+            source: numbers[5]
+                .is_multiple_of(2)
+                .then_some(TableSource { database: [numbers[0] as u8; 16], id: numbers[1] }),
         }
     }
 
@@ -329,7 +353,7 @@ mod tests {
     #[test]
     fn a_meta_of_version_1_says_nothing_of_authors() {
         let mut meta = sample([1, 1, 2, 3, 4, 5], b"m", None);
-        (meta.local, meta.origins, meta.database) = (OriginNumber::LOCAL, Box::default(), None);
+        (meta.local, meta.origins, meta.source) = (OriginNumber::LOCAL, Box::default(), None);
         let mut bytes = Vec::new();
         meta.encode(&mut bytes);
         bytes.truncate(bytes.len() - 3);

@@ -105,13 +105,17 @@ impl Properties {
     /// Whether the manifest speaks of this table: what it says of the content is the same. The
     /// rest is not the table's to say.
     pub(crate) fn agree_with(&self, meta: &TableMeta) -> bool {
+        if self.meta.id != meta.written_as() {
+            return false;
+        }
         let own = TableMeta {
+            id: meta.id,
             len: meta.len,
             root: meta.root,
             shadowed: meta.shadowed,
             seqno_override: meta.seqno_override,
             local: meta.local,
-            database: meta.database,
+            source: meta.source,
             ..self.meta.clone()
         };
         own == *meta

@@ -358,7 +358,7 @@ impl TableWriter {
             seqno_override: None,
             local: self.authors.local,
             origins: self.tally.authors().into(),
-            database: None,
+            source: None,
         })
     }
 

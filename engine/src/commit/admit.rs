@@ -7,7 +7,7 @@ use crate::memtable::Memtable;
 use crate::replicate::{Moved, Vectors};
 use crate::space::Weight;
 use base::lock::MutexGuard;
-use base::{Error, Position, Result, Tick};
+use base::{Error, Position, Result, ScopeId, Tick, Vector};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,6 +83,13 @@ impl Commits {
             self.bells.log.ring();
         }
         Ok(Committed { seqno, position, sync: false })
+    }
+
+    /// Takes over a vector whose commits came as tables, which are durable. Called at a barrier.
+    pub(crate) fn adopt_vector(&self, scope: ScopeId, vector: &Vector) {
+        self.queue.lock().vectors().raise_all(scope, vector);
+        self.pending.lock().jump(scope, vector);
+        self.listener.notify();
     }
 
     /// Calls `f` with the last visible commit and what is visible of each author; neither moves

@@ -1,7 +1,7 @@
 //! The line of commits between their tick and their visibility.
 
 use crate::replicate::{Moved, Vectors};
-use base::{Defect, Position, Tick, planted};
+use base::{Defect, Position, ScopeId, Tick, Vector, planted};
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::thread::Thread;
@@ -59,6 +59,12 @@ impl Pending {
     #[inline]
     pub(super) fn push(&mut self, seqno: Tick, waits_for: Position, moved: Moved) {
         self.line.push_back(Entry { seqno, is_inserted: false, waits_for, moved });
+    }
+
+    /// Takes over what was received elsewhere, and is durable here.
+    pub(super) fn jump(&mut self, scope: ScopeId, vector: &Vector) {
+        self.vectors.raise_all(scope, vector);
+        self.durable_vectors.1.raise_all(scope, vector);
     }
 
     /// Whether anything that got its tick is not inserted yet.

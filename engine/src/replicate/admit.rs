@@ -7,6 +7,7 @@
 //! ```
 
 use super::decide::{Basis, Verdict};
+use super::import::Received;
 use super::incoming::{Arrivals, Incoming};
 use super::late::{Answer, QUARANTINE};
 use super::{Moved, Recent, provisional};
@@ -64,6 +65,8 @@ pub enum Admission {
 pub(crate) struct Admissions {
     /// Held by the one who admits: the vectors of others do not move meanwhile.
     admitting: Mutex<Known>,
+    /// Files of an import that was broken off.
+    incoming: Mutex<Vec<Received>>,
     won: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
@@ -79,8 +82,27 @@ struct Known {
 impl Default for Admissions {
     fn default() -> Admissions {
         let admitting = Mutex::new(Rank::Admission, Known::default());
+        let incoming = Mutex::new(Rank::Stats, Vec::new());
         let zero = AtomicU64::default;
-        Admissions { admitting, won: zero(), lost: zero(), late: zero() }
+        Admissions { admitting, incoming, won: zero(), lost: zero(), late: zero() }
+    }
+}
+
+impl Admissions {
+    /// Calls `f` while nothing is admitted.
+    pub(crate) fn exclude<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _admitting = self.admitting.lock();
+        f()
+    }
+
+    /// Takes what an import has received that was broken off.
+    pub(crate) fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut *self.incoming.lock())
+    }
+
+    /// Keeps what an import has received that was broken off.
+    pub(crate) fn keep_received(&self, files: &mut Vec<Received>) {
+        self.incoming.lock().append(files);
     }
 }
 

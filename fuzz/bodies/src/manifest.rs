@@ -156,6 +156,6 @@ fn meta(input: &mut Input<'_>, id: u64) -> Arc<TableMeta> {
         seqno_override: None,
         local: base::OriginNumber::LOCAL,
         origins: Box::default(),
-        database: None,
+        source: None,
     })
 }

@@ -396,7 +396,7 @@ mod tests {
             seqno_override: None,
             local: base::OriginNumber::LOCAL,
             origins: Box::default(),
-            database: None,
+            source: None,
         };
         let keyspace = KeyspaceRecord {
             id: KeyspaceId(1),

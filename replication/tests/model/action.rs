@@ -104,6 +104,10 @@ pub(crate) enum Action {
         at: Name,
         to: Name,
     },
+    /// An operator lets a restored node write that finds no live author.
+    Overrule {
+        at: Name,
+    },
     Deprecate {
         at: Name,
         who: Name,
@@ -126,13 +130,14 @@ impl World {
             Action::Fetch { from, to } => self.fetch(from, to, rules),
             Action::Bootstrap { from, to } => self.bootstrap(from, to, rules),
             Action::Install { at } => self.install(at, rules),
-            Action::BreakOff { at } => self.node_mut(at).staged.take().is_some(),
+            Action::BreakOff { at } => self.break_off(at),
             Action::Relax { at } => self.relax(at),
-            Action::Sync { at } => self.node_mut(at).durable.take().is_some(),
+            Action::Sync { at } => self.sync(at),
             Action::PowerLoss { at } => self.power_loss(at),
             Action::Backup { at } => self.back_up(at),
             Action::Restore { at } => self.restore(at, rules),
             Action::Announce { at, to } => self.announce(at, to, rules),
+            Action::Overrule { at } => self.overrule(at, rules),
             Action::Deprecate { at, who } => self.deprecate(at, who, rules),
         }
     }
@@ -155,7 +160,7 @@ impl World {
 
     /// Whether the roster of each of the two lets it talk with the other.
     pub(crate) fn is_linked(&self, a: Name, b: Name, rules: &Rules) -> bool {
-        let admits = |a: Name, b: Name| !self.nodes[a].is_fencing(b, rules);
+        let admits = |a: Name, b: Name| !self.nodes[a].is_fencing(b, &self.nodes[b], rules);
         a != b && !self.nodes[a].is_empty && !self.nodes[b].is_empty && admits(a, b) && admits(b, a)
     }
 
@@ -189,7 +194,7 @@ impl World {
         true
     }
 
-    /// An incomplete node still relays its log, which is whole.
+    /// A node that parked something still relays its log, which is whole.
     fn may_send_log(&self, from: Name, rules: &Rules) -> bool {
         let node = &self.nodes[from];
         node.durable.is_none()
@@ -248,6 +253,7 @@ impl World {
             return false;
         }
         self.node_mut(at).scope.floor = floor;
+        self.excuse_outsiders(at);
         true
     }
 
@@ -264,6 +270,7 @@ impl World {
         scope.floor = floor;
         scope.slots[slot] = None;
         scope.dropped = scope.dropped.max(deletion.stamp);
+        self.excuse_outsiders(at);
         true
     }
 
@@ -275,6 +282,14 @@ impl World {
         let node = self.node_mut(at);
         node.log_from = node.scope.vector.clone();
         true
+    }
+
+    fn break_off(&mut self, at: Name) -> bool {
+        self.nodes[at].staged.is_some() && self.node_mut(at).staged.take().is_some()
+    }
+
+    fn sync(&mut self, at: Name) -> bool {
+        self.nodes[at].durable.is_some() && self.node_mut(at).durable.take().is_some()
     }
 
     fn relax(&mut self, at: Name) -> bool {
@@ -297,12 +312,13 @@ impl World {
         if !self.may_be_born_again() {
             return false;
         }
-        let origin = if has_lost { self.birth(at) } else { Some(own) };
+        let origin = if has_lost { self.next_life(at) } else { Some(own) };
         let Some(origin) = origin else { return false };
         if has_lost && let Some(stream) = Arc::make_mut(&mut self.streams).get_mut(&own) {
             stream.retain(|record| record.tick <= kept);
         }
-        *self.node_mut(at) = Node { origin, clock, backup, ..Node::clone(&durable) };
+        let inherited = durable.scope.vector.clone();
+        *self.node_mut(at) = Node { origin, clock, backup, inherited, ..Node::clone(&durable) };
         true
     }
 
@@ -322,15 +338,53 @@ impl World {
         if !self.may_be_born_again() {
             return false;
         }
-        let Some(origin) = self.birth(at) else { return false };
-        for name in (0..NODES).filter(|name| backup.scope.role(*name).is_none()) {
-            self.was_fenced[name] = true; // by nobody's will: its membership is forgotten here
-        }
+        let Some(origin) = self.next_life(at) else { return false };
         let is_author = backup.scope.role(at) == Some(Role::Author);
         let is_unannounced = is_author && rules.keep(Rule::RestoredWaits);
-        let node = Node { origin, is_unannounced, ..Node::clone(&backup) };
+        let inherited = backup.scope.vector.clone();
+        let node = Node { origin, is_unannounced, inherited, ..Node::clone(&backup) };
         *self.node_mut(at) = Node { backup: Some(backup), ..node };
+        self.forget_unknown(at);
         true
+    }
+
+    /// Who is no member for `at`, which was restored or fences the one that could tell, is excused
+    /// by nobody's will: `at` does not wait for its writes.
+    fn forget_unknown(&mut self, at: Name) {
+        let roster = self.nodes[at].scope.roster;
+        let unknown = (0..NODES)
+            .filter(|name| roster[*name].is_none_or(|member| member.role == Role::Deprecated));
+        unknown.for_each(|name| self.excuse(name));
+    }
+
+    /// If `at` waits for nobody else, no one can tell it who came back: whoever did is excused.
+    fn excuse_outsiders(&mut self, at: Name) {
+        let is_outside = |name: &Name| {
+            *name != at
+                && self.roles[*name] == Role::Author
+                && self.nodes[at].scope.role(*name) != Some(Role::Author)
+        };
+        let outsiders: Vec<Name> = (0..NODES).filter(is_outside).collect();
+        let others = self.roles.iter().filter(|role| **role == Role::Author).count() - 1;
+        if outsiders.len() == others {
+            outsiders.into_iter().for_each(|name| self.excuse(name));
+        }
+    }
+
+    /// What `name` wrote until it rejoins may come out late.
+    pub(crate) fn excuse(&mut self, name: Name) {
+        let lives = self.streams.keys().filter(|life| name_of(**life) == name);
+        self.excused.extend(lives);
+        self.excused.insert(self.nodes[name].origin);
+    }
+
+    /// A life that begins without a rejoin is excused if the one before it was.
+    fn next_life(&mut self, name: Name) -> Option<Origin> {
+        let origin = self.birth(name)?;
+        if self.excused.contains(&self.nodes[name].origin) {
+            self.excused.insert(origin);
+        }
+        Some(origin)
     }
 
     /// The live author's clock is adopted, and it has the announcement.
@@ -349,6 +403,20 @@ impl World {
         true
     }
 
+    /// The operator answers for writes that come out late.
+    fn overrule(&mut self, at: Name, rules: &Rules) -> bool {
+        let is_live = |to: Name| self.may_author(to, rules) && self.is_linked(at, to, rules);
+        let is_author = self.nodes[at].scope.role(at) == Some(Role::Author);
+        if !self.nodes[at].is_unannounced || !is_author || (0..NODES).any(is_live) {
+            return false;
+        }
+        let tick = self.nodes[at].clock.next();
+        self.excuse(at);
+        self.node_mut(at).is_unannounced = false;
+        self.commit(at, tick, vec![Op::Born], rules);
+        true
+    }
+
     /// Nobody is fenced by one who is fenced itself: that is the operators' war, not modelled.
     fn deprecate(&mut self, at: Name, who: Name, rules: &Rules) -> bool {
         let is_author = |role: Option<Role>| role == Some(Role::Author);
@@ -363,13 +431,9 @@ impl World {
         }
         let tick = self.nodes[at].clock.next();
         self.commit(at, tick, vec![Op::Member(who, Role::Deprecated)], rules);
-        self.was_fenced[who] = true;
+        self.excuse(who);
+        self.forget_unknown(at);
         true
-    }
-
-    /// The node whose life `author` is.
-    pub(crate) fn is_current(&self, author: Origin) -> bool {
-        self.nodes[name_of(author)].origin == author
     }
 }
 

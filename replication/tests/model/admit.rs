@@ -108,7 +108,7 @@ impl World {
             let tick = self.nodes[at].clock.next();
             self.commit(at, tick, ops, rules);
         } else if rules.keep(Rule::ObserverParks) {
-            self.node_mut(at).is_incomplete = true;
+            self.node_mut(at).parked.extend(late);
         } else {
             let node = self.node_mut(at);
             late.into_iter().for_each(|(slot, stamp)| {

@@ -2,9 +2,10 @@
 
 use crate::admit::Late;
 use crate::rule::{Rule, Rules};
-use crate::world::{Name, Node, Op, Purpose, Role, Scope, Staged, World};
-use base::Vector;
-use replication::rules::{self, Version};
+use crate::world::{Name, Node, Op, Purpose, Role, Scope, Slot, Staged, World};
+use base::{Stamp, Vector};
+use replication::rules::{self, Version, VersionKind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl World {
@@ -39,34 +40,37 @@ impl World {
     /// the rejoiner's floor, it also lets go what the rejoiner dropped.
     pub(crate) fn push(&mut self, from: Name, to: Name, rules: &Rules) -> bool {
         let (rejoiner, donor) = (&self.nodes[from], &self.nodes[to]);
-        let is_fenced = donor.is_fencing(from, rules);
+        // The record that let it come back may be lost by now: then it is fenced again.
+        let is_fenced = donor.is_fencing(from, rejoiner, rules)
+            || !donor.scope.vector.covers_stamp(rejoiner.readmitted);
         // An author that is below an observer's floor is the donor all the same: only it can
         // answer late puts.
         let is_observer = rejoiner.scope.role(from) == Some(Role::Observer);
         let is_below =
             !has_passed_floor(rejoiner, donor) || is_observer && !has_passed_floor(donor, rejoiner);
-        let is_due = is_fenced || is_below || rejoiner.is_rejoining;
+        let is_due = is_fenced || is_below || rejoiner.is_rejoining || !rejoiner.parked.is_empty();
+        let newest = rejoiner.scope.roster[to].max(donor.scope.roster[to]);
+        let is_author = newest.is_some_and(|member| member.role == Role::Author);
         let is_ready = from != to
             && !rejoiner.is_empty
-            && (!rejoiner.is_incomplete || is_fenced)
             && (!rejoiner.is_unannounced || is_fenced)
             && rejoiner.staged.is_none()
             && rejoiner.durable.is_none()
             && donor.staged.is_none()
-            && rejoiner.scope.role(to) != Some(Role::Deprecated);
+            && is_author;
         let is_able = self.may_author(to, rules) && self.may_donate(to, rules);
         if !is_due || !is_ready || !is_able {
             return false;
         }
         if is_fenced {
             let Some(origin) = self.birth(from) else { return false };
-            self.node_mut(from).origin = origin;
+            let readmitted =
+                Stamp { tick: self.nodes[to].clock.next(), origin: self.nodes[to].origin };
+            let node = self.node_mut(from);
+            (node.origin, node.readmitted) = (origin, readmitted);
+            node.inherited = node.scope.vector.clone();
             let tick = self.nodes[to].clock.next();
             self.commit(to, tick, vec![Op::Member(from, self.roles[from])], rules);
-            self.was_fenced[from] = true;
-        }
-        if self.nodes[from].is_incomplete {
-            return true; // its state says nothing: it sends its log and fetches
         }
         self.node_mut(from).is_rejoining = true;
         let rejoiner = Arc::clone(&self.nodes[from]);
@@ -79,16 +83,24 @@ impl World {
     pub(crate) fn fetch(&mut self, from: Name, to: Name, rules: &Rules) -> bool {
         let (donor, rejoiner) = (&self.nodes[from], &self.nodes[to]);
         // A rejoiner's own roster may be old: it does not ask it about the donor.
-        let is_linked = !donor.is_fencing(to, rules)
-            && (rejoiner.is_rejoining || !rejoiner.is_fencing(from, rules));
+        let is_linked = !donor.is_fencing(to, rejoiner, rules)
+            && (rejoiner.is_rejoining || !rejoiner.is_fencing(from, donor, rules));
         let is_able = self.may_author(from, rules) && self.may_donate(from, rules);
         if from == to || !is_linked || !is_able {
             return false;
         }
-        let is_due = rejoiner.is_rejoining || rejoiner.is_incomplete;
+        let is_due = rejoiner.is_rejoining || !rejoiner.parked.is_empty();
         let is_covered = donor.scope.vector.covers_all(&rejoiner.scope.vector)
             || !rules.keep(Rule::PushOfAllOrigins);
-        if !is_due || !is_covered || rejoiner.staged.is_some() || rejoiner.durable.is_some() {
+        // What it then states must cover the record that others count it by.
+        let knows = donor.scope.vector.covers_stamp(rejoiner.readmitted)
+            || !rules.keep(Rule::DonorKnowsMember);
+        if !is_due
+            || !is_covered
+            || !knows
+            || rejoiner.staged.is_some()
+            || rejoiner.durable.is_some()
+        {
             return false;
         }
         let donor = snapshot(donor);
@@ -114,7 +126,7 @@ impl World {
 
     /// What is staged becomes visible, with all marks, in one durable step.
     pub(crate) fn install(&mut self, at: Name, rules: &Rules) -> bool {
-        if self.nodes[at].durable.is_some() {
+        if self.nodes[at].durable.is_some() || self.nodes[at].staged.is_none() {
             return false;
         }
         let Some(staged) = self.node_mut(at).staged.take() else { return false };
@@ -151,6 +163,7 @@ fn has_passed_floor(receiver: &Node, donor: &Node) -> bool {
 fn snapshot(node: &Node) -> Node {
     Node {
         log_from: Vector::default(),
+        inherited: Vector::default(),
         heard: Default::default(),
         staged: None,
         backup: None,
@@ -162,11 +175,13 @@ fn snapshot(node: &Node) -> Node {
 impl Node {
     /// Whether `name` must rejoin to be spoken to: deprecated, or a member that this node does not
     /// know, because the record that named it was lost with a restored author.
-    pub(crate) fn is_fencing(&self, name: Name, rules: &Rules) -> bool {
-        match self.scope.role(name) {
-            Some(role) => role == Role::Deprecated,
-            None => rules.keep(Rule::RosterFirst),
-        }
+    ///
+    /// The newest roster record about `peer` that either side has decides: one that readmits may
+    /// have no other way here than through whom it readmits.
+    pub(crate) fn is_fencing(&self, name: Name, peer: &Node, rules: &Rules) -> bool {
+        let Some(known) = self.scope.roster[name] else { return rules.keep(Rule::RosterFirst) };
+        let shown = peer.scope.roster[name].filter(|_| rules.keep(Rule::NewestRecordFences));
+        known.max(shown.unwrap_or(known)).role == Role::Deprecated
     }
 
     /// Leaves of a snapshot what a receiver with `vector` has not heard of.
@@ -204,10 +219,12 @@ impl Node {
     fn absorb(&mut self, rejoiner: &Node, rules: &Rules) -> Vec<Late> {
         let is_mutual = !rules::may_take_delta(&self.scope.vector, &rejoiner.scope.floor)
             && rules.keep(Rule::RejoinBothWays);
-        let mut late = Vec::new();
+        let mut late;
         if is_mutual {
             self.let_go(rejoiner, rules);
             late = self.late_for(rejoiner, rules);
+        } else {
+            late = self.take_parked(rejoiner, rules);
         }
         let is_all = rules.keep(Rule::PushOfAllOrigins);
         let sent = if is_all { snapshot(rejoiner) } else { own_part(rejoiner) };
@@ -220,21 +237,43 @@ impl Node {
 
     /// Removes what `other` knew and let go.
     fn let_go(&mut self, other: &Node, rules: &Rules) {
-        let is_gone = |(slot, version)| rules.is_let_go(&version, slot, other);
+        let is_gone = |(slot, version): (Slot, Version)| {
+            let is_parked = other.parked.contains(&(slot, version.stamp));
+            !is_parked && rules.is_let_go(&version, slot, other)
+        };
         let gone: Vec<_> = versions(&self.scope).filter(|held| is_gone(*held)).collect();
         gone.into_iter().for_each(|(slot, _)| self.scope.slots[slot] = None);
     }
 
-    /// Puts of this node that are late for `other`, which dropped what should have met them.
+    /// Puts that are late for `other`, which dropped what should have met them: those of this node
+    /// that it has not seen, and those that it parked.
     fn late_for(&self, other: &Node, rules: &Rules) -> Vec<Late> {
         let theirs = &other.scope;
-        versions(&self.scope)
-            .filter(|_| rules.keep(Rule::DonorsLatePuts))
-            .filter(|(slot, put)| {
-                rules::is_late(put, &theirs.vector, theirs.dropped, theirs.rank_at(*slot))
-            })
-            .map(|(slot, put)| (slot, put.stamp))
-            .collect()
+        let is_late = |(slot, put): &(Slot, Version)| {
+            rules::is_late(put, &theirs.vector, theirs.dropped, theirs.rank_at(*slot))
+        };
+        let own = versions(&self.scope).filter(|_| rules.keep(Rule::DonorsLatePuts));
+        let own = own.filter(is_late).map(|(slot, put)| (slot, put.stamp));
+        let is_open = |(slot, stamp): &Late| {
+            let put = Version::written(*stamp, VersionKind::Put);
+            let held = self.scope.slots[*slot];
+            held == Some(put) || is_new(&put, self, *slot)
+        };
+        let parked = other.parked.iter().copied().filter(is_open);
+        own.chain(parked).collect::<BTreeSet<Late>>().into_iter().collect()
+    }
+
+    /// The puts that `other` parked, as if their records came now.
+    fn take_parked(&mut self, other: &Node, rules: &Rules) -> Vec<Late> {
+        let before = self.scope.vector.clone();
+        let mut late = Vec::new();
+        for (slot, stamp) in &other.parked {
+            let put = Version::written(*stamp, VersionKind::Put);
+            if rules.is_news(&put, &before) {
+                late.extend(self.scope.receive(*slot, put, &before, rules));
+            }
+        }
+        late
     }
 
     fn adopt_floor(&mut self, scope: &Scope) {
@@ -250,7 +289,9 @@ impl Node {
         self.adopt_floor(&donor.scope);
         self.jump(&donor.scope.vector);
         self.raise_clock(rules);
-        (self.is_rejoining, self.is_incomplete, self.is_unannounced) = (false, false, false);
+        (self.is_rejoining, self.is_unannounced) = (false, false);
+        self.parked.clear();
+        self.readmitted = Stamp::default();
     }
 
     /// An empty node becomes a copy, with an identity of its own.
@@ -260,6 +301,11 @@ impl Node {
         self.raise_clock(rules);
         self.is_empty = false;
     }
+}
+
+/// Whether `put` is new to `node` and would win there.
+fn is_new(put: &Version, node: &Node, slot: Slot) -> bool {
+    rules::is_news(put, &node.scope.vector) && rules::is_winner(put, node.scope.rank_at(slot))
 }
 
 /// Only what the rejoiner wrote itself.

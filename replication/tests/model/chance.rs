@@ -168,16 +168,20 @@ pub(crate) fn replay(
 }
 
 impl Failure {
-    /// Every step with the world after it, and the steps of healing.
+    /// The history with what each node held after each step.
     pub(crate) fn told(&self, rules: &Rules) -> String {
-        let mut world = World::new(self.roles, self.joiner);
-        let mut text = format!("{self}\n{world}");
-        for action in &self.steps {
-            world.step(*action, rules);
-            text += &format!("  {action}\n{world}");
+        format!("{self}\n{}", World::new(self.roles, self.joiner).tell(&self.steps, rules))
+    }
+}
+
+impl World {
+    /// Every step with the world after it, and the steps of healing.
+    pub(crate) fn tell(mut self, steps: &[Action], rules: &Rules) -> String {
+        let mut text = format!("{self}");
+        for action in steps {
+            self.step(*action, rules);
+            text += &format!("  {action}\n{self}");
         }
-        text += "  healing\n";
-        text += &world.tell_healing(rules);
-        text
+        text + "  healing\n" + &self.tell_healing(rules)
     }
 }

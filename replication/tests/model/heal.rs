@@ -3,9 +3,11 @@
 use crate::action::{Action, SLOTS};
 use crate::oracle::Violation;
 use crate::rule::Rules;
-use crate::world::{NODES, Name, Op, Role, World};
+use crate::search::hash;
+use crate::world::{NODES, Name, World};
 use replication::rules::VersionKind;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 /// Steps after which healing counts as endless.
 const STEPS_MAX: usize = 2000;
@@ -29,6 +31,26 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// As [`World::check_healed`]; `healed` are worlds known to heal, and learns those on the way.
+    pub(crate) fn check_healed_once(
+        &self,
+        rules: &Rules,
+        healed: &mut HashSet<u64>,
+    ) -> Result<(), Violation> {
+        let mut world = self.clone();
+        for _ in 0..STEPS_MAX {
+            if !healed.insert(hash(&world)) {
+                return Ok(());
+            }
+            let before = world.clone();
+            match world.deliver_one(rules) {
+                Some(action) => world.check_step(&before, action)?,
+                None => return world.check_healed(rules),
+            }
+        }
+        Err(Violation::Restless)
     }
 
     /// The steps of healing as text.
@@ -79,8 +101,8 @@ impl World {
         self.settle_one(rules)
             .or_else(|| self.first_of_pairs(rules, |from, to| Action::Bootstrap { from, to }))
             .or_else(|| self.ship_one(rules))
-            .or_else(|| self.readmit_one(rules))
             .or_else(|| self.fetch_one(rules))
+            .or_else(|| self.readmit_one(rules))
             .or_else(|| self.first_of_pairs(rules, |from, to| Action::Delta { from, to }))
             .or_else(|| self.first_of_pairs(rules, |from, to| Action::Push { from, to }))
     }
@@ -92,21 +114,10 @@ impl World {
             .chain(of_all(|at| Action::Install { at }))
             .find(|action| self.step(*action, rules))
             .or_else(|| self.first_of_pairs(rules, |at, to| Action::Announce { at, to }))
-            .or_else(|| self.overrule(rules))
-    }
-
-    /// If no live author speaks with a restored one, an operator lets it write.
-    fn overrule(&mut self, rules: &Rules) -> Option<Action> {
-        let may_author = |to: Name| self.may_author(to, rules);
-        let is_alone =
-            |at: Name| !(0..NODES).any(|to| may_author(to) && self.is_linked(at, to, rules));
-        let is_author = |at: Name| self.nodes[at].scope.role(at) == Some(Role::Author);
-        let is_waiting = |at: &Name| self.nodes[*at].is_unannounced && is_author(*at);
-        let at = (0..NODES).filter(is_waiting).find(|at| is_alone(*at))?;
-        let tick = self.nodes[at].clock.next();
-        self.node_mut(at).is_unannounced = false;
-        self.commit(at, tick, vec![Op::Born], rules);
-        Some(Action::Announce { at, to: at })
+            .or_else(|| {
+                let mut overrules = of_all(|at| Action::Overrule { at });
+                overrules.find(|action| self.step(*action, rules))
+            })
     }
 
     fn ship_one(&mut self, rules: &Rules) -> Option<Action> {
@@ -119,9 +130,11 @@ impl World {
     /// Who is fenced, or began to rejoin, goes on with that.
     fn readmit_one(&mut self, rules: &Rules) -> Option<Action> {
         let is_begun = |world: &World, from: Name, to: Name| {
-            let is_fenced = world.nodes[to].is_fencing(from, rules);
-            let (vector, donors) = (&world.nodes[from].scope.vector, &world.nodes[to].scope.vector);
-            is_fenced || world.nodes[from].is_rejoining && !donors.covers_all(vector)
+            let (node, donor) = (&world.nodes[from], &world.nodes[to]);
+            let donors = &donor.scope.vector;
+            let is_known =
+                donors.covers_all(&node.scope.vector) && donors.covers_stamp(node.readmitted);
+            if node.is_rejoining { !is_known } else { donor.is_fencing(from, node, rules) }
         };
         let pairs = pairs().filter(|(from, to)| is_begun(self, *from, *to));
         let pushes: Vec<_> = pairs.map(|(from, to)| Action::Push { from, to }).collect();

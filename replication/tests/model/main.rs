@@ -7,16 +7,21 @@
 
 mod action;
 mod admit;
+mod bounds;
 mod catch_up;
 mod chance;
+mod counterexamples;
 mod heal;
 mod oracle;
 mod rule;
+mod search;
 mod text;
 mod world;
 
+use bounds::BOUNDS;
 use chance::{Failure, play};
 use rule::{Rule, Rules};
+use search::{Bound, search};
 
 /// Histories by chance that each run plays.
 const HISTORIES: u64 = 20_000;
@@ -41,6 +46,21 @@ fn no_history_by_chance_breaks_a_promise() {
             println!("{HISTORIES} histories, {} steps", steps.iter().sum::<usize>());
         }
         Err(failure) => panic!("{}", failure.shrunk(&rules).told(&rules)),
+    }
+}
+
+/// Steps down to which every history is seen on each run.
+const DEPTH: usize = 5;
+
+#[test]
+fn no_history_inside_the_bounds_breaks_a_promise() {
+    let rules = Rules::all();
+    for bound in BOUNDS {
+        let depth = bound.depth.min(DEPTH);
+        match search(&Bound { depth, ..bound }, &rules) {
+            Ok(seen) => println!("{}: {seen}", bound.name),
+            Err(failure) => panic!("{}: {}", bound.name, failure.told(&rules)),
+        }
     }
 }
 

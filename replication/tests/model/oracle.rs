@@ -20,7 +20,7 @@ pub(crate) enum Violation {
     Read { at: Name, key: Slot, found: Option<Stamp>, expected: Option<Stamp> },
     /// Copies of late puts are missing or made up.
     Quarantine { at: Name },
-    /// A put of an author that was never fenced or restored was erased as late.
+    /// A put was erased as late, though its author was waited for and never lost it.
     HealthyErased { victim: Stamp },
     /// A vector or a floor went back within one life.
     WentBack { at: Name },
@@ -47,13 +47,13 @@ impl World {
                 return Err(Violation::WentBack { at });
             }
         }
-        self.check_erases()
+        self.check_erases(before)
     }
 
     /// Checks that what `at` shows is what its vector says.
     pub(crate) fn check_node(&self, at: Name) -> Result<(), Violation> {
         let node = &self.nodes[at];
-        if node.is_empty || node.is_incomplete {
+        if node.is_empty || !node.parked.is_empty() {
             return Ok(());
         }
         let mut greatest: [Option<(Rank, Option<Stamp>)>; KEYS] = [None; KEYS];
@@ -102,17 +102,26 @@ impl World {
         })
     }
 
-    fn check_erases(&self) -> Result<(), Violation> {
+    /// Whether each put that this step erased had to go.
+    fn check_erases(&self, before: &World) -> Result<(), Violation> {
         let is_healthy = |victim: &Stamp| {
-            self.is_current(victim.origin) && !self.was_fenced[name_of(victim.origin)]
+            let author = &before.nodes[name_of(victim.origin)];
+            let is_own = author.origin == victim.origin || author.inherited.covers_stamp(*victim);
+            is_own && !self.excused.contains(&victim.origin)
         };
-        let victims = self.operations().filter_map(|(_, op)| match op {
-            Op::Erase(_, victim) => Some(victim),
-            _ => None,
-        });
-        match victims.into_iter().find(is_healthy) {
-            Some(victim) => Err(Violation::HealthyErased { victim }),
-            None => Ok(()),
+        let is_new = |origin: &Origin, at: usize| {
+            before.streams.get(origin).is_none_or(|records| records.len() <= at)
+        };
+        for (origin, records) in self.streams.iter() {
+            let records = records.iter().enumerate().filter(|(at, _)| is_new(origin, *at));
+            for op in records.flat_map(|(_, record)| &record.ops) {
+                if let Op::Erase(_, victim) = op
+                    && is_healthy(victim)
+                {
+                    return Err(Violation::HealthyErased { victim: *victim });
+                }
+            }
         }
+        Ok(())
     }
 }

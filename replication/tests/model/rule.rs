@@ -6,7 +6,6 @@ use replication::rules::{self, Rank, Statement, Version, VersionKind};
 
 /// A rule of replication, said as what holds when it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the histories by name leave out the rest")]
 pub(crate) enum Rule {
     /// An author without a counted statement holds the whole floor.
     FloorOfEveryAuthor,
@@ -46,6 +45,10 @@ pub(crate) enum Rule {
     /// In a rejoin both ways, the donor asks of its own puts too whether they are late for the
     /// other.
     DonorsLatePuts,
+    /// The newest roster record about a peer that either side has decides whether it is fenced.
+    NewestRecordFences,
+    /// A rejoiner that was readmitted fetches from a donor that has the record of it.
+    DonorKnowsMember,
     /// The donor commits the roster record of a joiner before it takes the snapshot.
     RosterFirst,
     /// A restored author waits for a live one and adopts its clock.

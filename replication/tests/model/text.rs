@@ -3,6 +3,7 @@
 use crate::action::{Action, Pace};
 use crate::chance::Failure;
 use crate::oracle::Violation;
+use crate::search::Seen;
 use crate::world::{Name, Node, RANGE, Role, Slot, World, name_of};
 use base::{Origin, Stamp, Vector};
 use replication::rules::VersionKind;
@@ -80,6 +81,7 @@ impl fmt::Display for Action {
             Action::Announce { at, to } => {
                 write!(f, "{} announces itself to {}", name(at), name(to))
             }
+            Action::Overrule { at } => write!(f, "an operator lets {} write", name(at)),
             Action::Deprecate { at, who } => write!(f, "{} deprecates {}", name(at), name(who)),
         }
     }
@@ -92,7 +94,7 @@ impl fmt::Display for Node {
             (self.is_empty, "empty "),
             (self.is_unannounced, "unannounced "),
             (self.is_rejoining, "rejoining "),
-            (self.is_incomplete, "incomplete "),
+            (!self.parked.is_empty(), "parked "),
             (self.staged.is_some(), "staged "),
             (self.durable.is_some(), "unsynced "),
         ];
@@ -154,6 +156,14 @@ impl fmt::Display for Violation {
             }
             Violation::Restless => f.write_str("healing never ends"),
         }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Seen { worlds, steps, depth, is_complete } = self;
+        let end = if *is_complete { "all there are" } else { "cut off there" };
+        write!(f, "{worlds} worlds, {steps} steps, depth {depth}, {end}")
     }
 }
 

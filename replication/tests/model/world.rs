@@ -98,6 +98,8 @@ pub(crate) struct Staged {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     pub(crate) origin: Origin,
+    /// The vector with which this life began.
+    pub(crate) inherited: Vector,
     pub(crate) clock: Tick,
     pub(crate) scope: Scope,
     /// Up to which tick of each origin the log is gone, or jumped over.
@@ -110,8 +112,10 @@ pub(crate) struct Node {
     pub(crate) is_unannounced: bool,
     /// Between the first step of a rejoin and its install.
     pub(crate) is_rejoining: bool,
-    /// Its absences say nothing.
-    pub(crate) is_incomplete: bool,
+    /// The roster record that let it come back, until its install.
+    pub(crate) readmitted: Stamp,
+    /// Late puts that it may not erase. While there are any, its absences say nothing.
+    pub(crate) parked: BTreeSet<(Slot, Stamp)>,
     pub(crate) staged: Option<Arc<Staged>>,
     pub(crate) backup: Option<Arc<Node>>,
     /// What survives a power loss, while there is something that does not.
@@ -127,8 +131,8 @@ pub(crate) struct World {
     pub(crate) births: u8,
     /// What each node is while it is not deprecated.
     pub(crate) roles: [Role; NODES],
-    /// Who was ever deprecated by anyone.
-    pub(crate) was_fenced: [bool; NODES],
+    /// Lives whose writes may come out late: someone was told not to wait for them.
+    pub(crate) excused: BTreeSet<Origin>,
 }
 
 impl Scope {
@@ -159,7 +163,7 @@ impl Scope {
 impl Node {
     /// Whether it holds all that its vector covers, and may say so.
     pub(crate) fn is_whole(&self) -> bool {
-        !(self.is_empty || self.is_unannounced || self.is_rejoining || self.is_incomplete)
+        !(self.is_empty || self.is_unannounced || self.is_rejoining || !self.parked.is_empty())
     }
 
     /// Raises the vector to `to`, and the log begins behind what was jumped over.
@@ -179,6 +183,7 @@ impl World {
         let roster = std::array::from_fn(|name| known(name).map(member));
         let node = |name: Name| Node {
             origin: origin(name, name as u8),
+            inherited: Vector::default(),
             clock: Tick::ZERO,
             scope: Scope {
                 roster: if Some(name) == joiner { [None; NODES] } else { roster },
@@ -189,7 +194,8 @@ impl World {
             is_empty: Some(name) == joiner,
             is_unannounced: false,
             is_rejoining: false,
-            is_incomplete: false,
+            readmitted: Stamp::default(),
+            parked: BTreeSet::new(),
             staged: None,
             backup: None,
             durable: None,
@@ -199,7 +205,7 @@ impl World {
             streams: Arc::default(),
             births: NODES as u8,
             roles,
-            was_fenced: [false; NODES],
+            excused: BTreeSet::new(),
         }
     }
 
@@ -232,7 +238,7 @@ impl World {
 
 /// A life of `name`. Incarnations are random in truth, so later lives come out on both sides of
 /// earlier ones.
-fn origin(name: Name, birth: u8) -> Origin {
+pub(crate) fn origin(name: Name, birth: u8) -> Origin {
     let node = NodeId([name as u8 + 1; 16]);
     Origin { node, incarnation: Incarnation(u64::from(birth) * 11 % u64::from(BIRTHS_MAX)) }
 }

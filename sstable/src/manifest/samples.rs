@@ -1,7 +1,7 @@
 //! Tables and edits for the tests of the manifest.
 
 use super::{Added, Archiving, Closed, Edit, KeyspaceRecord, KeyspaceSettings};
-use crate::meta::{TableKey, TableMeta};
+use crate::meta::{TableKey, TableMeta, TableSource};
 use base::{
     Incarnation, KeyspaceId, NodeId, Origin, OriginNumber, Position, ScopeId, SpaceId, Tick, Vector,
 };
@@ -32,7 +32,7 @@ pub(super) fn added(order: u64, level: u8, id: u64, smallest: &str, largest: &st
         local: OriginNumber(2),
         origins: [(OriginNumber::LOCAL, Tick::from_ms(id)), (OriginNumber(7), Tick::from_ms(3))]
             .into(),
-        database: Some([6; 16]),
+        source: Some(TableSource { database: [6; 16], id: 77 }),
     };
     Added { order, level, meta: Arc::new(meta) }
 }

@@ -36,12 +36,12 @@ pub(super) fn open(fs: &dyn Fs, meta: &TableMeta, database: [u8; 16]) -> Result<
     if root != meta.root && !planted(Defect::SkipTableRoot) {
         return Err(file.corrupt(footer_at, Corruption::DigestMismatch));
     }
-    if footer.database != meta.database.unwrap_or(database) {
+    if footer.database != meta.written_in(database) {
         return Err(file.corrupt(footer_at, Corruption::Foreign));
     }
     let sections = Sections::read(&file, &footer)?;
     let properties = sections.decode(footer.properties, Properties::decode)?;
-    if footer.table != meta.id || !properties.agree_with(meta) {
+    if footer.table != meta.written_as() || !properties.agree_with(meta) {
         return Err(file.corrupt(footer.properties.position, Corruption::BadVersion));
     }
     let data_len = footer.filter.position;

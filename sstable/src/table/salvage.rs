@@ -46,7 +46,7 @@ pub struct LostBlock {
 pub fn salvage(fs: &dyn Fs, meta: &TableMeta, database: [u8; 16]) -> Result<Salvage> {
     let file = TableFile::open(fs, meta.id)?.ending_at(meta.len);
     let (footer, root) = read_footer(&file)?;
-    if root != meta.root || footer.database != meta.database.unwrap_or(database) {
+    if root != meta.root || footer.database != meta.written_in(database) {
         return Err(file.corrupt(file.len(), Corruption::Foreign));
     }
     let sections = Sections::read(&file, &footer)?;

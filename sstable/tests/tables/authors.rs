@@ -2,8 +2,8 @@
 
 use crate::bed::*;
 use base::foreign::{Erased, NumberedStamp, put_erase, put_foreign};
-use base::{EntryKind, Incarnation, NodeId, Origin, OriginNumber, Stamp, Trailer};
-use sstable::{Authors, RangeDelete, TableMeta, TableWriter};
+use base::{EntryKind, FileName, Incarnation, NodeId, Origin, OriginNumber, Stamp, Trailer};
+use sstable::{Authors, RangeDelete, TableMeta, TableSource, TableWriter};
 use std::sync::Arc;
 
 fn origin(node: u8) -> Origin {
@@ -90,8 +90,15 @@ fn an_author_without_a_number_and_a_stamp_that_does_not_decode_are_refused() {
 fn a_table_of_another_database_is_opened_only_if_the_manifest_says_so() {
     let bed = Bed::new();
     let mut meta = bed.write(1, &sample(20), SMALL_BLOCKS);
-    meta.database = Some([99; 16]);
+    let file = bed.disk.read_file(&FileName::Table(1).path()).unwrap();
+    let mut copy = bed.fs().create(&FileName::Table(9).path(), 0).unwrap();
+    copy.append(&file).unwrap();
+    copy.finish().unwrap();
+    meta.id = 9;
     assert!(bed.try_open(&meta).is_err());
-    meta.database = Some(DATABASE);
+    for (database, id, opens) in [([99; 16], 1, false), (DATABASE, 2, false), (DATABASE, 1, true)] {
+        meta.source = Some(TableSource { database, id });
+        assert_eq!(bed.try_open(&meta).is_ok(), opens);
+    }
     assert_eq!(bed.open(&meta).verify().unwrap(), meta.entries);
 }

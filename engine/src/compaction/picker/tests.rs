@@ -48,7 +48,7 @@ fn table(text: &str) -> TableMeta {
         seqno_override: None,
         local: base::OriginNumber::LOCAL,
         origins: Box::default(),
-        database: None,
+        source: None,
     };
     while let Some(what) = rest.chars().next() {
         let digits = rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);

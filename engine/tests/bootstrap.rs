@@ -1,0 +1,237 @@
+//! A node without content takes the tables of another: all of them or none, and goes on from there.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use base::fs::{CrashModel, SimFs};
+use esker::replicate::{Admission, ExportHead, Import, ScopeId, Vector};
+use esker::{Db, Error, Options, SyncMode};
+use fixture::{Content, Disk, START_MS, content, keyspace, local_keyspace, small};
+
+const MAIN: ScopeId = ScopeId::MAIN;
+
+fn fast() -> Options {
+    Options { sync: SyncMode::Async, ..small() }
+}
+
+/// A database with tables of several levels, entries of two authors, range deletes, and keyspaces that
+/// are not the joiner's.
+fn giver() -> (Disk, Db) {
+    let (disk, other) = (Disk::new(1), Disk::new(9));
+    other.clock.set(START_MS + 3);
+    let other = other.open(fast());
+    let db = disk.open(fast());
+    local_keyspace(&db, "own");
+    let (users, orders) = (keyspace(&db, "users"), keyspace(&db, "orders"));
+    for number in 0..900u32 {
+        users.put(number.to_be_bytes(), [number as u8; 40]).unwrap();
+        orders.put(number.to_be_bytes(), b"order").unwrap();
+    }
+    db.compact_all().unwrap();
+    keyspace(&other, "users").put(7u32.to_be_bytes(), b"theirs").unwrap();
+    disk.clock.set(START_MS + 5);
+    ship(&other, &db);
+    assert_eq!(users.get(7u32.to_be_bytes()).unwrap().unwrap(), b"theirs");
+    db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+    users.delete_range(100u32.to_be_bytes(), 300u32.to_be_bytes()).unwrap();
+    orders.delete(3u32.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    keyspace(&db, "gone").put(b"never", b"seen").unwrap();
+    let gone = keyspace(&db, "gone");
+    db.drop_keyspace(gone).unwrap();
+    users.put(b"last", b"in memory").unwrap();
+    (disk, db)
+}
+
+fn ship(from: &Db, to: &Db) {
+    let (from, to) = (from.replication(), to.replication());
+    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
+    while let Some(shipment) = tail.next(&to.applied(MAIN), 1 << 20).unwrap() {
+        assert!(matches!(to.admit(&shipment.bytes).unwrap(), Admission::Taken { late: 0, .. }));
+    }
+}
+
+/// Sends what is missing, in pieces; `files_max` at the most.
+fn send(from: &Db, import: &mut Import, files_max: usize) -> esker::Result<()> {
+    let mut export = from.replication().export(MAIN)?;
+    for (id, received) in import.received().into_iter().take(files_max) {
+        let mut offset = received;
+        loop {
+            let bytes = export.read(id, offset, 1000)?;
+            if bytes.is_empty() {
+                break;
+            }
+            import.add(id, offset, &bytes)?;
+            offset += bytes.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+fn bootstrap(from: &Db, to: &Db) -> esker::Result<()> {
+    let head = from.replication().export(MAIN)?.head().clone();
+    let mut import = to.replication().import(MAIN, &head)?;
+    send(from, &mut import, usize::MAX)?;
+    import.install()
+}
+
+fn all(db: &Db) -> Vec<(String, Content)> {
+    let main = db.keyspaces().into_iter().filter(|k| !["own", "mine"].contains(&k.name()));
+    main.map(|k| (k.name().to_owned(), content(&k))).collect()
+}
+
+/// A fresh node that has something of its own, but nothing in the scope.
+fn joiner(seed: u64) -> (Disk, Db) {
+    let disk = Disk::new(seed);
+    let db = disk.open(fast());
+    local_keyspace(&db, "mine").put(b"key", b"value").unwrap();
+    (disk, db)
+}
+
+#[test]
+fn a_joiner_has_all_that_the_giver_has_and_both_go_on() {
+    let (_, a) = giver();
+    let (disk, b) = joiner(2);
+    bootstrap(&a, &b).unwrap();
+    assert_eq!(all(&b), all(&a));
+    assert_eq!(content(&local_keyspace(&b, "mine")).len(), 1);
+    let (at_a, at_b) = (a.replication(), b.replication());
+    assert_eq!(at_b.applied(MAIN), at_a.applied(MAIN));
+    assert_eq!(at_b.durable(MAIN), at_a.applied(MAIN));
+    assert_eq!((at_b.floor(MAIN), at_b.dropped(MAIN)), (at_a.floor(MAIN), at_a.dropped(MAIN)));
+    assert!(at_b.is_whole(MAIN) && !at_b.is_empty(MAIN).unwrap());
+    // Both write, and take from each other.
+    keyspace(&b, "users").put(1u32.to_be_bytes(), b"of b").unwrap();
+    keyspace(&a, "users").put(2u32.to_be_bytes(), b"of a").unwrap();
+    keyspace(&a, "orders").delete_range(b"", 5u32.to_be_bytes()).unwrap();
+    ship(&a, &b);
+    ship(&b, &a);
+    assert_eq!(all(&b), all(&a));
+    let before = all(&b);
+    b.compact_all().unwrap();
+    assert_eq!(all(&b), before);
+    for keyspace in b.keyspaces() {
+        assert!(b.scrub().unwrap().findings.is_empty(), "{}", keyspace.name());
+    }
+    b.close().unwrap();
+    let b = disk.open(fast());
+    assert_eq!(all(&b), before);
+    assert_eq!(b.replication().applied(MAIN), at_a.applied(MAIN));
+    // What it was given it can give.
+    let (_, c) = joiner(3);
+    bootstrap(&b, &c).unwrap();
+    assert_eq!(all(&c), before);
+}
+
+#[test]
+fn a_broken_off_import_changes_nothing_and_goes_on_where_it_ended() {
+    let (_, a) = giver();
+    let (_, b) = joiner(2);
+    let head = a.replication().export(MAIN).unwrap().head().clone();
+    assert!(head.files.len() > 2);
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    send(&a, &mut import, 2).unwrap();
+    drop(import);
+    assert!(all(&b).is_empty() && b.replication().is_empty(MAIN).unwrap());
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    let received = import.received();
+    assert!(received.iter().zip(&head.files).take(2).all(|((_, len), file)| *len == file.len));
+    assert!(matches!(import.add(head.files[0].id, 0, b"again"), Err(Error::InvalidInput { .. })));
+    send(&a, &mut import, usize::MAX).unwrap();
+    import.install().unwrap();
+    assert_eq!(all(&b), all(&a));
+}
+
+#[test]
+fn files_that_are_not_what_was_announced_are_refused() {
+    let (_, a) = giver();
+    let (_, b) = joiner(2);
+    let mut export = a.replication().export(MAIN).unwrap();
+    let head = export.head().clone();
+    let file = head.files[0].clone();
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    let mut bytes = export.read(file.id, 0, usize::MAX).unwrap();
+    bytes[10] ^= 1;
+    assert!(matches!(import.add(file.id, 0, &bytes), Err(Error::Corrupt { .. })));
+    assert_eq!(import.received()[0], (file.id, 0));
+    bytes.push(0);
+    assert!(matches!(import.add(file.id, 0, &bytes), Err(Error::InvalidInput { .. })));
+    assert!(matches!(import.install(), Err(Error::InvalidInput { .. })));
+    for cut in 0..head.catalog.len() {
+        let head = ExportHead { catalog: head.catalog[..cut].to_vec(), ..head.clone() };
+        assert!(b.replication().import(MAIN, &head).is_err());
+    }
+    assert!(all(&b).is_empty());
+}
+
+#[test]
+fn a_scope_that_is_not_empty_takes_no_tables() {
+    let (_, a) = giver();
+    let (_, b) = joiner(2);
+    let head = a.replication().export(MAIN).unwrap().head().clone();
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    send(&a, &mut import, usize::MAX).unwrap();
+    let k = keyspace(&b, "k");
+    k.put(b"written", b"meanwhile").unwrap();
+    assert!(matches!(import.install(), Err(Error::InvalidInput { .. })));
+    assert!(matches!(b.replication().import(MAIN, &head), Err(Error::InvalidInput { .. })));
+    assert_eq!(content(&k).len(), 1);
+    k.put(b"and", b"later").unwrap();
+}
+
+/// A handle from before would write under a number that now means something else.
+#[test]
+fn handles_of_the_empty_keyspaces_of_before_are_refused() {
+    let (_, a) = giver();
+    let (_, b) = joiner(2);
+    let (before, mine) = (keyspace(&b, "empty"), local_keyspace(&b, "mine"));
+    bootstrap(&a, &b).unwrap();
+    assert!(matches!(before.put(b"k", b"v"), Err(Error::KeyspaceDropped { .. })));
+    assert!(b.existing_keyspace("empty").is_err());
+    mine.put(b"more", b"of mine").unwrap();
+    keyspace(&b, "users").put(b"new", b"entry").unwrap();
+}
+
+#[test]
+fn a_crash_leaves_all_of_an_import_or_nothing() {
+    let (_, a) = giver();
+    let expected = all(&a);
+    let prepared = {
+        let (disk, b) = joiner(2);
+        b.close().unwrap();
+        disk.fs
+    };
+    let whole = prepared.fork();
+    let run = |fs: &SimFs| {
+        let disk = Disk::of(fs.clone());
+        let b = disk.try_open(fast())?;
+        bootstrap(&a, &b)
+    };
+    let start = whole.ops();
+    run(&whole).unwrap();
+    let (mut none, mut some) = (0, 0);
+    for stop in start..=whole.ops() {
+        let fs = prepared.fork();
+        fs.stop_after(stop);
+        let is_done = run(&fs).is_ok();
+        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Prefix] {
+            let disk = Disk::of(fs.crash(model));
+            let b = disk.open(fast());
+            match b.replication().is_empty(MAIN).unwrap() {
+                true => {
+                    none += 1;
+                    assert!(!is_done && all(&b).iter().all(|(_, content)| content.is_empty()));
+                    let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
+                    assert_eq!(disk.files_in("tables/").len() as u64, live, "leftovers are swept");
+                }
+                false => {
+                    some += 1;
+                    assert_eq!(all(&b), expected);
+                }
+            }
+            assert_eq!(content(&local_keyspace(&b, "mine")).len(), 1);
+        }
+    }
+    assert!(none > 10 && some > 2, "{none} {some}");
+}
