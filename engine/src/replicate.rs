@@ -5,6 +5,7 @@
 //!       Delta     entries as they are, for those whom the log does not reach
 //!       Export    tables, for those who have nothing
 //! in    admit     a shipment: clock, vector, comparison by stamp, one record, one tick
+//!       Stage     a delta: compared in the same way at one place in the order, one edit
 //!       Import    tables into an empty scope
 //! ```
 //!
@@ -31,6 +32,7 @@ mod late;
 mod listener;
 mod log_index;
 mod recent;
+mod stage;
 mod tail;
 mod vectors;
 
@@ -46,6 +48,8 @@ pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
 pub use delta::{Delta, DeltaHead};
 pub use export::{Export, ExportFile, ExportHead};
 pub use import::Import;
+pub use late::Answers;
+pub use stage::{Purpose, Stage};
 pub use tail::{Outbound, Tail};
 
 use crate::keyspace::Keyspace;
@@ -125,6 +129,12 @@ impl Replication {
     /// its keyspaces exists here in another scope; `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn admit(&self, shipment: &[u8]) -> Result<Admission> {
         admit::admit(&self.parts, shipment)
+    }
+
+    /// Says whether this node may answer late writes of deltas by commits of its own, as it does until
+    /// told otherwise. Nothing of this survives the process.
+    pub fn set_answers(&self, scope: ScopeId, answers: Answers) {
+        self.parts.admissions.set_answers(scope, answers);
     }
 
     /// What the log holds behind `after`.

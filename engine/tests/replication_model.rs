@@ -1,4 +1,5 @@
-//! Nodes that write, ship, flush, close and die at any moment, against a fold of all their writes.
+//! Nodes that write, ship, give deltas, flush, merge, close and die at any moment, against a fold of all
+//! their writes.
 //!
 //! The last writer wins: of each key the op with the greatest stamp counts, unless a range delete with a
 //! greater one covers it.
@@ -7,10 +8,11 @@
 
 mod fixture;
 
-use esker::replicate::{Admission, Origin, ScopeId, Stamp};
-use esker::{Batch, Db, Options, SyncMode, Tick};
+use esker::replicate::{Admission, Origin, Purpose, ScopeId, Stamp, Vector};
+use esker::{Batch, Db, Error, Options, SyncMode, Tick};
 use fixture::{Disk, START_MS, keyspace, small};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const NODES: usize = 3;
@@ -66,15 +68,18 @@ struct Node {
     seen: Vec<Vec<u8>>,
 }
 
+/// Who dies starts a second ahead, while the clocks here stand still.
 fn options() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
+    Options { sync: SyncMode::Async, max_drift: Duration::from_secs(600), ..small() }
 }
 
 impl Node {
     fn new(seed: u64) -> Node {
         let disk = Disk::new(seed);
-        let db = Some(disk.open(options()));
-        Node { disk, db, seen: Vec::new() }
+        let db = disk.open(options());
+        // From the first write on, tombstones stay until all have them.
+        db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+        Node { disk, db: Some(db), seen: Vec::new() }
     }
 
     fn db(&self) -> &Db {
@@ -179,7 +184,12 @@ impl World {
         let len_max = [1, 300, 1 << 20][self.dice.below(3) as usize];
         let giver = self.nodes[from].db().replication();
         let taker = self.nodes[to].db().replication();
-        let mut tail = giver.tail(MAIN, &taker.applied(MAIN)).unwrap();
+        let mut tail = match giver.tail(MAIN, &taker.applied(MAIN)) {
+            Ok(tail) => tail,
+            // What a delta brought is in no log.
+            Err(Error::HistoryGone { .. }) => return self.give_delta(from, to, Purpose::CatchUp),
+            Err(error) => panic!("{error}"),
+        };
         for _ in 0..count {
             let known = taker.applied(MAIN);
             let Some(shipment) = tail.next(&known, len_max).unwrap() else { break };
@@ -191,9 +201,63 @@ impl World {
         }
     }
 
+    /// Gives `to` a delta; both go on meanwhile.
+    fn give_delta(&mut self, from: usize, to: usize, purpose: Purpose) {
+        let len_max = [1, 300, 1 << 20][self.dice.below(3) as usize];
+        let giver = self.nodes[from].db().replication();
+        let taker = self.nodes[to].db().replication();
+        let after = match purpose {
+            Purpose::CatchUp => taker.applied(MAIN),
+            Purpose::Rejoin => Vector::default(),
+        };
+        let mut delta = giver.delta(MAIN, &after).unwrap();
+        let head = delta.head().clone();
+        let mut stage = taker.stage(MAIN, &head, purpose).unwrap();
+        let before = self.nodes[to].content();
+        while let Some(chunk) = delta.next(len_max).unwrap() {
+            stage.add(&chunk).unwrap();
+        }
+        assert_eq!(self.nodes[to].content(), before, "nothing counts before it is installed");
+        match self.dice.below(6) {
+            0 => self.write(from),
+            1 => self.write(to),
+            2 => self.nodes[to].db().flush().unwrap(),
+            3 => self.forget(to),
+            4 => {
+                let third = (0..NODES).find(|node| *node != from && *node != to).unwrap();
+                let tail = self.nodes[third].db().replication().tail(MAIN, &taker.applied(MAIN));
+                if tail.is_ok() {
+                    self.ship(third, to, 2);
+                }
+            }
+            _ => return drop(stage),
+        }
+        stage.install().unwrap();
+        assert!(taker.applied(MAIN).covers_all(&head.vector));
+        assert!(taker.durable(MAIN).covers_all(&head.vector));
+    }
+
+    /// Merges everything, and lets go of tombstones if all that anybody has is here.
+    fn forget(&mut self, node: usize) {
+        let vectors: Vec<Vector> =
+            self.nodes.iter().map(|node| node.db().replication().applied(MAIN)).collect();
+        let db = self.nodes[node].db();
+        if vectors.iter().all(|vector| vectors[node].covers_all(vector)) {
+            let floor = vectors.iter().fold(vectors[node].clone(), |floor, it| floor.common(it));
+            db.replication().raise_floor(MAIN, &floor).unwrap();
+        }
+        db.compact_all().unwrap();
+    }
+
     fn ship_everything(&mut self, from: usize) {
         for to in (0..NODES).filter(|to| *to != from) {
-            self.ship(from, to, usize::MAX);
+            let has_all = |world: &World| {
+                let vector = |node: usize| world.nodes[node].db().replication().applied(MAIN);
+                vector(to).covers_all(&vector(from))
+            };
+            while !has_all(self) {
+                self.ship(from, to, usize::MAX);
+            }
         }
     }
 
@@ -239,13 +303,16 @@ impl World {
         let node = self.dice.below(NODES as u64) as usize;
         let other = (node + 1 + self.dice.below(NODES as u64 - 1) as usize) % NODES;
         match self.dice.below(24) {
-            0..=9 => self.write(node),
-            10 => self.transact(node),
-            11..=16 => {
+            0..=8 => self.write(node),
+            9 => self.transact(node),
+            10..=13 => {
                 let count = 1 + self.dice.below(4) as usize;
                 self.ship(node, other, count);
             }
-            17 | 18 => self.repeat(node),
+            14 | 15 => self.give_delta(node, other, Purpose::CatchUp),
+            16 => self.give_delta(node, other, Purpose::Rejoin),
+            17 => self.forget(node),
+            18 => self.repeat(node),
             19 => self.nodes[node].db().flush().unwrap(),
             20 => self.reopen(node, false),
             21 => self.reopen(node, true),
@@ -267,6 +334,8 @@ impl World {
             assert_eq!(node.content(), expected, "content of {number}");
             node.db().flush().unwrap();
             assert_eq!(node.content(), expected, "tables of {number}");
+            node.db().compact_all().unwrap();
+            assert_eq!(node.content(), expected, "merged tables of {number}");
         }
     }
 }

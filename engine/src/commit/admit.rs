@@ -85,11 +85,20 @@ impl Commits {
         Ok(Committed { seqno, position, sync: false })
     }
 
-    /// Takes over a vector whose commits came as tables, which are durable. Called at a barrier.
-    pub(crate) fn adopt_vector(&self, scope: ScopeId, vector: &Vector) {
-        self.queue.lock().vectors().raise_all(scope, vector);
-        self.pending.lock().jump(scope, vector);
-        self.listener.notify();
+    /// Takes over a vector whose commits came as tables, which are durable. Called at the barrier `place`,
+    /// with which it becomes visible.
+    pub(crate) fn jump(&self, scope: ScopeId, place: Tick, vector: &Vector) {
+        {
+            let mut queue = self.queue.lock();
+            for (origin, tick) in vector.iter() {
+                if queue.vectors().get(scope, origin) < tick {
+                    // The log has none of what is between.
+                    queue.index().forget(scope, origin);
+                }
+            }
+            queue.vectors().raise_all(scope, vector);
+        }
+        self.pending.lock().jump(scope, place, vector);
     }
 
     /// Calls `f` with the last visible commit and what is visible of each author; neither moves

@@ -15,6 +15,8 @@ pub(super) struct Pending {
     vectors: Vectors,
     /// What the last sync has covered, and the last commit that it did.
     durable_vectors: (Tick, Vectors),
+    /// Vectors that came without commits, until a sync has covered them.
+    jumps: Vec<(ScopeId, Vector)>,
     waiters: Vec<(Tick, Waiter)>,
 }
 
@@ -48,6 +50,13 @@ impl Pending {
         if last >= self.durable_vectors.0 {
             self.durable_vectors = (last, vectors);
         }
+        // The sync may have begun before them.
+        let durable = &mut self.durable_vectors.1;
+        self.jumps.retain(|(scope, vector)| {
+            let is_in = durable.of(*scope).covers_all(vector);
+            durable.raise_all(*scope, vector);
+            !is_in
+        });
     }
 
     /// What the last sync has covered of each author.
@@ -61,10 +70,16 @@ impl Pending {
         self.line.push_back(Entry { seqno, is_inserted: false, waits_for, moved });
     }
 
-    /// Takes over what was received elsewhere, and is durable here.
-    pub(super) fn jump(&mut self, scope: ScopeId, vector: &Vector) {
-        self.vectors.raise_all(scope, vector);
+    /// Takes over what was received elsewhere, and is durable here: visible with `place`, which is in
+    /// line.
+    pub(super) fn jump(&mut self, scope: ScopeId, place: Tick, vector: &Vector) {
+        let index = self.line.partition_point(|entry| entry.seqno < place);
+        if let Some(entry) = self.line.get_mut(index) {
+            let all = vector.iter().map(|(origin, tick)| (scope, origin, tick));
+            entry.moved = Moved::Many(all.collect());
+        }
         self.durable_vectors.1.raise_all(scope, vector);
+        self.jumps.push((scope, vector.clone()));
     }
 
     /// Whether anything that got its tick is not inserted yet.

@@ -9,7 +9,7 @@
 use super::decide::{Basis, Verdict};
 use super::import::Received;
 use super::incoming::{Arrivals, Incoming};
-use super::late::{Answer, QUARANTINE};
+use super::late::{Answer, Answers, QUARANTINE};
 use super::{Moved, Recent, provisional};
 use crate::commit::{Admitted, Queue};
 use crate::creation;
@@ -67,6 +67,8 @@ pub(crate) struct Admissions {
     admitting: Mutex<Known>,
     /// Files of an import that was broken off.
     incoming: Mutex<Vec<Received>>,
+    /// Scopes in which this node may not write.
+    parking: Mutex<Vec<ScopeId>>,
     won: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
@@ -83,18 +85,13 @@ impl Default for Admissions {
     fn default() -> Admissions {
         let admitting = Mutex::new(Rank::Admission, Known::default());
         let incoming = Mutex::new(Rank::Stats, Vec::new());
+        let parking = Mutex::new(Rank::Stats, Vec::new());
         let zero = AtomicU64::default;
-        Admissions { admitting, incoming, won: zero(), lost: zero(), late: zero() }
+        Admissions { admitting, incoming, parking, won: zero(), lost: zero(), late: zero() }
     }
 }
 
 impl Admissions {
-    /// Calls `f` while nothing is admitted.
-    pub(crate) fn exclude<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _admitting = self.admitting.lock();
-        f()
-    }
-
     /// Takes what an import has received that was broken off.
     pub(crate) fn take_received(&self) -> Vec<Received> {
         std::mem::take(&mut *self.incoming.lock())
@@ -104,13 +101,33 @@ impl Admissions {
     pub(crate) fn keep_received(&self, files: &mut Vec<Received>) {
         self.incoming.lock().append(files);
     }
-}
 
-impl Admissions {
     /// Calls `f` while nobody admits.
     pub(super) fn pause<R>(&self, f: impl FnOnce() -> R) -> R {
         let _admitting = self.admitting.lock();
         f()
+    }
+
+    /// Whether late writes are answered here.
+    pub(super) fn answers(&self, scope: ScopeId) -> Answers {
+        match self.parking.lock().contains(&scope) {
+            true => Answers::Park,
+            false => Answers::Author,
+        }
+    }
+
+    /// Says whether late writes are answered here.
+    pub(super) fn set_answers(&self, scope: ScopeId, answers: Answers) {
+        let mut parking = self.parking.lock();
+        parking.retain(|parked| *parked != scope);
+        if answers == Answers::Park {
+            parking.push(scope);
+        }
+    }
+
+    /// Counts late puts that were answered.
+    pub(super) fn count_late(&self, late: u64) {
+        self.late.fetch_add(late, Ordering::Relaxed);
     }
 }
 

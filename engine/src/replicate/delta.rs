@@ -210,7 +210,8 @@ impl Delta {
         let local = merge.local().unwrap_or(self.view.active.local());
         let stamp = stamp_of(trailer, stored).map_err(unreadable)?;
         let carrier = self.origins().stamp(stamp.carrier(), || local);
-        let is_news = !self.after.covers_stamp(carrier)
+        let is_news = !is_nothing(&stamp, carrier)
+            && !self.after.covers_stamp(carrier)
             && !self.is_covered(reading.space, key, trailer, stored, local)
             && self.is_newest(reading, key, trailer)?;
         if is_news {
@@ -286,6 +287,11 @@ fn moment(parts: &Parts, scope: ScopeId) -> (Arc<View>, Tick, Vector) {
             return (view, at, vector);
         }
     }
+}
+
+/// Whether an entry stands for nothing: a rejoin has put it in the place of what was let go.
+fn is_nothing(stamp: &EntryStamp, carrier: Stamp) -> bool {
+    matches!(stamp, EntryStamp::Erase(erased) if erased.victim == carrier)
 }
 
 #[cold]

@@ -138,7 +138,7 @@ impl Import {
             parts.catalog.close_scope(scope);
             Moved::Nothing
         };
-        let installed = parts.admissions.exclude(|| {
+        let installed = parts.admissions.pause(|| {
             parts.commits.barrier(close, |barrier| {
                 jobs::flush_up_to(&parts, barrier.before)?;
                 if !parts.installer.with_state(|state| is_empty(state, scope)) {
@@ -149,7 +149,7 @@ impl Import {
                     parts.origins.follow(state);
                     parts.catalog.adopt(scope, state.keyspaces.values());
                 });
-                parts.commits.adopt_vector(scope, &vector);
+                parts.commits.jump(scope, barrier.seqno, &vector);
                 Ok(barrier.seqno)
             })
         });

@@ -25,6 +25,15 @@ use base::codec::put_bytes;
 use base::limits::KEYSPACE_NAME_LEN_MAX;
 use base::{KeyspaceId, Op, OpKind, Origin, SpaceId, Stamp};
 
+/// Whether a node answers late writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// By an erase, and a copy in quarantine.
+    Author,
+    /// It may not write: it takes everything else, and is not whole from then on.
+    Park,
+}
+
 /// Where copies are kept.
 pub(crate) const QUARANTINE: &str = "esker.quarantine";
 
@@ -51,22 +60,20 @@ impl Answer {
         name: &str,
         quarantine: SpaceId,
     ) {
-        let victim = Stamp { tick: point.tick, origin: author };
-        self.push(Op { kind: OpKind::Erase { victim }, ..point.op });
+        let stamp = Stamp { tick: point.tick, origin: author };
+        self.push(Op { kind: OpKind::Erase { victim: stamp }, ..point.op });
         let (value, expires_at_ms) = match point.op.kind {
             OpKind::Put(value) => (value, 0),
             OpKind::PutExpiring { expires_at_ms, value } => (value, expires_at_ms),
             OpKind::Delete | OpKind::RangeDelete { .. } | OpKind::Erase { .. } => return,
         };
-        let mut what = vec![VERSION];
-        put_bytes(&mut what, name.as_bytes());
-        put_bytes(&mut what, point.op.key);
-        what.extend_from_slice(&expires_at_ms.to_le_bytes());
         let keyspace: KeyspaceId = quarantine.keyspace();
-        for (part, value) in [(0, &*what), (1, value)] {
-            let key = copy_key(victim, name, point.op.key, part);
-            self.push(Op { keyspace, key: &key, kind: OpKind::Put(value) });
-        }
+        each_copy(
+            &Late { stamp, keyspace: name, key: point.op.key, value, expires_at_ms },
+            |key, value| {
+                self.push(Op { keyspace, key, kind: OpKind::Put(value) });
+            },
+        );
     }
 
     fn push(&mut self, op: Op<'_>) {
@@ -82,6 +89,29 @@ impl Answer {
         let kinds = [erase, point.op.kind].into_iter().chain(rest);
         let ops = kinds.map(|kind| Memtable::reservation(&Op { kind, ..point.op }));
         ops.sum::<usize>() + COPY_KEY_LEN
+    }
+}
+
+/// A late put.
+#[derive(Debug)]
+pub(crate) struct Late<'a> {
+    pub(crate) stamp: Stamp,
+    /// The keyspace's name.
+    pub(crate) keyspace: &'a str,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// 0 = never.
+    pub(crate) expires_at_ms: u64,
+}
+
+/// Calls `keep` with the key and the value of each entry of the copy of `late`.
+pub(crate) fn each_copy(late: &Late<'_>, mut keep: impl FnMut(&[u8], &[u8])) {
+    let mut what = vec![VERSION];
+    put_bytes(&mut what, late.keyspace.as_bytes());
+    put_bytes(&mut what, late.key);
+    what.extend_from_slice(&late.expires_at_ms.to_le_bytes());
+    for (part, value) in [(0, &*what), (1, late.value)] {
+        keep(&copy_key(late.stamp, late.keyspace, late.key, part), value);
     }
 }
 

@@ -1,0 +1,261 @@
+//! A delta on its way in: staged in a file, and installed as a whole or not at all.
+//!
+//! Nothing of it counts before it is installed, so a delta that breaks off leaves nothing. Its chunks
+//! are checked as they come and go on in a file among the tables, which no edit names: it goes when
+//! the stage is dropped, or at the next open. No other process ever reads it.
+//!
+//! ```text
+//! per chunk:
+//!    4    length      of the chunk
+//!    *    chunk       as it came, see `base::state`
+//! ```
+
+mod install;
+mod judge;
+mod output;
+mod staged;
+
+use super::{DeltaHead, Replication};
+use crate::parts::Parts;
+use base::fs::{AppendFile, full_path};
+use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
+use base::state::{StateChunk, StateEntry, StateKind};
+use base::{Error, FileName, Origin, Result, ScopeId, Stamp, Tick, Vector};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Bytes of a chunk at the most.
+const CHUNK_LEN_MAX: usize = BATCH_LEN_MAX;
+/// Keyspaces of a delta at the most.
+const KEYSPACES_MAX: usize = 1 << 16;
+
+/// Why a delta is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// What is here stays unless something newer comes.
+    CatchUp,
+    /// Besides, what the giver has received but does not hold any more goes here too, and the scope is
+    /// whole afterwards.
+    Rejoin,
+}
+
+/// A delta on its way in.
+pub struct Stage {
+    parts: Arc<Parts>,
+    scope: ScopeId,
+    head: DeltaHead,
+    purpose: Purpose,
+    /// What was received here when it began.
+    known: Vector,
+    /// The number of its file.
+    number: u64,
+    writer: Box<dyn AppendFile>,
+    /// Keyspace and key of the last entry that is no range delete.
+    last: Option<(String, Vec<u8>)>,
+    outline: Outline,
+}
+
+/// What is staged, in short.
+#[derive(Debug, Default)]
+struct Outline {
+    /// The first chunk with a point entry of each keyspace; none if there are only range deletes.
+    keyspaces: BTreeMap<String, Option<u64>>,
+    /// Where the last chunk with range deletes ends.
+    ranges_end: u64,
+    /// All authors.
+    origins: BTreeSet<Origin>,
+    /// The greatest tick in it.
+    latest: Tick,
+    /// The smallest tick of a put that was not received here, if there is one.
+    oldest_put: Option<Tick>,
+}
+
+impl Replication {
+    /// Begins to take a delta of `scope` in.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the head is ahead of the clock here by more than is allowed, or if what the
+    /// giver has forgotten is not all known here: then it takes a [`Purpose::Rejoin`].
+    pub fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Stage> {
+        Stage::begin(&self.parts, scope, head, purpose)
+    }
+}
+
+impl Stage {
+    fn begin(
+        parts: &Arc<Parts>,
+        scope: ScopeId,
+        head: &DeltaHead,
+        purpose: Purpose,
+    ) -> Result<Stage> {
+        parts.refuse_if_closed()?;
+        parts.refuse_if_read_only()?;
+        if !scope.is_replicated() {
+            return Err(Error::invalid("scope 0 is each node's own; it takes no delta"));
+        }
+        let latest = head.vector.latest().max(head.floor.latest()).max(head.dropped);
+        refuse_ahead(parts, latest)?;
+        let known = parts.commits.with_queue(|queue| queue.vectors().of(scope));
+        refuse_unless_above_floor(head, purpose, &known)?;
+        let number = parts.installer.next_table();
+        let name = FileName::Table(number).path();
+        let path = || full_path(&*parts.fs, &name);
+        let writer = parts.fs.create(&name, 0).map_err(|e| Error::io("create", path(), e))?;
+        let outline = Outline { latest, ..Outline::default() };
+        let (parts, head, last) = (parts.clone(), head.clone(), None);
+        Ok(Stage { parts, scope, head, purpose, known, number, writer, last, outline })
+    }
+
+    /// Adds a chunk. Range deletes come before all else, then entries by the name of their keyspace and
+    /// by key.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `TooLarge` if it is no chunk, or not the next one; the stage is then as it was.
+    pub fn add(&mut self, chunk: &[u8]) -> Result<()> {
+        if chunk.len() > CHUNK_LEN_MAX {
+            let (limit, len) = (CHUNK_LEN_MAX as u64, chunk.len() as u64);
+            return Err(Error::too_large("chunk of a delta", limit, len));
+        }
+        let decoded = StateChunk::decode(chunk)
+            .map_err(|found| Error::invalid(format!("this is no chunk of a delta: {found}")))?;
+        if decoded.scope != self.scope {
+            return Err(Error::invalid(format!("the chunk is of scope {}", decoded.scope.0)));
+        }
+        self.check(&decoded.entries)?;
+        let start = self.writer.len();
+        let path = || full_path(&*self.parts.fs, &FileName::Table(self.number).path());
+        let header = (chunk.len() as u32).to_le_bytes();
+        let appended = self.writer.append(&header).and_then(|()| self.writer.append(chunk));
+        appended.map_err(|e| Error::io("append to", path(), e))?;
+        let end = self.writer.len();
+        for entry in &decoded.entries {
+            self.outline.note(entry, start, end, &self.known);
+        }
+        let is_point = |entry: &&StateEntry<'_>| !is_range(entry);
+        if let Some(last) = decoded.entries.iter().rfind(is_point) {
+            self.last = Some((last.keyspace.to_owned(), last.key.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// Makes all of it count at once, together with the giver's vector, floor and highest dropped
+    /// stamp, durably. Whatever is newer here stays, and so do commits made meanwhile.
+    ///
+    /// # Errors
+    /// As [`Replication::stage`]; `Poisoned`, `DiskFull`, ...: nothing was changed then.
+    pub fn install(self) -> Result<()> {
+        self.parts.refuse_if_closed()?;
+        self.parts.admissions.pause(|| install::install(&self))
+    }
+
+    /// Refuses entries that can not come next.
+    fn check(&self, entries: &[StateEntry<'_>]) -> Result<()> {
+        let mut last = self.last.as_ref().map(|(name, key)| (&**name, &**key));
+        let mut latest = Tick::ZERO;
+        for entry in entries {
+            check_keyspace_name(entry.keyspace)?;
+            latest = latest.max(entry.stamp.tick).max(entry.carrier().tick);
+            if let StateKind::RangeDelete { end } = entry.kind {
+                if last.is_some() {
+                    return Err(out_of_order());
+                }
+                if !end.is_empty() && end <= entry.key {
+                    return Err(Error::invalid(
+                        "a range delete of the delta ends before it starts",
+                    ));
+                }
+                continue;
+            }
+            let place = (entry.keyspace, entry.key);
+            if last.is_some_and(|last| last >= place) {
+                return Err(out_of_order());
+            }
+            last = Some(place);
+        }
+        refuse_ahead(&self.parts, latest)?;
+        self.outline.check(entries)
+    }
+}
+
+fn is_range(entry: &StateEntry<'_>) -> bool {
+    matches!(entry.kind, StateKind::RangeDelete { .. })
+}
+
+fn out_of_order() -> Error {
+    Error::invalid("the entries of the delta are out of order")
+}
+
+/// Refuses what would carry the clock away.
+fn refuse_ahead(parts: &Parts, latest: Tick) -> Result<()> {
+    let (now_ms, limit_ms) = (parts.clock.wall_ms(), parts.options.max_drift_ms());
+    if latest.ms() <= now_ms.saturating_add(limit_ms) {
+        return Ok(());
+    }
+    let by_ms = latest.ms().saturating_sub(now_ms);
+    Err(Error::invalid(format!(
+        "the delta is {by_ms} ms ahead of the clock here, more than the {limit_ms} ms of max_drift; \
+         correct the clocks"
+    )))
+}
+
+/// A delta holds nothing in the place of what its giver has forgotten: who does not know that needs
+/// more than a delta.
+fn refuse_unless_above_floor(head: &DeltaHead, purpose: Purpose, known: &Vector) -> Result<()> {
+    match purpose == Purpose::CatchUp && !known.covers_all(&head.floor) {
+        true => Err(Error::invalid("what the giver has forgotten is not all known here; rejoin")),
+        false => Ok(()),
+    }
+}
+
+impl Outline {
+    /// Refuses more keyspaces or authors than there may be.
+    fn check(&self, entries: &[StateEntry<'_>]) -> Result<()> {
+        let new = |entry: &&StateEntry<'_>| !self.keyspaces.contains_key(entry.keyspace);
+        let new: BTreeSet<&str> = entries.iter().filter(new).map(|it| it.keyspace).collect();
+        let count = self.keyspaces.len() + new.len();
+        if count > KEYSPACES_MAX {
+            let (limit, count) = (KEYSPACES_MAX as u64, count as u64);
+            return Err(Error::too_large("number of keyspaces of a delta", limit, count));
+        }
+        // A victim is named in full, all others by number.
+        let all = entries.iter().map(|entry| entry.carrier().origin);
+        let new: BTreeSet<Origin> = all.filter(|it| !self.origins.contains(it)).collect();
+        let count = self.origins.len() + new.len();
+        if count > Vector::LEN_MAX {
+            let (limit, count) = (Vector::LEN_MAX as u64, count as u64);
+            return Err(Error::too_large("number of authors of a delta", limit, count));
+        }
+        Ok(())
+    }
+
+    /// Notes an entry of the chunk from `start` to `end`.
+    fn note(&mut self, entry: &StateEntry<'_>, start: u64, end: u64, known: &Vector) {
+        self.origins.insert(entry.carrier().origin);
+        let Stamp { tick, .. } = entry.stamp;
+        self.latest = self.latest.max(tick).max(entry.carrier().tick);
+        if !self.keyspaces.contains_key(entry.keyspace) {
+            self.keyspaces.insert(entry.keyspace.to_owned(), None);
+        }
+        if is_range(entry) {
+            self.ranges_end = end;
+        } else if let Some(first) = self.keyspaces.get_mut(entry.keyspace) {
+            first.get_or_insert(start);
+        }
+        let is_put = matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. });
+        if is_put && !known.covers_stamp(entry.stamp) {
+            self.oldest_put = Some(self.oldest_put.map_or(tick, |oldest| oldest.min(tick)));
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.parts.obsolete.discard(&self.parts, self.number);
+    }
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stage {{ scope: {}, bytes: {} }}", self.scope.0, self.writer.len())
+    }
+}

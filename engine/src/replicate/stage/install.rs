@@ -1,0 +1,270 @@
+//! A staged delta becomes one commit: compared at its place in the order, written as tables, and made
+//! current by one edit together with the vector.
+
+use super::super::late::QUARANTINE;
+use super::super::{Answers, Moved, admit};
+use super::judge::{Here, Judge, Own};
+use super::output::{Tables, discard};
+use super::staged::Staged;
+use super::{Purpose, Stage, refuse_unless_above_floor};
+use crate::commit::{Barrier, Queue};
+use crate::jobs;
+use crate::keyspace::KeyspaceState;
+use crate::parts::Parts;
+use crate::range_map::RangeMap;
+use crate::space::Weight;
+use base::state::{StateEntry, StateKind};
+use base::{Result, ScopeId, SpaceId, Stamp, Tick, Vector};
+use sstable::manifest::{Added, Edit, State};
+use sstable::{RangeDelete, TableMeta};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Where the entries of a keyspace are.
+struct Place {
+    state: Arc<KeyspaceState>,
+    /// The first chunk that has any.
+    first: Option<u64>,
+}
+
+/// The keyspaces of a delta by their numbers here, which is the order of tables.
+type Places = BTreeMap<SpaceId, Place>;
+
+/// What a delta leaves.
+struct Written {
+    /// The oldest first.
+    runs: Vec<Vec<TableMeta>>,
+    late: u64,
+    parked: u64,
+}
+
+/// How an attempt to install ended.
+enum Attempt {
+    Done(Tick),
+    /// There are late puts, or a keyspace was dropped, that nobody had expected.
+    Outdated,
+}
+
+/// Installs `stage` while nobody admits.
+pub(super) fn install(stage: &Stage) -> Result<()> {
+    let (parts, scope) = (&*stage.parts, stage.scope);
+    parts.commits.check_writable()?;
+    parts.damage.check()?;
+    parts.probe_if_nobody_does();
+    parts.space.admit(Weight::Puts)?;
+    let known = parts.commits.with_queue(|queue| {
+        queue.observe(stage.outline.latest);
+        queue.vectors().of(scope)
+    });
+    refuse_unless_above_floor(&stage.head, stage.purpose, &known)?;
+    number_authors(stage)?;
+    let place = loop {
+        let places = places(stage)?;
+        if let Attempt::Done(place) = attempt(stage, &places)? {
+            break place;
+        }
+    };
+    // The log has none of it.
+    parts.commits.bear_witness(parts.installer.durable(), place);
+    parts.update_pressure();
+    parts.compaction_bell.ring();
+    Ok(())
+}
+
+/// Every author has a number before an entry names it.
+fn number_authors(stage: &Stage) -> Result<()> {
+    let parts = &*stage.parts;
+    stage.outline.origins.iter().try_for_each(|origin| parts.number_of(*origin).map(drop))?;
+    parts.number_of(parts.identity.origin())?;
+    if stage.purpose == Purpose::Rejoin {
+        // Entries from another life may have to be erased.
+        let view = parts.views.current();
+        for handle in view.runs.tables().filter(|handle| handle.meta().scope == stage.scope) {
+            parts.number_of(handle.table()?.local())?;
+        }
+    }
+    Ok(())
+}
+
+/// The keyspaces that the delta is about; those that are missing are created.
+fn places(stage: &Stage) -> Result<Places> {
+    let (parts, scope) = (&*stage.parts, stage.scope);
+    let mut places = Places::new();
+    if stage.purpose == Purpose::Rejoin {
+        let live = parts.catalog.live().into_iter();
+        let here = live.filter(|state| state.space.scope() == scope);
+        places.extend(here.map(|state| (state.space, Place { state, first: None })));
+    }
+    for (name, first) in &stage.outline.keyspaces {
+        let state = admit::open_keyspace(parts, scope, name)?;
+        places.insert(state.space, Place { state, first: *first });
+    }
+    Ok(places)
+}
+
+/// Takes a place in the order of commits, and installs there.
+fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
+    let (parts, scope) = (&*stage.parts, stage.scope);
+    let dropped = dropped(parts, scope);
+    let expects_late = stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped);
+    let answers = parts.admissions.answers(scope);
+    let quarantine = match expects_late && answers == Answers::Author {
+        true => Some(admit::open_keyspace(parts, scope, QUARANTINE)?.space),
+        false => None,
+    };
+    let claim = |queue: &mut Queue, seqno: Tick| {
+        for space in places.keys().copied().chain(quarantine) {
+            queue.conflicts().note_range(seqno, (space, [].into(), [].into()));
+        }
+        if quarantine.is_some() {
+            // Answers to late puts are a commit of this node that the log has not.
+            return queue.note_bulk_load(scope, seqno);
+        }
+        queue.note_bulk(seqno);
+        Moved::Nothing
+    };
+    parts.commits.barrier(claim, |barrier| {
+        jobs::flush_up_to(parts, barrier.before)?;
+        if places.values().any(|place| place.state.check_live().is_err()) {
+            return Ok(Attempt::Outdated);
+        }
+        let here = here(parts, scope, barrier);
+        let written = write(stage, places, &here, barrier.seqno, quarantine)?;
+        if written.parked > 0 && answers == Answers::Author {
+            discard(parts, &written.runs);
+            return Ok(Attempt::Outdated);
+        }
+        let mut vector = stage.head.vector.clone();
+        if quarantine.is_some() {
+            vector.raise(parts.identity.origin(), barrier.seqno);
+        }
+        let mut all = here.vector.clone();
+        all.raise_all(&vector);
+        let tables: Vec<u64> = written.runs.iter().flatten().map(|meta| meta.id).collect();
+        let edit = |state: &State| edit(stage, state, &written, all, barrier.seqno);
+        parts.install_written(&tables, edit, |_| {})?;
+        parts.commits.jump(scope, barrier.seqno, &vector);
+        count(stage, &written);
+        Ok(Attempt::Done(barrier.seqno))
+    })
+}
+
+fn dropped(parts: &Parts, scope: ScopeId) -> Tick {
+    let of = |state: &State| state.dropped_stamps.get(&scope).copied();
+    parts.installer.with_state(of).unwrap_or(Tick::ZERO)
+}
+
+/// What is visible at the barrier.
+fn here(parts: &Parts, scope: ScopeId, barrier: Barrier) -> Here {
+    let view = parts.views.current();
+    // Not older than the view: what the view has dropped is known.
+    let dropped = dropped(parts, scope);
+    let is_whole = parts.installer.with_state(|state| !state.incomplete.contains_key(&scope));
+    let vector = parts.commits.at_visible(|_, vectors| vectors.of(scope));
+    let known = if is_whole { vector.clone() } else { Vector::default() };
+    Here { view, at: barrier.before, vector, known, dropped }
+}
+
+/// Compares everything, and writes what is to be stored.
+fn write(
+    stage: &Stage,
+    places: &Places,
+    here: &Here,
+    seqno: Tick,
+    quarantine: Option<SpaceId>,
+) -> Result<Written> {
+    let parts = &*stage.parts;
+    let staged = Staged::open(stage)?;
+    let (ranges, map) = ranges(&staged, places, here, seqno)?;
+    let mut tables = Tables::new(parts, seqno, ranges, quarantine);
+    let mut judge = Judge { stage, here, ranges: &map, tables: &mut tables, late: 0, parked: 0 };
+    for (space, Place { state, first }) in places {
+        let mut own = match stage.purpose {
+            Purpose::CatchUp => None,
+            Purpose::Rejoin => Some(Own::of(here, *space)?),
+        };
+        if let Some(first) = first {
+            staged.each_point(&state.name, *first, |entry| match &mut own {
+                Some(own) => own.join(&mut judge, entry),
+                None => judge.look_up(*space, entry),
+            })?;
+        }
+        if let Some(own) = &mut own {
+            own.pass(&mut judge, None)?;
+        }
+    }
+    let Judge { late, parked, .. } = judge;
+    Ok(Written { runs: tables.finish()?, late, parked })
+}
+
+/// The range deletes that are news here, and the map of all that the delta has.
+fn ranges(
+    staged: &Staged<'_>,
+    places: &Places,
+    here: &Here,
+    seqno: Tick,
+) -> Result<(Vec<RangeDelete>, RangeMap)> {
+    let numbers: BTreeMap<&str, SpaceId> =
+        places.iter().map(|(space, place)| (&*place.state.name, *space)).collect();
+    let mut all = Vec::new();
+    staged.each_range(|entry| {
+        let Some(space) = numbers.get(entry.keyspace) else { return Ok(()) };
+        all.extend(range_of(entry, *space, seqno));
+        Ok(())
+    })?;
+    let stamp = |range: &RangeDelete| range.stamp(Stamp::default().origin);
+    let is_news = |range: &&RangeDelete| !here.known.covers_stamp(stamp(range));
+    let mut news: Vec<RangeDelete> = all.iter().filter(is_news).cloned().collect();
+    if !news.is_empty() {
+        let held: BTreeSet<_> = here
+            .view
+            .table_ranges
+            .ranges()
+            .map(|range| (range.space, &range.start, &range.end, stamp(range)))
+            .collect();
+        news.retain(|it| !held.contains(&(it.space, &it.start, &it.end, stamp(it))));
+    }
+    news.sort_by(|a, b| (a.space, &a.start, a.stamp).cmp(&(b.space, &b.start, b.stamp)));
+    news.dedup();
+    // Each says its author.
+    Ok((news, RangeMap::of(all, Stamp::default().origin)))
+}
+
+fn range_of(entry: &StateEntry<'_>, space: SpaceId, seqno: Tick) -> Option<RangeDelete> {
+    let StateKind::RangeDelete { end } = entry.kind else { return None };
+    let Stamp { tick: stamp, origin } = entry.stamp;
+    let (start, end) = (entry.key.into(), end.into());
+    Some(RangeDelete { space, start, end, seqno, stamp, origin: Some(origin) })
+}
+
+/// The edit that makes all of it count.
+fn edit(stage: &Stage, state: &State, written: &Written, vector: Vector, seqno: Tick) -> Edit {
+    let (scope, head) = (stage.scope, &stage.head);
+    let orders = state.version.next_order()..;
+    let added = orders.zip(&written.runs).flat_map(|(order, run)| {
+        run.iter().map(move |meta| Added { order, level: 0, meta: Arc::new(meta.clone()) })
+    });
+    Edit {
+        added: added.collect(),
+        flushed: Some(seqno),
+        last_tick: Some(seqno),
+        ingests: vec![seqno],
+        vectors: vec![(scope, vector)],
+        floors: vec![(scope, head.floor.clone())],
+        dropped_stamps: vec![(scope, head.dropped)],
+        whole: (stage.purpose == Purpose::Rejoin).then_some(scope).into_iter().collect(),
+        incomplete: (written.parked > 0).then_some((scope, seqno)).into_iter().collect(),
+        ..Edit::default()
+    }
+}
+
+fn count(stage: &Stage, written: &Written) {
+    let Written { late, parked, .. } = *written;
+    if late > 0 {
+        stage.parts.admissions.count_late(late);
+        tracing::warn!(target: "esker", late, "late writes of a delta were put into quarantine");
+    }
+    if parked > 0 {
+        tracing::warn!(target: "esker", parked, "late writes of a delta wait for an author's answer");
+    }
+}

@@ -1,0 +1,212 @@
+//! What becomes of each key: the rules of a delta, entry by entry.
+//!
+//! ```text
+//! catch up   an entry that is news here and greater than what is here is stored
+//! rejoin     besides, what is here, if the giver has received it and holds nothing as great:
+//!              becomes what the giver holds of the key
+//!              or is erased, if that is nothing
+//! ```
+//!
+//! What is erased so has no author: the erase names its victim as its carrier. It stands for nothing, so
+//! no delta gives it away, and it is not let go itself.
+//!
+//! A tombstone that only the giver has let go may stay: it hides what the giver has not either, and
+//! the floor that comes with the delta lets it go here too. So do range deletes.
+
+use super::super::incoming::Precedence;
+use super::output::Tables;
+use super::{Purpose, Stage};
+use crate::creation::is_reserved;
+use crate::merge::{Merge, RunCursor, Source};
+use crate::range_map::RangeMap;
+use crate::read;
+use crate::view::View;
+use base::error::FileKind;
+use base::foreign::{EntryStamp, stamp_of};
+use base::state::{StateEntry, StateKind};
+use base::{Corruption, EntryKind, Error, Origin, Result, SpaceId, Stamp, Tick, Trailer, Vector};
+use sstable::ReadMode;
+use std::sync::Arc;
+
+/// What entries are compared with: what is visible at the delta's place.
+pub(super) struct Here {
+    pub(super) view: Arc<View>,
+    /// The last commit before the place.
+    pub(super) at: Tick,
+    /// What was received.
+    pub(super) vector: Vector,
+    /// What of that excuses an entry: nothing while content is missing.
+    pub(super) known: Vector,
+    /// The highest tick of a tombstone that was dropped; not older than the view.
+    pub(super) dropped: Tick,
+}
+
+/// Decides about one keyspace after the other.
+pub(super) struct Judge<'j, 'a> {
+    pub(super) stage: &'j Stage,
+    pub(super) here: &'j Here,
+    /// The range deletes of the delta.
+    pub(super) ranges: &'j RangeMap,
+    pub(super) tables: &'j mut Tables<'a>,
+    /// Late puts that were answered.
+    pub(super) late: u64,
+    /// Late puts that nobody here may answer.
+    pub(super) parked: u64,
+}
+
+/// The newest entry of a key here.
+#[derive(Clone, Copy, Debug)]
+struct Mine {
+    rank: Precedence,
+    carrier: Stamp,
+    is_put: bool,
+    /// Whether it stands for nothing, see the module.
+    is_nothing: bool,
+}
+
+impl Judge<'_, '_> {
+    /// What is here of `key`, unless a range delete hides it.
+    pub(super) fn look_up(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
+        let view = &self.here.view;
+        let found = read::newest(view, space, entry.key, self.here.at, |found| {
+            let local = || found.local.unwrap_or(view.active.local());
+            mine(view, found.trailer, found.stored, local)
+        })?;
+        let mine = found.transpose()?;
+        self.decide(space, entry, mine)
+    }
+
+    /// Decides about an entry of the delta, where `mine` is the newest here.
+    fn decide(&mut self, space: SpaceId, entry: &StateEntry<'_>, mine: Option<Mine>) -> Result<()> {
+        let theirs = rank_of(entry);
+        let hiding = self.ranges.covering(space, entry.key, Tick::MAX);
+        if hiding.is_some_and(|range| range > theirs.stamp) {
+            // Its giver does not hold it any more.
+            return self.miss(space, entry.key, mine);
+        }
+        let covering = read::covering(&self.here.view, space, entry.key, self.here.at);
+        let mine = mine.filter(|mine| covering.is_none_or(|range| range <= mine.rank.stamp));
+        if mine.is_some_and(|mine| self.is_let_go(&mine, Some(theirs), hiding)) {
+            return self.tables.add(space, entry);
+        }
+        if self.here.known.covers_stamp(entry.carrier()) {
+            return Ok(());
+        }
+        let is_covered = covering.is_some_and(|range| range > theirs.stamp);
+        if is_covered || mine.is_some_and(|mine| mine.rank >= theirs) {
+            return Ok(());
+        }
+        if !self.is_late(entry) {
+            return self.tables.add(space, entry);
+        }
+        if !self.tables.answers() {
+            self.parked += 1;
+            return Ok(());
+        }
+        self.late += 1;
+        self.tables.answer(space, entry.keyspace, entry)
+    }
+
+    /// Decides about a key of which the giver holds no entry.
+    fn miss(&mut self, space: SpaceId, key: &[u8], mine: Option<Mine>) -> Result<()> {
+        let Some(mine) = mine.filter(|mine| mine.is_put) else { return Ok(()) };
+        let hiding = self.ranges.covering(space, key, Tick::MAX);
+        if !self.is_let_go(&mine, None, hiding) {
+            return Ok(());
+        }
+        let covering = read::covering(&self.here.view, space, key, self.here.at);
+        match covering.is_some_and(|range| range > mine.rank.stamp) {
+            true => Ok(()),
+            false => self.tables.erase(space, key, mine.rank.stamp),
+        }
+    }
+
+    /// Whether the giver has received `mine` and holds nothing as great.
+    fn is_let_go(&self, mine: &Mine, point: Option<Precedence>, range: Option<Stamp>) -> bool {
+        let is_below = |stamp: Stamp| Precedence { stamp, is_erase: false } < mine.rank;
+        self.stage.purpose == Purpose::Rejoin
+            && !mine.is_nothing
+            && self.stage.head.vector.covers_stamp(mine.carrier)
+            && point.is_none_or(|point| point < mine.rank)
+            && range.is_none_or(is_below)
+    }
+
+    /// Whether it is a put whose deletion may have been forgotten. Nothing is ever deleted in the
+    /// keyspaces of replication itself.
+    fn is_late(&self, entry: &StateEntry<'_>) -> bool {
+        matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. })
+            && entry.stamp.tick <= self.here.dropped
+            && !self.here.vector.covers_stamp(entry.stamp)
+            && !is_reserved(entry.keyspace)
+    }
+}
+
+/// The entries of one keyspace here, the newest of each key.
+pub(super) struct Own {
+    merge: Merge,
+    space: SpaceId,
+    key: Vec<u8>,
+}
+
+impl Own {
+    /// Those of `space`, all of which are in tables.
+    pub(super) fn of(here: &Here, space: SpaceId) -> Result<Own> {
+        let runs = here.view.runs.runs().iter().filter(|run| run.may_hold(space));
+        let sources =
+            runs.map(|run| Source::Run(RunCursor::new(run, space, ReadMode::Bypass))).collect();
+        let mut merge = Merge::new(sources);
+        merge.seek_first()?;
+        Ok(Own { merge, space, key: Vec::new() })
+    }
+
+    /// Decides about `entry` and what is here of its key, after all keys before it.
+    pub(super) fn join(&mut self, judge: &mut Judge<'_, '_>, entry: &StateEntry<'_>) -> Result<()> {
+        self.pass(judge, Some(entry.key))?;
+        let mine = match self.merge.is_valid() && self.merge.key() == entry.key {
+            true => self.take(judge)?,
+            false => None,
+        };
+        judge.decide(self.space, entry, mine)
+    }
+
+    /// Decides about the keys before `end`, of which the giver holds no entry; about all without one.
+    pub(super) fn pass(&mut self, judge: &mut Judge<'_, '_>, end: Option<&[u8]>) -> Result<()> {
+        while self.merge.is_valid() && end.is_none_or(|end| self.merge.key() < end) {
+            let mine = self.take(judge)?;
+            judge.miss(self.space, &self.key, mine)?;
+        }
+        Ok(())
+    }
+
+    /// The newest entry of the key under the merge, which is passed.
+    fn take(&mut self, judge: &Judge<'_, '_>) -> Result<Option<Mine>> {
+        let (here, mut newest) = (judge.here, None);
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.key());
+        while self.merge.is_valid() && self.merge.key() == self.key {
+            let trailer = self.merge.trailer();
+            if newest.is_none() && trailer.seqno() <= here.at {
+                let local = self.merge.local().unwrap_or(here.view.active.local());
+                newest = Some(mine(&here.view, trailer, self.merge.value(), || local)?);
+            }
+            self.merge.step()?;
+        }
+        Ok(newest)
+    }
+}
+
+fn rank_of(entry: &StateEntry<'_>) -> Precedence {
+    let is_erase = matches!(entry.kind, StateKind::Erase { .. });
+    Precedence { stamp: entry.stamp, is_erase }
+}
+
+fn mine(view: &View, trailer: Trailer, stored: &[u8], local: impl Fn() -> Origin) -> Result<Mine> {
+    let unreadable =
+        |found: Corruption| Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found);
+    let stamp = stamp_of(trailer, stored).map_err(unreadable)?;
+    let is_erase = matches!(stamp, EntryStamp::Erase(_));
+    let carrier = view.origins.stamp(stamp.carrier(), &local);
+    let rank = Precedence { stamp: view.origins.entry_stamp(stamp, &local), is_erase };
+    let is_put = matches!(trailer.kind(), Some(EntryKind::Put | EntryKind::PutExpiring));
+    Ok(Mine { rank, carrier, is_put, is_nothing: is_erase && carrier == rank.stamp })
+}
