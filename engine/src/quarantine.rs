@@ -11,7 +11,7 @@ use base::fs::full_path;
 use base::{Error, FileName, Result, SpaceId};
 use sstable::manifest::{Added, Edit, LAST_LEVEL};
 use sstable::table::{LostBlock, salvage};
-use sstable::{Cache, Table, TableMeta};
+use sstable::{Cache, Table, TableMeta, TableOwner};
 use std::sync::Arc;
 
 /// Replaces every table that is known to be damaged. Returns whether there was one.
@@ -74,6 +74,11 @@ fn rescue(
         Ok(ranges) => (ranges.to_vec(), false),
         Err(_) => (Vec::new(), true),
     };
+    // What is left of it is still of the life that wrote it.
+    let local = damaged.local().or_else(|| plan.authors.origin(meta.local));
+    let local = local.unwrap_or(plan.owner.origin);
+    let owner = TableOwner { origin: local, ..plan.owner };
+    let plan = OutputPlan { owner, authors: plan.authors.as_seen_by(local), ..plan };
     let mut output = Output::new(plan, parts.fs.clone(), parts, ranges);
     let mut last: Option<(SpaceId, Vec<u8>)> = None;
     let blocks = damaged.read(|space, key, trailer, value| {

@@ -57,6 +57,12 @@ impl Authors {
         self.list.get(number.place()?).copied()
     }
 
+    /// The same authors, of whom `local` is the local one.
+    pub fn as_seen_by(&self, local: Origin) -> Authors {
+        let number = self.number_of(local).unwrap_or_default();
+        Authors { local: number, list: self.list.clone() }
+    }
+
     /// The number of an author.
     pub fn number_of(&self, origin: Origin) -> Option<OriginNumber> {
         OriginNumber::at(self.list.iter().position(|known| *known == origin)?)

@@ -5,10 +5,11 @@
 //! a merge had copied it, is written once.
 
 use crate::plan::FlushTarget;
-use base::{Result, SpaceId, Trailer};
+use base::{Origin, Result, SpaceId, Trailer};
 use sstable::manifest::LAST_LEVEL;
 use sstable::{
-    Compression, RangeDelete, ReadMode, Table, TableCursor, TableMeta, TableWriter, WriterOptions,
+    Compression, RangeDelete, ReadMode, Table, TableCursor, TableMeta, TableOwner, TableWriter,
+    WriterOptions,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -74,6 +75,8 @@ pub(super) struct Writer<'a> {
     /// Where the tables will stand.
     level: u8,
     table_bytes: u64,
+    /// What "local" means in what is added.
+    local: Origin,
     ranges: Vec<RangeDelete>,
     open: Option<TableWriter>,
     last: (SpaceId, Vec<u8>),
@@ -85,7 +88,13 @@ impl<'a> Writer<'a> {
     pub(super) fn new(target: &'a FlushTarget, level: u8, table_bytes: u64) -> Writer<'a> {
         let (ranges, finished) = (Vec::new(), Vec::new());
         let last = (SpaceId::default(), Vec::new());
-        Writer { target, level, table_bytes, ranges, open: None, last, finished }
+        let local = target.owner.origin;
+        Writer { target, level, table_bytes, local, ranges, open: None, last, finished }
+    }
+
+    /// The same, for what another life has written.
+    pub(super) fn of_life(self, local: Origin) -> Writer<'a> {
+        Writer { local, ..self }
     }
 
     /// Adds a range delete. All come before the first entry.
@@ -133,8 +142,9 @@ impl<'a> Writer<'a> {
     fn start(&mut self, space: SpaceId) -> Result<TableWriter> {
         let FlushTarget { fs, owner, .. } = self.target;
         let id = self.target.next_table();
-        let mut writer = TableWriter::create(fs.clone(), id, *owner, self.options(space))?;
-        writer.set_authors(self.target.authors.clone());
+        let owner = TableOwner { origin: self.local, ..*owner };
+        let mut writer = TableWriter::create(fs.clone(), id, owner, self.options(space))?;
+        writer.set_authors(self.target.authors.as_seen_by(self.local));
         let of_scope = |range: &RangeDelete| range.space.scope() == space.scope();
         let (here, later) = std::mem::take(&mut self.ranges).into_iter().partition(of_scope);
         self.ranges = later;

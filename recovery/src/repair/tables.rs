@@ -159,7 +159,9 @@ impl Workshop<'_> {
         level: u8,
         state: &State,
     ) -> Result<Vec<TableMeta>> {
-        let mut writer = Writer::new(self.target, level, u64::MAX);
+        let local = salvaged.local().or_else(|| state.origin(meta.local));
+        let local = local.unwrap_or(self.target.owner.origin);
+        let mut writer = Writer::new(self.target, level, u64::MAX).of_life(local);
         match salvaged.range_deletes() {
             Ok(ranges) => ranges.iter().for_each(|range| writer.add_range(range.clone())),
             Err(error) => self.lose_ranges(meta, error.offset()),

@@ -12,9 +12,10 @@ use super::{Stored, decode_block, fits_index};
 use crate::footer::Footer;
 use crate::index::Index;
 use crate::meta::TableMeta;
+use crate::properties::Properties;
 use crate::range_delete::{self, RangeDelete};
 use base::fs::Fs;
-use base::{Corruption, Error, Result, SpaceId, Trailer};
+use base::{Corruption, Error, Origin, Result, SpaceId, Trailer};
 
 /// A damaged table, as far as it can be read.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct Salvage {
     index: Index,
     range_deletes: Result<Box<[RangeDelete]>, Corruption>,
     range_deletes_at: u64,
+    local: Option<Origin>,
 }
 
 /// A block that does not verify.
@@ -55,7 +57,9 @@ pub fn salvage(fs: &dyn Fs, meta: &TableMeta, database: [u8; 16]) -> Result<Salv
     let index = sections.decode(footer.index, decode)?;
     let range_deletes = range_deletes_of(&sections, &footer, meta);
     let range_deletes_at = footer.range_deletes.position;
-    Ok(Salvage { file, meta: meta.clone(), index, range_deletes, range_deletes_at })
+    let properties = sections.decode(footer.properties, Properties::decode).ok();
+    let local = properties.map(|properties| properties.owner.origin);
+    Ok(Salvage { file, meta: meta.clone(), index, range_deletes, range_deletes_at, local })
 }
 
 fn range_deletes_of(
@@ -71,6 +75,11 @@ fn range_deletes_of(
 }
 
 impl Salvage {
+    /// The author that "local" means in it, if it can still say so.
+    pub fn local(&self) -> Option<Origin> {
+        self.local
+    }
+
     /// Its range deletes.
     ///
     /// # Errors
