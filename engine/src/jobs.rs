@@ -288,9 +288,16 @@ pub(crate) fn tidy(parts: &Parts) -> Result<()> {
     rested
 }
 
+/// Bytes of flushed segments that a database keeps at least while it replicates: a peer that was away for a
+/// moment goes on in the log. One that was away for longer gets the state.
+const REPLICATED_LOG_BYTES: u64 = 64 << 20;
+
 /// Lets go of the log segments that are wholly flushed and that no one wants to keep.
 fn release_log(parts: &Parts, flushed: Tick) {
-    let retention = parts.options.log_retention_bytes;
+    let mut retention = parts.options.log_retention_bytes;
+    if parts.clock_watch.is_on() {
+        retention = retention.max(REPLICATED_LOG_BYTES);
+    }
     if archive::wants_any(parts, flushed) && parts.commits.sync().is_err() {
         return; // What is archived must be durable. Whoever writes next learns of the failure.
     }

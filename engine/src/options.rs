@@ -41,7 +41,7 @@ pub struct Options {
     /// double, so that a database that is little written takes little.
     pub segment_bytes: u64,
     /// Bytes of flushed log segments kept for [`crate::Db::changes`]. Default 0: only what is not
-    /// yet flushed.
+    /// yet flushed. While the database replicates, at least 64 MiB are kept.
     pub log_retention_bytes: u64,
     /// Bytes of disk kept back for a full disk, at the most. Default 64 MiB; 0 keeps none.
     ///

@@ -377,3 +377,65 @@ fn a_closed_scope_takes_no_writes_from_anyone_and_others_go_on() {
     assert_eq!(b.replication().admit(&shipment).unwrap(), taken(1, 0));
     shared.put("x", "2").unwrap();
 }
+
+/// A put that comes after its delete was forgotten: nobody knows whether it was older or newer than that.
+#[test]
+fn a_late_put_is_erased_everywhere_and_a_copy_is_kept() {
+    let (_, disk_b, a, b) = pair();
+    keyspace(&a, "k").put("x", "late").unwrap();
+    keyspace(&a, "k").put_expiring("y", "late too", std::time::Duration::from_secs(9)).unwrap();
+    disk_b.clock.set(START_MS + 1);
+    let k = keyspace(&b, "k");
+    k.delete("x").unwrap();
+    let z = k.put("z", "newer").unwrap();
+    b.compact_all().unwrap();
+    assert_eq!(ship(&a, &b), [Admission::Taken { won: 0, lost: 0, late: 2 }]);
+    assert_eq!((get(&b, "k", "x"), get(&b, "k", "y")), (None, None));
+    b.sync().unwrap();
+    let disk_b = Disk::of(disk_b.fs.fork());
+    let b = disk_b.open(fast());
+    assert_eq!((get(&b, "k", "x"), get(&b, "k", "y")), (None, None));
+    let copies = |db: &Db| -> Vec<_> {
+        let quarantine = db.replication().existing_keyspace("esker.quarantine").unwrap();
+        quarantine.iter().map(|entry| entry.map(|(_, value)| value.to_vec()).unwrap()).collect()
+    };
+    let kept = copies(&b);
+    assert_eq!(kept.len(), 4, "two of each");
+    assert!(kept.iter().any(|value| value == b"late") && kept.iter().any(|it| it == b"late too"));
+    assert!(z < b.replication().applied(MAIN).get(b.replication().origin()));
+}
+
+/// The erase is a commit like any other, and wins wherever its victim is.
+#[test]
+fn an_erase_reaches_the_author_of_the_late_put() {
+    let (_, disk_b, a, b) = pair();
+    keyspace(&a, "k").put("x", "late").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    keyspace(&b, "k").delete("x").unwrap();
+    ship(&b, &a);
+    assert_eq!(get(&a, "k", "x"), None);
+    disk_b.clock.set(START_MS + 2);
+    keyspace(&b, "k").delete("other").unwrap();
+    keyspace(&a, "k").put("other", "older").unwrap();
+    b.compact_all().unwrap();
+    let late = |found: &Admission| matches!(found, Admission::Taken { late, .. } if *late > 0);
+    assert!(ship(&a, &b).iter().any(late));
+    ship(&b, &a);
+    for db in [&a, &b] {
+        assert_eq!((get(db, "k", "x"), get(db, "k", "other")), (None, None));
+    }
+    assert_eq!(a.replication().applied(MAIN), b.replication().applied(MAIN));
+    keyspace(&a, "k").put("x", "again").unwrap();
+    ship(&a, &b);
+    assert_eq!(get(&b, "k", "x").unwrap(), b"again");
+}
+
+#[test]
+fn a_put_below_a_range_delete_that_was_here_first_is_not_stored() {
+    let (_, disk_b, a, b) = pair();
+    keyspace(&a, "k").put("x", "older").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    keyspace(&b, "k").delete_range("a", "z").unwrap();
+    assert_eq!(ship(&a, &b), [taken(0, 1)]);
+    assert_eq!(get(&b, "k", "x"), None);
+}

@@ -280,9 +280,8 @@ impl World {
         }
     }
 
-    /// A log ends at a reopening, so what is in it goes out before.
+    /// A log ends at a reopening: what was in it goes out as a delta.
     fn reopen(&mut self, node: usize, dies: bool) {
-        self.ship_everything(node);
         let vector = self.nodes[node].db().replication().applied(MAIN);
         let it = &mut self.nodes[node];
         let before = it.db.take().unwrap();

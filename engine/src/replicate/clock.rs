@@ -37,10 +37,15 @@ impl ClockWatch {
 
     /// Watches from now on.
     pub(crate) fn start(&self, clock: &dyn Clock) {
-        if !self.is_on.load(Ordering::Acquire) {
+        if !self.is_on() {
             self.offset_ms.store(offset_ms(clock), Ordering::Release);
             self.is_on.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether replication is used.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
     }
 
     /// Refuses if the wall clock has jumped since the last look.
@@ -72,7 +77,7 @@ fn offset_ms(clock: &dyn Clock) -> i64 {
 /// Raises the bound in the manifest if the clock comes near it, and replication is used.
 pub(crate) fn raise_bound(parts: &Parts) -> Result<()> {
     let watch = &parts.clock_watch;
-    if !watch.is_on.load(Ordering::Acquire) {
+    if !watch.is_on() {
         return Ok(());
     }
     let used = parts.commits.with_queue(|queue| queue.used());

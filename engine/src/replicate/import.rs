@@ -134,8 +134,9 @@ impl Import {
         let clock = self.head.clock.max(vector.latest()).max(self.head.state.dropped);
         parts.commits.with_queue(|queue| queue.observe(clock));
         // From the barrier on nobody writes under the numbers of before.
-        let close = |_: &mut Queue, _| {
+        let close = |queue: &mut Queue, seqno| {
             parts.catalog.close_scope(scope);
+            queue.note_bulk(seqno);
             Moved::Nothing
         };
         let installed = parts.admissions.pause(|| {
