@@ -1,10 +1,10 @@
 //! The peers of a node: the seam between serving and replication.
 //!
-//! HTTP handlers see replication through [`Replicas`] only. [`NoPeers`] is a node on its own.
+//! HTTP handlers see replication through [`Replicas`] only.
 
-mod none;
+mod linked;
 
-use self::none::{NoPeers, alone};
+use self::linked::Linked;
 use crate::error::{Failure, Outcome};
 use crate::serve::Settings;
 use base::NodeId;
@@ -18,6 +18,9 @@ use std::str::FromStr;
 pub(crate) trait Replicas: Send + Sync {
     /// Where it listens for peers.
     fn listens_at(&self) -> SocketAddr;
+
+    /// Refuses writes of users where they are not taken now.
+    fn check_writes(&self) -> Outcome;
 
     /// All peers, by node.
     fn peers(&self) -> Vec<Peer>;
@@ -44,12 +47,9 @@ pub(crate) trait Replicas: Send + Sync {
     fn shutdown(&self);
 }
 
-/// Starts replication with the peers that `settings` name.
-pub(crate) fn start(settings: &Settings) -> Outcome<Box<dyn Replicas>> {
-    if !settings.peers.is_empty() || settings.join.is_some() {
-        return Err(alone());
-    }
-    Ok(Box::new(NoPeers::start(settings.listen)?))
+/// Starts replication of `db` with the peers that `settings` name.
+pub(crate) fn start(db: &engine::Db, settings: &Settings) -> Outcome<Box<dyn Replicas>> {
+    Ok(Box::new(Linked::start(db, settings)?))
 }
 
 /// What a node is to its peers.
@@ -63,13 +63,6 @@ pub(crate) enum Role {
     Replica,
     /// Takes writes, and waits for peers to connect instead of connecting to them
     RespondOnly,
-}
-
-impl Role {
-    /// Whether users may write.
-    pub(crate) fn takes_writes(self) -> bool {
-        self != Role::Replica
-    }
 }
 
 /// Whether collection of deletes waits for a peer.
@@ -116,10 +109,10 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Totals {
-    /// Commits sent.
-    pub(crate) commits_sent: u64,
-    /// Commits received and admitted.
-    pub(crate) commits_received: u64,
+    /// Frames sent.
+    pub(crate) frames_sent: u64,
+    /// Frames received.
+    pub(crate) frames_received: u64,
     /// Bytes sent.
     pub(crate) bytes_sent: u64,
     /// Bytes received.

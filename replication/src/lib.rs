@@ -21,6 +21,7 @@
 //! tokio and quinn may be dependencies of this crate and of the node only.
 
 pub mod confirm;
+pub mod engine_store;
 pub mod error;
 pub mod floor;
 pub mod group;

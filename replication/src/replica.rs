@@ -302,7 +302,7 @@ impl Replica {
     }
 
     /// Tells the peers goodbye and waits until no session is left.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.looking.abort();
         self.mesh.shutdown().await;
     }

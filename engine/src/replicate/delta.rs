@@ -14,13 +14,16 @@ use crate::tables::TableHandle;
 use crate::view::View;
 use base::error::FileKind;
 use base::foreign::{EntryStamp, NumberedStamp, plain_value, stamp_of};
-use base::state::{StateEntry, StateKind, StateWriter};
+use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
 use base::{
     Corruption, EntryKind, Error, Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector,
 };
 use sstable::{RangeDelete, ReadMode};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Bytes of entries that are read at a time.
+const ENTRIES_LEN: usize = 64 << 10;
 
 /// What a delta brings besides entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,24 @@ impl Replication {
     /// The entries of `scope` that `after` does not cover, as of now. With an empty vector all there are.
     pub fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Delta> {
         Delta::after(&self.parts, scope, after)
+    }
+
+    /// The live entries of the keyspace `name` with their stamps, by key; none if there is no such
+    /// keyspace. They are held in memory at once: for small keyspaces.
+    pub fn entries(&self, name: &str) -> Result<Vec<(Vec<u8>, Vec<u8>, Stamp)>> {
+        let Some(state) = self.parts.catalog.find(name) else { return Ok(Vec::new()) };
+        let mut delta = Delta::after(&self.parts, state.space.scope(), &Vector::default())?;
+        delta.ranges.clear();
+        delta.spaces.retain(|(_, space)| *space == state.space);
+        let mut entries = Vec::new();
+        while let Some(chunk) = delta.next(ENTRIES_LEN)? {
+            for entry in StateChunk::decode(&chunk).map_err(unreadable)?.entries {
+                if let StateKind::Put(value) | StateKind::PutExpiring { value, .. } = entry.kind {
+                    entries.push((entry.key.to_vec(), value.to_vec(), entry.stamp));
+                }
+            }
+        }
+        Ok(entries)
     }
 }
 

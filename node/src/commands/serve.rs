@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let settings = settings(args)?;
     let directory = Directory::open(&settings.path, Create::IfMissing, Durability::Sync)?;
-    let replicas = replicas::start(&settings)?;
+    let replicas = replicas::start(directory.db(), &settings)?;
     serve::serve(directory, replicas, &settings, |ready| {
         let Ready { node, listen, http } = ready;
         output.result(format_args!("ready node={node} listen={listen} http={http}"), ready)?;

@@ -46,8 +46,8 @@ fn text_of(report: &StatusReport) -> String {
         format!("last sync: {}", or_never(report.last_sync)),
         format!("pending: {}", report.pending),
         format!("peers: {}", report.peers.len()),
-        format!("sent: {} commits, {} bytes", totals.commits_sent, totals.bytes_sent),
-        format!("received: {} commits, {} bytes", totals.commits_received, totals.bytes_received),
+        format!("sent: {} frames, {} bytes", totals.frames_sent, totals.bytes_sent),
+        format!("received: {} frames, {} bytes", totals.frames_received, totals.bytes_received),
         format!("failures: {}", totals.failures),
     ];
     lines.extend(report.errors.iter().map(|error| {

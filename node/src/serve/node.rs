@@ -75,11 +75,7 @@ impl Node {
 
     /// Refuses writes of users where they are not taken.
     pub(super) fn check_takes_writes(&self) -> Outcome {
-        if self.role.takes_writes() {
-            return Ok(());
-        }
-        Err(Failure::new(Exit::Denied, "ReadOnly", "this node is a replica: it only reads")
-            .action("write to a node with the role writer"))
+        self.replicas.check_writes()
     }
 
     /// Ends long work that still runs: the node is about to close the database.

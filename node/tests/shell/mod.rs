@@ -144,10 +144,13 @@ impl Served {
         Served::start_with(path, &[])
     }
 
-    /// As [`Served::start`], with more `options`.
+    /// As [`Served::start`], with more `options`; perhaps with an address to listen at.
     pub(crate) fn start_with(path: &Path, options: &[&str]) -> Served {
         let mut line: Vec<OsString> = vec!["serve".into(), "--path".into(), path.into()];
-        line.extend(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"].map(Into::into));
+        line.extend(["--http", "127.0.0.1:0"].map(Into::into));
+        if !options.contains(&"--listen") {
+            line.extend(["--listen", "127.0.0.1:0"].map(Into::into));
+        }
         line.extend(options.iter().map(Into::into));
         Served::of(start(line))
     }

@@ -1,0 +1,220 @@
+//! A node with peers: replication over QUIC.
+//!
+//! It runs on threads of its own, so that requests of users and conversations with peers do not
+//! wait for each other's turn.
+
+use super::{
+    Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError, Replicas, Role, Totals,
+    no_such_peer,
+};
+use crate::error::{Exit, Failure, Outcome};
+use crate::serve::Settings;
+use base::{Clock, Error, NodeId, OsRng, SystemClock};
+use engine::Db;
+use replication::engine_store::EngineStore;
+use replication::group::Writes;
+use replication::link::{Bell, INVITE_LASTS, LinkSettings, Token, Wire};
+use replication::replica::{
+    self, Dialing, PeerReport, Replica, ReplicaOptions, ReplicaParts, Trouble,
+};
+use replication::roster;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that drive QUIC; calls of the database run on others.
+const THREADS: usize = 2;
+
+/// See the module.
+pub(crate) struct Linked {
+    runtime: Runtime,
+    replica: Mutex<Option<Arc<Replica>>>,
+    address: SocketAddr,
+}
+
+impl Linked {
+    /// Listens, dials the peers of `settings`, and joins if they say so.
+    pub(crate) fn start(db: &Db, settings: &Settings) -> Outcome<Linked> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime =
+            builder.worker_threads(THREADS).thread_name("esker-peers").enable_all().build();
+        let runtime = runtime.map_err(|e| Error::io("start threads", "for peers", e))?;
+        let bell = Bell::default();
+        let link = LinkSettings::default();
+        let wire = {
+            let _inside = runtime.enter();
+            Wire::bind(settings.listen, &link).map_err(|error| refused("ListenFailed", &error))?
+        };
+        let parts = ReplicaParts {
+            store: Arc::new(EngineStore::new(db.clone(), &bell)),
+            identity: *db.identity(),
+            bell,
+            wire,
+            rng: Arc::new(OsRng),
+        };
+        let options = ReplicaOptions {
+            role: match settings.role {
+                Role::Replica => roster::Role::Observer,
+                Role::Writer | Role::RespondOnly => roster::Role::Author,
+            },
+            dialing: match settings.role {
+                Role::RespondOnly => Dialing::RespondOnly,
+                Role::Writer | Role::Replica => Dialing::Active,
+            },
+            peers: settings.peers.iter().map(|peer| (peer.node, peer.address)).collect(),
+            link,
+            ..ReplicaOptions::default()
+        };
+        let replica = {
+            let _inside = runtime.enter();
+            Arc::new(Replica::start(parts, options)?)
+        };
+        if let Some((token, address)) = &settings.join {
+            let token: Token = token.parse().map_err(|error| refused("TokenInvalid", &error))?;
+            runtime.block_on(replica.join(&token, *address))?;
+        }
+        let address = replica.address()?;
+        Ok(Linked { runtime, replica: Mutex::new(Some(replica)), address })
+    }
+
+    fn replica(&self) -> Outcome<Arc<Replica>> {
+        let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        replica.ok_or_else(|| {
+            Failure::new(Exit::Other, "ShuttingDown", "the node is shutting down")
+                .action("ask again once it runs")
+        })
+    }
+}
+
+impl Replicas for Linked {
+    fn listens_at(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn check_writes(&self) -> Outcome {
+        let refuse =
+            |message, action| Err(Failure::new(Exit::Denied, "ReadOnly", message).action(action));
+        match self.replica()?.writes() {
+            Writes::Open => Ok(()),
+            Writes::Reader => refuse(
+                "this node is a replica: it only reads",
+                "write to a node with the role writer",
+            ),
+            Writes::Announcing => refuse(
+                "this node was restored, and no peer has accepted its new life yet",
+                "wait until it has met a writer, or write to another node",
+            ),
+            Writes::Rejoining => refuse(
+                "this node takes over what its peers hold",
+                "wait until it has caught up, or write to another node",
+            ),
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let Ok(replica) = self.replica() else { return Vec::new() };
+        replica.peers().into_iter().map(peer).collect()
+    }
+
+    fn totals(&self) -> Totals {
+        self.replica().map(|replica| totals(&replica.totals())).unwrap_or_default()
+    }
+
+    fn errors(&self) -> Vec<PeerError> {
+        let Ok(replica) = self.replica() else { return Vec::new() };
+        replica.troubles().into_iter().map(trouble).collect()
+    }
+
+    fn invite(&self) -> Outcome<Invitation> {
+        let token = self.replica()?.invite()?;
+        let lasts_ms = u64::try_from(INVITE_LASTS.as_millis()).unwrap_or(u64::MAX);
+        let expires = SystemClock::default().wall_ms().saturating_add(lasts_ms);
+        Ok(Invitation { token: token.reveal(), expires })
+    }
+
+    fn add(&self, peer: &PeerAddress) -> Outcome<Peer> {
+        self.inside(|replica| replica.add(peer.node, peer.address))?;
+        self.find(peer.node)?.ok_or_else(no_such_peer)
+    }
+
+    fn change(&self, node: NodeId, change: PeerChange) -> Outcome<Option<Peer>> {
+        let change = match change {
+            PeerChange::Enable => replica::PeerChange::Enable,
+            PeerChange::Disable => replica::PeerChange::Disable,
+            PeerChange::Track => replica::PeerChange::Become(roster::Role::Author),
+            PeerChange::Untrack => replica::PeerChange::Become(roster::Role::Observer),
+            PeerChange::Deprecate => replica::PeerChange::Become(roster::Role::Deprecated),
+            PeerChange::Remove => replica::PeerChange::Forget,
+        };
+        match self.inside(|replica| replica.change(node, change))? {
+            true => self.find(node),
+            false => Err(no_such_peer()),
+        }
+    }
+
+    fn shutdown(&self) {
+        let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(replica) = replica {
+            self.runtime.block_on(replica.shutdown());
+        }
+    }
+}
+
+impl Linked {
+    /// Calls what may start tasks.
+    fn inside<T>(&self, call: impl FnOnce(&Replica) -> base::Result<T>) -> Outcome<T> {
+        let replica = self.replica()?;
+        let _inside = self.runtime.enter();
+        Ok(call(&replica)?)
+    }
+
+    fn find(&self, node: NodeId) -> Outcome<Option<Peer>> {
+        let found = self.replica()?.peers().into_iter().find(|report| report.peer.node == node);
+        Ok(found.map(peer))
+    }
+}
+
+fn peer(report: PeerReport) -> Peer {
+    let PeerReport { peer, role, status, totals: exchanged, trouble: last } = report;
+    let heard = Some(exchanged.heard_ms).filter(|at| *at > 0);
+    Peer {
+        node: peer.node.to_string(),
+        address: peer.address.map(|address| address.to_string()),
+        class: match role {
+            Some(roster::Role::Author) => PeerClass::Tracked,
+            Some(roster::Role::Observer) | None => PeerClass::Untracked,
+            Some(roster::Role::Deprecated) => PeerClass::Deprecated,
+        },
+        enabled: peer.is_enabled,
+        online: status.is_connected,
+        lag_ms: status.lag_ms,
+        pending: status.pending,
+        last_sync: heard.max(status.confirmed_at_ms),
+        last_confirmation: status.confirmed_at_ms,
+        totals: totals(&exchanged),
+        last_error: last.map(trouble),
+    }
+}
+
+fn totals(of: &replica::Totals) -> Totals {
+    Totals {
+        frames_sent: of.frames_sent,
+        frames_received: of.frames_received,
+        bytes_sent: of.bytes_sent,
+        bytes_received: of.bytes_received,
+        failures: of.failures,
+    }
+}
+
+fn trouble(of: Trouble) -> PeerError {
+    PeerError {
+        at: of.at_ms,
+        node: of.node.map(|node| node.to_string()),
+        code: of.code.to_owned(),
+        message: of.message,
+    }
+}
+
+fn refused(code: &'static str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Input, code, error.to_string()).action("correct the setting")
+}

@@ -1,0 +1,153 @@
+//! Nodes as processes that keep each other equal over real QUIC.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shell;
+
+use shell::{Place, Served, esker};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long nodes may take to agree, at the most.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node that can be started again at the same address.
+struct Home {
+    path: PathBuf,
+    id: String,
+    listen: String,
+}
+
+impl Home {
+    fn new(place: &Place, name: &str) -> Home {
+        let path = place.path(name);
+        let directory = path.display().to_string();
+        let said = esker(["init", "--path", &directory, "--output", "json"]).ok().json();
+        let id = said[0]["node"].as_str().unwrap().to_owned();
+        // Free now; the nodes must know each other's addresses before they start.
+        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Home { path, id, listen }
+    }
+
+    fn start(&self, peers: &[&Home]) -> Served {
+        let peers: Vec<String> =
+            peers.iter().map(|peer| format!("{}@{}", peer.id, peer.listen)).collect();
+        let mut options = vec!["--listen", &self.listen];
+        peers.iter().for_each(|peer| options.extend(["--peer", peer]));
+        Served::start_with(&self.path, &options)
+    }
+}
+
+fn trio(place: &Place) -> ([Home; 3], [Served; 3]) {
+    let homes = ["a", "b", "c"].map(|name| Home::new(place, name));
+    let [a, b, c] = &homes;
+    let nodes = [a.start(&[b, c]), b.start(&[a, c]), c.start(&[a, b])];
+    (homes, nodes)
+}
+
+fn peers(node: &Served, words: &[&str]) -> shell::Ended {
+    let url = node.url();
+    esker([&["peers"], words, &["--url", &url]].concat())
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn digest(node: &Served) -> String {
+    node.run("digest").ok().text().to_owned()
+}
+
+fn until_equal(what: &str, nodes: &[&Served]) {
+    until(what, || {
+        let digests: Vec<String> = nodes.iter().map(|node| digest(node)).collect();
+        digests.windows(2).all(|pair| pair[0] == pair[1])
+    });
+}
+
+#[test]
+fn three_processes_agree_after_cuts_and_kills() {
+    let place = Place::new();
+    let (homes, [a, b, c]) = trio(&place);
+    let records: String = (0..2000).map(|n| format!("k{n:04}\tvalue {n}\n")).collect();
+    a.run_with("load --format tsv -", records.as_bytes()).ok();
+    until("c has what a loaded", || c.run("scan --keys-only").ok().text().lines().count() == 2000);
+    until_equal("all hold what a loaded", &[&a, &b, &c]);
+
+    for node in [&a, &b] {
+        peers(node, &["disable", &homes[2].id]).ok();
+    }
+    until("c is alone", || {
+        peers(&c, &["list", "--output", "json"]).ok().text().matches("\"online\":true").count() == 0
+    });
+    c.run("put contested earlier").ok();
+    c.run("put alone c").ok();
+    std::thread::sleep(Duration::from_millis(5));
+    a.run("put contested later").ok();
+    b.run("delete k0001").ok();
+    until_equal("a and b agree", &[&a, &b]);
+    assert_ne!(digest(&a), digest(&c));
+    c.run("get k0001").ok();
+
+    b.kill();
+    a.run("put while-b-is-dead 1").ok();
+    let b = homes[1].start(&[&homes[0], &homes[2]]);
+    for node in [&a, &b] {
+        peers(node, &["enable", &homes[2].id]).ok();
+    }
+    until("c has what was written meanwhile", || {
+        c.run("get while-b-is-dead").text() == "1\n" && a.run("get alone").text() == "c\n"
+    });
+    until_equal("all agree", &[&a, &b, &c]);
+    assert_eq!(c.run("get contested").ok().text(), "later\n");
+    c.run("get k0001").fails(3, "error[NotFound]: ");
+    let health = esker(["status", "--url", &a.url(), "--output", "json"]).ok().json();
+    assert_eq!(health[0]["peers"].as_array().unwrap().len(), 2);
+
+    let held = digest(&a);
+    for (node, home) in [a, b, c].into_iter().zip(&homes) {
+        assert_eq!(node.stop(), (Some(0), String::new()));
+        let directory = home.path.display().to_string();
+        assert_eq!(esker(["digest", "--path", &directory]).ok().text(), held);
+        esker(["check", "--path", &directory, "--level", "paranoid"]).ok();
+    }
+}
+
+#[test]
+fn a_process_joins_with_a_token_once() {
+    let place = Place::new();
+    let (_, [a, b, _c]) = trio(&place);
+    b.run("put old 1").ok();
+    until("a has it", || a.run("get old").text() == "1\n");
+    let invited = peers(&a, &["invite", "--output", "json"]).ok().json();
+    let token = invited[0]["token"].as_str().unwrap();
+    let join = format!("{token}@{}", a.listen);
+    let joiner = Served::start_with(&place.path("d"), &["--join", &join]);
+    until("the joiner has what was there", || joiner.run("get old").text() == "1\n");
+    until("the joiner may write", || joiner.run("put new 2").code == Some(0));
+    until("b has what the joiner wrote", || b.run("get new").text() == "2\n");
+    let path = place.path("e").display().to_string();
+    let second = esker(["serve", "--path", &path, "--http", "127.0.0.1:0", "--join", &join]);
+    assert!(second.code != Some(0), "a token is good for one node");
+}
+
+#[test]
+fn an_unknown_node_is_kept_out_and_the_others_go_on() {
+    let place = Place::new();
+    let (homes, [a, b, _c]) = trio(&place);
+    let stranger = Home::new(&place, "stranger");
+    let stranger = stranger.start(&[&homes[0]]);
+    stranger.run("put mine 1").ok();
+    a.run("put ours 1").ok();
+    until("b has what a wrote", || b.run("get ours").text() == "1\n");
+    until("the stranger was refused", || {
+        let status = esker(["status", "--url", &stranger.url(), "--output", "json"]).ok().json();
+        !status[0]["errors"].as_array().unwrap().is_empty()
+    });
+    a.run("get mine").fails(3, "error[NotFound]: ");
+    stranger.run("get ours").fails(3, "error[NotFound]: ");
+}

@@ -1,0 +1,247 @@
+//! A database of the engine, as replication sees it. The only place where the two meet.
+
+use crate::link::Bell;
+use crate::store::{
+    Admission, Answers, Delta, DeltaHead, Export, ExportFile, ExportHead, Held, Import, Outbound,
+    Purpose, Stage, Store, Tail,
+};
+use base::{Error, Origin, Result, ScopeId, Tick, Vector};
+use engine::replicate as given;
+use engine::{Db, SyncMode, WriteOptions};
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EngineStore {
+    db: Db,
+    replication: given::Replication,
+}
+
+impl EngineStore {
+    /// The database `db`; `bell` is rung whenever its commits became visible or durable.
+    pub fn new(db: Db, bell: &Bell) -> EngineStore {
+        let replication = db.replication();
+        let bell = bell.clone();
+        replication.on_commit(move || bell.ring());
+        EngineStore { db, replication }
+    }
+}
+
+impl Store for EngineStore {
+    fn origin(&self) -> Origin {
+        self.replication.origin()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.replication.wall_ms()
+    }
+
+    fn applied(&self, scope: ScopeId) -> Vector {
+        self.replication.applied(scope)
+    }
+
+    fn durable(&self, scope: ScopeId) -> Vector {
+        self.replication.durable(scope)
+    }
+
+    /// A running database can not begin a new life: what is in its log would get another author.
+    fn renew(&self) -> Result<Origin> {
+        Err(Error::invalid(
+            "a peer has writes of this node that are not here; stop this node, run `esker repair`, \
+             and start it again: it begins a new life and fetches them back",
+        ))
+    }
+
+    fn close(&self, scope: ScopeId) -> Result<()> {
+        self.replication.close(scope)
+    }
+
+    fn reopen(&self, scope: ScopeId) -> Result<()> {
+        self.replication.reopen(scope)
+    }
+
+    fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()> {
+        let _ = (scope, answers);
+        Ok(())
+    }
+
+    fn request_sync(&self) {
+        if let Err(error) = self.replication.request_sync() {
+            tracing::warn!(%error, "what was received can not be made durable");
+        }
+    }
+
+    fn floor(&self, scope: ScopeId) -> Vector {
+        self.replication.floor(scope)
+    }
+
+    fn raise_floor(&self, scope: ScopeId, floor: &Vector) -> Result<()> {
+        self.replication.raise_floor(scope, floor)
+    }
+
+    fn dropped(&self, scope: ScopeId) -> Tick {
+        self.replication.dropped(scope)
+    }
+
+    fn is_whole(&self, scope: ScopeId) -> bool {
+        self.replication.is_whole(scope)
+    }
+
+    fn is_empty(&self, scope: ScopeId) -> Result<bool> {
+        self.replication.is_empty(scope)
+    }
+
+    fn tail(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Tail>> {
+        Ok(Box::new(self.replication.tail(scope, after)?))
+    }
+
+    fn admit(&self, shipment: &[u8]) -> Result<Admission> {
+        Ok(match self.replication.admit(shipment)? {
+            given::Admission::Taken { won, lost, late } => Admission::Taken { won, lost, late },
+            given::Admission::Known => Admission::Known,
+            given::Admission::Gap { have } => Admission::Gap { have },
+            given::Admission::Fork { origin, at } => Admission::Fork { origin, at },
+            given::Admission::ClockAhead { by_ms } => Admission::ClockAhead { by_ms },
+            given::Admission::Closed => Admission::Closed,
+        })
+    }
+
+    fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>> {
+        self.db.sync()?;
+        let delta = self.replication.delta(scope, after)?;
+        let head = delta.head().clone().into();
+        Ok(Box::new(EngineDelta { head, delta }))
+    }
+
+    fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>> {
+        let _ = (scope, head, purpose);
+        Err(Error::invalid("deltas can not be taken in yet"))
+    }
+
+    fn export(&self, scope: ScopeId) -> Result<Option<Box<dyn Export>>> {
+        if self.replication.is_empty(scope)? {
+            return Ok(None);
+        }
+        let export = self.replication.export(scope)?;
+        let head = export.head().clone().into();
+        Ok(Some(Box::new(EngineExport { head, export })))
+    }
+
+    fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Box<dyn Import>> {
+        Ok(Box::new(self.replication.import(scope, &head.clone().into())?))
+    }
+
+    fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.replication.existing_keyspace(keyspace) {
+            Ok(keyspace) => Ok(keyspace.get(key)?.map(|value| value.to_vec())),
+            Err(Error::KeyspaceNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
+        let entries = self.replication.entries(keyspace)?.into_iter();
+        Ok(entries.map(|(key, value, stamp)| Held { key, value, stamp }).collect())
+    }
+
+    fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {
+        let keyspace = self.replication.keyspace(scope, keyspace)?;
+        let mut batch = engine::Batch::new();
+        batch.put(&keyspace, key, value);
+        let options = WriteOptions { sync: Some(SyncMode::Sync), ..WriteOptions::default() };
+        self.db.write_with(batch, options)
+    }
+}
+
+impl Tail for given::Tail {
+    fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
+        let found = given::Tail::next(self, known, len_max)?;
+        Ok(found.map(|given::Outbound { origin, first, last, bytes }| Outbound {
+            origin,
+            first,
+            last,
+            bytes,
+        }))
+    }
+}
+
+struct EngineDelta {
+    head: DeltaHead,
+    delta: given::Delta,
+}
+
+impl Delta for EngineDelta {
+    fn head(&self) -> &DeltaHead {
+        &self.head
+    }
+
+    fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
+        self.delta.next(len_max)
+    }
+}
+
+struct EngineExport {
+    head: ExportHead,
+    export: given::Export,
+}
+
+impl Export for EngineExport {
+    fn head(&self) -> &ExportHead {
+        &self.head
+    }
+
+    fn read(&mut self, id: u64, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.export.read(id, offset, len)
+    }
+}
+
+impl Import for given::Import {
+    fn received(&self) -> Vec<(u64, u64)> {
+        given::Import::received(self)
+    }
+
+    fn add(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        given::Import::add(self, id, offset, bytes)
+    }
+
+    fn install(self: Box<Self>) -> Result<()> {
+        given::Import::install(*self)
+    }
+}
+
+impl From<given::DeltaHead> for DeltaHead {
+    fn from(head: given::DeltaHead) -> DeltaHead {
+        let given::DeltaHead { vector, floor, dropped } = head;
+        DeltaHead { vector, floor, dropped }
+    }
+}
+
+impl From<DeltaHead> for given::DeltaHead {
+    fn from(head: DeltaHead) -> given::DeltaHead {
+        let DeltaHead { vector, floor, dropped } = head;
+        given::DeltaHead { vector, floor, dropped }
+    }
+}
+
+impl From<given::ExportHead> for ExportHead {
+    fn from(head: given::ExportHead) -> ExportHead {
+        let given::ExportHead { state, clock, catalog, files } = head;
+        let file = |file: given::ExportFile| {
+            let given::ExportFile { id, len, digest } = file;
+            ExportFile { id, len, digest }
+        };
+        let files = files.into_iter().map(file).collect();
+        ExportHead { state: state.into(), clock, catalog, files }
+    }
+}
+
+impl From<ExportHead> for given::ExportHead {
+    fn from(head: ExportHead) -> given::ExportHead {
+        let ExportHead { state, clock, catalog, files } = head;
+        let file = |file: ExportFile| {
+            let ExportFile { id, len, digest } = file;
+            given::ExportFile { id, len, digest }
+        };
+        let files = files.into_iter().map(file).collect();
+        given::ExportHead { state: state.into(), clock, catalog, files }
+    }
+}
