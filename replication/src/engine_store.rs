@@ -60,7 +60,11 @@ impl Store for EngineStore {
     }
 
     fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()> {
-        let _ = (scope, answers);
+        let answers = match answers {
+            Answers::Author => given::Answers::Author,
+            Answers::Park => given::Answers::Park,
+        };
+        self.replication.set_answers(scope, answers);
         Ok(())
     }
 
@@ -113,8 +117,12 @@ impl Store for EngineStore {
     }
 
     fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>> {
-        let _ = (scope, head, purpose);
-        Err(Error::invalid("deltas can not be taken in yet"))
+        let purpose = match purpose {
+            Purpose::CatchUp => given::Purpose::CatchUp,
+            Purpose::Rejoin => given::Purpose::Rejoin,
+        };
+        let stage = self.replication.stage(scope, &head.clone().into(), purpose)?;
+        Ok(Box::new(stage))
     }
 
     fn export(&self, scope: ScopeId) -> Result<Option<Box<dyn Export>>> {
@@ -176,6 +184,16 @@ impl Delta for EngineDelta {
 
     fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
         self.delta.next(len_max)
+    }
+}
+
+impl Stage for given::Stage {
+    fn add(&mut self, chunk: &[u8]) -> Result<()> {
+        given::Stage::add(self, chunk)
+    }
+
+    fn install(self: Box<Self>) -> Result<()> {
+        given::Stage::install(*self)
     }
 }
 
