@@ -45,7 +45,7 @@ pub(crate) use vectors::{Moved, Vectors};
 
 pub use admit::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
-pub use delta::{Delta, DeltaHead};
+pub use delta::{Delta, DeltaHead, Stamped};
 pub use export::{Export, ExportFile, ExportHead};
 pub use import::Import;
 pub use late::Answers;

@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Bytes of entries that are read at a time.
 const ENTRIES_LEN: usize = 64 << 10;
 
+/// A key, its value, and who wrote it when.
+pub type Stamped = (Vec<u8>, Vec<u8>, Stamp);
+
 /// What a delta brings besides entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeltaHead {
@@ -72,7 +75,7 @@ impl Replication {
 
     /// The live entries of the keyspace `name` with their stamps, by key; none if there is no such
     /// keyspace. They are held in memory at once: for small keyspaces.
-    pub fn entries(&self, name: &str) -> Result<Vec<(Vec<u8>, Vec<u8>, Stamp)>> {
+    pub fn entries(&self, name: &str) -> Result<Vec<Stamped>> {
         let Some(state) = self.parts.catalog.find(name) else { return Ok(Vec::new()) };
         let mut delta = Delta::after(&self.parts, state.space.scope(), &Vector::default())?;
         delta.ranges.clear();
