@@ -155,7 +155,7 @@ impl Store for EngineStore {
         let keyspace = self.replication.keyspace(scope, keyspace)?;
         let mut batch = engine::Batch::new();
         batch.put(&keyspace, key, value);
-        let options = WriteOptions { sync: Some(SyncMode::Sync), ..WriteOptions::default() };
+        let options = WriteOptions { sync: Some(SyncMode::Sync) };
         self.db.write_with(batch, options)
     }
 }
