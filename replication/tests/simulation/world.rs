@@ -224,6 +224,7 @@ impl<M: Machine> World<M> {
         let Some(replica) = self.nodes[at].replica.take() else { return Ok(()) };
         let late = || format!("node {at} does not shut down");
         timeout(ENDING, replica.shutdown()).await.map_err(|_| late())?;
+        drop(replica);
         self.let_go(at).await?;
         self.nodes[at].machine.stop().map_err(|error| format!("node {at}: no close: {error}"))
     }
