@@ -494,3 +494,32 @@ fn who_has_rejoined_gives_no_delta_to_whom_the_other_would_not() {
     give(&a, &observer, Purpose::Rejoin);
     assert_eq!(get(&observer, "p"), None);
 }
+
+/// A stage may wait for long: what was received and deleted meanwhile does not come back with it.
+#[test]
+fn what_came_and_went_while_a_delta_was_staged_stays_gone() {
+    let (_, a) = node(1);
+    let (_, b) = node(2);
+    keyspace(&a, "k").put("p", "of a").unwrap();
+    let stage = staged(&a, &b, Purpose::CatchUp, 100).unwrap();
+    ship(&a, &b);
+    keyspace(&b, "k").delete("p").unwrap();
+    forget(&b);
+    stage.install().unwrap();
+    assert_eq!((get(&b, "p"), quarantined(&b)), (None, 0));
+}
+
+/// Lateness is about what never was here, so what was lost comes back, however old.
+#[test]
+fn what_was_lost_is_not_late() {
+    let (_, a) = node(1);
+    let (_, b) = node(5);
+    keyspace(&a, "k").put("p", "of a").unwrap();
+    keyspace(&b, "k").delete("other").unwrap();
+    forget(&b);
+    claim_all_of(&a, &b);
+    b.replication().set_incomplete(MAIN).unwrap();
+    ship(&b, &a);
+    give(&a, &b, Purpose::Rejoin);
+    assert_eq!((get(&b, "p").unwrap(), quarantined(&b)), (b"of a".to_vec(), 0));
+}
