@@ -1,5 +1,4 @@
-//! Replicas that keep themselves equal over QUIC. Not whole yet: connections are made and
-//! conversations are held, but no node joins the two.
+//! Replicas that keep themselves equal over QUIC, last writer wins.
 //!
 //! ```text
 //! store      all that the protocol sees of a database; memory is one for tests and simulations
@@ -9,6 +8,7 @@
 //! reconcile  where two copies differ, for few bytes
 //! link       QUIC connections and the tasks that drive sessions
 //! replica    one database, its group and its links: what a node runs
+//! engine_store  a database of the engine, as the protocol sees it
 //! ```
 //!
 //! What it must not know:
