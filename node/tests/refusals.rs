@@ -205,7 +205,8 @@ fn the_digest_of_all_leaves_out_what_the_node_keeps_for_itself() {
     place.run("put known v").ok();
     let digest = place.run("digest").ok().out;
     let db = engine::Db::open(place.path("data"), engine::Options::default()).unwrap();
-    let own = db.keyspace("esker.node", engine::KeyspaceOptions::default()).unwrap();
+    let local = engine::replicate::ScopeId::LOCAL;
+    let own = db.replication().keyspace(local, "esker.node").unwrap();
     own.put("peer", "state").unwrap();
     db.close().unwrap();
     assert_eq!(place.run("digest").ok().out, digest);
