@@ -186,3 +186,16 @@ fn a_banned_peer_is_dialed_no_more() {
     })
     .unwrap();
 }
+
+/// 60 kB over a way that carries 20 kB a second take three seconds, and nothing is lost for good.
+#[test]
+fn a_way_with_a_rate_carries_no_more_than_that() {
+    simulate(8, |net| async move {
+        net.weather(Weather::trickle(20_000));
+        let began = Instant::now();
+        let (one, other) = pair(&net, 6, 10_000);
+        settled(&one, &other, 6).await;
+        assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+    })
+    .unwrap();
+}

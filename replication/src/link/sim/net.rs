@@ -28,13 +28,15 @@ pub struct Weather {
     pub doubling: u32,
     /// The chance that it is held up, so that later ones overtake it.
     pub holdup: u32,
+    /// Bytes a second that the way carries; what waits longer than a second is lost. 0: no limit.
+    pub rate: u32,
 }
 
 impl Default for Weather {
     /// A quiet local network.
     fn default() -> Weather {
         let ms = Duration::from_millis;
-        Weather { delay_min: ms(1), delay_max: ms(3), loss: 0, doubling: 0, holdup: 0 }
+        Weather { delay_min: ms(1), delay_max: ms(3), loss: 0, doubling: 0, holdup: 0, rate: 0 }
     }
 }
 
@@ -42,7 +44,12 @@ impl Weather {
     /// A bad line: a fiftieth is lost, a hundredth comes twice, a twentieth comes late.
     pub fn storm() -> Weather {
         let (delay_min, delay_max) = (Duration::from_millis(5), Duration::from_millis(40));
-        Weather { delay_min, delay_max, loss: 20_000, doubling: 10_000, holdup: 50_000 }
+        Weather { delay_min, delay_max, loss: 20_000, doubling: 10_000, holdup: 50_000, rate: 0 }
+    }
+
+    /// A line that carries a few packets a second, like a reader that hardly reads.
+    pub fn trickle(bytes_per_second: u32) -> Weather {
+        Weather { rate: bytes_per_second, ..Weather::default() }
     }
 }
 
@@ -86,6 +93,8 @@ struct State {
     weather: Weather,
     ways: BTreeMap<(SocketAddr, SocketAddr), Weather>,
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Until when a way is busy with what was sent, if it has a rate.
+    busy: BTreeMap<(SocketAddr, SocketAddr), Instant>,
     wires: u64,
     counts: Counts,
     trace: blake3::Hasher,
@@ -113,6 +122,8 @@ struct Inbox {
 
 /// Packets that a socket holds; more are dropped, as kernels do.
 const INBOX_MAX: usize = 4096;
+/// How long packets wait for a way that has a rate.
+const QUEUE_MAX: Duration = Duration::from_secs(1);
 
 impl SimNet {
     /// The network of `seed`. Called inside a runtime whose time is paused.
@@ -124,6 +135,7 @@ impl SimNet {
             weather: Weather::default(),
             ways: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            busy: BTreeMap::new(),
             wires: 0,
             counts: Counts::default(),
             trace: blake3::Hasher::new(),
@@ -207,7 +219,7 @@ impl SimNet {
         }
         let number = state.counts.sent;
         state.counts.sent += 1;
-        let arrivals = state.fate(from, to);
+        let arrivals = state.fate(from, to, content.len());
         let sent_us = now.saturating_duration_since(shared.epoch).as_micros() as u64;
         let way = format!("{number} {sent_us} {from} {to} {} {arrivals:?};", content.len());
         state.trace.update(way.as_bytes());
@@ -261,7 +273,7 @@ impl State {
     }
 
     /// When the copies of a packet arrive.
-    fn fate(&mut self, from: SocketAddr, to: SocketAddr) -> Vec<Duration> {
+    fn fate(&mut self, from: SocketAddr, to: SocketAddr, len: usize) -> Vec<Duration> {
         let weather = self.ways.get(&(from, to)).copied().unwrap_or(self.weather);
         // All dice are thrown for every packet, so that one change changes little.
         let (lost, doubled, held) = (
@@ -278,9 +290,35 @@ impl State {
             self.counts.lost += 1;
             return Vec::new();
         }
+        let Some(queued) = self.queue(from, to, weather.rate, len) else {
+            self.counts.lost += 1;
+            return Vec::new();
+        };
         self.counts.doubled += u64::from(doubled);
         let copies = delays.into_iter().take(1 + usize::from(doubled));
-        copies.map(|delay| if held { delay + 3 * weather.delay_max } else { delay }).collect()
+        let late = if held { 3 * weather.delay_max } else { Duration::ZERO };
+        copies.map(|delay| delay + late + queued).collect()
+    }
+
+    /// How long a packet waits for those before it, and takes itself; none if that is too long.
+    fn queue(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        rate: u32,
+        len: usize,
+    ) -> Option<Duration> {
+        if rate == 0 {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let begins = self.busy.get(&(from, to)).copied().unwrap_or(now).max(now);
+        if begins - now > QUEUE_MAX {
+            return None;
+        }
+        let ends = begins + Duration::from_secs_f64(len as f64 / f64::from(rate));
+        self.busy.insert((from, to), ends);
+        Some(ends - now)
     }
 
     fn deliver(&mut self, now: Instant) {
