@@ -1,10 +1,12 @@
 //! The members of a group: who writes, who reads, who was shut out.
 //!
 //! They live in the keyspace `esker.roster` and are replicated as data are. What operators decide
-//! and what a node says about itself are two records, so that neither overwrites the other.
+//! and what a node says about itself are two records, so that neither overwrites the other. So is
+//! what nodes write where nothing was decided: a node with a new disk does not know the decisions.
 //!
 //! ```text
-//! key        'm' (1), node (16)          a member
+//! key        'm' (1), node (16)          a member, as operators decided
+//! key        'f' (1), node (16)          a member, as long as nobody decides; of the same form
 //! size       field
 //!    1       version       1
 //!    1       role          1 author, 2 observer, 3 deprecated
@@ -31,6 +33,7 @@ use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
 const MEMBER: u8 = b'm';
+const FIRST: u8 = b'f';
 const LIFE: u8 = b'i';
 /// Addresses of a member at the most.
 pub const ADDRESSES_MAX: usize = 16;
@@ -82,9 +85,14 @@ impl Member {
         Member { role, epoch: 0, fenced: None, public_key, addresses }
     }
 
-    /// Its key in the keyspace.
+    /// The key of what operators decided about it.
     pub fn key(node: NodeId) -> Vec<u8> {
         [&[MEMBER][..], &node.0].concat()
+    }
+
+    /// The key of what it is as long as nobody decides.
+    pub fn first_key(node: NodeId) -> Vec<u8> {
+        [&[FIRST][..], &node.0].concat()
     }
 
     /// Its bytes.
@@ -198,7 +206,7 @@ impl Roster {
         Roster { members: members.collect(), lives: BTreeMap::new() }
     }
 
-    /// Adds the records of the keyspace. Those that do not decode are counted and left out: they
+    /// Adds the records of the keyspace, in the order of keys: decisions come last. Those that do not decode are counted and left out: they
     /// were admitted like any value, so they can not be refused here.
     pub fn read(&mut self, records: &[Held]) -> usize {
         let mut refused = 0;
@@ -215,8 +223,8 @@ impl Roster {
         check_end(&reader)?;
         let is_full = self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&node);
         match kind {
-            MEMBER if is_full => return Err(Corruption::OutOfRange),
-            MEMBER => drop(self.members.insert(node, (Member::decode(value)?, *stamp))),
+            FIRST | MEMBER if is_full => return Err(Corruption::OutOfRange),
+            FIRST | MEMBER => drop(self.members.insert(node, (Member::decode(value)?, *stamp))),
             LIFE => drop(self.lives.insert(node, Life::decode(value)?)),
             _ => return Err(Corruption::UnknownKind),
         }
@@ -334,6 +342,20 @@ mod tests {
         assert!(roster.is_current(origin(4)) && !roster.is_current(origin(3)));
         roster.read(&[held(Member::key(NODE), member.encode())]);
         assert!(!roster.is_current(origin(4)) && roster.must_rejoin(origin(4)));
+    }
+
+    /// A node with a new disk may write what it was configured with, later than any decision.
+    #[test]
+    fn what_was_decided_stays_above_what_nobody_decided() {
+        let stamp = |tick| Stamp { tick: base::Tick::from_raw(tick).unwrap(), ..Stamp::default() };
+        let (out, author) = (Member::new(Role::Deprecated), Member::new(Role::Author));
+        let first = Held { key: Member::first_key(NODE), value: author.encode(), stamp: stamp(9) };
+        let decided = Held { key: Member::key(NODE), value: out.encode(), stamp: stamp(1) };
+        let mut roster = Roster::first([NODE]);
+        assert_eq!(roster.read(std::slice::from_ref(&first)), 0);
+        assert_eq!((roster.role(NODE), roster.since(NODE)), (Some(Role::Author), stamp(9)));
+        assert_eq!(roster.read(&[first, decided]), 0);
+        assert_eq!((roster.role(NODE), roster.since(NODE)), (Some(Role::Deprecated), stamp(1)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Announcing, Group, NO_GROUP};
 use crate::roster::{Life, Member, Role};
 use crate::store::{Store, keyspaces};
-use base::{NodeId, Result};
+use base::{Error, NodeId, Result};
 
 impl Group {
     /// Writes the records that only this node can write, when it may.
@@ -41,10 +41,18 @@ impl Group {
             }
         }
         for node in &self.config.first {
-            let key = Member::key(*node);
-            if store.get(keyspaces::ROSTER, &key)?.is_none() {
-                store.put(scope, keyspaces::ROSTER, &key, &Member::new(Role::Author).encode())?;
-            }
+            self.enrol(store, *node, Role::Author)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a node a member, unless it is one. Whatever operators decided about it, known here or
+    /// not, stays above that.
+    pub(crate) fn enrol(&self, store: &dyn Store, node: NodeId, role: Role) -> Result<()> {
+        let first = Member::first_key(node);
+        let is_known = |key: &[u8]| Ok::<_, Error>(store.get(keyspaces::ROSTER, key)?.is_some());
+        if !is_known(&Member::key(node))? && !is_known(&first)? {
+            store.put(self.config.scope, keyspaces::ROSTER, &first, &Member::new(role).encode())?;
         }
         Ok(())
     }

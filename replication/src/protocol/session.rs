@@ -17,8 +17,8 @@ use super::pieces::Assembler;
 use super::take::Take;
 use crate::error::ProtocolError;
 use crate::group::Group;
-use crate::roster::{Member, Role};
-use crate::store::{Store, keyspaces};
+use crate::roster::Role;
+use crate::store::Store;
 use base::limits::BATCH_LEN_MAX;
 use base::{NodeId, Vector};
 use std::collections::VecDeque;
@@ -303,15 +303,13 @@ impl Session {
     /// whoever counts a later statement of this node knows that the floor waits for the new one.
     fn enrol_joiner(&self, store: &dyn Store, want: &Want) -> Result<(), ProtocolError> {
         let peer = self.config.peer;
-        let is_known = store.get(keyspaces::ROSTER, &Member::key(peer))?.is_some();
         let gives = want.wish() == Wish::Tables && !store.is_empty(self.group.scope())?;
-        if is_known || !gives || self.group.role() != Role::Author {
+        if !gives || self.group.role() != Role::Author {
             return Ok(());
         }
         let configured = self.handshake.peer.as_ref().map(|peer| peer.role);
         let role = self.group.role_of(peer).or(configured).unwrap_or(Role::Observer);
-        let member = Member::new(role);
-        self.group.set_member(store, peer, member)?;
+        self.group.enrol(store, peer, role)?;
         Ok(())
     }
 

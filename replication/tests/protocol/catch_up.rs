@@ -315,7 +315,7 @@ fn a_node_that_joins_is_a_member_in_the_tables_it_gets() {
     }
     net.cut_all(joiner);
     let members = net.nodes[joiner].store.entries(keyspaces::ROSTER).unwrap();
-    let key = Member::key(id(joiner));
+    let key = Member::first_key(id(joiner));
     let member = members.iter().find(|held| held.key == key).expect("no record of the joiner");
     assert_eq!(member.stamp.origin, net.nodes[0].store.origin());
     net.heal();
