@@ -72,8 +72,10 @@ impl<M: Machine> World<M> {
                 self.slow = None;
             }
             Action::Slow => {
-                let crawl = Weather { delay_min: ms(800), delay_max: ms(2_500), ..self.weather };
-                self.slow = Some((at, crawl));
+                let far = Weather { delay_min: ms(800), delay_max: ms(2_500), ..self.weather };
+                let trickles = [2_000, 8_000, 30_000].map(Weather::trickle);
+                let [least, less, little] = trickles;
+                self.slow = Some((at, *self.dice.pick(&[far, least, less, little])));
             }
             Action::ClockNear => self.jump(at, 4_000),
             Action::ClockFar => self.jump(at, 60_000),
@@ -223,7 +225,9 @@ impl<M: Machine> World<M> {
     /// Operators shut a node out; one at a time.
     fn fence(&mut self, at: usize) -> bool {
         let is_any_out = self.nodes.iter().any(|node| node.role == Role::Deprecated);
-        if is_any_out || at == OPERATOR || self.nodes[at].role != Role::Author {
+        // Who shuts out the only node that it reaches has no way back.
+        let is_relay = at == 1 && !self.walls.is_empty();
+        if is_any_out || is_relay || at == OPERATOR || self.nodes[at].role != Role::Author {
             return false;
         }
         let is_done = self.order(at, Role::Deprecated);

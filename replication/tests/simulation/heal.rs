@@ -124,6 +124,10 @@ impl<M: Machine> World<M> {
         let quarantine = replication::store::keyspaces::QUARANTINE;
         let late = |content: &Content| content.iter().filter(|(k, ..)| k == quarantine).count();
         self.counts.late = contents.first().map_or(0, |(_, content)| late(content)) as u64;
+        let counts = &self.counts;
+        if counts.late > 0 && counts.restores + counts.wipes + counts.fences == 0 {
+            return Err("a write was late, although all authors are waited for".to_owned());
+        }
         self.say(format!("equal, {} writes", self.ledger.len()));
         Ok(blake3::hash(format!("{contents:?}").as_bytes()).to_hex().to_string())
     }

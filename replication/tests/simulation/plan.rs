@@ -48,6 +48,10 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// After these writes may be late.
+    const HARSH: [Action; 5] =
+        [Action::Restore, Action::Wipe, Action::Fence, Action::Unfence, Action::LiveOnWithout];
+
     const ALL: [(Action, u32); 23] = [
         (Action::Write, 60),
         (Action::Burst, 4),
@@ -99,6 +103,10 @@ impl Plan {
                 1 => *weight * 2,
                 _ => *weight,
             };
+        }
+        if dice.one_in(3) {
+            let is_harsh = |action: &Action| Action::HARSH.contains(action);
+            weights.iter_mut().filter(|(action, _)| is_harsh(action)).for_each(|(_, w)| *w = 0);
         }
         let steps = dice.between(30, 110);
         let pause_ms = *dice.pick(&[200, 1_000, 2_500]);
