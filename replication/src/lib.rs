@@ -5,6 +5,7 @@
 //! protocol   the conversation with one peer: a state machine without sockets, clocks or tasks
 //! group      what the sessions of a node know together; roster, confirm, floor and health are its
 //!            parts
+//! channel    the streams that both link and protocol name
 //! reconcile  where two copies differ, for few bytes
 //! link       QUIC connections and the tasks that drive sessions
 //! replica    one database, its group and its links: what a node runs
@@ -20,6 +21,7 @@
 //!
 //! tokio and quinn may be dependencies of this crate and of the node only.
 
+pub mod channel;
 pub mod confirm;
 pub mod engine_store;
 pub mod error;

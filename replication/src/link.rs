@@ -42,9 +42,10 @@ mod socket;
 mod tls;
 mod token;
 
+pub use crate::channel::Channel;
 pub use bell::{Bell, Ear};
 pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState, OnChange, Rejected};
-pub use channel::{Channel, ChannelReceiver, ChannelSender};
+pub use channel::{ChannelReceiver, ChannelSender};
 pub use conversation::{Calls, Conversation, Conversations, Parting, Then};
 pub use driver::{Control, Driving, drive, establish};
 pub use endpoint::{Arrival, Dialed, Endpoint, Guest, Link};

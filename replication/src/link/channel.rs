@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  size  field
-//!      0     1  channel  1 = control, 2 = tail, 3 = bulk, 4 = reconcile
+//!      0     1  channel  see `crate::channel`: 1 = control, 2 = tail, 3 = bulk, 4 = reconcile
 //!      1     *  frames   back to back, see `frame.rs`
 //! ```
 //!
@@ -13,64 +13,11 @@ use super::endpoint::Link;
 use super::error::LinkError;
 use super::frame::{FRAME_LEN_MAX, FrameDecoder};
 use super::settings::LinkSettings;
+use crate::channel::Channel;
 use bytes::Bytes;
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
-use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
-
-/// What a stream carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Channel {
-    /// Who is who, what is confirmed, what is wanted.
-    Control,
-    /// Commits as they are made.
-    Tail,
-    /// Tables and other large things.
-    Bulk,
-    /// Comparison of what both hold.
-    Reconcile,
-}
-
-impl Channel {
-    /// All, the most urgent first.
-    pub const ALL: [Channel; 4] =
-        [Channel::Control, Channel::Tail, Channel::Reconcile, Channel::Bulk];
-
-    pub(crate) fn byte(self) -> u8 {
-        match self {
-            Channel::Control => 1,
-            Channel::Tail => 2,
-            Channel::Bulk => 3,
-            Channel::Reconcile => 4,
-        }
-    }
-
-    pub(crate) fn from_byte(byte: u8) -> Option<Channel> {
-        Channel::ALL.into_iter().find(|channel| channel.byte() == byte)
-    }
-
-    /// The larger is sent first.
-    fn priority(self) -> i32 {
-        match self {
-            Channel::Control => 3,
-            Channel::Tail => 2,
-            Channel::Reconcile => 1,
-            Channel::Bulk => 0,
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Channel::Control => "control",
-            Channel::Tail => "tail",
-            Channel::Bulk => "bulk",
-            Channel::Reconcile => "reconcile",
-        })
-    }
-}
 
 impl Link {
     /// Opens a channel, and waits until the peer has answered on it: as long as it takes, for what

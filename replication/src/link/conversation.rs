@@ -3,8 +3,8 @@
 //! It knows no socket, clock or task; it may read and write the disk. The driver calls it from one
 //! task at a time.
 
-use super::channel::Channel;
 use super::error::{LinkError, Side};
+use crate::channel::Channel;
 use base::NodeId;
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,11 +10,12 @@
 //! error ends all, and closes the link with its code.
 
 use super::bell::Bell;
-use super::channel::{Channel, ChannelReceiver, ChannelSender};
+use super::channel::{ChannelReceiver, ChannelSender};
 use super::conversation::{Calls, Conversation, Talk};
 use super::endpoint::{Dialed, Link};
 use super::error::LinkError;
 use super::settings::LinkSettings;
+use crate::channel::Channel;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;

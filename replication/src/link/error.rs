@@ -3,9 +3,9 @@
 //! A connection is closed with a number and a sentence. The number is stable: the other side turns
 //! it back into an error, and programs may rely on it. Numbers from 256 on belong to conversations.
 
-use super::channel::Channel;
 use super::conversation::Then;
 use super::key::Fingerprint;
+use crate::channel::Channel;
 use base::Category;
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
 use std::fmt;

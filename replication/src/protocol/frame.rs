@@ -17,6 +17,8 @@
 //! The number counts the frames of a channel in one direction and is not sent. So a frame that is
 //! replayed, left out, reordered or moved to another channel does not verify.
 
+pub use crate::channel::Channel;
+
 use crate::error::ProtocolError;
 
 const VERSION: u8 = 1;
@@ -30,31 +32,6 @@ pub const FRAME_LEN_MAX: usize = 1 << 20;
 pub const CONTROL_LEN_MAX: usize = 64 << 10;
 /// Bytes of a payload that fits one frame.
 pub const PAYLOAD_LEN_MAX: usize = FRAME_LEN_MAX - HEADER_LEN;
-
-/// A stream of its own within a connection, so that none waits for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Channel {
-    /// Small messages.
-    Control = 0,
-    /// Shipments.
-    Tail = 1,
-    /// Deltas and tables.
-    Bulk = 2,
-    /// Range reconciliation.
-    Reconcile = 3,
-}
-
-impl Channel {
-    /// All of them.
-    pub const ALL: [Channel; 4] =
-        [Channel::Control, Channel::Tail, Channel::Bulk, Channel::Reconcile];
-
-    /// The channel with this number.
-    pub fn from_raw(raw: u8) -> Option<Channel> {
-        Channel::ALL.get(usize::from(raw)).copied()
-    }
-}
 
 /// What a frame is. Part of the format, do not change. Kinds below 32 are control messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::error::{ProtocolError, Remedy};
 use crate::link::{Channel, Conversation, Conversations, LinkError, Parting, Then};
-use crate::protocol::{self, Event, Session, SessionConfig};
+use crate::protocol::{Event, Session, SessionConfig};
 use base::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,13 +94,13 @@ impl Conversation for Talk {
             totals.heard_ms = wall_ms;
         });
         let store = self.shared.store.clone();
-        let done = self.session.receive(now, lane(channel), frame, &*store);
+        let done = self.session.receive(now, channel, frame, &*store);
         self.done(done)
     }
 
     fn next_frame(&mut self, now: Duration, channel: Channel) -> Result<Option<Vec<u8>>, Parting> {
         let store = self.shared.store.clone();
-        let made = self.session.next_frame(now, lane(channel), &*store);
+        let made = self.session.next_frame(now, channel, &*store);
         let frame = self.done(made)?;
         if let Some(frame) = &frame {
             self.shared.journal.count(self.peer, |totals| {
@@ -123,13 +123,4 @@ fn parting(error: &ProtocolError) -> Parting {
     };
     let reason = format!("{}: {error}; {}", error.code(), error.action());
     Parting { code: u32::from(error.number()), reason, then }
-}
-
-fn lane(channel: Channel) -> protocol::Channel {
-    match channel {
-        Channel::Control => protocol::Channel::Control,
-        Channel::Tail => protocol::Channel::Tail,
-        Channel::Bulk => protocol::Channel::Bulk,
-        Channel::Reconcile => protocol::Channel::Reconcile,
-    }
 }
