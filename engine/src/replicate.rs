@@ -131,8 +131,8 @@ impl Replication {
         admit::admit(&self.parts, shipment)
     }
 
-    /// Says whether this node may answer late writes of deltas by commits of its own, as it does until
-    /// told otherwise. Nothing of this survives the process.
+    /// Says whether this node may answer late writes by commits of its own, as it does until told
+    /// otherwise. Nothing of this survives the process.
     pub fn set_answers(&self, scope: ScopeId, answers: Answers) {
         self.parts.admissions.set_answers(scope, answers);
     }

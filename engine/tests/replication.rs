@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use esker::replicate::{Admission, ScopeId, Vector};
+use esker::replicate::{Admission, Answers, ScopeId, Vector};
 use esker::{Batch, Db, Error, KeyspaceOptions, Options, Scope, SyncMode, Tick};
 use fixture::{Disk, START_MS, keyspace, small};
 
@@ -438,4 +438,42 @@ fn a_put_below_a_range_delete_that_was_here_first_is_not_stored() {
     keyspace(&b, "k").delete_range("a", "z").unwrap();
     assert_eq!(ship(&a, &b), [taken(0, 1)]);
     assert_eq!(get(&b, "k", "x"), None);
+}
+
+/// Who may not write takes everything else, and waits for an author: across a crash too.
+#[test]
+fn a_reader_parks_what_is_late_and_is_not_whole_until_it_has_rejoined() {
+    let (_, disk_b, a, b) = pair();
+    keyspace(&a, "k").put("x", "late").unwrap();
+    keyspace(&a, "k").delete("y").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    keyspace(&b, "k").delete("x").unwrap();
+    b.compact_all().unwrap();
+    b.replication().set_answers(MAIN, Answers::Park);
+    let own = b.replication().applied(MAIN).get(b.replication().origin());
+
+    assert_eq!(ship(&a, &b), [Admission::Taken { won: 1, lost: 0, late: 1 }]);
+
+    assert_eq!(get(&b, "k", "x"), None);
+    assert!(!b.replication().is_whole(MAIN));
+    assert!(b.replication().existing_keyspace("esker.quarantine").is_err());
+    let applied = b.replication().applied(MAIN);
+    assert_eq!(applied.get(b.replication().origin()), own, "a reader wrote");
+    b.sync().unwrap();
+    let b = Disk::of(disk_b.fs.fork()).open(fast());
+    assert_eq!((get(&b, "k", "x"), b.replication().is_whole(MAIN)), (None, false));
+    assert_eq!(b.replication().applied(MAIN), applied, "the log still relays it");
+}
+
+/// Nothing is ever deleted there, so nothing can come too late.
+#[test]
+fn a_member_is_never_late() {
+    let (_, disk_b, a, b) = pair();
+    let roster = a.replication().keyspace(MAIN, "esker.roster").unwrap();
+    roster.put("m", "a member").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    keyspace(&b, "k").delete("x").unwrap();
+    b.compact_all().unwrap();
+    assert_eq!(ship(&a, &b), [taken(1, 0)]);
+    assert_eq!(get(&b, "esker.roster", "m").unwrap(), b"a member");
 }

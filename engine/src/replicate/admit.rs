@@ -22,13 +22,15 @@ use base::lock::{Mutex, Rank};
 use base::record::encode_author_header;
 use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
 use base::{Error, KeyspaceId, Op, Origin, Result, ScopeId, Shipment, SpaceId, Tick, key_hash};
+use sstable::manifest::Edit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of a shipment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace.
+    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace, or wait
+    /// for an author if this node may not answer them: then it is not whole any more.
     Taken {
         /// Ops that were stored.
         won: u64,
@@ -232,6 +234,8 @@ struct Decided {
     verdicts: Vec<Verdict>,
     outcomes: Outcomes,
     answer: Answer,
+    /// Whether late puts wait for the answer of an author.
+    parks: bool,
 }
 
 impl Task<'_> {
@@ -264,6 +268,13 @@ impl Task<'_> {
                 }
             };
             let decided = self.decide(verdicts, quarantine);
+            if decided.parks && !self.is_incomplete() {
+                queue.give_back(need);
+                drop(queue);
+                // Before the commit: who parks something is not whole, whenever the power fails.
+                self.mark_incomplete()?;
+                continue;
+            }
             let write = |queue: &mut Queue, seqno| self.write(queue, seqno, &decided, &recent);
             let insert = |memtable: &Memtable, seqno| self.insert(memtable, seqno, &decided);
             commits.admit(queue, need, write, insert)?;
@@ -308,12 +319,13 @@ impl Task<'_> {
     }
 
     fn may_be_late(&self, dropped: Tick) -> impl Iterator<Item = &Incoming<'_>> {
-        self.arrivals.points.iter().filter(move |it| it.op.stores_value() && it.tick <= dropped)
+        self.arrivals.points.iter().filter(move |it| it.may_be_late && it.tick <= dropped)
     }
 
-    /// Where copies of late puts go, if there may be any.
+    /// Where copies of late puts go, if there may be any and this node may answer them.
     fn quarantine(&self, dropped: Tick) -> Result<Option<SpaceId>> {
-        if self.may_be_late(dropped).next().is_none() {
+        let parks = || self.parts.admissions.answers(self.shipment.scope) == Answers::Park;
+        if self.may_be_late(dropped).next().is_none() || parks() {
             return Ok(None);
         }
         open_keyspace(self.parts, self.shipment.scope, QUARANTINE).map(|state| Some(state.space))
@@ -336,6 +348,7 @@ impl Task<'_> {
     fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
         let Arrivals { points, ranges, count, .. } = &self.arrivals;
         let (mut outcomes, mut answer) = (Outcomes::lost(*count), Answer::default());
+        let mut parks = false;
         ranges.iter().for_each(|range| outcomes.set(range.index, Outcome::Won));
         for (point, verdict) in points.iter().zip(&verdicts) {
             match (verdict, quarantine) {
@@ -344,10 +357,24 @@ impl Task<'_> {
                     outcomes.set(point.index, Outcome::Late);
                     answer.add(point, self.author.origin, self.name_of(point.space), quarantine);
                 }
-                (Verdict::Late, None) | (Verdict::Lost, _) => {}
+                (Verdict::Late, None) => {
+                    outcomes.set(point.index, Outcome::Late);
+                    parks = true;
+                }
+                (Verdict::Lost, _) => {}
             }
         }
-        Decided { verdicts, outcomes, answer }
+        Decided { verdicts, outcomes, answer, parks }
+    }
+
+    fn is_incomplete(&self) -> bool {
+        let scope = self.shipment.scope;
+        self.parts.installer.with_state(|state| state.incomplete.contains_key(&scope))
+    }
+
+    fn mark_incomplete(&self) -> Result<()> {
+        let incomplete = vec![(self.shipment.scope, self.parts.commits.visible())];
+        self.parts.record_then(|_| Edit { incomplete, ..Edit::default() }, |_| {})
     }
 
     fn name_of(&self, space: SpaceId) -> &str {
@@ -425,7 +452,10 @@ impl Task<'_> {
         counts.late.fetch_add(late, Ordering::Relaxed);
         if late > 0 {
             let node = self.author.origin.node;
-            tracing::warn!(target: "esker", late, %node, "late writes were put into quarantine");
+            match decided.parks {
+                false => tracing::warn!(target: "esker", late, %node, "late writes: in quarantine"),
+                true => tracing::warn!(target: "esker", late, %node, "late writes: an author answers"),
+            }
         }
         Admission::Taken { won, lost, late }
     }

@@ -95,7 +95,7 @@ impl Basis {
     }
 
     fn is_late(&self, point: &Incoming<'_>, stamp: Stamp) -> bool {
-        point.op.stores_value() && stamp.tick <= self.dropped
+        point.may_be_late && stamp.tick <= self.dropped
     }
 
     fn is_covered(&self, point: &Incoming<'_>, stamp: Stamp) -> bool {

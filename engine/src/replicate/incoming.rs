@@ -3,6 +3,7 @@
 //! All ops of a shipment become one commit, so of each key only one may be stored: the one with the
 //! greatest stamp, unless a range delete of the shipment has a greater one.
 
+use crate::creation::is_reserved;
 use crate::keyspace::KeyspaceState;
 use crate::range_map::RangeMap;
 use base::{KeyspaceId, Op, OpKind, Origin, Shipment, SpaceId, Stamp, Tick, key_hash};
@@ -31,6 +32,9 @@ pub(crate) struct Incoming<'a> {
     pub(crate) tick: Tick,
     /// The op, with our number of its keyspace.
     pub(crate) op: Op<'a>,
+    /// Whether it is a put of a user: nothing is ever deleted in the keyspaces of replication itself,
+    /// so nothing can come there after its deletion was forgotten.
+    pub(crate) may_be_late: bool,
 }
 
 /// What of a shipment is to be decided.
@@ -68,7 +72,7 @@ impl<'a> Arrivals<'a> {
     ) -> Arrivals<'a> {
         let space_of = |number: KeyspaceId| {
             let known = shipment.keyspaces.binary_search_by_key(&number, |(number, _)| *number);
-            known.ok().and_then(|place| spaces.get(place)).map(|state| state.space)
+            known.ok().and_then(|place| spaces.get(place))
         };
         let (mut points, mut ranges) = (Vec::new(), Vec::new());
         let (mut count, mut new) = (0, 0);
@@ -77,13 +81,15 @@ impl<'a> Arrivals<'a> {
                 let index = count;
                 count += 1;
                 // Every keyspace that a decoded shipment uses is in its list.
-                let Some(space) = space_of(op.keyspace).filter(|_| commit.tick > before) else {
+                let Some(state) = space_of(op.keyspace).filter(|_| commit.tick > before) else {
                     continue;
                 };
                 new += 1;
-                let (tick, op) = (commit.tick, Op { keyspace: space.keyspace(), ..op });
+                let (space, tick) = (state.space, commit.tick);
+                let op = Op { keyspace: space.keyspace(), ..op };
                 let hash = key_hash(space, op.key);
-                let incoming = Incoming { index, space, hash, tick, op };
+                let may_be_late = op.stores_value() && !is_reserved(&state.name);
+                let incoming = Incoming { index, space, hash, tick, op, may_be_late };
                 match op.kind {
                     OpKind::RangeDelete { .. } => ranges.push(incoming),
                     _ => points.push(incoming),
