@@ -300,7 +300,9 @@ fn what_others_write_while_a_delta_is_installed_is_not_lost() {
     for number in 0..3000u32 {
         keyspace(&a, "k").put(number.to_be_bytes(), b"of a").unwrap();
     }
-    let b = Disk::new(2).open(Options { sync: SyncMode::Async, ..small_busy() });
+    let disk_b = Disk::new(2);
+    disk_b.clock.set(START_MS + 9); // Whatever b writes is newer.
+    let b = disk_b.open(Options { sync: SyncMode::Async, ..small_busy() });
     let (k, is_over) = (keyspace(&b, "k"), AtomicBool::new(false));
     let writes = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..3u32)
@@ -522,4 +524,35 @@ fn what_was_lost_is_not_late() {
     ship(&b, &a);
     give(&a, &b, Purpose::Rejoin);
     assert_eq!((get(&b, "p").unwrap(), quarantined(&b)), (b"of a".to_vec(), 0));
+}
+
+/// B has forgotten a deletion of w that A, below B's floor, never heard of. With B's floor A vouches
+/// for it: so A answers its own put, and keeps a copy.
+#[test]
+fn a_rejoin_answers_puts_here_that_the_other_would_find_late() {
+    let (disk_a, a) = node(1);
+    let (_, reader) = node(2);
+    let (_, b) = node(5);
+    for db in [&a, &reader] {
+        keyspace(db, "k").put("w", "late").unwrap();
+        keyspace(db, "k").put("other", "late").unwrap();
+    }
+    disk_a.clock.set(START_MS + 9);
+    keyspace(&a, "k").put("kept", "newest").unwrap();
+    keyspace(&b, "k").delete("w").unwrap();
+    forget(&b);
+    keyspace(&b, "k").put("other", "newer").unwrap();
+    // Who may not write leaves it to B.
+    reader.replication().set_answers(MAIN, Answers::Park);
+    give(&b, &reader, Purpose::Rejoin);
+    assert_eq!((get(&reader, "w").unwrap(), quarantined(&reader)), (b"late".to_vec(), 0));
+
+    give(&b, &a, Purpose::Rejoin);
+
+    assert_eq!((get(&a, "w"), quarantined(&a)), (None, 2));
+    assert_eq!(get(&a, "other").unwrap(), b"newer");
+    assert_eq!(get(&a, "kept").unwrap(), b"newest");
+    // B finds nothing late that A has not answered.
+    give(&a, &b, Purpose::CatchUp);
+    assert_eq!(all(&a), all(&b));
 }

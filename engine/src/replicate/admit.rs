@@ -454,7 +454,9 @@ impl Task<'_> {
             let node = self.author.origin.node;
             match decided.parks {
                 false => tracing::warn!(target: "esker", late, %node, "late writes: in quarantine"),
-                true => tracing::warn!(target: "esker", late, %node, "late writes: an author answers"),
+                true => {
+                    tracing::warn!(target: "esker", late, %node, "late writes: an author answers")
+                }
             }
         }
         Admission::Taken { won, lost, late }

@@ -106,7 +106,8 @@ fn places(stage: &Stage) -> Result<Places> {
 fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     let dropped = dropped(parts, scope);
-    let expects_late = stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped);
+    let expects_late = stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped)
+        || may_be_late_there(stage);
     let answers = parts.admissions.answers(scope);
     let quarantine = match expects_late && answers == Answers::Author {
         true => Some(admit::open_keyspace(parts, scope, QUARANTINE)?.space),
@@ -149,6 +150,16 @@ fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
     })
 }
 
+/// Whether puts here may be late for the giver.
+fn may_be_late_there(stage: &Stage) -> bool {
+    let (scope, head) = (stage.scope, &stage.head);
+    let has_more = || {
+        let here = stage.parts.commits.with_queue(|queue| queue.vectors().of(scope));
+        !head.vector.covers_all(&here)
+    };
+    stage.purpose == Purpose::Rejoin && head.dropped > Tick::ZERO && has_more()
+}
+
 fn dropped(parts: &Parts, scope: ScopeId) -> Tick {
     let of = |state: &State| state.dropped_stamps.get(&scope).copied();
     parts.installer.with_state(of).unwrap_or(Tick::ZERO)
@@ -181,7 +192,7 @@ fn write(
     for (space, Place { state, first }) in places {
         let mut own = match stage.purpose {
             Purpose::CatchUp => None,
-            Purpose::Rejoin => Some(Own::of(here, *space)?),
+            Purpose::Rejoin => Some(Own::of(here, state)?),
         };
         if let Some(first) = first {
             staged.each_point(&state.name, *first, |entry| match &mut own {

@@ -5,6 +5,8 @@
 //! rejoin     besides, what is here, if the giver has received it and holds nothing as great:
 //!              becomes what the giver holds of the key
 //!              or is erased, if that is nothing
+//!            a put here that the giver has not received but would find late is answered: whoever
+//!              takes the giver's floor over vouches for what was forgotten below it
 //! ```
 //!
 //! What is erased so has no author: the erase names its victim as its carrier. It stands for nothing, so
@@ -17,12 +19,13 @@ use super::super::incoming::Precedence;
 use super::output::Tables;
 use super::{Purpose, Stage};
 use crate::creation::is_reserved;
+use crate::keyspace::KeyspaceState;
 use crate::merge::{Merge, RunCursor, Source};
 use crate::range_map::RangeMap;
 use crate::read;
 use crate::view::View;
 use base::error::FileKind;
-use base::foreign::{EntryStamp, stamp_of};
+use base::foreign::{EntryStamp, plain_value, stamp_of};
 use base::state::{StateEntry, StateKind};
 use base::{Corruption, EntryKind, Error, Origin, Result, SpaceId, Stamp, Tick, Trailer, Vector};
 use sstable::ReadMode;
@@ -131,6 +134,30 @@ impl Judge<'_, '_> {
             && range.is_none_or(is_below)
     }
 
+    /// Whether the giver may have forgotten the deletion of `mine`, which it has not received.
+    fn may_be_late_there(&self, name: &str, mine: &Mine) -> bool {
+        let head = &self.stage.head;
+        mine.is_put
+            && mine.rank.stamp.tick <= head.dropped
+            && !head.vector.covers_stamp(mine.carrier)
+            && self.tables.answers()
+            && !is_reserved(name)
+    }
+
+    /// Whether `mine` would win at the giver, which holds `theirs`, and is not hidden here.
+    fn is_open(
+        &self,
+        space: SpaceId,
+        key: &[u8],
+        mine: &Mine,
+        theirs: Option<&StateEntry<'_>>,
+    ) -> bool {
+        let hiding = self.ranges.covering(space, key, Tick::MAX);
+        let covering = read::covering(&self.here.view, space, key, self.here.at);
+        theirs.is_none_or(|theirs| rank_of(theirs) < mine.rank)
+            && hiding.max(covering).is_none_or(|range| range < mine.rank.stamp)
+    }
+
     /// Whether it is a put whose deletion may have been forgotten. Nothing is ever deleted in the
     /// keyspaces of replication itself.
     fn is_late(&self, entry: &StateEntry<'_>) -> bool {
@@ -142,21 +169,24 @@ impl Judge<'_, '_> {
 }
 
 /// The entries of one keyspace here, the newest of each key.
-pub(super) struct Own {
+pub(super) struct Own<'a> {
     merge: Merge,
-    space: SpaceId,
+    state: &'a KeyspaceState,
     key: Vec<u8>,
+    /// What stands under the key, if it may be late for the giver.
+    value: Option<(EntryKind, Vec<u8>)>,
 }
 
-impl Own {
-    /// Those of `space`, all of which are in tables.
-    pub(super) fn of(here: &Here, space: SpaceId) -> Result<Own> {
+impl Own<'_> {
+    /// Those of a keyspace, all of which are in tables.
+    pub(super) fn of<'a>(here: &Here, state: &'a KeyspaceState) -> Result<Own<'a>> {
+        let space = state.space;
         let runs = here.view.runs.runs().iter().filter(|run| run.may_hold(space));
         let sources =
             runs.map(|run| Source::Run(RunCursor::new(run, space, ReadMode::Bypass))).collect();
         let mut merge = Merge::new(sources);
         merge.seek_first()?;
-        Ok(Own { merge, space, key: Vec::new() })
+        Ok(Own { merge, state, key: Vec::new(), value: None })
     }
 
     /// Decides about `entry` and what is here of its key, after all keys before it.
@@ -166,33 +196,74 @@ impl Own {
             true => self.take(judge)?,
             false => None,
         };
-        judge.decide(self.space, entry, mine)
+        match mine {
+            Some(mine) if self.answer_late(judge, &mine, Some(entry))? => Ok(()),
+            mine => judge.decide(self.state.space, entry, mine),
+        }
     }
 
     /// Decides about the keys before `end`, of which the giver holds no entry; about all without one.
     pub(super) fn pass(&mut self, judge: &mut Judge<'_, '_>, end: Option<&[u8]>) -> Result<()> {
         while self.merge.is_valid() && end.is_none_or(|end| self.merge.key() < end) {
             let mine = self.take(judge)?;
-            judge.miss(self.space, &self.key, mine)?;
+            if let Some(mine) = &mine
+                && self.answer_late(judge, mine, None)?
+            {
+                continue;
+            }
+            judge.miss(self.state.space, &self.key, mine)?;
         }
         Ok(())
+    }
+
+    /// Answers `mine`, under the key, if it is late for the giver. Returns whether it was.
+    fn answer_late(
+        &self,
+        judge: &mut Judge<'_, '_>,
+        mine: &Mine,
+        theirs: Option<&StateEntry<'_>>,
+    ) -> Result<bool> {
+        let (KeyspaceState { name, space, .. }, key) = (self.state, &*self.key);
+        let Some((kind, value)) = &self.value else { return Ok(false) };
+        if !judge.is_open(*space, key, mine, theirs) {
+            return Ok(false);
+        }
+        let kind = match (kind, value.split_first_chunk::<8>()) {
+            (EntryKind::PutExpiring, Some((at, value))) => {
+                StateKind::PutExpiring { expires_at_ms: u64::from_le_bytes(*at), value }
+            }
+            _ => StateKind::Put(value),
+        };
+        judge.late += 1;
+        let entry = StateEntry { keyspace: name, key, stamp: mine.rank.stamp, kind };
+        judge.tables.answer(*space, name, &entry).map(|()| true)
     }
 
     /// The newest entry of the key under the merge, which is passed.
     fn take(&mut self, judge: &Judge<'_, '_>) -> Result<Option<Mine>> {
         let (here, mut newest) = (judge.here, None);
+        self.value = None;
         self.key.clear();
         self.key.extend_from_slice(self.merge.key());
         while self.merge.is_valid() && self.merge.key() == self.key {
             let trailer = self.merge.trailer();
             if newest.is_none() && trailer.seqno() <= here.at {
                 let local = self.merge.local().unwrap_or(here.view.active.local());
-                newest = Some(mine(&here.view, trailer, self.merge.value(), || local)?);
+                let found = mine(&here.view, trailer, self.merge.value(), || local)?;
+                if judge.may_be_late_there(&self.state.name, &found) {
+                    let value = plain_value(trailer, self.merge.value()).map_err(unreadable)?;
+                    self.value = trailer.kind().map(|kind| (kind, value.to_vec()));
+                }
+                newest = Some(found);
             }
             self.merge.step()?;
         }
         Ok(newest)
     }
+}
+
+fn unreadable(found: Corruption) -> Error {
+    Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found)
 }
 
 fn rank_of(entry: &StateEntry<'_>) -> Precedence {
@@ -201,8 +272,6 @@ fn rank_of(entry: &StateEntry<'_>) -> Precedence {
 }
 
 fn mine(view: &View, trailer: Trailer, stored: &[u8], local: impl Fn() -> Origin) -> Result<Mine> {
-    let unreadable =
-        |found: Corruption| Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found);
     let stamp = stamp_of(trailer, stored).map_err(unreadable)?;
     let is_erase = matches!(stamp, EntryStamp::Erase(_));
     let carrier = view.origins.stamp(stamp.carrier(), &local);
