@@ -33,7 +33,7 @@
 //! Whether a link is fenced goes by the newest roster record about a node that either end of the
 //! link has: the record that readmits a node may have no other way to one that fences it.
 
-use base::{Origin, Stamp, Vector};
+use base::{Incarnation, NodeId, Origin, Stamp, Tick, Vector};
 
 /// The order in which versions of one key win: tick, full origin, and an erase just above its
 /// victim.
@@ -41,6 +41,13 @@ use base::{Origin, Stamp, Vector};
 pub struct Rank {
     stamp: Stamp,
     is_erase: bool,
+}
+
+/// The greatest stamp of a tick: what a store that keeps only the tick of its highest dropped stamp
+/// takes for that.
+pub fn greatest_of(tick: Tick) -> Stamp {
+    let origin = Origin { node: NodeId([u8::MAX; 16]), incarnation: Incarnation(u64::MAX) };
+    Stamp { tick, origin }
 }
 
 /// What a version says about its key.
@@ -150,7 +157,7 @@ pub fn is_counted(statement: &Statement, member_since: Stamp, own: &Vector) -> b
             .iter()
             .map(|(origin, _)| origin)
             .filter(is_other_life)
-            .all(|life| statement.vector.get(life) > base::Tick::ZERO)
+            .all(|life| statement.vector.get(life) > Tick::ZERO)
 }
 
 /// The floor: per origin, what this node and every other author have. `authors` yields the counted

@@ -1,13 +1,11 @@
 //! The last-writer-wins fold: per key the newest version, and all range deletes.
 
-use base::{Origin, Stamp, Tick, Vector};
+use crate::rules::{self, Rank, VersionKind};
+use base::{Stamp, Tick, Vector};
 use std::collections::BTreeMap;
 
 /// Keyspace name and key.
 pub(crate) type Place = (String, Vec<u8>);
-
-/// The order of versions of a key: tick, author, and an erase just above its victim.
-pub(crate) type Order = (Tick, Origin, bool);
 
 /// What a version says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +27,17 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    pub(crate) fn order(&self) -> Order {
-        (self.stamp.tick, self.stamp.origin, matches!(self.says, Says::Erase { .. }))
-    }
-
-    /// The commit that brought it.
-    pub(crate) fn carrier(&self) -> Stamp {
+    /// It as the rules see it.
+    pub(crate) fn as_ruled(&self) -> rules::Version {
         match self.says {
-            Says::Erase { carrier } => carrier,
-            _ => self.stamp,
+            Says::Put { .. } => rules::Version::written(self.stamp, VersionKind::Put),
+            Says::Delete => rules::Version::written(self.stamp, VersionKind::Tombstone),
+            Says::Erase { carrier } => rules::Version::erase(self.stamp, carrier),
         }
     }
 
-    fn is_put(&self) -> bool {
-        matches!(self.says, Says::Put { .. })
+    pub(crate) fn rank(&self) -> Rank {
+        self.as_ruled().rank()
     }
 }
 
@@ -57,6 +52,11 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// It as the rules see it: a tombstone of each key inside.
+    pub(crate) fn as_ruled(&self) -> rules::Version {
+        rules::Version::written(self.stamp, VersionKind::Tombstone)
+    }
+
     pub(crate) fn has(&self, (keyspace, key): &Place) -> bool {
         self.keyspace == *keyspace && self.start <= *key && (self.end.is_empty() || *key < self.end)
     }
@@ -77,25 +77,20 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// The greatest order of anything about the key: its version or a range over it.
-    pub(crate) fn newest(&self, place: &Place) -> Option<Order> {
-        let point = self.points.get(place).map(Version::order);
+    /// The greatest rank of anything about the key: its version or a range over it.
+    pub(crate) fn newest(&self, place: &Place) -> Option<Rank> {
+        let point = self.points.get(place).map(Version::rank);
         let ranges = self.ranges.iter().filter(|range| range.has(place));
-        let range = ranges.map(|range| (range.stamp.tick, range.stamp.origin, false)).max();
-        point.max(range)
-    }
-
-    /// Whether a put that no vector covered came after its deletion may have been forgotten.
-    pub(crate) fn is_late(&self, place: &Place, stamp: Stamp, dropped: Tick) -> bool {
-        let order = (stamp.tick, stamp.origin, false);
-        stamp.tick <= dropped && self.newest(place).is_none_or(|newest| newest <= order)
+        point.max(ranges.map(|range| range.as_ruled().rank()).max())
     }
 
     /// Takes the version if it is newer than what is here.
     pub(crate) fn insert(&mut self, place: Place, version: Version) -> Outcome {
-        let is_covered = |range: &Range| range.has(&place) && range.stamp > version.stamp;
-        let is_older = |known: &Version| known.order() >= version.order();
-        if self.ranges.iter().any(is_covered) || self.points.get(&place).is_some_and(is_older) {
+        // A commit of this node deletes a range and puts into it: both have one stamp.
+        let ranges = self.ranges.iter().filter(|range| range.has(&place));
+        let is_covered = ranges.map(|range| range.stamp).max() > Some(version.stamp);
+        let held = self.points.get(&place).map(Version::rank);
+        if is_covered || !rules::is_winner(&version.as_ruled(), held) {
             return Outcome::Lost;
         }
         self.points.insert(place, version);
@@ -123,15 +118,15 @@ impl Content {
     /// Forgets every tombstone that the floor covers; returns the highest tick of them.
     pub(crate) fn collect(&mut self, floor: &Vector) -> Tick {
         let mut dropped = Tick::ZERO;
-        let mut keeps = |is_tombstone: bool, stamp: Stamp, carrier: Stamp| {
-            let goes = is_tombstone && floor.covers_stamp(stamp) && floor.covers_stamp(carrier);
+        let mut keeps = |version: rules::Version| {
+            let goes = rules::may_drop(&version, floor);
             if goes {
-                dropped = dropped.max(stamp.tick);
+                dropped = dropped.max(version.stamp.tick);
             }
             !goes
         };
-        self.points.retain(|_, at| keeps(!at.is_put(), at.stamp, at.carrier()));
-        self.ranges.retain(|range| keeps(true, range.stamp, range.stamp));
+        self.points.retain(|_, version| keeps(version.as_ruled()));
+        self.ranges.retain(|range| keeps(range.as_ruled()));
         dropped
     }
 

@@ -1,25 +1,26 @@
 //! State on its way out and in.
 
 use super::MemoryStore;
-use super::content::{Content, Outcome, Range, Says, Version};
-use super::life::{Life, Taken, Write};
-use crate::store::{Delta, DeltaHead, Purpose, Stage};
+use super::content::{Content, Outcome, Place, Range, Says, Version};
+use super::life::{Life, Taken, Write, answer_to_late};
+use crate::rules;
+use crate::store::{Answers, Delta, DeltaHead, Purpose, Stage, keyspaces};
 use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
-use base::{Error, Result, ScopeId, Stamp, Vector};
+use base::{Error, Result, ScopeId, Vector};
 use std::collections::VecDeque;
 
 /// One entry, owned.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Range(Range),
-    Point(super::content::Place, Version),
+    Point(Place, Version),
 }
 
 /// What `content` holds that `after` does not cover: range deletes first, then by place.
 pub(crate) fn items(content: &Content, after: &Vector) -> VecDeque<Item> {
-    let is_new = |carrier: Stamp| !after.covers_stamp(carrier);
-    let ranges = content.ranges.iter().filter(|range| is_new(range.stamp));
-    let points = content.points.iter().filter(|(_, version)| is_new(version.carrier()));
+    let is_news = |version: rules::Version| rules::is_news(&version, after);
+    let ranges = content.ranges.iter().filter(|range| is_news(range.as_ruled()));
+    let points = content.points.iter().filter(|(_, version)| is_news(version.as_ruled()));
     let points = points.map(|(place, version)| Item::Point(place.clone(), version.clone()));
     ranges.cloned().map(Item::Range).chain(points).collect()
 }
@@ -138,7 +139,7 @@ fn install(
     purpose: Purpose,
     items: Vec<Item>,
 ) -> Result<()> {
-    if purpose == Purpose::CatchUp && !life.vector.covers_all(&head.floor) {
+    if purpose == Purpose::CatchUp && !rules::may_take_delta(&life.vector, &head.floor) {
         return Err(Error::invalid("what the giver has forgotten is not all known here"));
     }
     let known = if life.is_whole { life.vector.clone() } else { Vector::default() };
@@ -149,15 +150,16 @@ fn install(
             Item::Point(place, version) => drop(giver.insert(place, version)),
         }
     }
+    let mut late: Vec<Write> = Vec::new();
     if purpose == Purpose::Rejoin {
+        late.extend(late_there(life, head, &giver));
         forget_absent(life, head, &giver);
     }
-    let mut late: Vec<Write> = Vec::new();
     for item in items {
         match item {
-            Item::Range(range) if known.covers_stamp(range.stamp) => {}
+            Item::Range(range) if !rules::is_news(&range.as_ruled(), &known) => {}
             Item::Range(range) => life.content.insert_range(range),
-            Item::Point(_, version) if known.covers_stamp(version.carrier()) => {}
+            Item::Point(_, version) if !rules::is_news(&version.as_ruled(), &known) => {}
             Item::Point(place, version) => match life.take(place, version, false) {
                 Taken::Now(Outcome::Won | Outcome::Lost) => {}
                 Taken::Late(answer) => late.extend(answer),
@@ -169,11 +171,26 @@ fn install(
     life.answer(wall_ms, &late)
 }
 
+/// The answers to own puts that the giver has not received, but would find late: whoever takes its
+/// floor over vouches for what was forgotten below it.
+fn late_there(life: &Life, head: &DeltaHead, giver: &Content) -> Vec<Write> {
+    if life.answers == Answers::Park {
+        return Vec::new();
+    }
+    let dropped = rules::greatest_of(head.dropped);
+    let is_late = |(place, version): &(&Place, &Version)| {
+        let theirs = giver.newest(place);
+        !place.0.starts_with(keyspaces::RESERVED)
+            && rules::is_late(&version.as_ruled(), &head.vector, dropped, theirs)
+    };
+    let late = life.content.points.iter().filter(is_late);
+    late.flat_map(|(place, version)| answer_to_late(place.clone(), version.clone())).collect()
+}
+
 /// Own versions that the giver has received and holds no more, nor anything newer.
 fn forget_absent(life: &mut Life, head: &DeltaHead, giver: &Content) {
-    let is_gone = |place: &super::content::Place, version: &Version| {
-        head.vector.covers_stamp(version.carrier())
-            && giver.newest(place).is_none_or(|newest| newest < version.order())
+    let is_gone = |place: &Place, version: &Version| {
+        rules::is_let_go(&version.as_ruled(), &head.vector, giver.newest(place))
     };
     let points = std::mem::take(&mut life.content.points);
     for (place, version) in points {

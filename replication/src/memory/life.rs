@@ -2,6 +2,7 @@
 
 use super::content::{Content, Outcome, Place, Range, Says, Version};
 use super::log::Log;
+use crate::rules;
 use crate::store::{Admission, Answers, keyspaces};
 use base::batch::Ops;
 use base::shipment::{ShipmentWriter, ShippedCommit};
@@ -192,9 +193,9 @@ impl Life {
     /// Takes one version, unless it is a late put of another author.
     pub(crate) fn take(&mut self, place: Place, version: Version, is_own: bool) -> Taken {
         // Nothing is ever deleted in the keyspaces of replication itself.
-        let may_be_late =
-            matches!(version.says, Says::Put { .. }) && !place.0.starts_with(keyspaces::RESERVED);
-        if !is_own && may_be_late && self.content.is_late(&place, version.stamp, self.dropped) {
+        let may_be_late = !is_own && !place.0.starts_with(keyspaces::RESERVED);
+        let (held, dropped) = (self.content.newest(&place), rules::greatest_of(self.dropped));
+        if may_be_late && rules::is_late(&version.as_ruled(), &self.vector, dropped, held) {
             return Taken::Late(answer_to_late(place, version));
         }
         Taken::Now(self.content.insert(place, version))
@@ -229,7 +230,7 @@ fn put(stamp: Stamp, value: &[u8], expires_at_ms: Option<u64>) -> Version {
 }
 
 /// An erase for all nodes, and a copy so that nothing is lost.
-fn answer_to_late((keyspace, key): Place, version: Version) -> Vec<Write> {
+pub(crate) fn answer_to_late((keyspace, key): Place, version: Version) -> Vec<Write> {
     let Says::Put { value, .. } = version.says else { return Vec::new() };
     let copy = [keyspace.as_bytes(), b"/", &key].concat();
     let quarantine = keyspaces::QUARANTINE.to_owned();
