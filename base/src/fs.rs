@@ -131,6 +131,8 @@ pub enum DirEntryKind {
 pub struct Space {
     /// Bytes that this user may still write.
     pub disk_bytes: u64,
+    /// Bytes of the whole disk.
+    pub disk_total_bytes: u64,
     /// Files that this process may still open.
     pub handles: u64,
 }

@@ -27,15 +27,17 @@ use crate::options::SyncMode;
 use crate::pressure::Pressure;
 use crate::replicate::{ClockWatch, Listener, Moved, Vectors};
 use crate::space::{Space, Weight};
+use crate::stats::Histogram;
 use crate::view::Views;
 use base::lock::{Condvar, Mutex, Rank};
 use base::{Clock, Error, Position, Result, Tick};
 use crossbeam_utils::CachePadded;
 use pending::Pending;
 use recovery::backup::LogPlace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use wal::SyncGate;
 
 /// See the module.
@@ -63,6 +65,8 @@ pub(crate) struct Commits {
     bells: Bells,
     /// Told when commits became visible or durable.
     listener: Listener,
+    /// Time of each sync of the log.
+    pub(crate) sync_latency: Histogram,
 }
 
 /// What slows or refuses commits.
@@ -156,6 +160,7 @@ impl Commits {
             memtable_bytes,
             bells,
             listener: Listener::default(),
+            sync_latency: Histogram::default(),
         }
     }
 
@@ -327,12 +332,15 @@ impl Commits {
     /// Waits until the log is durable up to `position`; leads a sync if nobody does.
     fn sync_to(&self, position: Position) -> Result<()> {
         let covered = RefCell::new((Tick::ZERO, Vectors::default()));
+        let started = Cell::new(Duration::ZERO);
         let prepare = || {
+            started.set(self.clock.monotonic());
             let mut queue = self.queue.lock();
             covered.replace((queue.last(), queue.vectors().clone()));
             queue.prepare_sync()
         };
         let result = self.gate.wait_durable(position, prepare, |target| {
+            self.sync_latency.record(self.clock.monotonic().saturating_sub(started.get()));
             let (last, vectors) = covered.take();
             self.synced(target, last, vectors);
         });
@@ -381,7 +389,7 @@ impl Commits {
                 is_waiting
             };
             if is_waiting && !self.is_poisoned.load(Ordering::Acquire) {
-                std::thread::park_timeout(std::time::Duration::from_millis(100));
+                std::thread::park_timeout(Duration::from_millis(100));
             }
         }
     }
@@ -460,7 +468,7 @@ impl Commits {
     }
 
     /// Waits for at most `timeout` until a commit after `seqno` is visible. Returns whether one is.
-    pub(crate) fn wait_for_more(&self, seqno: Tick, timeout: std::time::Duration) -> bool {
+    pub(crate) fn wait_for_more(&self, seqno: Tick, timeout: Duration) -> bool {
         {
             let mut pending = self.pending.lock();
             if self.visible() > seqno || self.is_poisoned() {

@@ -4,6 +4,7 @@
 //! inserted or visible yet. Costs nothing while no transaction is open.
 
 use base::{Defect, Error, Op, OpKind, Result, SpaceId, Tick, planted};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -35,6 +36,19 @@ pub(crate) struct Conflicts {
     range_writes: Vec<(KeyRange, Tick)>,
     /// Writes up to here may be forgotten.
     forgotten: Tick,
+    begun: u64,
+    refused: Cell<u64>,
+}
+
+/// How many transactions there are and were.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TransactionCounts {
+    /// Open now.
+    pub(crate) open: u64,
+    /// Begun since the database was opened.
+    pub(crate) begun: u64,
+    /// Refused for a conflict.
+    pub(crate) refused: u64,
 }
 
 impl Conflicts {
@@ -44,9 +58,10 @@ impl Conflicts {
         !self.open.is_empty()
     }
 
-    /// How many transactions are open.
-    pub(crate) fn open_count(&self) -> u64 {
-        self.open.values().sum::<usize>() as u64
+    /// How many transactions there are and were.
+    pub(crate) fn counts(&self) -> TransactionCounts {
+        let open = self.open.values().sum::<usize>() as u64;
+        TransactionCounts { open, begun: self.begun, refused: self.refused.get() }
     }
 
     /// A transaction begins that sees everything up to `at`, the last commit so far.
@@ -54,6 +69,7 @@ impl Conflicts {
         if self.open.is_empty() {
             self.forgotten = at;
         }
+        self.begun += 1;
         *self.open.entry(at).or_default() += 1;
     }
 
@@ -106,6 +122,12 @@ impl Conflicts {
 
     /// Refuses a transaction if anything it read was written since.
     pub(crate) fn check(&self, reads: &ReadSet) -> Result<()> {
+        let checked = self.find(reads);
+        self.refused.set(self.refused.get() + u64::from(checked.is_err()));
+        checked
+    }
+
+    fn find(&self, reads: &ReadSet) -> Result<()> {
         let is_newer = |seqno: &Tick| *seqno > reads.at && !planted(Defect::SkipConflictCheck);
         if self.forgotten > reads.at && !(reads.keys.is_empty() && reads.ranges.is_empty()) {
             return Err(Error::Conflict);

@@ -347,6 +347,16 @@ impl Db {
         vitals::keyspace_stats(self.parts())
     }
 
+    /// What the disk and the process have left.
+    ///
+    /// # Errors
+    /// `Io` if the system does not say.
+    pub fn space(&self) -> Result<base::fs::Space> {
+        let parts = self.parts();
+        let left = parts.fs.space();
+        left.map_err(|e| Error::io("ask for the space left of", parts.fs.root(), e))
+    }
+
     /// Whether everything works, and if not, why.
     pub fn health(&self) -> Health {
         vitals::health(self.parts())

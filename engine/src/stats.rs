@@ -91,8 +91,8 @@ impl Histogram {
         }
     }
 
-    /// Percentiles of what was counted.
-    pub(crate) fn percentiles(&self) -> Latency {
+    /// What was counted, in short.
+    pub(crate) fn latency(&self) -> Latency {
         let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
         let total: u64 = counts.iter().sum();
         let at = |permille: u64| {
@@ -107,7 +107,23 @@ impl Histogram {
             }
             Duration::ZERO
         };
-        Latency { samples: total, p50: at(500), p99: at(990), p999: at(999) }
+        let middle = |bucket: usize| {
+            (2 * (SUB_BUCKETS + bucket % SUB_BUCKETS) as u64 + 1) << (bucket / SUB_BUCKETS) >> 1
+        };
+        let nanos = counts.iter().enumerate().map(|(bucket, count)| middle(bucket) * count).sum();
+        let below = |power: u32| {
+            // The buckets of a power of two begin at it.
+            let end = (power as usize - 3) * SUB_BUCKETS;
+            counts.iter().take(end).sum()
+        };
+        Latency {
+            samples: total,
+            sum: Duration::from_nanos(nanos),
+            below: Latency::BOUND_POWERS.map(below),
+            p50: at(500),
+            p99: at(990),
+            p999: at(999),
+        }
     }
 }
 
@@ -116,12 +132,26 @@ impl Histogram {
 pub struct Latency {
     /// How many operations were timed.
     pub samples: u64,
+    /// All of their times together.
+    pub sum: Duration,
+    /// How many took less than each of [`Latency::bounds`].
+    pub below: [u64; Latency::BOUND_POWERS.len()],
     /// Half took at most this long.
     pub p50: Duration,
     /// 99 in 100 took at most this long.
     pub p99: Duration,
     /// 999 in 1000 took at most this long.
     pub p999: Duration,
+}
+
+impl Latency {
+    /// The bounds as powers of two of a nanosecond: 1 us to 4.3 s.
+    const BOUND_POWERS: [u32; 12] = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32];
+
+    /// What the counts of [`Latency::below`] are below of, ascending.
+    pub fn bounds() -> [Duration; Latency::BOUND_POWERS.len()] {
+        Latency::BOUND_POWERS.map(|power| Duration::from_nanos(1 << power))
+    }
 }
 
 /// The numbers of one moment. Counts are since the database was opened.
@@ -142,6 +172,12 @@ pub struct Stats {
     pub get_latency: Latency,
     /// Time of a commit, waiting included.
     pub commit_latency: Latency,
+    /// Time of a sync of the log; every one is timed.
+    pub sync_latency: Latency,
+    /// Transactions begun.
+    pub transactions_begun: u64,
+    /// Transactions refused because what they had read was changed.
+    pub conflicts: u64,
     /// Memtables flushed.
     pub flushes: u64,
     /// Compactions run.
@@ -254,12 +290,19 @@ mod tests {
         for micros in 1..=1000u64 {
             histogram.record(Duration::from_micros(micros));
         }
-        let latency = histogram.percentiles();
+        let latency = histogram.latency();
         assert_eq!(latency.samples, 1000);
         for (found, expected) in [(latency.p50, 500.0), (latency.p99, 990.0), (latency.p999, 999.0)]
         {
             let ratio = found.as_secs_f64() * 1e6 / expected;
             assert!((0.87..=1.01).contains(&ratio), "{found:?} for {expected} us");
+        }
+        let sum = latency.sum.as_secs_f64() / 0.5005;
+        assert!((0.94..=1.06).contains(&sum), "{:?}", latency.sum);
+        let bounds = Latency::bounds();
+        for (bound, below) in bounds.into_iter().zip(latency.below) {
+            let expected = (1..=1000).filter(|us| Duration::from_micros(*us) < bound).count();
+            assert_eq!(below, expected as u64, "{bound:?}");
         }
     }
 }

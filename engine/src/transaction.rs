@@ -43,7 +43,7 @@ impl Transaction {
         let held = parts.commits.with_queue(|queue| {
             queue.check_open()?;
             let at = queue.last();
-            if queue.conflicts().open_count() >= limit {
+            if queue.conflicts().counts().open >= limit {
                 return Err(Error::TooManyTransactions { limit });
             }
             queue.conflicts().begin(at);

@@ -13,7 +13,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
     let version = parts.installer.version();
     let (meters, points) = (&parts.meters, parts.snapshots.points());
     let memtables = || std::iter::once(&view.active).chain(&view.frozen);
-    let transactions = parts.commits.with_queue(|queue| queue.conflicts().open_count());
+    let transactions = parts.commits.with_queue(|queue| queue.conflicts().counts());
     let runs = version.runs().iter().map(|run| RunStats {
         level: run.level,
         tables: run.tables.len() as u64,
@@ -26,8 +26,11 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         scans: meters.total(Counter::Scans),
         commits: meters.total(Counter::Commits),
         bytes_written: meters.total(Counter::BytesWritten),
-        get_latency: meters.get_latency.percentiles(),
-        commit_latency: meters.commit_latency.percentiles(),
+        get_latency: meters.get_latency.latency(),
+        commit_latency: meters.commit_latency.latency(),
+        sync_latency: parts.commits.sync_latency.latency(),
+        transactions_begun: transactions.begun,
+        conflicts: transactions.refused,
         flushes: meters.flushes.load(Ordering::Relaxed),
         compactions: meters.compactions.load(Ordering::Relaxed),
         moves: meters.moves.load(Ordering::Relaxed),
@@ -45,7 +48,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         runs: runs.collect(),
         snapshots: points.len() as u64,
         oldest_snapshot: points.first().map(|point| point.raw()),
-        transactions,
+        transactions: transactions.open,
         write_pressure: parts.pressure.debt(view.active.fill()),
         throttled: parts.pressure.slept(),
         scrubs: meters.scrubs.load(Ordering::Relaxed),

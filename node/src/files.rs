@@ -198,11 +198,3 @@ fn blocks_of(metadata: &fs::Metadata) -> u64 {
 fn blocks_of(metadata: &fs::Metadata) -> u64 {
     metadata.len()
 }
-
-/// Bytes of memory that this process holds, where the system tells.
-pub(crate) fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}

@@ -52,7 +52,7 @@ impl Fs for LoneFile {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(Space { disk_bytes: 0, handles: 0 })
+        Ok(Space { disk_bytes: 0, disk_total_bytes: 0, handles: 0 })
     }
 
     fn at(&self, _: &Path) -> Arc<dyn Fs> {

@@ -142,7 +142,8 @@ impl Fs for OsFs {
         assert_may_block();
         let disk = rustix::fs::statvfs(&self.root)?;
         let disk_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        Ok(Space { disk_bytes, handles: handles_left() })
+        let disk_total_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
+        Ok(Space { disk_bytes, disk_total_bytes, handles: handles_left() })
     }
 
     fn at(&self, root: &Path) -> Arc<dyn Fs> {

@@ -343,7 +343,8 @@ impl Fs for SimFs {
         if disk.is_off {
             return Err(disk::Interruption::PowerIsOff.into());
         }
-        Ok(Space { disk_bytes: disk.free.unwrap_or(PLENTY), handles: PLENTY })
+        let disk_bytes = disk.free.unwrap_or(PLENTY);
+        Ok(Space { disk_bytes, disk_total_bytes: PLENTY, handles: PLENTY })
     }
 
     fn at(&self, root: &Path) -> Arc<dyn Fs> {

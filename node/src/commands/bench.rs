@@ -9,6 +9,7 @@ use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
 use crate::output::{Output, human_bytes};
+use crate::process::Usage;
 use base::SystemClock;
 use base::limits::VALUE_LEN_MAX;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
@@ -137,7 +138,7 @@ fn line_of(workload: Workload, args: &BenchArgs, measured: &Measured, written: u
         failed_checks: measured.failed_checks,
         bytes_written: written,
         disk_bytes: files::disk_usage(&args.database.path),
-        rss_bytes: files::resident_bytes(),
+        rss_bytes: Usage::read().map(|usage| usage.resident_bytes),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::health::LagThresholds;
 use super::refusal::Refusal;
 use crate::error::{Exit, Failure, Outcome};
+use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Replicas, Role};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(super) struct Node {
     streams: Arc<Semaphore>,
     loads: Arc<Semaphore>,
     is_ending: Arc<AtomicBool>,
+    requests: Requests,
 }
 
 impl Node {
@@ -50,6 +52,7 @@ impl Node {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
             is_ending: Arc::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -71,6 +74,18 @@ impl Node {
     /// When a peer lags.
     pub(super) fn thresholds(&self) -> LagThresholds {
         self.thresholds
+    }
+
+    /// The requests that it was asked.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Its numbers, for Prometheus.
+    pub(super) fn metrics(&self) -> Outcome<String> {
+        let scrape = Scrape::take(self.directory.db(), self.replicas.peers());
+        let rendered = scrape.render(&self.requests);
+        rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
     }
 
     /// Refuses writes of users where they are not taken.

@@ -18,26 +18,30 @@
 //! POST            /v1/peers/{id}/{change}                   enable disable track untrack deprecate
 //!                                                           remove
 //! GET             /health                                   200 or 503
+//! GET             /metrics                                  what Prometheus reads
 //! ```
 
 use super::node::Node;
 use super::refusal::Refusal;
 use super::{content, health, load, origin, peers, record, stream};
+use crate::metrics;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// All routes of `node`.
 pub(super) fn routes(node: Arc<Node>) -> Router {
     let record = || get(record::get).put(record::put).delete(record::delete);
     Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics))
         .route("/v1/keyspaces", get(content::keyspaces))
         .route("/v1/keyspaces/{keyspace}/records", get(stream::scan))
         .route("/v1/keyspaces/{keyspace}/records/{key}", record())
@@ -54,7 +58,31 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
         .layer(middleware::from_fn(origin::keep_out))
+        .layer(middleware::from_fn_with_state(node.clone(), count))
         .with_state(node)
+}
+
+/// Counts a request and its answer.
+async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response<Body> {
+    let open = node.requests().begin();
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    drop(open);
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    node.requests().answered(method.as_str(), route, status, started.elapsed());
+    response
+}
+
+/// The numbers of this moment.
+async fn metrics(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let text = node.blocking(|node| node.metrics()).await?;
+    let mut response = Response::new(Body::from(text));
+    let text = HeaderValue::from_static(metrics::CONTENT_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    Ok(response)
 }
 
 /// Whether the node is well. Answers without waiting for the disk.
