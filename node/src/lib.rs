@@ -1,0 +1,9 @@
+//! Parts of a node that other programs around Esker can use as well.
+//!
+//! ```text
+//! health       checks that look for trouble in the background, and the report of what they found
+//! resilience   breakers by name, retries, and timeouts that can be changed while a node runs
+//! ```
+
+pub mod health;
+pub mod resilience;

@@ -1,0 +1,332 @@
+//! Breakers by name.
+
+use base::Clock;
+use replication::link::{Breaker, BreakerSettings, BreakerState, Rejected};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Called at every change of a breaker: its name, the state before and the one after.
+type OnChange = Arc<dyn Fn(&str, BreakerState, BreakerState) + Send + Sync>;
+
+/// All breakers of a node. Clones share them.
+#[derive(Clone)]
+pub struct Breakers {
+    clock: Arc<dyn Clock>,
+    by_name: Arc<Mutex<BTreeMap<String, Arc<Guard>>>>,
+    on_change: Option<OnChange>,
+}
+
+/// One breaker and what went through it.
+struct Guard {
+    settings: BreakerSettings,
+    breaker: Mutex<(Breaker, Counts)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    successes: u64,
+    failures: u64,
+    rejected: u64,
+}
+
+/// How a breaker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerReport {
+    /// 0 closed, 1 open, 2 half-open.
+    #[serde(serialize_with = "as_number")]
+    pub state: BreakerState,
+    /// Calls that succeeded.
+    pub successes: u64,
+    /// Calls that failed.
+    pub failures: u64,
+    /// Calls that were not made.
+    pub rejected: u64,
+}
+
+fn as_number<S: serde::Serializer>(state: &BreakerState, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u8(*state as u8)
+}
+
+/// How a guarded call ended, if not well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarded<E> {
+    /// It was not made: it has failed too often. Ask again at this time of the clock, if that is known.
+    Rejected {
+        /// See [`Clock::monotonic`].
+        retry_at: Option<Duration>,
+    },
+    /// It was made and failed.
+    Failed(E),
+}
+
+impl<E: fmt::Display> fmt::Display for Guarded<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Guarded::Rejected { .. } => f.write_str("it failed too often and is left alone now"),
+            Guarded::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for Guarded<E> {}
+
+impl Breakers {
+    /// No breakers yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Breakers {
+        Breakers { clock, by_name: Arc::default(), on_change: None }
+    }
+
+    /// As [`Breakers::new`]; `on_change` is called at every change of state, and returns at once.
+    pub fn with_listener(
+        clock: Arc<dyn Clock>,
+        on_change: impl Fn(&str, BreakerState, BreakerState) + Send + Sync + 'static,
+    ) -> Breakers {
+        Breakers { clock, by_name: Arc::default(), on_change: Some(Arc::new(on_change)) }
+    }
+
+    /// Makes `call` unless the breaker `name` is open. `settings` are those of its first use.
+    pub fn call<T, E>(
+        &self,
+        name: &str,
+        settings: BreakerSettings,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, Guarded<E>> {
+        let guard = self.guard(name, settings);
+        let attempt = {
+            let (breaker, counts) = &mut *guard.lock();
+            breaker.attempt(self.clock.monotonic()).map_err(|Rejected { retry_at }| {
+                counts.rejected += 1;
+                Guarded::Rejected { retry_at }
+            })?
+        };
+        // A panic is a failure as well.
+        let mut pending = Pending { guard: &guard, clock: &*self.clock, attempt: Some(attempt) };
+        let result = call();
+        pending.end(result.is_ok());
+        result.map_err(Guarded::Failed)
+    }
+
+    /// How each is.
+    pub fn reports(&self) -> BTreeMap<String, BreakerReport> {
+        let now = self.clock.monotonic();
+        let report = |guard: &Guard| {
+            let (breaker, counts) = &*guard.lock();
+            let Counts { successes, failures, rejected } = *counts;
+            BreakerReport { state: breaker.state(now), successes, failures, rejected }
+        };
+        self.all().iter().map(|(name, guard)| (name.clone(), report(guard))).collect()
+    }
+
+    /// Closes the breaker `name`, as if nothing had failed. Returns false if there is none.
+    pub fn reset(&self, name: &str) -> bool {
+        let guard = self.all().get(name).cloned();
+        let Some(guard) = guard else { return false };
+        let before = guard.lock().0.state(self.clock.monotonic());
+        let fresh = self.breaker(name, guard.settings);
+        guard.lock().0 = fresh;
+        if let Some(on_change) = &self.on_change
+            && before != BreakerState::Closed
+        {
+            on_change(name, before, BreakerState::Closed);
+        }
+        true
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Guard>>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guard(&self, name: &str, settings: BreakerSettings) -> Arc<Guard> {
+        let mut all = self.all();
+        if let Some(guard) = all.get(name) {
+            return guard.clone();
+        }
+        let breaker = Mutex::new((self.breaker(name, settings), Counts::default()));
+        let guard = Arc::new(Guard { settings, breaker });
+        all.insert(name.to_owned(), guard.clone());
+        guard
+    }
+
+    fn breaker(&self, name: &str, settings: BreakerSettings) -> Breaker {
+        let mut breaker = Breaker::new(settings);
+        if let Some(on_change) = self.on_change.clone() {
+            let name = name.to_owned();
+            breaker.on_change(Box::new(move |before, after| on_change(&name, before, after)));
+        }
+        breaker
+    }
+}
+
+impl Guard {
+    fn lock(&self) -> MutexGuard<'_, (Breaker, Counts)> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Breakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breakers").field("count", &self.all().len()).finish_non_exhaustive()
+    }
+}
+
+/// A call that is being made.
+struct Pending<'a> {
+    guard: &'a Guard,
+    clock: &'a dyn Clock,
+    attempt: Option<replication::link::Attempt>,
+}
+
+impl Pending<'_> {
+    fn end(&mut self, is_ok: bool) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let (breaker, counts) = &mut *self.guard.lock();
+        if is_ok {
+            counts.successes += 1;
+            breaker.succeeded(attempt);
+        } else {
+            counts.failures += 1;
+            breaker.failed(attempt, self.clock.monotonic());
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A clock that stands still until a test moves it.
+    #[derive(Default)]
+    struct HandMoved(AtomicU64);
+
+    impl HandMoved {
+        fn advance(&self, by: Duration) {
+            self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        }
+    }
+
+    impl Clock for HandMoved {
+        fn wall_ms(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.wall_ms())
+        }
+    }
+
+    fn breakers() -> (Breakers, Arc<HandMoved>, Arc<Mutex<Vec<String>>>) {
+        let clock = Arc::new(HandMoved::default());
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = seen.clone();
+        let note = move |name: &str, before: BreakerState, after: BreakerState| {
+            noted.lock().unwrap().push(format!("{name}: {before} to {after}"));
+        };
+        (Breakers::with_listener(clock.clone(), note), clock, seen)
+    }
+
+    fn call(breakers: &Breakers, result: Result<u8, u8>) -> Result<u8, Guarded<u8>> {
+        breakers.call("disk", BreakerSettings::default(), || result)
+    }
+
+    #[test]
+    fn five_failures_open_it_and_three_successes_close_it() {
+        let (breakers, clock, seen) = breakers();
+        for _ in 0..5 {
+            assert_eq!(call(&breakers, Err(7)), Err(Guarded::Failed(7)));
+        }
+        let retry_at = Some(30 * SECOND);
+        assert_eq!(call(&breakers, Ok(1)), Err(Guarded::Rejected { retry_at }));
+        clock.advance(30 * SECOND);
+        for _ in 0..3 {
+            assert_eq!(call(&breakers, Ok(1)), Ok(1));
+        }
+        let report = breakers.reports()["disk"];
+        let expected =
+            BreakerReport { state: BreakerState::Closed, successes: 3, failures: 5, rejected: 1 };
+        assert_eq!(report, expected);
+        let steps = ["closed to open", "open to half-open", "half-open to closed"];
+        assert_eq!(*seen.lock().unwrap(), steps.map(|step| format!("disk: {step}")));
+    }
+
+    #[test]
+    fn the_fourth_at_once_is_rejected_while_it_is_half_open() {
+        let (breakers, clock, _) = breakers();
+        (0..5).for_each(|_| drop(call(&breakers, Err(7))));
+        clock.advance(30 * SECOND);
+        let settings = BreakerSettings::default();
+        let nested = breakers.call("disk", settings, || {
+            breakers.call("disk", settings, || {
+                breakers.call("disk", settings, || call(&breakers, Ok(4)))
+            })
+        });
+        let fourth = Guarded::Rejected { retry_at: None };
+        let expected = Guarded::Failed(Guarded::Failed(Guarded::Failed(fourth)));
+        assert_eq!(nested, Err(expected));
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let (breakers, _, _) = breakers();
+        for _ in 0..5 {
+            let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let panics = || -> Result<u8, u8> { std::panic::resume_unwind(Box::new("")) };
+                breakers.call("disk", BreakerSettings::default(), panics)
+            }));
+            assert!(called.is_err());
+        }
+        assert_eq!(breakers.reports()["disk"].state, BreakerState::Open);
+    }
+
+    #[test]
+    fn reset_closes_it_at_once_and_names_do_not_share() {
+        let (breakers, _, seen) = breakers();
+        (0..5).for_each(|_| drop(call(&breakers, Err(7))));
+        assert_eq!(breakers.call("other", BreakerSettings::default(), || Ok::<_, u8>(2)), Ok(2));
+        assert!(breakers.reset("disk") && !breakers.reset("nothing"));
+        assert_eq!(call(&breakers, Ok(3)), Ok(3));
+        assert_eq!(seen.lock().unwrap().last().unwrap(), "disk: open to closed");
+    }
+
+    proptest! {
+        /// Against the sentences of the promise, by counting calls and nothing else.
+        #[test]
+        fn it_lets_through_what_it_promises(steps in prop::collection::vec((0u64..20, any::<bool>()), 1..200)) {
+            let (breakers, clock, _) = breakers();
+            let (mut failures, mut successes) = (0, 0);
+            let mut opened: Option<Duration> = None;
+            for (seconds, is_ok) in steps {
+                clock.advance(Duration::from_secs(seconds));
+                let now = clock.monotonic();
+                let result = call(&breakers, if is_ok { Ok(1) } else { Err(2) });
+                let is_shut = opened.is_some_and(|at| now - at < 30 * SECOND);
+                prop_assert_eq!(matches!(result, Err(Guarded::Rejected { .. })), is_shut);
+                if is_shut {
+                    continue;
+                }
+                let is_trial = opened.is_some();
+                (failures, successes) = if is_ok { (0, successes + 1) } else { (failures + 1, 0) };
+                if !is_ok && (is_trial || failures == 5) {
+                    (opened, failures, successes) = (Some(now), 0, 0);
+                } else if is_trial && successes == 3 {
+                    (opened, failures, successes) = (None, 0, 0);
+                } else if !is_trial {
+                    successes = 0;
+                }
+            }
+        }
+    }
+}
