@@ -10,6 +10,8 @@
 //! content    digest, keyspaces and numbers
 //! load       lines into batches
 //! health     whether all is well; also what peers have not confirmed
+//! checks     what the node checks about itself in the background
+//! probes     what those ask who start, stop and watch nodes
 //! peers      status and changes of peers, through `replicas`
 //! node       what all handlers share, and how they call the engine
 //! body       bodies of requests, bounded in bytes and time
@@ -23,6 +25,7 @@
 //! block. All memory that a request can ask for is bounded, and so is all time that it can hold it.
 
 mod body;
+mod checks;
 mod content;
 mod health;
 mod life;
@@ -31,6 +34,7 @@ mod node;
 mod origin;
 mod patience;
 mod peers;
+mod probes;
 mod query;
 mod record;
 mod refusal;

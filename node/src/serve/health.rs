@@ -3,10 +3,12 @@
 //! Lag is how long the oldest unconfirmed commit has waited, so idle peers do not lag. A peer that
 //! collection waits for counts; others are only listed under the peers.
 
+use super::node::Node;
 use crate::replicas::{Peer, PeerClass};
 use engine::{Health, Status};
+use esker_node::health::Wellness;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a peer lags so much that it needs attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,30 +40,21 @@ impl Default for LagThresholds {
     }
 }
 
-/// How well a node is, worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Wellness {
-    /// All is well.
-    Healthy,
-    /// It works, and something needs attention.
-    Degraded,
-    /// Something does not work.
-    Unhealthy,
-}
-
 /// What `/health` answers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HealthReport {
     /// The worse of engine and peers.
     pub(crate) status: Wellness,
+    /// Of the peers alone.
+    #[serde(skip)]
+    pub(super) peers_status: Wellness,
     engine: EngineReport,
-    tracked_peer_count: usize,
+    pub(super) tracked_peer_count: usize,
     /// Tracked peers that have never confirmed anything.
     peers_with_no_confirmation: Vec<String>,
     /// The lag of the tracked peer that lags most.
-    max_lag_ms: u64,
+    pub(super) max_lag_ms: u64,
     lagging_peers: Vec<String>,
     /// Of each tracked peer, when it last confirmed something, in milliseconds since the Unix epoch.
     last_successful_confirmation_update_by_peer: BTreeMap<String, Option<u64>>,
@@ -74,6 +67,12 @@ struct EngineReport {
 }
 
 impl HealthReport {
+    /// The report on `node`. Does not wait for the disk.
+    pub(super) fn of(node: &Node) -> HealthReport {
+        let engine = node.directory().db().health();
+        HealthReport::new(engine, &node.replicas().peers(), node.thresholds())
+    }
+
     /// The report on an engine and its peers.
     pub(crate) fn new(engine: Health, peers: &[Peer], thresholds: LagThresholds) -> HealthReport {
         let tracked: Vec<&Peer> =
@@ -96,6 +95,7 @@ impl HealthReport {
         let confirmed = tracked.iter().map(|peer| (peer.node.clone(), peer.last_confirmation));
         HealthReport {
             status: engine_wellness.max(peers_wellness),
+            peers_status: peers_wellness,
             engine: EngineReport { status: engine_name, reasons: engine.reasons },
             tracked_peer_count: tracked.len(),
             last_successful_confirmation_update_by_peer: confirmed.collect(),
@@ -103,6 +103,15 @@ impl HealthReport {
             max_lag_ms,
             lagging_peers: lagging,
         }
+    }
+}
+
+impl HealthReport {
+    /// Tracked peers that lag or never confirmed anything.
+    pub(super) fn peers_in_trouble(&self) -> usize {
+        let silent = self.peers_with_no_confirmation.iter();
+        let lagging = self.lagging_peers.iter();
+        silent.chain(lagging).collect::<BTreeSet<_>>().len()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::Outcome;
 use crate::place::{Directory, Place};
 use crate::replicas::Replicas;
 use base::Error;
+use esker_node::health::Timing;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) fn serve(
     let runtime = runtime()?;
     let node = Node::new(directory.clone(), replicas, settings.role, settings.thresholds);
     let node = Arc::new(node);
+    node.watch(Timing::default())?;
     let served = runtime.block_on(async {
         let listener = Listener::bind(settings.http).await?;
         ready(&Ready {

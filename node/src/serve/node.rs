@@ -1,13 +1,16 @@
 //! What all handlers share, and how they call the engine.
 
+use super::checks;
 use super::health::LagThresholds;
 use super::refusal::Refusal;
 use crate::error::{Exit, Failure, Outcome};
 use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Replicas, Role};
-use std::sync::Arc;
+use base::{Clock, SystemClock};
+use esker_node::health::{Checks, Timing};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -33,6 +36,9 @@ pub(super) struct Node {
     loads: Arc<Semaphore>,
     is_ending: Arc<AtomicBool>,
     requests: Requests,
+    checks: OnceLock<Checks>,
+    is_draining: AtomicBool,
+    clock: SystemClock,
 }
 
 impl Node {
@@ -53,6 +59,9 @@ impl Node {
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
             is_ending: Arc::default(),
             requests: Requests::default(),
+            checks: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
+            clock: SystemClock::default(),
         }
     }
 
@@ -79,6 +88,40 @@ impl Node {
     /// The requests that it was asked.
     pub(super) fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    /// Begins to check itself in the background.
+    pub(super) fn watch(self: &Arc<Node>, timing: Timing) -> Outcome {
+        let mut all = Checks::new(Arc::new(self.clock));
+        checks::add(&mut all, self, timing)
+            .map_err(|error| Failure::new(Exit::Other, "CheckFailed", error.to_string()))?;
+        let _ = self.checks.set(all);
+        Ok(())
+    }
+
+    /// What its checks found last.
+    pub(super) fn findings(&self) -> Option<esker_node::health::HealthReport> {
+        self.checks.get().map(Checks::report)
+    }
+
+    /// No more users should be sent here.
+    pub(super) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Whether no more users should be sent here.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// How long it runs.
+    pub(super) fn uptime(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
     }
 
     /// Its numbers, for Prometheus.

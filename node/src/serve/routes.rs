@@ -18,12 +18,14 @@
 //! POST            /v1/peers/{id}/{change}                   enable disable track untrack deprecate
 //!                                                           remove
 //! GET             /health                                   200 or 503
+//! GET             /health/{live,ready,detailed}             see `probes`
 //! GET             /metrics                                  what Prometheus reads
 //! ```
 
+use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
-use super::{content, health, load, origin, peers, record, stream};
+use super::{content, load, origin, peers, probes, record, stream};
 use crate::metrics;
 use axum::Router;
 use axum::body::Body;
@@ -32,6 +34,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
+use esker_node::health::Wellness;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,6 +44,9 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
     let record = || get(record::get).put(record::put).delete(record::delete);
     Router::new()
         .route("/health", get(health))
+        .route("/health/live", get(probes::live))
+        .route("/health/ready", get(probes::ready))
+        .route("/health/detailed", get(probes::detailed))
         .route("/metrics", get(metrics))
         .route("/v1/keyspaces", get(content::keyspaces))
         .route("/v1/keyspaces/{keyspace}/records", get(stream::scan))
@@ -87,11 +93,9 @@ async fn metrics(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusa
 
 /// Whether the node is well. Answers without waiting for the disk.
 async fn health(State(node): State<Arc<Node>>) -> Response<Body> {
-    let engine = node.directory().db().health();
-    let peers = node.replicas().peers();
-    let report = health::HealthReport::new(engine, &peers, node.thresholds());
+    let report = HealthReport::of(&node);
     let mut response = json(&report);
-    if report.status == health::Wellness::Unhealthy {
+    if report.status == Wellness::Unhealthy {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response

@@ -106,6 +106,7 @@ pub(super) async fn run(listener: Listener, node: Arc<Node>) {
         });
         while connections.try_join_next().is_some() {}
     }
+    node.begin_drain();
     // Whoever comes now is refused instead of waiting for nobody.
     drop(listener);
     drop(drain);

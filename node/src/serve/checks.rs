@@ -1,0 +1,195 @@
+//! What a node checks about itself in the background.
+//!
+//! ```text
+//! engine       poisoned, read-only, damaged, slowed
+//! disk         how full the disk of the database is
+//! memory       how much memory of the machine is left
+//! cpu          how busy the machine is
+//! log_sync     how long the slowest hundredth of syncs takes
+//! compaction   how much work is owed
+//! replication  how far tracked peers lag
+//! ```
+//!
+//! A machine that is busy is no reason to be restarted: those checks warn and do no more.
+
+use super::health::HealthReport;
+use super::node::Node;
+use crate::process::Machine;
+use engine::{Db, Latency, Status};
+use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
+use std::sync::{Arc, Weak};
+
+/// Shares from which on a resource of the machine is called short.
+const CPU_SHARE: f64 = 0.80;
+const MEMORY_SHARE: f64 = 0.85;
+const DISK_SHARE: f64 = 0.90;
+/// Milliseconds of the slowest hundredth of syncs.
+const SYNC_SLOW_MS: f64 = 100.0;
+const SYNC_STUCK_MS: f64 = 1000.0;
+/// Work that is owed, from 0 to 1.
+const DEBT_HIGH: f64 = 0.5;
+const DEBT_STALLED: f64 = 0.95;
+
+/// Adds all checks of `node` to `checks`.
+pub(super) fn add(checks: &mut Checks, node: &Arc<Node>, timing: Timing) -> Result<(), CheckError> {
+    let db = || node.directory().db().clone();
+    let (engine, disk, syncs, debt) = (db(), db(), db(), db());
+    checks.add("engine", timing, move || of_engine(&engine))?;
+    checks.add("disk", timing, move || of_disk(&disk))?;
+    checks.add("memory", timing, of_memory)?;
+    let mut before = Machine::read();
+    checks.add("cpu", timing, move || of_cpu(&mut before))?;
+    let mut before_syncs = Latency::default();
+    checks.add("log_sync", timing, move || {
+        let now = syncs.stats().sync_latency;
+        of_syncs(&std::mem::replace(&mut before_syncs, now), &now)
+    })?;
+    checks.add("compaction", timing, move || of_debt(debt.stats().write_pressure))?;
+    let node = Arc::downgrade(node);
+    checks.add("replication", timing, move || of_peers(&node))
+}
+
+fn of_engine(db: &Db) -> Finding {
+    let health = db.health();
+    let status = match health.status {
+        Status::Healthy => Wellness::Healthy,
+        Status::Degraded => Wellness::Degraded,
+        Status::ReadOnly | Status::Corrupt | Status::Poisoned | Status::Closed => {
+            Wellness::Unhealthy
+        }
+    };
+    match health.reasons.is_empty() {
+        true => Finding::new(status, format!("{:?}", health.status).to_lowercase()),
+        false => Finding::new(status, health.reasons.join("; ")),
+    }
+}
+
+fn of_disk(db: &Db) -> Finding {
+    match db.space() {
+        Ok(space) => {
+            let free = space.disk_bytes as f64;
+            let used = 1.0 - free / space.disk_total_bytes.max(1) as f64;
+            share("the disk", used, DISK_SHARE).with("free_bytes", free)
+        }
+        Err(error) => Finding::degraded(error.to_string()),
+    }
+}
+
+fn of_memory() -> Finding {
+    let Some(machine) = Machine::read() else {
+        return Finding::healthy("this system does not tell");
+    };
+    let free = machine.memory_free_bytes as f64;
+    let used = 1.0 - free / machine.memory_bytes.max(1) as f64;
+    share("memory", used, MEMORY_SHARE).with("free_bytes", free)
+}
+
+/// How busy the machine was since the last look.
+fn of_cpu(before: &mut Option<Machine>) -> Finding {
+    let now = Machine::read();
+    let (Some(then), Some(now)) = (std::mem::replace(before, now), now) else {
+        return Finding::healthy("this system does not tell");
+    };
+    let all = now.cpu_ticks.saturating_sub(then.cpu_ticks);
+    let idle = now.idle_ticks.saturating_sub(then.idle_ticks);
+    share("processor time", 1.0 - idle as f64 / all.max(1) as f64, CPU_SHARE)
+}
+
+fn share(what: &str, used: f64, limit: f64) -> Finding {
+    let used = used.clamp(0.0, 1.0);
+    let message = format!("{:.0} % of {what} is used", used * 100.0);
+    let status = if used >= limit { Wellness::Degraded } else { Wellness::Healthy };
+    Finding::new(status, message).with("used_ratio", used).with("limit_ratio", limit)
+}
+
+/// Syncs of the log between two looks.
+fn of_syncs(before: &Latency, now: &Latency) -> Finding {
+    let count = now.samples.saturating_sub(before.samples);
+    if count == 0 {
+        return Finding::healthy("the log was not synced since the last look");
+    }
+    let counts = now.below.iter().zip(before.below).map(|(now, then)| now.saturating_sub(then));
+    let is_most = |below: u64| below.saturating_mul(100) >= count.saturating_mul(99);
+    let bounds = Latency::bounds().into_iter().zip(counts);
+    let bound = bounds.into_iter().find(|(_, below)| is_most(*below)).map(|(bound, _)| bound);
+    let p99_ms = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64() * 1000.0);
+    let status = match p99_ms {
+        slow if slow > SYNC_STUCK_MS => Wellness::Unhealthy,
+        slow if slow > SYNC_SLOW_MS => Wellness::Degraded,
+        _ => Wellness::Healthy,
+    };
+    let message = match bound {
+        Some(bound) => {
+            format!("99 of 100 syncs take less than {:.1} ms", bound.as_secs_f64() * 1e3)
+        }
+        None => "syncs of the log take seconds".to_owned(),
+    };
+    Finding::new(status, message).with("syncs", count as f64)
+}
+
+fn of_debt(pressure: f64) -> Finding {
+    let status = match pressure {
+        pressure if pressure >= DEBT_STALLED => Wellness::Unhealthy,
+        pressure if pressure >= DEBT_HIGH => Wellness::Degraded,
+        _ => Wellness::Healthy,
+    };
+    let message = format!("{:.0} % of the work that may be owed is", pressure * 100.0);
+    Finding::new(status, message).with("pressure_ratio", pressure)
+}
+
+fn of_peers(node: &Weak<Node>) -> Finding {
+    let Some(node) = node.upgrade() else { return Finding::degraded("the node ends") };
+    let report = HealthReport::of(&node);
+    let tracked = report.tracked_peer_count;
+    let message = match (tracked, report.peers_in_trouble()) {
+        (0, _) => "there are no tracked peers".to_owned(),
+        (count, 0) => format!("all {count} tracked peers keep up"),
+        (count, late) => format!("{late} of {count} tracked peers lag or never confirmed"),
+    };
+    Finding::new(report.peers_status, message)
+        .with("tracked_peers", tracked as f64)
+        .with("max_lag_ms", report.max_lag_ms as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Latencies as the engine counts them.
+    fn latency(list: &[(u64, u64)]) -> Latency {
+        let mut latency = Latency::default();
+        for (millis, count) in list {
+            latency.samples += count;
+            let took = Duration::from_millis(*millis);
+            for (bound, below) in Latency::bounds().into_iter().zip(&mut latency.below) {
+                *below += if took < bound { *count } else { 0 };
+            }
+        }
+        latency
+    }
+
+    #[test]
+    fn one_slow_sync_in_a_hundred_is_no_trouble_and_two_are() {
+        let before = latency(&[(9000, 1000)]);
+        let since =
+            |list: &[(u64, u64)]| of_syncs(&before, &latency(&[&[(9000, 1000)], list].concat()));
+        assert_eq!(since(&[]).status, Wellness::Healthy);
+        assert_eq!(since(&[(1, 99), (9000, 1)]).status, Wellness::Healthy);
+        assert_eq!(since(&[(1, 98), (200, 2)]).status, Wellness::Degraded);
+        assert_eq!(since(&[(1, 98), (9000, 2)]).status, Wellness::Unhealthy);
+        assert_eq!(since(&[(1, 98), (9000, 2)]).numbers["syncs"], 100.0);
+    }
+
+    #[test]
+    fn debt_and_shares_have_thresholds() {
+        for (pressure, status) in
+            [(0.49, Wellness::Healthy), (0.5, Wellness::Degraded), (1.0, Wellness::Unhealthy)]
+        {
+            assert_eq!(of_debt(pressure).status, status);
+        }
+        assert_eq!(share("x", 0.89, DISK_SHARE).status, Wellness::Healthy);
+        assert_eq!(share("x", 0.9, DISK_SHARE).status, Wellness::Degraded);
+        assert_eq!(share("x", f64::NAN, DISK_SHARE).status, Wellness::Healthy);
+    }
+}

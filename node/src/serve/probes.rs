@@ -1,0 +1,79 @@
+//! What those ask who start, stop and watch nodes: is it alive, is it ready, what does it find.
+//!
+//! ```text
+//! GET  /health/live      200 as long as the process answers
+//! GET  /health/ready     200 if it takes reads of users, else 503 with the reasons
+//! GET  /health/detailed  200, or 503 if anything is unhealthy; every check with what it measured
+//! ```
+//!
+//! None of them waits for a disk, a peer or a check.
+
+use super::node::Node;
+use super::routes::json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, StatusCode};
+use engine::Status;
+use esker_node::health::{CheckReport, Wellness};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What `/health/detailed` answers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detailed {
+    status: Wellness,
+    /// Milliseconds since the Unix epoch.
+    timestamp: u64,
+    uptime_seconds: u64,
+    version: &'static str,
+    node: String,
+    checks: BTreeMap<String, CheckReport>,
+}
+
+/// The process answers.
+pub(super) async fn live() -> Response<Body> {
+    json(&json!({ "status": "alive" }))
+}
+
+/// Whether users should be sent here.
+pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
+    let mut reasons = Vec::new();
+    if node.is_draining() {
+        reasons.push("the node is shutting down".to_owned());
+    }
+    let health = node.directory().db().health();
+    match health.status {
+        Status::Healthy | Status::Degraded | Status::ReadOnly => {}
+        Status::Corrupt | Status::Poisoned => reasons.extend(health.reasons),
+        Status::Closed => reasons.push("the database is closed".to_owned()),
+    }
+    if reasons.is_empty() {
+        return json(&json!({ "status": "ready" }));
+    }
+    unavailable(json(&json!({ "status": "not_ready", "reasons": reasons })))
+}
+
+/// Every check with what it found last.
+pub(super) async fn detailed(State(node): State<Arc<Node>>) -> Response<Body> {
+    let Some(report) = node.findings() else {
+        return unavailable(json(&json!({ "status": "unhealthy", "checks": {} })));
+    };
+    let detailed = Detailed {
+        status: report.status,
+        timestamp: node.wall_ms(),
+        uptime_seconds: node.uptime().as_secs(),
+        version: env!("CARGO_PKG_VERSION"),
+        node: node.directory().db().identity().node.to_string(),
+        checks: report.checks,
+    };
+    let response = json(&detailed);
+    if detailed.status == Wellness::Unhealthy { unavailable(response) } else { response }
+}
+
+fn unavailable(mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}

@@ -1,0 +1,74 @@
+//! What those ask who start, stop and watch nodes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shell;
+
+use shell::{Answered, Place, Served, exchange};
+use std::path::Path;
+
+fn get(node: &Served, path: &str) -> Answered {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    exchange(&node.http, request.as_bytes())
+}
+
+/// Asks for the details until `is_so`.
+fn details(node: &Served, is_so: impl Fn(&serde_json::Value) -> bool) -> (u16, serde_json::Value) {
+    for _ in 0..600 {
+        let answer = get(node, "/health/detailed");
+        let found = answer.json();
+        if is_so(&found) {
+            return (answer.status, found);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    unreachable!("it never came to be");
+}
+
+#[test]
+fn a_node_is_alive_ready_and_tells_what_it_measured() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    assert_eq!(get(&node, "/health/live").json(), serde_json::json!({ "status": "alive" }));
+    let ready = get(&node, "/health/ready");
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ready")));
+    let all_looked = |found: &serde_json::Value| {
+        let checks = found["checks"].as_object().unwrap();
+        checks.values().all(|check| check["message"] != "it has not looked yet")
+    };
+    let (_, found) = details(&node, all_looked);
+    assert_eq!(found["node"], node.node);
+    assert!(found["timestamp"].as_u64().unwrap() > 1_600_000_000_000);
+    assert!(found["uptimeSeconds"].is_u64() && found["version"].is_string());
+    let names: Vec<&String> = found["checks"].as_object().unwrap().keys().collect();
+    let all = ["compaction", "cpu", "disk", "engine", "log_sync", "memory", "replication"];
+    assert_eq!(names, all);
+    assert_eq!(found["checks"]["engine"]["status"], "healthy");
+    assert_eq!(found["checks"]["replication"]["message"], "there are no tracked peers");
+    assert!(found["checks"]["disk"]["details"]["free_bytes"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
+    let place = Place::new();
+    place.fill(&[("a", "1"), ("b", "2")]);
+    place.run("flush").ok();
+    damage(&place.path("data/tables"));
+    let node = Served::start(&place.path("data"));
+    node.run("get a").fails(8, "TableCorrupt");
+    let (status, found) =
+        details(&node, |found| found["checks"]["engine"]["status"] == "unhealthy");
+    assert_eq!((status, found["status"].as_str()), (503, Some("unhealthy")));
+    let ready = get(&node, "/health/ready");
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("not_ready")));
+    assert_eq!(get(&node, "/health/live").status, 200);
+}
+
+/// Changes a byte in the middle of the block of each table below `folder`.
+fn damage(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[4096] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
