@@ -6,6 +6,9 @@ mod shell;
 use shell::{Answered, Place, Served, exchange};
 use std::path::Path;
 
+/// A value that is found in a table.
+const NEEDLE: &str = "qwvzkxjq";
+
 fn get(node: &Served, path: &str) -> Answered {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     exchange(&node.http, request.as_bytes())
@@ -50,7 +53,7 @@ fn a_node_is_alive_ready_and_tells_what_it_measured() {
 #[test]
 fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
     let place = Place::new();
-    place.fill(&[("a", "1"), ("b", "2")]);
+    place.fill(&[("a", NEEDLE), ("b", "2")]);
     place.run("flush").ok();
     damage(&place.path("data/tables"));
     let node = Served::start(&place.path("data"));
@@ -63,12 +66,18 @@ fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
     assert_eq!(get(&node, "/health/live").status, 200);
 }
 
-/// Changes a byte in the middle of the block of each table below `folder`.
+/// Changes a byte of [`NEEDLE`] in whichever table below `folder` holds it.
 fn damage(folder: &Path) {
+    let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes[4096] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        let place = bytes.windows(NEEDLE.len()).position(|found| found == NEEDLE.as_bytes());
+        if let Some(place) = place {
+            bytes[place] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            count += 1;
+        }
     }
+    assert_eq!(count, 1, "tables with the needle");
 }
