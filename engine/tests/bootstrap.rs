@@ -125,6 +125,13 @@ fn a_joiner_has_all_that_the_giver_has_and_both_go_on() {
 }
 
 #[test]
+fn an_export_names_its_files_in_order() {
+    let (_, a) = giver();
+    let head = a.replication().export(MAIN).unwrap().head().clone();
+    assert!(head.files.len() > 2 && head.files.is_sorted_by_key(|file| file.id), "{head:?}");
+}
+
+#[test]
 fn a_broken_off_import_changes_nothing_and_goes_on_where_it_ended() {
     let (_, a) = giver();
     let (_, b) = joiner(2);

@@ -295,6 +295,23 @@ fn a_peer_behind_a_delta_gets_none_of_it_from_the_log() {
 }
 
 #[test]
+fn a_peer_that_reads_the_log_is_told_that_a_delta_went_past_it() {
+    let (_, a) = node(1);
+    let (_, b) = node(2);
+    keyspace(&a, "k").put("1", "of a").unwrap();
+    ship(&a, &b);
+    let mut known = b.replication().applied(MAIN);
+    let mut tail = b.replication().tail(MAIN, &known).unwrap();
+    assert_eq!(tail.next(&known, 1 << 20).unwrap(), None);
+    keyspace(&a, "k").put("2", "of a").unwrap();
+    give(&a, &b, Purpose::CatchUp);
+    let refused = tail.next(&known, 1 << 20);
+    assert!(matches!(refused, Err(Error::HistoryGone { .. })), "{refused:?}");
+    known.raise_all(&b.replication().applied(MAIN));
+    assert_eq!(tail.next(&known, 1 << 20).unwrap(), None);
+}
+
+#[test]
 fn what_others_write_while_a_delta_is_installed_is_not_lost() {
     let (_, a) = node(1);
     for number in 0..3000u32 {

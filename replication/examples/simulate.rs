@@ -4,6 +4,7 @@
 //! simulate --seeds A..B        the stories of these seeds; prints counts
 //! simulate --seeds A           one story
 //! simulate --seeds A --tell    and what happened in it
+//! --store engine|memory        on databases of the engine (default), or on the reference in memory
 //! ```
 //!
 //! A failure prints the seed and how to run it again, and the exit code is 1.
@@ -16,17 +17,21 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use story::{Counts, MemoryMachine, Outcome, tell};
+use story::{Counts, EngineMachine, MemoryMachine, Outcome, tell};
 
 /// No story takes so long, unless it runs in circles.
 const STORY_MAX: Duration = Duration::from_secs(120);
-const USAGE: &str = "simulate --seeds A..B [--tell]";
+const USAGE: &str = "simulate --seeds A..B [--store engine|memory] [--tell]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((seeds, says)) = parse(&arguments) else {
+    let Some(Task { seeds, store, says }) = parse(&arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
+    };
+    let told = match store {
+        Store::Engine => tell::<EngineMachine>,
+        Store::Memory => tell::<MemoryMachine>,
     };
     story::count_panics();
     let began = Instant::now();
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
     let telling = seeds.clone();
     std::thread::spawn(move || {
         for seed in telling {
-            let outcome = std::panic::catch_unwind(|| tell::<MemoryMachine>(seed));
+            let outcome = std::panic::catch_unwind(|| told(seed));
             if send.send(outcome.ok()).is_err() {
                 return;
             }
@@ -50,23 +55,39 @@ fn main() -> ExitCode {
             }
             Ok(None) => Some("the story panicked".to_owned()),
             Err(_) => {
-                println!("seed {seed}: it never ends");
-                println!(
-                    "  cargo run --release -p esker-replication --example simulate -- --seeds {seed} --tell"
-                );
+                report(store, seed, "it never ends");
                 return ExitCode::FAILURE;
             }
         };
         if let Some(problem) = problem {
             failures += 1;
-            println!("seed {seed}: {problem}");
-            println!(
-                "  cargo run --release -p esker-replication --example simulate -- --seeds {seed} --tell"
-            );
+            report(store, seed, &problem);
         }
     }
     println!("{counts}\n{failures} failures, {:.1} s", began.elapsed().as_secs_f64());
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(store: Store, seed: u64, problem: &str) {
+    let store = if store == Store::Engine { "engine" } else { "memory" };
+    println!("seed {seed}: {problem}");
+    println!(
+        "  cargo run --release -p esker-replication --example simulate -- \
+         --seeds {seed} --store {store} --tell"
+    );
+}
+
+/// What was asked for.
+struct Task {
+    seeds: Range<u64>,
+    store: Store,
+    says: Says,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Engine,
+    Memory,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,20 +103,30 @@ fn show(outcome: &Outcome, says: Says) {
     }
 }
 
-fn parse(arguments: &[String]) -> Option<(Range<u64>, Says)> {
-    let (first, rest) = arguments.split_first()?;
-    let (seeds, rest) = rest.split_first().filter(|_| first == "--seeds")?;
-    let says = match rest {
-        [] => Says::Counts,
-        [tell] if tell == "--tell" => Says::All,
-        _ => return None,
-    };
-    let seeds = match seeds.split_once("..") {
-        Some((from, to)) => from.parse().ok()?..to.parse().ok()?,
-        None => {
-            let one = seeds.parse().ok()?;
-            one..one + 1
+fn parse(arguments: &[String]) -> Option<Task> {
+    let mut task = Task { seeds: 0..0, store: Store::Engine, says: Says::Counts };
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--tell" => task.says = Says::All,
+            "--seeds" => task.seeds = seeds(words.next()?)?,
+            "--store" => {
+                task.store = match words.next()? {
+                    "engine" => Store::Engine,
+                    "memory" => Store::Memory,
+                    _ => return None,
+                };
+            }
+            _ => return None,
         }
-    };
-    Some((seeds, says))
+    }
+    if task.seeds.is_empty() { None } else { Some(task) }
+}
+
+fn seeds(text: &str) -> Option<Range<u64>> {
+    if let Some((from, to)) = text.split_once("..") {
+        return Some(from.parse().ok()?..to.parse().ok()?);
+    }
+    let one: u64 = text.parse().ok()?;
+    Some(one..one.checked_add(1)?)
 }

@@ -37,7 +37,7 @@ pub struct ExportHead {
     pub clock: Tick,
     /// Keyspaces, authors and what the manifest says of the tables.
     pub catalog: Vec<u8>,
-    /// The files.
+    /// The files, by id.
     pub files: Vec<ExportFile>,
 }
 
@@ -71,7 +71,8 @@ impl Export {
         // Under the lock of the manifest, so that no table is let go before it is held.
         let (state, catalog, tables) = parts.installer.with_state(|state| {
             let metas = state.version.tables().filter(|meta| meta.scope == scope);
-            let tables: Vec<_> = metas.map(|meta| parts.tables.handle(meta)).collect();
+            let mut tables: Vec<_> = metas.map(|meta| parts.tables.handle(meta)).collect();
+            tables.sort_by_key(|handle| handle.meta().id);
             (head_of(state, scope), catalog_of(state, scope, database), tables)
         });
         let clock = parts.commits.visible().max(catalog.last_tick.unwrap_or_default());

@@ -48,10 +48,7 @@ impl Tail {
             let segment = match queue.index().start(scope, after, &now) {
                 Start::Segment(segment) => segment,
                 Start::Nowhere => queue.appender()?.end().segment,
-                Start::Gone(oldest) => {
-                    let asked = after.latest().raw();
-                    return Err(Error::HistoryGone { asked, oldest: oldest.raw() });
-                }
+                Start::Gone(oldest) => return Err(gone(after, oldest)),
             };
             parts.pins.pin(segment);
             Ok(segment)
@@ -65,16 +62,34 @@ impl Tail {
     /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
     /// commit may be longer), or `None` if there is none now. Asks for a sync if commits wait only for
     /// that; ask again when the bell has rung.
+    ///
+    /// # Errors
+    /// `HistoryGone` if what follows `known` is here and never was in the log, because a delta or tables
+    /// brought it.
     pub fn next(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
         self.parts.refuse_if_closed()?;
         if let Some(found) = self.read(known, len_max)? {
             return Ok(Some(found));
         }
         if !self.parts.commits.has_unsynced() {
-            return Ok(None);
+            return self.refuse_if_gone(known).map(|()| None);
         }
         self.parts.request_sync()?;
-        self.read(known, len_max)
+        match self.read(known, len_max)? {
+            Some(found) => Ok(Some(found)),
+            None => self.refuse_if_gone(known).map(|()| None),
+        }
+    }
+
+    /// Refuses if something behind `known` came past the log.
+    fn refuse_if_gone(&self, known: &Vector) -> Result<()> {
+        self.parts.commits.with_queue(|queue| {
+            let now = queue.vectors().of(self.scope);
+            match queue.index().start(self.scope, known, &now) {
+                Start::Segment(_) | Start::Nowhere => Ok(()),
+                Start::Gone(oldest) => Err(gone(known, oldest)),
+            }
+        })
     }
 
     fn read(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
@@ -197,6 +212,10 @@ impl Owned {
         let (seqno, previous, op_count) = (record.seqno, record.previous, record.op_count);
         Owned { seqno, previous, op_count, ops: record.ops.as_bytes().to_vec() }
     }
+}
+
+fn gone(asked: &Vector, oldest: Tick) -> Error {
+    Error::HistoryGone { asked: asked.latest().raw(), oldest: oldest.raw() }
 }
 
 fn broken(found: Corruption) -> Error {

@@ -16,6 +16,7 @@ use super::tls::{self, PROTOCOL, SERVER_NAME, Wanted};
 use base::NodeId;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, ServerConfig, VarInt};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -132,6 +133,7 @@ pub struct Endpoint {
 struct Shared {
     key: LinkKey,
     pins: Arc<Pins>,
+    crypto: Arc<CryptoProvider>,
     settings: LinkSettings,
 }
 
@@ -153,15 +155,15 @@ impl Endpoint {
         settings: LinkSettings,
     ) -> Result<Endpoint, LinkError> {
         settings.check()?;
-        let server = server_config(&key, pins.clone())?;
-        let Wire { socket, runtime, mut config, buffers } = wire;
+        let Wire { socket, runtime, mut config, crypto, buffers } = wire;
+        let server = server_config(crypto.clone(), &key, pins.clone())?;
         let size = settings.mtu.max(settings.mtu_loopback).bytes();
         let io = |source| LinkError::Socket { action: "start QUIC", source };
         config.max_udp_payload_size(size).map_err(|e| io(std::io::Error::other(e)))?;
         let first = Some(server.clone());
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, first, socket, runtime);
         let quinn = quinn.map_err(io)?;
-        let shared = Arc::new(Shared { key, pins, settings });
+        let shared = Arc::new(Shared { key, pins, crypto, settings });
         let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
         tokio::spawn(listen(quinn.clone(), server, shared.clone(), sender));
         Ok(Endpoint { quinn, shared, arrivals: arrivals.into(), buffers })
@@ -202,8 +204,8 @@ impl Endpoint {
         address: SocketAddr,
         wanted: Wanted,
     ) -> Result<Connection, LinkError> {
-        let Shared { key, pins, settings } = &*self.shared;
-        let crypto = Arc::new(tls::client(key, pins.clone(), wanted)?);
+        let Shared { key, pins, crypto, settings } = &*self.shared;
+        let crypto = Arc::new(tls::client(crypto.clone(), key, pins.clone(), wanted)?);
         let mut config = quinn::ClientConfig::new(crypto);
         config.transport_config(settings.dialing(address));
         let connecting = self.quinn.connect_with(config, address, SERVER_NAME);
@@ -243,8 +245,12 @@ impl Drop for Endpoint {
     }
 }
 
-fn server_config(key: &LinkKey, pins: Arc<Pins>) -> Result<ServerConfig, LinkError> {
-    let mut config = ServerConfig::with_crypto(Arc::new(tls::server(key, pins)?));
+fn server_config(
+    crypto: Arc<CryptoProvider>,
+    key: &LinkKey,
+    pins: Arc<Pins>,
+) -> Result<ServerConfig, LinkError> {
+    let mut config = ServerConfig::with_crypto(Arc::new(tls::server(crypto, key, pins)?));
     config
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)

@@ -12,6 +12,7 @@
 //! (`Calls::Inline`), `tokio::select!` is `biased`, nothing iterates over a hash map, and nothing
 //! waits on a `tokio::sync::watch`, which wakes in random order.
 
+mod crypto;
 mod net;
 mod runtime;
 mod socket;

@@ -6,6 +6,7 @@
 use super::error::LinkError;
 use super::settings::LinkSettings;
 use quinn::{AsyncUdpSocket, EndpointConfig, Runtime, TokioRuntime};
+use rustls::crypto::{CryptoProvider, ring};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Wire {
     pub(crate) socket: Arc<dyn AsyncUdpSocket>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) config: EndpointConfig,
+    /// What handshakes draw their randomness from, and all else that TLS computes.
+    pub(crate) crypto: Arc<CryptoProvider>,
     pub(crate) buffers: Option<Buffers>,
 }
 
@@ -43,7 +46,8 @@ impl Wire {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
         let socket = runtime.wrap_udp_socket(socket.into()).map_err(io("use a UDP socket"))?;
         let config = EndpointConfig::default();
-        Ok(Wire { socket, runtime, config, buffers: Some(buffers) })
+        let crypto = Arc::new(ring::default_provider());
+        Ok(Wire { socket, runtime, config, crypto, buffers: Some(buffers) })
     }
 }
 

@@ -35,8 +35,11 @@ pub(crate) enum Wanted {
 }
 
 /// How the listening side shakes hands.
-pub(crate) fn server(key: &LinkKey, pins: Arc<Pins>) -> Result<QuicServerConfig, LinkError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+pub(crate) fn server(
+    provider: Arc<CryptoProvider>,
+    key: &LinkKey,
+    pins: Arc<Pins>,
+) -> Result<QuicServerConfig, LinkError> {
     let verifier = Arc::new(ClientVerifier { pins, provider: provider.clone() });
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -53,11 +56,11 @@ pub(crate) fn server(key: &LinkKey, pins: Arc<Pins>) -> Result<QuicServerConfig,
 
 /// How the dialing side shakes hands with `wanted`.
 pub(crate) fn client(
+    provider: Arc<CryptoProvider>,
     key: &LinkKey,
     pins: Arc<Pins>,
     wanted: Wanted,
 ) -> Result<QuicClientConfig, LinkError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(ServerVerifier { pins, wanted, provider: provider.clone() });
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

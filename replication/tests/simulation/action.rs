@@ -4,7 +4,7 @@ use crate::story::ledger::describe;
 use crate::story::machine::{Chore, Loss, Machine};
 use crate::story::plan::{Action, Plan, Shape};
 use crate::story::world::{Found, NODES, World};
-use base::{Origin, Tick};
+use base::{Error, Origin, Tick};
 use replication::group::Writes;
 use replication::link::sim::Weather;
 use replication::memory::{Change, Write};
@@ -154,7 +154,7 @@ impl<M: Machine> World<M> {
         }
         let tick: Tick = match node.machine.write(writes) {
             Ok(tick) => tick,
-            Err(base::Error::ReadOnly) => {
+            Err(Error::ReadOnly | Error::ScopeClosed | Error::ClockSkew { .. }) => {
                 self.counts.refused += 1;
                 return Ok(());
             }
@@ -205,14 +205,14 @@ impl<M: Machine> World<M> {
         }
         let backup = self.dice.below(many) as usize;
         self.crash(at, Loss::Nothing).await?;
-        self.restore(at, backup);
+        self.restore(at, backup)?;
         if self.dice.one_in(3) {
             self.start(at)?;
             let ms = self.dice.below(8_000);
             self.pass(Duration::from_millis(ms)).await?;
             self.say(format!("restore {at} from the same backup"));
             self.crash(at, Loss::Nothing).await?;
-            self.restore(at, backup);
+            self.restore(at, backup)?;
         }
         self.start(at)
     }

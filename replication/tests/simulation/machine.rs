@@ -27,6 +27,15 @@ pub(crate) enum Chore {
     TrimLog,
 }
 
+/// What clocks show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// The wall clock of the node, which may be wrong.
+    pub(crate) wall_ms: u64,
+    /// Time since the story began.
+    pub(crate) elapsed_ms: u64,
+}
+
 /// A disk and its database. It is up between `start` and `stop` or `crash`; calls that need it up
 /// say so. What a store that was handed out does after that must not matter any more: whoever
 /// stops a machine has dropped all handles before.
@@ -34,8 +43,11 @@ pub(crate) trait Machine: Sized {
     /// What is kept to be restored.
     type Backup;
 
+    /// Entries in the quarantine keyspace of one late write.
+    const COPIES_OF_LATE: usize;
+
     /// An empty disk.
-    fn new(identity: Identity, wall_ms: u64) -> Self;
+    fn new(identity: Identity, now: Now) -> Self;
 
     /// Who the node is now: an incarnation may have begun while it ran.
     fn identity(&self) -> Identity;
@@ -47,7 +59,7 @@ pub(crate) trait Machine: Sized {
     fn stop(&mut self) -> Result<()>;
 
     /// The process or the whole machine dies.
-    fn crash(&mut self, loss: Loss);
+    fn crash(&mut self, loss: Loss) -> Result<()>;
 
     /// A write of a user, up.
     fn write(&mut self, writes: &[Write]) -> Result<Tick>;
@@ -67,14 +79,14 @@ pub(crate) trait Machine: Sized {
     /// A backup, up.
     fn back_up(&mut self) -> Result<Self::Backup>;
 
-    /// The disk's content is that of a backup, in a new incarnation, down.
-    fn restore(&mut self, backup: &Self::Backup, incarnation: Incarnation, wall_ms: u64);
+    /// The disk's content is that of a backup, in a new incarnation, such as this one, down.
+    fn restore(&mut self, backup: &Self::Backup, incarnation: Incarnation) -> Result<()>;
 
     /// The disk is a new one, down.
-    fn wipe(&mut self, incarnation: Incarnation, wall_ms: u64);
+    fn wipe(&mut self, incarnation: Incarnation);
 
-    /// The wall clock shows this.
-    fn set_wall_ms(&mut self, wall_ms: u64);
+    /// The clocks show this.
+    fn set_clock(&mut self, now: Now);
 
     /// Tidies up, up.
     fn tidy(&mut self, chore: Chore) -> Result<()>;

@@ -7,38 +7,58 @@
 #[path = "story.rs"]
 mod story;
 
-use story::{Counts, MemoryMachine, Outcome, tell};
+use std::ops::Range;
+use story::{Counts, EngineMachine, Machine, MemoryMachine, Outcome, tell};
 
 /// How many stories are told each time.
-const SEEDS: std::ops::Range<u64> = 0..300;
+const ENGINE_SEEDS: Range<u64> = 0..200;
+const MEMORY_SEEDS: Range<u64> = 0..200;
 
-fn check(seed: u64, outcome: &Outcome) {
+fn check(store: &str, seed: u64, outcome: &Outcome) {
     let Some(found) = &outcome.found else { return };
     let log = outcome.log.join("\n");
     panic!(
         "seed {seed}: {found}\n{log}\nseed {seed}: {found}\n\
-         cargo run --release -p esker-replication --example simulate -- --seeds {seed}"
+         cargo run --release -p esker-replication --example simulate -- \
+         --seeds {seed} --store {store} --tell"
     );
 }
 
-#[test]
-fn replicas_become_equal_to_what_was_written_whatever_happens() {
+fn tell_all<M: Machine>(store: &str, seeds: Range<u64>) {
     story::count_panics();
     let mut counts = Counts::default();
-    for seed in SEEDS {
-        let outcome = tell::<MemoryMachine>(seed);
-        check(seed, &outcome);
+    for seed in seeds {
+        let outcome = tell::<M>(seed);
+        check(store, seed, &outcome);
         counts += outcome.counts;
     }
     println!("{counts}");
     assert!(counts.restores > 0 && counts.late > 0 && counts.dropped > 0, "{counts}");
 }
 
+fn tell_twice<M: Machine>(seeds: &[u64]) {
+    for seed in seeds.iter().copied() {
+        let (once, again) = (tell::<M>(seed), tell::<M>(seed));
+        for (first, second) in once.log.iter().zip(&again.log) {
+            assert_eq!(first, second, "seed {seed}");
+        }
+        assert_eq!(once.trace, again.trace, "seed {seed}");
+        assert_eq!((once.counts, once.log.len()), (again.counts, again.log.len()), "seed {seed}");
+    }
+}
+
+#[test]
+fn replicas_become_equal_to_what_was_written_whatever_happens() {
+    tell_all::<EngineMachine>("engine", ENGINE_SEEDS);
+}
+
+#[test]
+fn replicas_in_memory_become_equal_as_well() {
+    tell_all::<MemoryMachine>("memory", MEMORY_SEEDS);
+}
+
 #[test]
 fn a_seed_tells_the_identical_story_each_time() {
-    for seed in [3, 5, 8, 13, 21] {
-        let (once, again) = (tell::<MemoryMachine>(seed), tell::<MemoryMachine>(seed));
-        assert_eq!(once.trace, again.trace, "seed {seed}");
-        assert_eq!((once.counts, once.log), (again.counts, again.log), "seed {seed}");
-    }
+    tell_twice::<EngineMachine>(&[3, 5, 8, 13, 21]);
+    tell_twice::<MemoryMachine>(&[3, 5]);
 }

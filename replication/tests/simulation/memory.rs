@@ -1,6 +1,6 @@
 //! A machine with a [`MemoryStore`].
 
-use crate::story::machine::{Chore, Content, Loss, Machine};
+use crate::story::machine::{Chore, Content, Loss, Machine, Now};
 use base::{Identity, Incarnation, Result, ScopeId, Tick, Vector};
 use replication::link::Bell;
 use replication::memory::{Backup, MemoryStore, SyncWhen, Write};
@@ -15,6 +15,7 @@ pub(crate) struct MemoryMachine {
     identity: Identity,
     store: MemoryStore,
     bell: Bell,
+    now: Now,
 }
 
 impl MemoryMachine {
@@ -28,10 +29,12 @@ impl MemoryMachine {
 impl Machine for MemoryMachine {
     type Backup = Backup;
 
-    fn new(identity: Identity, wall_ms: u64) -> MemoryMachine {
-        let store = MemoryStore::new(identity.node, identity.incarnation, wall_ms);
+    const COPIES_OF_LATE: usize = 1;
+
+    fn new(identity: Identity, now: Now) -> MemoryMachine {
+        let store = MemoryStore::new(identity.node, identity.incarnation, now.wall_ms);
         store.set_sync(SyncWhen::Told);
-        MemoryMachine { identity, store, bell: Bell::default() }
+        MemoryMachine { identity, store, bell: Bell::default(), now }
     }
 
     fn identity(&self) -> Identity {
@@ -48,11 +51,12 @@ impl Machine for MemoryMachine {
         self.store.reopen(ScopeId::MAIN)
     }
 
-    fn crash(&mut self, loss: Loss) {
+    fn crash(&mut self, loss: Loss) -> Result<()> {
         if loss == Loss::Nothing {
             self.store.sync();
         }
         self.store.crash();
+        Ok(())
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<Tick> {
@@ -85,16 +89,20 @@ impl Machine for MemoryMachine {
         Ok(self.store.backup())
     }
 
-    fn restore(&mut self, backup: &Backup, incarnation: Incarnation, wall_ms: u64) {
-        self.replace(MemoryStore::restore(backup, incarnation, wall_ms), incarnation);
+    fn restore(&mut self, backup: &Backup, incarnation: Incarnation) -> Result<()> {
+        let restored = MemoryStore::restore(backup, incarnation, self.now.wall_ms);
+        self.replace(restored, incarnation);
+        Ok(())
     }
 
-    fn wipe(&mut self, incarnation: Incarnation, wall_ms: u64) {
-        self.replace(MemoryStore::new(self.identity.node, incarnation, wall_ms), incarnation);
+    fn wipe(&mut self, incarnation: Incarnation) {
+        let new = MemoryStore::new(self.identity.node, incarnation, self.now.wall_ms);
+        self.replace(new, incarnation);
     }
 
-    fn set_wall_ms(&mut self, wall_ms: u64) {
-        self.store.set_wall_ms(wall_ms);
+    fn set_clock(&mut self, now: Now) {
+        self.now = now;
+        self.store.set_wall_ms(now.wall_ms);
     }
 
     fn tidy(&mut self, chore: Chore) -> Result<()> {

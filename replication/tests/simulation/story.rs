@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan      what kind of story: who reaches whom, what happens how often
-//! world     nodes, network, time; machine is one disk and its database
+//! world     nodes, network, time; machine is one disk and its database, in memory or of the engine
 //! action    what happens: writes, weather, cuts, clocks, crashes, restores, collection
 //! heal      all is made well, and all must become equal
 //! watch     what must hold at every moment; ledger: what must be read at the end
@@ -12,6 +12,7 @@ mod action;
 mod confess;
 mod counts;
 mod dice;
+mod engine;
 mod heal;
 mod ledger;
 mod machine;
@@ -20,11 +21,12 @@ mod plan;
 mod watch;
 mod world;
 
+pub(crate) use self::engine::EngineMachine;
 pub(crate) use counts::Counts;
+pub(crate) use machine::Machine;
 pub(crate) use memory::MemoryMachine;
 
 use dice::Dice;
-use machine::Machine;
 use plan::Plan;
 use replication::link::sim::{SimNet, simulate};
 use std::cell::Cell;

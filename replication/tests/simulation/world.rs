@@ -3,7 +3,7 @@
 use crate::story::counts::Counts;
 use crate::story::dice::Dice;
 use crate::story::ledger::Ledger;
-use crate::story::machine::{Loss, Machine};
+use crate::story::machine::{Loss, Machine, Now};
 use crate::story::watch::Heights;
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId, Vector};
@@ -43,6 +43,8 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) role: Role,
     /// By how much its wall clock is wrong.
     pub(crate) skew_ms: i64,
+    /// By how much it was wrong when the node was started last.
+    pub(crate) started_skew_ms: i64,
     /// After how long what was written is synced; 0: before it is acknowledged.
     pub(crate) sync_after_ms: u64,
     pub(crate) synced_at: Instant,
@@ -101,7 +103,7 @@ impl<M: Machine> World<M> {
             let identity = world.identity(number);
             let address = SocketAddr::from(([10, 0, 0, number], 7000));
             world.nodes.push(Node {
-                machine: M::new(identity, START_MS),
+                machine: M::new(identity, Now { wall_ms: START_MS, elapsed_ms: 0 }),
                 id: identity.node,
                 address,
                 bell: Bell::default(),
@@ -110,6 +112,7 @@ impl<M: Machine> World<M> {
                 dialing: Dialing::Active,
                 role: Role::Author,
                 skew_ms: 0,
+                started_skew_ms: 0,
                 sync_after_ms: 0,
                 synced_at: now,
                 backups: Vec::new(),
@@ -140,9 +143,11 @@ impl<M: Machine> World<M> {
         self.log.push(format!("{at:8.3} {what}"));
     }
 
-    pub(crate) fn wall_ms(&self, node: usize) -> u64 {
-        let elapsed = self.elapsed().as_millis() as u64;
-        (START_MS + elapsed).saturating_add_signed(self.nodes[node].skew_ms)
+    /// What the clocks of a node show.
+    fn now(&self, node: usize) -> Now {
+        let elapsed_ms = self.elapsed().as_millis() as u64;
+        let wall_ms = (START_MS + elapsed_ms).saturating_add_signed(self.nodes[node].skew_ms);
+        Now { wall_ms, elapsed_ms }
     }
 
     /// Time passes, and is watched.
@@ -162,9 +167,9 @@ impl<M: Machine> World<M> {
     /// Wall clocks move on, and what waits for a sync long enough is synced.
     fn move_clocks(&mut self) -> Result<(), Found> {
         for at in 0..NODES {
-            let wall_ms = self.wall_ms(at);
+            let now = self.now(at);
             let node = &mut self.nodes[at];
-            node.machine.set_wall_ms(wall_ms);
+            node.machine.set_clock(now);
             let is_due = node.synced_at.elapsed().as_millis() as u64 >= node.sync_after_ms;
             if node.is_up() && is_due {
                 node.synced_at = Instant::now();
@@ -192,12 +197,13 @@ impl<M: Machine> World<M> {
 
     pub(crate) fn start(&mut self, at: usize) -> Result<(), Found> {
         let failed = |error| format!("node {at} does not start: {error}");
-        let wall_ms = self.wall_ms(at);
+        let now = self.now(at);
         let others = self.nodes.iter().filter(|other| other.id != self.nodes[at].id);
         let peers = others.map(|other| (other.id, other.address)).collect();
         let rng = Arc::new(SeededRng::new(self.dice.roll()));
         let node = &mut self.nodes[at];
-        node.machine.set_wall_ms(wall_ms);
+        node.machine.set_clock(now);
+        node.started_skew_ms = node.skew_ms;
         node.bell = Bell::default();
         let store = node.machine.start(&node.bell).map_err(failed)?;
         node.store = Some(Arc::downgrade(&store));
@@ -236,7 +242,8 @@ impl<M: Machine> World<M> {
         drop(replica);
         self.let_go(at).await?;
         let origin = self.nodes[at].machine.identity();
-        self.nodes[at].machine.crash(loss);
+        let died = self.nodes[at].machine.crash(loss);
+        died.map_err(|error| format!("node {at} does not survive a crash: {error}"))?;
         if loss == Loss::Tail {
             self.counts.power_losses += 1;
             let durable = self.nodes[at].machine.durable();
@@ -278,20 +285,24 @@ impl<M: Machine> World<M> {
         self.ledger.forget_unless(&held);
     }
 
-    pub(crate) fn restore(&mut self, at: usize, backup: usize) {
-        let (incarnation, wall_ms) = (self.incarnation(), self.wall_ms(at));
+    pub(crate) fn restore(&mut self, at: usize, backup: usize) -> Result<(), Found> {
+        let (incarnation, now) = (self.incarnation(), self.now(at));
         let node = &mut self.nodes[at];
         let (backup, _) = &node.backups[backup];
-        node.machine.restore(backup, incarnation, wall_ms);
+        node.machine.set_clock(now);
+        let restored = node.machine.restore(backup, incarnation);
+        restored.map_err(|error| format!("node {at} is not restored: {error}"))?;
         node.heights.begin_anew();
         self.lose(at);
         self.counts.restores += 1;
+        Ok(())
     }
 
     pub(crate) fn wipe(&mut self, at: usize) {
-        let (incarnation, wall_ms) = (self.incarnation(), self.wall_ms(at));
+        let (incarnation, now) = (self.incarnation(), self.now(at));
         let node = &mut self.nodes[at];
-        node.machine.wipe(incarnation, wall_ms);
+        node.machine.set_clock(now);
+        node.machine.wipe(incarnation);
         node.heights.begin_anew();
         self.lose(at);
         self.counts.wipes += 1;

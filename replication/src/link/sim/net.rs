@@ -1,6 +1,7 @@
 //! Packets in flight, and what becomes of them.
 
 use super::super::socket::Wire;
+use super::crypto;
 use super::runtime::SimRuntime;
 use super::socket::SimSocket;
 use base::lock::{Mutex, Rank};
@@ -128,6 +129,7 @@ const QUEUE_MAX: Duration = Duration::from_secs(1);
 impl SimNet {
     /// The network of `seed`. Called inside a runtime whose time is paused.
     pub fn new(seed: u64) -> SimNet {
+        crypto::begin(seed);
         let state = State {
             random: Random(seed),
             flying: BinaryHeap::new(),
@@ -161,7 +163,8 @@ impl SimNet {
         config.rng_seed(Some(seed));
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(number)));
         let socket = Arc::new(SimSocket::new(self.clone(), address, wires));
-        Wire { socket, runtime: Arc::new(SimRuntime), config, buffers: None }
+        let runtime = Arc::new(SimRuntime);
+        Wire { socket, runtime, config, crypto: crypto::provider(), buffers: None }
     }
 
     /// The socket at `address` is gone, as after a crash: whatever still holds it is deaf and mute.
