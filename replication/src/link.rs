@@ -6,6 +6,7 @@
 //! settings, socket    the numbers of QUIC that were measured, and the socket below it
 //! endpoint            listens and dials; bounds what strangers can cost; closes revoked links
 //! channel, frame      four streams a connection, frames of at most 1 MiB on each
+//! reset               a node that was started again ends the connections of its former life
 //! token, invites, join   how a new node is let in
 //! rotation            a node changes its key
 //! conversation, driver   frames between a link and the state machine that talks over it
@@ -34,6 +35,7 @@ mod join;
 mod key;
 mod mesh;
 mod pins;
+mod reset;
 mod rotation;
 mod settings;
 #[cfg(any(test, feature = "sim"))]

@@ -5,11 +5,14 @@
 //!   receives at its address; one too many, and the oldest is given up, not the newest: an honest
 //!   peer needs one round trip, so it is not the oldest for long.
 //! - A link is closed as soon as its key is no longer pinned.
+//! - Who starts again at its address is missed at once: what comes for a connection of before is
+//!   answered by a reset that only the holder of its key can make.
 //! - A key that nobody knows, while an invitation is open, comes out as a guest, not as a link.
 
 use super::error::{CloseCode, LinkError, Side};
 use super::key::{Fingerprint, LinkKey, fingerprint_in};
 use super::pins::{Pins, Standing};
+use super::reset;
 use super::settings::LinkSettings;
 use super::socket::{Buffers, Wire};
 use super::tls::{self, PROTOCOL, SERVER_NAME, Wanted};
@@ -155,8 +158,9 @@ impl Endpoint {
         settings: LinkSettings,
     ) -> Result<Endpoint, LinkError> {
         settings.check()?;
-        let Wire { socket, runtime, mut config, crypto, buffers } = wire;
+        let Wire { socket, runtime, config, crypto, buffers } = wire;
         let server = server_config(crypto.clone(), &key, pins.clone())?;
+        let mut config = config.unwrap_or_else(|| reset::config(&key));
         let size = settings.mtu.max(settings.mtu_loopback).bytes();
         let io = |source| LinkError::Socket { action: "start QUIC", source };
         config.max_udp_payload_size(size).map_err(|e| io(std::io::Error::other(e)))?;

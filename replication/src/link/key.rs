@@ -80,6 +80,11 @@ impl LinkKey {
         LinkKey::from_seed(identity.secret)
     }
 
+    /// Another secret of the same node, for `purpose` only.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &*self.pair.sk)
+    }
+
     /// The key of a seed, for nodes that have changed theirs.
     pub fn from_seed(seed: [u8; 32]) -> Result<LinkKey, LinkError> {
         if seed == [0; 32] {

@@ -1,8 +1,8 @@
 //! Keeps one link to each peer.
 //!
 //! Both nodes of a pair may dial. If both get through, the connection that the node of the lower
-//! name has dialed survives, so both keep the same one. If one side dials twice, it has forgotten
-//! the first connection, so the newer survives. A conversation begins when the one before it with
+//! name has dialed survives, so both keep the same one. If one side dials twice, or long after there
+//! was a link, it has forgotten that one, so the newer survives. A conversation begins when the one before it with
 //! the same peer has ended.
 
 use super::bell::Bell;
@@ -18,6 +18,7 @@ use base::{NodeId, Rng};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::AbortHandle;
 
 /// What a mesh is made of.
@@ -87,6 +88,8 @@ struct Slots {
 struct Slot {
     /// The link that survived, and which taking it was.
     link: Option<(u64, Link)>,
+    /// When that was.
+    taken_at: Duration,
     /// Held while a conversation runs.
     floor: Arc<tokio::sync::Mutex<()>>,
 }
@@ -248,17 +251,22 @@ impl Shared {
 
     /// Takes the place of the link that `peer` has, if this one is to survive.
     fn settle(&self, link: &Link) -> Result<u64, LinkError> {
-        let peer = link.peer();
+        let (peer, now) = (link.peer(), self.parts.driving.now());
+        // Who has a link does not dial. So who comes later than two that dialed at once can come has
+        // forgotten the link: it was started again.
+        let at_once_max = self.parts.endpoint.settings().handshake;
         let mut slots = self.slots.lock();
         slots.taken += 1;
         let number = slots.taken;
         let slot = slots.peers.entry(peer).or_default();
         if let Some((_, other)) = &slot.link
             && other.is_open()
+            && (link.dialed() == Dialed::ByUs || now < slot.taken_at + at_once_max)
             && !survives(self.parts.node, peer, link.dialed(), other.dialed())
         {
             return Err(LinkError::Superseded);
         }
+        slot.taken_at = now;
         let before = slot.link.replace((number, link.clone()));
         drop(slots);
         before.iter().for_each(|(_, link)| link.close(&LinkError::Superseded));

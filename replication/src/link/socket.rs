@@ -26,7 +26,8 @@ pub struct Buffers {
 pub struct Wire {
     pub(crate) socket: Arc<dyn AsyncUdpSocket>,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) config: EndpointConfig,
+    /// None: the usual, made of the node's key.
+    pub(crate) config: Option<EndpointConfig>,
     /// What handshakes draw their randomness from, and all else that TLS computes.
     pub(crate) crypto: Arc<CryptoProvider>,
     pub(crate) buffers: Option<Buffers>,
@@ -45,9 +46,8 @@ impl Wire {
         socket.bind(&listen.into()).map_err(io("listen on the address"))?;
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
         let socket = runtime.wrap_udp_socket(socket.into()).map_err(io("use a UDP socket"))?;
-        let config = EndpointConfig::default();
         let crypto = Arc::new(ring::default_provider());
-        Ok(Wire { socket, runtime, config, crypto, buffers: Some(buffers) })
+        Ok(Wire { socket, runtime, config: None, crypto, buffers: Some(buffers) })
     }
 }
 

@@ -163,7 +163,7 @@ impl SimNet {
         config.rng_seed(Some(seed));
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(number)));
         let socket = Arc::new(SimSocket::new(self.clone(), address, wires));
-        let runtime = Arc::new(SimRuntime);
+        let (runtime, config) = (Arc::new(SimRuntime), Some(config));
         Wire { socket, runtime, config, crypto: crypto::provider(), buffers: None }
     }
 
