@@ -49,7 +49,7 @@ impl Cli {
 pub(crate) enum Command {
     /// Creates an empty database and its identity; refuses an existing one
     Init(commands::init::InitArgs),
-    /// Runs the whole engine on real data in a temporary directory and checks every step
+    /// Runs the engine and three nodes on real data in a temporary directory and checks every step
     Demo(commands::demo::DemoArgs),
     /// Loads records from a file or standard input
     Load(commands::load::LoadArgs),

@@ -70,6 +70,16 @@ pub(crate) fn read_standard_input(len_max: usize) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Waits until standard input ends, or can not be read.
+pub(crate) fn wait_for_the_end_of_input() {
+    let mut input = io::stdin().lock();
+    while let Ok(bytes) = input.fill_buf().map(<[u8]>::len)
+        && bytes > 0
+    {
+        input.consume(bytes);
+    }
+}
+
 /// A file being written that appears under its name only when it is complete.
 pub(crate) struct NewFile {
     path: PathBuf,

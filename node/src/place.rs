@@ -45,6 +45,12 @@ pub(crate) trait Place {
     /// Counts each keyspace, by name. `watch` as above.
     fn keyspaces(&self, watch: &mut dyn FnMut() -> Outcome) -> Outcome<Vec<KeyspaceLine>>;
 
+    /// Writes everything in memory to tables.
+    fn flush(&self) -> Outcome;
+
+    /// Merges tables until nothing superfluous is left; `keyspace` must exist if it is named.
+    fn compact(&self, keyspace: Option<&str>) -> Outcome;
+
     /// The numbers of this moment by name.
     fn stats(&self) -> Outcome<Map<String, Value>>;
 

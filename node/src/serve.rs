@@ -7,7 +7,7 @@
 //! routes     which path is answered by which of the handlers below
 //! record     get, put and delete of one record
 //! stream     scan and export: records as lines, as slowly as their reader likes
-//! content    digest, keyspaces and numbers
+//! content    digest, keyspaces, numbers, flush and compaction
 //! load       lines into batches
 //! health     whether all is well; also what peers have not confirmed
 //! checks     what the node checks about itself in the background

@@ -1,10 +1,10 @@
 //! `esker compact`: merges tables until nothing superfluous is left.
 
-use crate::args::DatabaseArgs;
-use crate::database;
+use crate::args::PlaceArgs;
 use crate::error::Outcome;
-use crate::files;
 use crate::output::{Output, human_bytes};
+use crate::place::{self, Place};
+use engine::Create;
 use serde::Serialize;
 
 /// The command line of `esker compact`.
@@ -12,11 +12,12 @@ use serde::Serialize;
 #[command(after_help = "\
 Keyspaces share tables, so naming one compacts the others as well; it must exist.
 
-Example:
-  esker compact --path data")]
+Examples:
+  esker compact --path data
+  esker compact --url http://127.0.0.1:8080")]
 pub(crate) struct CompactArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// The keyspace that matters
     #[arg(long, value_name = "K")]
     keyspace: Option<String>,
@@ -30,21 +31,19 @@ struct Compacted {
 
 /// Compacts.
 pub(crate) fn run(args: &CompactArgs, output: &mut Output) -> Outcome {
-    let disk_bytes_before = files::disk_usage(&args.database.path);
-    let db = database::open(&args.database)?;
-    let keyspace = match &args.keyspace {
-        Some(name) => database::keyspace_to_read(&db, name)?,
-        None => None,
-    };
-    match keyspace {
-        Some(keyspace) => db.compact(&keyspace)?,
-        None => db.compact_all()?,
-    }
-    db.close()?;
-    let disk_bytes_after = files::disk_usage(&args.database.path);
+    let place = place::open(&args.place, Create::Never)?;
+    let disk_bytes_before = disk_bytes(&*place)?;
+    place.compact(args.keyspace.as_deref())?;
+    let disk_bytes_after = disk_bytes(&*place)?;
+    place.close()?;
     let (before, after) = (human_bytes(disk_bytes_before), human_bytes(disk_bytes_after));
     output.remark(
         format_args!("compacted: {before} on disk before, {after} after"),
         &Compacted { disk_bytes_before, disk_bytes_after },
     )
+}
+
+fn disk_bytes(place: &dyn Place) -> Outcome<u64> {
+    let stats = place.stats()?;
+    Ok(stats.get("disk_bytes").and_then(serde_json::Value::as_u64).unwrap_or(0))
 }

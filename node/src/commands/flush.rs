@@ -1,9 +1,10 @@
 //! `esker flush`: writes everything in memory to tables.
 
-use crate::args::DatabaseArgs;
-use crate::database;
+use crate::args::PlaceArgs;
 use crate::error::Outcome;
 use crate::output::Output;
+use crate::place;
+use engine::Create;
 use serde::Serialize;
 
 /// The command line of `esker flush`.
@@ -12,7 +13,7 @@ use serde::Serialize;
   esker flush --path data")]
 pub(crate) struct FlushArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
 }
 
 #[derive(Serialize)]
@@ -22,8 +23,8 @@ struct Flushed {
 
 /// Flushes.
 pub(crate) fn run(args: &FlushArgs, output: &mut Output) -> Outcome {
-    let db = database::open(&args.database)?;
-    db.flush()?;
-    db.close()?;
+    let place = place::open(&args.place, Create::Never)?;
+    place.flush()?;
+    place.close()?;
     output.remark("flushed", &Flushed { flushed: true })
 }

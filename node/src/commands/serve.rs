@@ -19,7 +19,7 @@ const SETTINGS_LEN_MAX: usize = 1 << 20;
 Prints one line once it serves: ready node=ID listen=ADDR http=ADDR. SIGTERM and SIGINT end it: requests
 may finish for 30 seconds, or until a second signal. The database is created if it is missing. HTTP
 is without encryption and passwords, so it listens on this machine only. A file has the same names:
-path, listen, http, peers, join, role.
+path, listen, http, peers, join, role, end_with_input.
 
 Examples:
   esker serve --path data
@@ -30,7 +30,7 @@ pub(crate) struct ServeArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["path", "listen", "http", "peers", "join", "role"]
+        conflicts_with_all = ["path", "listen", "http", "peers", "join", "role", "end_with_input"]
     )]
     config: Option<PathBuf>,
     /// The database directory
@@ -51,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// What the node is to its peers [default: writer]
     #[arg(long, value_enum, value_name = "ROLE")]
     role: Option<Role>,
+    /// Stops at the end of standard input too, so that it does not outlive who started it
+    #[arg(long)]
+    end_with_input: bool,
 }
 
 /// Serves until a signal.
@@ -80,6 +83,7 @@ fn settings(args: &ServeArgs) -> Outcome<Settings> {
             peers: args.peers.clone(),
             join: args.join.clone(),
             role: args.role.unwrap_or_default(),
+            end_with_input: args.end_with_input,
             ..SettingsFile::default()
         },
     };

@@ -93,6 +93,21 @@ impl Place for Directory {
         Ok(lines)
     }
 
+    fn flush(&self) -> Outcome {
+        Ok(self.db.flush()?)
+    }
+
+    fn compact(&self, keyspace: Option<&str>) -> Outcome {
+        let keyspace = match keyspace {
+            Some(name) => database::keyspace_to_read(&self.db, name)?,
+            None => None,
+        };
+        match keyspace {
+            Some(keyspace) => Ok(self.db.compact(&keyspace)?),
+            None => Ok(self.db.compact_all()?),
+        }
+    }
+
     fn stats(&self) -> Outcome<Map<String, Value>> {
         let mut object = numbers_of(&self.db.stats());
         object.insert("keyspaces".into(), json!(database::keyspaces_of_users(&self.db).len()));

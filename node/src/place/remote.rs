@@ -95,6 +95,21 @@ impl Place for Remote {
         self.client.send(&Call::new(Method::Get, "/v1/keyspaces"))?.json()
     }
 
+    fn flush(&self) -> Outcome {
+        self.client.send(&Call::new(Method::Post, "/v1/flush"))?.json::<()>()
+    }
+
+    fn compact(&self, keyspace: Option<&str>) -> Outcome {
+        let path = match keyspace {
+            Some(name) => {
+                check_keyspace_name(name)?;
+                format!("/v1/compact?keyspace={}", percent_encode(name.as_bytes()))
+            }
+            None => "/v1/compact".to_owned(),
+        };
+        self.client.send(&Call::new(Method::Post, &path))?.json::<()>()
+    }
+
     fn stats(&self) -> Outcome<Map<String, Value>> {
         self.client.send(&Call::new(Method::Get, "/v1/stats"))?.json()
     }

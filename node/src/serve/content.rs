@@ -1,6 +1,6 @@
-//! Digest, keyspaces and numbers: what is computed from everything there is.
+//! Digest, keyspaces, numbers, flush and compaction: what concerns everything there is.
 //!
-//! The work ends when nobody waits for it any more.
+//! Reading ends when nobody waits for it any more.
 
 use super::node::{Interest, Node};
 use super::query::{Query, text_segment};
@@ -52,6 +52,29 @@ pub(super) async fn keyspaces(
         })
         .await?;
     Ok(json(&lines))
+}
+
+/// Writes everything in memory to tables.
+pub(super) async fn flush(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    Query::of(&uri, &[])?;
+    let _turn = node.load().await?;
+    node.blocking(|node| node.directory().flush()).await?;
+    Ok(json(&()))
+}
+
+/// Merges tables until nothing superfluous is left.
+pub(super) async fn compact(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    let keyspace = Query::of(&uri, &["keyspace"])?.text("keyspace")?;
+    keyspace.as_deref().map_or(Ok(()), check_keyspace_name)?;
+    let _turn = node.load().await?;
+    node.blocking(move |node| node.directory().compact(keyspace.as_deref())).await?;
+    Ok(json(&()))
 }
 
 /// The numbers of this moment.

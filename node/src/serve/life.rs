@@ -1,14 +1,14 @@
 //! From an open database to a closed one: the threads of a node, and the order in which they end.
 
 use super::node::Node;
-use super::server::{Listener, run};
+use super::server::{EndOfInput, Listener, run};
 use super::settings::Settings;
 use crate::error::Outcome;
 use crate::place::{Directory, Place};
 use crate::replicas::Replicas;
 use base::Error;
 use esker_node::health::Timing;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +21,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 const WORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The node serves.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Ready {
     /// Its name.
     pub(crate) node: String,
@@ -42,8 +42,9 @@ pub(crate) fn serve(
     let node = Node::new(directory.clone(), replicas, settings.role, settings.thresholds);
     let node = Arc::new(node);
     node.watch(Timing::default())?;
+    let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
     let served = runtime.block_on(async {
-        let listener = Listener::bind(settings.http).await?;
+        let listener = Listener::bind(settings.http, end).await?;
         ready(&Ready {
             node: directory.db().identity().node.to_string(),
             listen: node.replicas().listens_at().to_string(),

@@ -10,6 +10,7 @@
 //! GET             /v1/export                                lines of all keyspaces
 //! GET             /v1/digest                                the digest of all keyspaces
 //! GET             /v1/stats                                 numbers by name
+//! POST            /v1/flush, /v1/compact                    null; keyspace
 //! POST            /v1/load                                  lines in; keyspace batch sync skip_bad
 //! GET             /v1/status                                node, role, peers, errors, totals
 //! GET             /v1/peers                                 the peers
@@ -56,6 +57,8 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
         .route("/v1/digest", get(content::digest))
         .route("/v1/export", get(stream::export))
         .route("/v1/stats", get(content::stats))
+        .route("/v1/flush", post(content::flush))
+        .route("/v1/compact", post(content::compact))
         .route("/v1/load", post(load::load))
         .route("/v1/status", get(peers::status))
         .route("/v1/peers", get(peers::list).post(peers::add))

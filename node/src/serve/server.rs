@@ -7,6 +7,7 @@ use super::node::Node;
 use super::patience::Patient;
 use super::routes::routes;
 use crate::error::Outcome;
+use crate::files;
 use axum::Router;
 use base::Error;
 use hyper::server::conn::http1;
@@ -14,10 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Connections at a time; further ones wait to be accepted.
@@ -43,15 +45,21 @@ pub(super) struct Listener {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Tells once if standard input has ended.
+    input: Option<oneshot::Receiver<()>>,
 }
 
 impl Signals {
     /// From here on they are caught.
-    fn catch() -> Outcome<Signals> {
+    fn catch(end: EndOfInput) -> Outcome<Signals> {
         let catch = |kind| signal(kind).map_err(|e| Error::io("catch", "signals", e));
         Ok(Signals {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            input: match end {
+                EndOfInput::Ignored => None,
+                EndOfInput::Stops => Some(listen_to_input()),
+            },
         })
     }
 
@@ -60,17 +68,49 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = end_of(&mut self.input) => {}
         }
+    }
+}
+
+/// What the end of standard input means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndOfInput {
+    /// Nothing.
+    Ignored,
+    /// That the node is to stop.
+    Stops,
+}
+
+/// Tells when standard input ends. The thread that waits for it is not waited for.
+fn listen_to_input() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        files::wait_for_the_end_of_input();
+        // Nobody listens once the node has stopped.
+        let _ = sender.send(());
+    });
+    receiver
+}
+
+/// Waits for `input` to tell, which it does once.
+async fn end_of(input: &mut Option<oneshot::Receiver<()>>) {
+    match input {
+        Some(told) => {
+            let _ = told.await;
+            *input = None;
+        }
+        None => std::future::pending().await,
     }
 }
 
 impl Listener {
     /// Listens at `http`. From here on signals are caught.
-    pub(super) async fn bind(http: SocketAddr) -> Outcome<Listener> {
+    pub(super) async fn bind(http: SocketAddr, end: EndOfInput) -> Outcome<Listener> {
         let failed = |e| Error::io("listen at", http.to_string(), e);
         let listener = TcpListener::bind(http).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Listener { listener, address, signals: Signals::catch()? })
+        Ok(Listener { listener, address, signals: Signals::catch(end)? })
     }
 
     /// Where it listens, with the port that the system chose.

@@ -7,6 +7,7 @@
 //! peers = ["ID@10.0.0.2:7400"]          the first peers
 //! join = "TOKEN@10.0.0.2:7400"          or the invitation of a node
 //! role = "writer"                       or "replica", "respond-only"
+//! end_with_input = false                stops at the end of standard input too
 //! lag_threshold_ms = 30000              a peer that lags as much: degraded
 //! critical_lag_threshold_ms = 120000    and as much: unhealthy
 //! ```
@@ -39,6 +40,9 @@ pub(crate) struct SettingsFile {
     /// What the node is to its peers.
     #[serde(default)]
     pub(crate) role: Role,
+    /// Whether the end of standard input stops it.
+    #[serde(default)]
+    pub(crate) end_with_input: bool,
     /// See [`LagThresholds`].
     pub(crate) lag_threshold_ms: Option<u64>,
     /// See [`LagThresholds`].
@@ -71,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) join: Option<(String, SocketAddr)>,
     /// What the node is to its peers.
     pub(crate) role: Role,
+    /// Whether the end of standard input stops it.
+    pub(crate) end_with_input: bool,
     /// When a peer lags.
     pub(crate) thresholds: LagThresholds,
 }
@@ -100,6 +106,7 @@ impl Settings {
             peers: file.peers.iter().map(|peer| peer.parse()).collect::<Outcome<_>>()?,
             join: file.join.as_deref().map(parse_join).transpose()?,
             role: file.role,
+            end_with_input: file.end_with_input,
             thresholds: LagThresholds::new(
                 file.lag_threshold_ms.unwrap_or(standard.degraded_ms()),
                 file.critical_lag_threshold_ms.unwrap_or(standard.unhealthy_ms()),

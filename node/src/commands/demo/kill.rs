@@ -4,16 +4,17 @@
 //! can not finish before it is killed. What it acknowledged must be there; what it did not
 //! acknowledge may be there, but only as whole batches.
 
+use super::brood::Brood;
 use super::report::{Report, Step};
 use crate::args::Durability;
 use crate::database;
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
 use crate::ucd;
-use base::Error;
 use engine::Create;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
+use std::process::ChildStdin;
 use std::thread::{self, JoinHandle};
 
 const KEYSPACE: &str = "characters";
@@ -22,12 +23,12 @@ const BATCH_RECORDS: usize = 100;
 const KILLED_AFTER: [usize; 3] = [1_000, 5_000, 12_000];
 
 /// Kills a loader at several points; each round goes on in the directory of the one before.
-pub(super) fn kill_a_loader(directory: &Path, report: &mut Report<'_>) -> Outcome {
+pub(super) fn kill_a_loader(brood: &Brood, report: &mut Report<'_>) -> Outcome {
     let mut step = report.begin("kill a process in mid-load");
-    let path = directory.join("killed");
+    let path = brood.path().join("killed");
     let mut acknowledged = Vec::new();
     for after in KILLED_AFTER {
-        let promised = load_and_kill(&path, after)?;
+        let promised = load_and_kill(brood, &path, after)?;
         step.check(promised >= after, "the process ended before it was killed");
         verify(&path, promised, &mut step)?;
         acknowledged.push(promised.to_string());
@@ -41,8 +42,8 @@ pub(super) fn kill_a_loader(directory: &Path, report: &mut Report<'_>) -> Outcom
 
 /// Starts a loader, kills it once it acknowledged `after` records, and returns what it had
 /// acknowledged by then.
-fn load_and_kill(path: &Path, after: usize) -> Outcome<usize> {
-    let mut child = spawn(path)?;
+fn load_and_kill(brood: &Brood, path: &Path, after: usize) -> Outcome<usize> {
+    let mut child = brood.start(&arguments(path))?;
     let feeder = child.stdin.take().map(|pipe| thread::spawn(move || feed(pipe)));
     let mut acknowledged = 0;
     if let Some(stdout) = child.stdout.take() {
@@ -50,7 +51,7 @@ fn load_and_kill(path: &Path, after: usize) -> Outcome<usize> {
         while let Some(Ok(line)) = lines.next() {
             acknowledged = line.parse().unwrap_or(acknowledged);
             if acknowledged >= after {
-                child.kill().map_err(|e| broken("kill", e))?;
+                brood.kill(child.id)?;
                 break;
             }
         }
@@ -59,26 +60,18 @@ fn load_and_kill(path: &Path, after: usize) -> Outcome<usize> {
             acknowledged = line.parse().unwrap_or(acknowledged);
         }
     }
-    child.wait().map_err(|e| broken("wait for", e))?;
+    brood.wait(child.id)?;
     // The feeder has ended: its pipe broke with its reader. Only now may the pipe close.
     drop(feeder.map(JoinHandle::join));
     Ok(acknowledged)
 }
 
-/// This program, loading from its standard input.
-fn spawn(path: &Path) -> Outcome<Child> {
-    let program: PathBuf = std::env::current_exe().map_err(|e| broken("find", e))?;
-    Command::new(program)
-        .args(["--quiet", "load", "--keyspace", KEYSPACE, "--format", "tsv", "--ack", "--batch"])
-        .arg(BATCH_RECORDS.to_string())
-        .arg("--path")
-        .arg(path)
-        .arg("-")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|e| broken("start", e))
+/// Loading from standard input.
+fn arguments(path: &Path) -> Vec<OsString> {
+    let words = ["--quiet", "load", "--keyspace", KEYSPACE, "--format", "tsv", "--ack", "--batch"];
+    let mut words: Vec<OsString> = words.map(OsString::from).into();
+    words.extend([BATCH_RECORDS.to_string().into(), "--path".into(), path.into(), "-".into()]);
+    words
 }
 
 /// Writes all records and hands the pipe back open, so that its reader never sees an end.
@@ -114,8 +107,4 @@ fn verify(path: &Path, promised: usize, step: &mut Step) -> Outcome {
     step.check(stored % BATCH_RECORDS == 0, "half a batch is there");
     step.check(stored >= promised, "less is there than was acknowledged");
     Ok(db.close()?)
-}
-
-fn broken(action: &'static str, source: std::io::Error) -> Failure {
-    Failure::from(Error::Io { action, path: "a process of its own".into(), source })
 }

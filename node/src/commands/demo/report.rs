@@ -4,6 +4,7 @@ use crate::error::Outcome;
 use crate::output::Output;
 use base::Clock;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Step {
     failed: u64,
     /// What failed; each kind once.
     failures: Vec<String>,
+    /// What was measured, for programs.
+    measured: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -34,6 +37,8 @@ struct StepLine<'a> {
     checks: u64,
     failed: u64,
     failures: &'a [String],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    measured: &'a Map<String, Value>,
     ms: u64,
 }
 
@@ -46,7 +51,8 @@ impl<'a> Report<'a> {
     /// Begins the step `title`.
     pub(super) fn begin(&self, title: &'static str) -> Step {
         let started = self.clock.monotonic();
-        Step { title, started, checks: 0, failed: 0, failures: Vec::new() }
+        let (failures, measured) = (Vec::new(), Map::new());
+        Step { title, started, checks: 0, failed: 0, failures, measured }
     }
 
     /// Seconds since `step` began.
@@ -73,6 +79,7 @@ impl<'a> Report<'a> {
             checks: step.checks,
             failed: step.failed,
             failures: &step.failures,
+            measured: &step.measured,
             ms: u64::try_from(ms).unwrap_or(u64::MAX),
         };
         let text = format!("{number:>2}. {title}: {found}\n    {verdict}, {ms} ms");
@@ -87,6 +94,11 @@ impl<'a> Report<'a> {
 }
 
 impl Step {
+    /// A number that programs may want to know.
+    pub(super) fn measured(&mut self, name: &str, number: f64) {
+        self.measured.insert(name.to_owned(), ((number * 1000.0).round() / 1000.0).into());
+    }
+
     /// One check: that `what` holds.
     pub(super) fn check(&mut self, holds: bool, what: &str) {
         self.checks += 1;
