@@ -30,6 +30,25 @@ impl ScopeId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyspaceId(pub u32);
 
+/// What the numbers of local keyspaces have, and others do not: tables of another node bring their
+/// numbers along, and those shall be free here.
+const LOCAL_BIT: u32 = 1 << 31;
+
+impl KeyspaceId {
+    /// The `count`th number that is given out, for a keyspace of `scope`.
+    pub const fn nth(scope: ScopeId, count: u32) -> KeyspaceId {
+        match scope.is_replicated() {
+            true => KeyspaceId(count & !LOCAL_BIT),
+            false => KeyspaceId(count | LOCAL_BIT),
+        }
+    }
+
+    /// Which of the numbers given out it is.
+    pub const fn count(self) -> u32 {
+        self.0 & !LOCAL_BIT
+    }
+}
+
 /// A keyspace within its scope, as one number that sorts like the pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceId(pub u64);

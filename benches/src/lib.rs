@@ -1,10 +1,11 @@
 //! What the benchmarks of Esker are made of.
 //!
-//! Three programs share it: `cargo bench` (criterion, Esker alone), `--bench peers` (the same
-//! workloads side by side against other engines, each in a process of its own) and the `profile`
-//! binary (one workload, for an instruction counter).
+//! Four programs share it: `cargo bench` (criterion, Esker alone), `--bench peers` (the same
+//! workloads side by side against other engines, each in a process of its own), `--bench
+//! replication` (two and three nodes, each a process) and the `profile` binary (one workload, for an
+//! instruction counter).
 //!
-//! Everything measured goes through [`Contender`], so that all engines get the same keys, values,
+//! All workloads of one engine go through [`Contender`], so that all engines get the same keys, values,
 //! threads and clocks. `README.md` says how guarantees and settings are equalised.
 
 pub mod args;
@@ -19,6 +20,7 @@ pub mod parent;
 pub mod peers;
 pub mod phase;
 pub mod reopen;
+pub mod replication;
 pub mod report;
 pub mod run;
 pub mod workload;

@@ -48,6 +48,11 @@ pub fn written_bytes() -> u64 {
     field("/proc/self/io", "write_bytes:")
 }
 
+/// The resident size, in bytes.
+pub fn rss_bytes() -> u64 {
+    field("/proc/self/status", "VmRSS:") * 1024
+}
+
 /// The largest resident size since [`forget_peak`], in bytes. Touched pages of a memory map count.
 pub fn peak_rss_bytes() -> u64 {
     field("/proc/self/status", "VmHWM:") * 1024

@@ -54,7 +54,7 @@ fn new_keyspace(
     if exists {
         return Edit::default();
     }
-    let id = KeyspaceId(state.next_keyspace);
+    let id = KeyspaceId::nth(scope, state.next_keyspace);
     let record =
         KeyspaceRecord { id, scope, name: name.to_owned(), created, dropped: None, settings };
     Edit {

@@ -124,6 +124,26 @@ fn a_joiner_has_all_that_the_giver_has_and_both_go_on() {
     assert_eq!(all(&c), before);
 }
 
+/// A database that ran alone has given the first numbers to its users' keyspaces, and a fresh node has
+/// given them to what only it needs to know.
+#[test]
+fn a_joiner_with_local_keyspaces_takes_the_tables_of_a_database_that_ran_alone() {
+    let disk = Disk::new(1);
+    let a = disk.open(fast());
+    keyspace(&a, "users").put(b"key", b"value").unwrap();
+    a.flush().unwrap();
+    let (of_b, b) = joiner(2);
+    bootstrap(&a, &b).unwrap();
+    assert_eq!(all(&b), all(&a));
+    assert_eq!(content(&local_keyspace(&b, "mine")).len(), 1);
+    keyspace(&b, "more").put(b"key", b"value").unwrap();
+    local_keyspace(&b, "later").put(b"key", b"value").unwrap();
+    b.close().unwrap();
+    let b = of_b.open(fast());
+    assert_eq!(b.keyspaces().len(), 4);
+    assert!(b.keyspaces().iter().all(|keyspace| content(keyspace).len() == 1));
+}
+
 #[test]
 fn an_export_names_its_files_in_order() {
     let (_, a) = giver();

@@ -56,7 +56,7 @@ pub use frame::{FRAME_LEN_MAX, FrameDecoder};
 pub use invites::{INVITE_LASTS, Invites};
 pub use join::{Desk, Register, join};
 pub use key::{Fingerprint, LinkKey};
-pub use mesh::{Mesh, MeshParts, PeerLink};
+pub use mesh::{Mesh, MeshParts, PeerLink, Traffic};
 pub use pins::Pins;
 pub use rotation::Rotation;
 pub use settings::{Congestion, LinkSettings, Mtu};

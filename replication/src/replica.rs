@@ -22,7 +22,7 @@ use crate::group::{Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
     Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkKey,
-    LinkSettings, Mesh, MeshParts, Pins, Token, Wire,
+    LinkSettings, Mesh, MeshParts, PeerLink, Pins, Token, Wire,
 };
 use crate::roster::{Member, Role};
 use crate::store::Store;
@@ -289,6 +289,11 @@ impl Replica {
             peer,
         };
         peers.into_iter().map(report).collect()
+    }
+
+    /// The links to peers as they are now, and what they have carried.
+    pub fn links(&self) -> Vec<PeerLink> {
+        self.mesh.peers()
     }
 
     /// What was exchanged with all peers.

@@ -224,7 +224,7 @@ pub struct ExportHead {
     pub clock: Tick,
     /// Keyspaces, origins and what the manifest says of the tables, as the engine encodes them.
     pub catalog: Vec<u8>,
-    /// The files.
+    /// The files, by number.
     pub files: Vec<ExportFile>,
 }
 

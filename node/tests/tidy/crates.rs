@@ -40,8 +40,8 @@ pub(crate) const HOUSE: &[House] = &[
 
 /// Packages that are async, and whose users are.
 pub(crate) const ASYNC: [&str; 2] = ["tokio", "quinn"];
-/// Who may be async.
-pub(crate) const ASYNC_FOLDERS: [&str; 2] = ["replication/", "node/"];
+/// Who may be async, and the benchmark that starts nodes.
+pub(crate) const ASYNC_FOLDERS: [&str; 3] = ["replication/", "node/", "benches/"];
 
 /// One name in a section of dependencies.
 struct Dependency<'a> {

@@ -11,6 +11,7 @@
 
 use super::error::{CloseCode, LinkError, Side};
 use super::key::{Fingerprint, LinkKey, fingerprint_in};
+use super::mesh::Traffic;
 use super::pins::{Pins, Standing};
 use super::reset;
 use super::settings::LinkSettings;
@@ -88,6 +89,12 @@ impl Link {
     /// Where the peer is.
     pub fn address(&self) -> SocketAddr {
         self.shared.connection.remote_address()
+    }
+
+    /// What it has carried so far.
+    pub fn traffic(&self) -> Traffic {
+        let stats = self.shared.connection.stats();
+        Traffic { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
     }
 
     /// Whether it was not closed yet by either side.

@@ -54,6 +54,17 @@ pub struct PeerLink {
     pub link: Option<(SocketAddr, Dialed)>,
     /// Whether it is left alone. Closed for peers that are not dialed.
     pub breaker: BreakerState,
+    /// What the link has carried.
+    pub traffic: Traffic,
+}
+
+/// Bytes of UDP that a link has carried, resent ones included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the peer.
+    pub sent: u64,
+    /// From the peer.
+    pub received: u64,
 }
 
 /// The links of a node.
@@ -130,15 +141,17 @@ impl Mesh {
     pub fn peers(&self) -> Vec<PeerLink> {
         let now = self.shared.parts.driving.now();
         let slots = self.shared.slots.lock();
-        let mut peers: BTreeMap<NodeId, Option<(SocketAddr, Dialed)>> =
+        let mut peers: BTreeMap<NodeId, Option<Link>> =
             slots.dialers.keys().map(|peer| (*peer, None)).collect();
-        let up = |slot: &Slot| slot.link.as_ref().map(|(_, link)| (link.address(), link.dialed()));
+        let up = |slot: &Slot| slot.link.as_ref().map(|(_, link)| link.clone());
         let linked = slots.peers.iter().filter_map(|(peer, slot)| Some((*peer, Some(up(slot)?))));
         peers.extend(linked);
         drop(slots);
-        let describe = |(peer, link)| {
+        let describe = |(peer, link): (NodeId, Option<Link>)| {
             let breaker = self.shared.breakers.state(peer, now);
-            PeerLink { peer, link, breaker }
+            let traffic = link.as_ref().map(Link::traffic).unwrap_or_default();
+            let link = link.map(|link| (link.address(), link.dialed()));
+            PeerLink { peer, link, breaker, traffic }
         };
         peers.into_iter().map(describe).collect()
     }

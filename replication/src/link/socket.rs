@@ -49,6 +49,12 @@ impl Wire {
         let crypto = Arc::new(ring::default_provider());
         Ok(Wire { socket, runtime, config: None, crypto, buffers: Some(buffers) })
     }
+
+    /// Where it is bound.
+    pub fn address(&self) -> Result<SocketAddr, LinkError> {
+        let io = |source| LinkError::Socket { action: "look up the own address", source };
+        self.socket.local_addr().map_err(io)
+    }
 }
 
 impl std::fmt::Debug for Wire {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Everything durable that is not in tables or in the log.
 ///
 /// Invariants:
-/// - `next_table` exceeds the id of every table, `next_keyspace` the number of every keyspace.
+/// - `next_table` exceeds the id of every table, `next_keyspace` the count of every keyspace.
 /// - Ticks, vectors, floors and the log's start never go back.
 /// - The list of origins only grows, unless the content of another node is adopted.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct State {
     pub flushed: Tick,
     /// The id of the next table.
     pub next_table: u64,
-    /// The number of the next keyspace.
+    /// The count of the next keyspace, see [`KeyspaceId::nth`].
     pub next_keyspace: u32,
     /// No tick up to this one may be used again.
     pub last_tick: Tick,
@@ -101,7 +101,7 @@ impl State {
             self.keyspaces.retain(|_, keyspace| keyspace.scope != scope);
         }
         for keyspace in &edit.keyspaces {
-            raise(&mut self.next_keyspace, Some(keyspace.id.0.saturating_add(1)));
+            raise(&mut self.next_keyspace, Some(keyspace.id.count().saturating_add(1)));
             self.keyspaces.insert(keyspace.id, Arc::new(keyspace.clone()));
         }
         raise(&mut self.flushed, edit.flushed);

@@ -1,0 +1,91 @@
+//! A node that was away: from the log, and, where that does not reach back any more, by a delta.
+
+use super::VALUE_LEN;
+use super::apart::{Apart, Setup, check_equal, fresh, link, number, text};
+use super::args::Args;
+use super::table::{Figure, Target};
+use crate::Result;
+use crate::keys::KEY_LEN;
+use serde_json::Value;
+
+/// Records that are written while the node is away.
+const RECORDS: u64 = 3_000_000;
+/// Records that both have before.
+const BEFORE: u64 = 1000;
+/// More than all of the log.
+const ALL_MB: u64 = 8 << 10;
+
+pub(super) fn measure(args: &Args) -> Result<Vec<Figure>> {
+    let log = absence(args, Setup { retention_mb: ALL_MB, ..Setup::default() }, true)?;
+    let delta = absence(args, Setup::default(), false)?;
+    Ok(log
+        .describe("catch-up from the log", Target::AtLeast(150.0))
+        .into_iter()
+        .chain(delta.describe("catch-up by a delta", Target::None))
+        .collect())
+}
+
+struct CatchUp {
+    mb_per_second: f64,
+    /// Seconds of processor time a gigabyte of keys and values.
+    giver: f64,
+    taker: f64,
+    peaks: (f64, f64),
+}
+
+impl CatchUp {
+    fn describe(&self, what: &str, target: Target) -> Vec<Figure> {
+        let rate = "keys and values, clock, from connected to visible";
+        let cpu = "processor time of the process";
+        let (giver, taker) = self.peaks;
+        vec![
+            Figure::new(what, self.mb_per_second, "MB/s", rate).asked(target),
+            Figure::new(format!("{what}: giver"), self.giver, "s/GB", cpu),
+            Figure::new(format!("{what}: taker"), self.taker, "s/GB", cpu),
+            Figure::new(format!("{what}: memory of the giver"), giver, "MiB", "VmHWM"),
+            Figure::new(format!("{what}: memory of the taker"), taker, "MiB", "VmHWM"),
+        ]
+    }
+}
+
+/// One node is away while the other writes.
+fn absence(args: &Args, setup: Setup, log_reaches: bool) -> Result<CatchUp> {
+    let mut nodes = fresh(args, &[setup; 2])?;
+    link(&mut nodes)?;
+    let mut taker = nodes.pop().ok_or("a node is missing")?;
+    let mut giver = nodes.pop().ok_or("a node is missing")?;
+    let count = args.scaled(RECORDS);
+    let before = giver.ask(&format!("put 0 {BEFORE} 100 0"))?;
+    giver.ask("confirmed")?;
+    taker.end()?;
+    let written = giver.ask(&format!("put {BEFORE} {count} 100 0"))?;
+    giver.ask("settle")?;
+    let (origin, last) = (text(&before, "origin")?, number(&before, "last")?);
+    let reaches = giver.ask(&format!("reaches {origin} {last}"))?;
+    if reaches["reaches"] != Value::Bool(log_reaches) && !args.quick {
+        return Err(format!("the log reaches back: {reaches}, wanted {log_reaches}").into());
+    }
+    taker = Apart::start(&args.dir.join("node-1"), setup)?;
+    let (giver_before, taker_before) = (giver.ask("forget")?, taker.ask("forget")?);
+    let last = number(&written, "last")?;
+    taker.ask(&format!("peers {}", giver.place))?;
+    let connected = taker.ask("linked")?;
+    let done = taker.ask(&format!("has {origin} {last}"))?;
+    let (giver_after, taker_after) = (giver.ask("usage")?, taker.ask("usage")?);
+    let bytes = (count * (KEY_LEN + VALUE_LEN) as u64) as f64;
+    let cpu = |before, after| -> Result<f64> {
+        Ok((number(after, "cpu")? - number(before, "cpu")?) as f64 / bytes)
+    };
+    let took = number(&done, "at")? - number(&connected, "at")?;
+    let mib = |usage| Ok::<f64, crate::Failure>(number(usage, "peak")? as f64 / 1048576.0);
+    let found = CatchUp {
+        mb_per_second: bytes * 1e3 / took as f64,
+        giver: cpu(&giver_before, &giver_after)?,
+        taker: cpu(&taker_before, &taker_after)?,
+        peaks: (mib(&giver_after)?, mib(&taker_after)?),
+    };
+    let mut nodes = vec![giver, taker];
+    check_equal(&mut nodes, BEFORE + count)?;
+    nodes.into_iter().try_for_each(Apart::end)?;
+    Ok(found)
+}
