@@ -162,7 +162,7 @@ pub(crate) fn backup(parts: &Parts, to: &Path, options: &BackupOptions) -> Resul
     check_rate("bytes_per_second", options.bytes_per_second)?;
     let _one_at_a_time = parts.backing_up.lock();
     let store = Store::new(parts.fs.at(to));
-    let writer = store.begin(&parts.identity)?;
+    let writer = store.begin(&parts.identity())?;
     if options.kind == BackupKind::Log && !writer.continues() {
         return Err(Error::invalid("there is no backup of this database to go on from"));
     }
@@ -208,7 +208,7 @@ fn make(
     let archiving = Archiving { from: cut.log.number, since: cut.covered };
     let State { keyspaces, next_keyspace, last_tick, ingests, .. } = now;
     let record = BackupRecord {
-        identity: parts.identity,
+        identity: parts.identity(),
         number: writer.number(),
         kind: options.kind,
         parent: writer.parent(),

@@ -125,7 +125,7 @@ impl Changes {
             Ok(segment)
         })?;
         let from = Position { segment, offset: 0 };
-        let tail = TailReader::new(parts.fs.clone(), parts.identity.database, from);
+        let tail = TailReader::new(parts.fs.clone(), parts.identity().database, from);
         Ok(Changes { parts: parts.clone(), tail, pinned: segment, last: after })
     }
 

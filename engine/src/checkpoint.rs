@@ -51,7 +51,7 @@ fn copy(parts: &Parts, fs: &dyn Fs) -> Result<Tick> {
     let mut incarnation = [0; 8];
     parts.rng.fill(&mut incarnation).map_err(|e| Error::io("draw randomness for", fs.root(), e))?;
     let incarnation = base::Incarnation(u64::from_le_bytes(incarnation));
-    let identity = Identity { incarnation, ..parts.identity };
+    let identity = Identity { incarnation, ..parts.identity() };
     recovery::create_database(fs, &*parts.rng, &identity, &state)?;
     Ok(state.flushed)
 }

@@ -11,6 +11,7 @@
 //! Two watermarks: `visible`, what new reads see; `durable`, what survives a power loss.
 
 mod admit;
+mod life;
 mod pending;
 mod queue;
 mod room;

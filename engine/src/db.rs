@@ -332,9 +332,10 @@ impl Db {
         &self.running.report
     }
 
-    /// Who this database is.
-    pub fn identity(&self) -> &Identity {
-        &self.parts().identity
+    /// Who this database is. The incarnation changes if it begins another life while it runs, see
+    /// [`crate::replicate::Replication::renew`].
+    pub fn identity(&self) -> Identity {
+        self.parts().identity()
     }
 
     /// The numbers of this moment.

@@ -96,7 +96,7 @@ fn key_range(space: SpaceId, meta: &TableMeta) -> KeyRange {
 }
 
 fn install(parts: &Parts, scope: ScopeId, written: &[TableMeta], seqno: Tick) -> Result<()> {
-    let vector = Vector::from_iter([(parts.identity.origin(), seqno)]);
+    let vector = Vector::from_iter([(parts.identity().origin(), seqno)]);
     let edit = |state: &State| {
         let order = state.version.next_order();
         let added = written.iter().map(|meta| {

@@ -186,7 +186,7 @@ fn write_frozen(
     let held = parts.snapshots.points();
     let ranges: Vec<_> =
         frozen.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();
-    let map = RangeMap::of(ranges.clone(), parts.identity.origin());
+    let map = RangeMap::of(ranges.clone(), parts.identity().origin());
     let (now_ms, origins) = (parts.clock.wall_ms(), parts.origins.clone());
     let policy = Policy::new(&held, horizon, now_ms, Bottom::Below, map, origins);
     let output = Output::new(parts.output_plan(u64::MAX), parts.fs.clone(), parts, ranges);

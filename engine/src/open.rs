@@ -92,7 +92,7 @@ pub(crate) fn open(
     parts.space.keep_reserve(parts.demand());
     let is_after_crash = !report.was_closed && !report.created;
     parts.wants_scrub.store(is_after_crash, std::sync::atomic::Ordering::Release);
-    parts.number_of(parts.identity.origin())?;
+    parts.number_of(parts.identity().origin())?;
     if let Some(edit) = replay.edit() {
         parts.installer.record(|_| edit)?;
     }
@@ -244,7 +244,7 @@ pub(crate) fn assemble(
         opened_at: clock.monotonic(),
         clock,
         rng,
-        identity,
+        opened_as: identity,
         generation,
         commits: Arc::new(commits),
         views,

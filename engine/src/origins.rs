@@ -5,17 +5,19 @@
 
 use arc_swap::ArcSwap;
 use base::foreign::{EntryStamp, NumberedStamp, stamp_of};
-use base::{Origin, OriginNumber, Stamp, Trailer};
+use base::{Incarnation, NodeId, Origin, OriginNumber, Stamp, Trailer};
 use sstable::Authors;
 use sstable::manifest::State;
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
-    /// The author of what this database writes in this life.
-    own: Origin,
+    node: NodeId,
+    /// The life of this database: with its node, the author of what it writes.
+    life: AtomicU64,
     authors: ArcSwap<Authors>,
 }
 
@@ -27,12 +29,19 @@ impl Origins {
 
     /// `authors`, of whom `own` is the local one.
     pub(crate) fn new(authors: Authors, own: Origin) -> Origins {
-        Origins { own, authors: ArcSwap::from_pointee(authors) }
+        let life = own.incarnation.0.into();
+        Origins { node: own.node, life, authors: ArcSwap::from_pointee(authors) }
     }
 
     /// Takes over what `state` lists now.
     pub(crate) fn follow(&self, state: &State) {
-        self.authors.store(Arc::new(listed(state, self.own)));
+        self.authors.store(Arc::new(listed(state, self.own())));
+    }
+
+    /// What is written from now on is of another life. `state` lists it.
+    pub(crate) fn begin_life(&self, life: Incarnation, state: &State) {
+        self.life.store(life.0, atomic::Ordering::Release);
+        self.follow(state);
     }
 
     /// All of them.
@@ -42,7 +51,8 @@ impl Origins {
 
     /// What this database writes in this life is of this author.
     pub(crate) fn own(&self) -> Origin {
-        self.own
+        let incarnation = Incarnation(self.life.load(atomic::Ordering::Acquire));
+        Origin { node: self.node, incarnation }
     }
 
     /// The full stamp of what an entry names by number, where "local" means what `local` says. An

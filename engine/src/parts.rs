@@ -40,7 +40,8 @@ pub(crate) struct Parts {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) identity: Identity,
+    /// Who it was when it was opened.
+    pub(crate) opened_as: Identity,
     pub(crate) generation: u64,
     pub(crate) commits: Arc<Commits>,
     pub(crate) views: Arc<Views>,
@@ -142,6 +143,12 @@ impl Parts {
     fn count_commit(&self, bytes: usize) -> u64 {
         self.meters.add(Counter::BytesWritten, bytes as u64);
         self.meters.add(Counter::Commits, 1)
+    }
+
+    /// Who it is.
+    #[inline]
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { incarnation: self.origins.own().incarnation, ..self.opened_as }
     }
 
     /// Refuses what is asked of a closed database.
@@ -380,8 +387,8 @@ impl Parts {
     /// How tables of upper levels are written.
     pub(crate) fn output_plan(&self, table_bytes: u64) -> OutputPlan {
         let owner = TableOwner {
-            database: self.identity.database,
-            origin: self.identity.origin(),
+            database: self.identity().database,
+            origin: self.identity().origin(),
             generation: self.generation,
         };
         let block_bytes = self.options.block_bytes;

@@ -52,7 +52,7 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
 /// Whether it still is: what a read met may have been a mishap on the way.
 fn is_damaged(parts: &Parts, meta: &Arc<TableMeta>) -> bool {
     let cache = Cache::new(1 << 20);
-    let opened = Table::open(parts.fs.as_ref(), meta.clone(), parts.identity.database, cache);
+    let opened = Table::open(parts.fs.as_ref(), meta.clone(), parts.identity().database, cache);
     let verified = opened.and_then(|table| table.verify());
     matches!(verified, Err(Error::Corrupt { .. } | Error::Missing { .. }))
 }
@@ -63,7 +63,7 @@ fn rescue(
     meta: &TableMeta,
     plan: OutputPlan,
 ) -> Result<(Vec<TableMeta>, Vec<LostRange>)> {
-    let damaged = match salvage(parts.fs.as_ref(), meta, parts.identity.database) {
+    let damaged = match salvage(parts.fs.as_ref(), meta, parts.identity().database) {
         Ok(damaged) => damaged,
         Err(Error::Corrupt { .. } | Error::Missing { .. }) => {
             return Ok((Vec::new(), vec![everything(parts, meta)]));

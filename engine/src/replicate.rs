@@ -32,6 +32,7 @@ mod late;
 mod listener;
 mod log_index;
 mod recent;
+mod renew;
 mod stage;
 mod tail;
 mod vectors;
@@ -75,7 +76,7 @@ impl Replication {
 
     /// Who writes here: node and incarnation.
     pub fn origin(&self) -> Origin {
-        self.parts.identity.origin()
+        self.parts.identity().origin()
     }
 
     /// The wall clock, in milliseconds since the Unix epoch.

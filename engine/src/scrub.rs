@@ -118,7 +118,7 @@ impl Pass<'_> {
     /// Opens the table anew, so that nothing of it is taken from memory, and reads all of it.
     fn table(&mut self, handle: &TableHandle) -> Result<()> {
         let (parts, cache) = (self.parts, Cache::new(CACHE_BYTES));
-        let database = parts.identity.database;
+        let database = parts.identity().database;
         let table = Table::open(parts.fs.as_ref(), handle.meta().clone(), database, cache)?;
         let blocks = table.verify_paced(&mut |bytes| self.pace(bytes));
         blocks.map(|_| ())
@@ -149,7 +149,7 @@ impl Pass<'_> {
     fn segment(&mut self, number: u64, end: u64) -> Result<()> {
         let parts = self.parts;
         let fs = parts.fs.as_ref();
-        let mut reader = wal::read_segment(fs, number, parts.identity.database, None)?;
+        let mut reader = wal::read_segment(fs, number, parts.identity().database, None)?;
         let mut at = 0;
         while let Some(commit) = reader.next()? {
             let here = commit.end.offset;

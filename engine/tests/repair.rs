@@ -365,7 +365,7 @@ fn a_directory_without_anything_that_verifies_is_not_touched() {
 fn what_was_lost_is_remembered_and_the_life_is_another() {
     let sample = sample();
     let fs = sample.image.crash(CrashModel::Kill);
-    let identity = *Disk::of(sample.image.crash(CrashModel::Kill)).open(small()).identity();
+    let identity = Disk::of(sample.image.crash(CrashModel::Kill)).open(small()).identity();
     let (path, bytes) = the_log(&fs);
     fs.write_file(&path, bytes[..4400].to_vec()).unwrap();
     assert_repaired(&sample, &fs, "a short log");

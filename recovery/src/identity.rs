@@ -97,7 +97,7 @@ pub fn write_identity(fs: &dyn Fs, identity: &Identity) -> Result<()> {
 }
 
 /// Puts `identity` in the place of the one that is there, durably.
-pub(crate) fn replace_identity(fs: &dyn Fs, identity: &Identity) -> Result<()> {
+pub fn replace_identity(fs: &dyn Fs, identity: &Identity) -> Result<()> {
     let (temp, name) = (FileName::IdentityTemp.path(), FileName::Identity.path());
     match fs.remove(&temp) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

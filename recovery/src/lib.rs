@@ -52,7 +52,8 @@ mod tables;
 pub use birth::{create_database, undo_creation};
 pub use check::{Finding, Severity, check};
 pub use identity::{
-    generate_identity, new_life, public_key, public_key_fingerprint, read_identity, write_identity,
+    generate_identity, new_life, public_key, public_key_fingerprint, read_identity,
+    replace_identity, write_identity,
 };
 pub use look::{Onlooker, Seen, look};
 pub use pipeline::recover;

@@ -43,12 +43,8 @@ impl Store for EngineStore {
         self.replication.durable(scope)
     }
 
-    /// A running database can not begin a new life: what is in its log would get another author.
     fn renew(&self) -> Result<Origin> {
-        Err(Error::invalid(
-            "a peer has writes of this node that are not here; stop this node, run `esker repair`, \
-             and start it again: it begins a new life and fetches them back",
-        ))
+        self.replication.renew()
     }
 
     fn close(&self, scope: ScopeId) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::segment::{HEADER_LEN, SegmentEnd, SegmentHeader, SegmentOwner};
 use crate::spare::{Claim, Spare, SpareBuilder, create_file};
 use base::frame::{FrameKey, PAYLOAD_LEN_MAX};
 use base::fs::{AppendFile, Fs, full_path};
-use base::{Defect, Error, FileName, Position, Result, Rng, Tick, planted};
+use base::{Defect, Error, FileName, Origin, Position, Result, Rng, Tick, planted};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -283,6 +283,13 @@ impl Appender {
         self.useless.extend(self.spare.take().map(|spare| spare.number));
         let usual = std::mem::replace(&mut self.usual, FIRST_SEGMENT_BYTES / 2);
         self.roll(0).inspect_err(|_| self.usual = usual)
+    }
+
+    /// Goes on in a new segment, whose commits are of another author.
+    pub fn begin_life(&mut self, author: Origin) -> Result<()> {
+        self.state.check()?;
+        let before = std::mem::replace(&mut self.owner.origin, author);
+        self.roll(0).inspect_err(|_| self.owner.origin = before)
     }
 
     /// Goes on in a new segment, so that every commit so far is in one that takes no more. Does

@@ -68,7 +68,7 @@ fn step(parts: &Parts, schedule: &BackupSchedule, kind: BackupKind) -> Result<()
 fn first_due(parts: &Parts, schedule: &BackupSchedule) -> Duration {
     let now = parts.clock.monotonic();
     let Ok(shelf) = Store::new(parts.fs.at(&schedule.to)).shelf() else { return now };
-    let life = parts.identity.incarnation;
+    let life = parts.identity().incarnation;
     let bases = shelf.records.iter().filter(|record| record.has_tables());
     let of_life = bases.filter(|record| record.identity.incarnation == life);
     let Some(last_ms) = of_life.map(|record| record.made_ms).max() else { return now };

@@ -1,7 +1,7 @@
 //! The line of commits between their tick and their visibility.
 
 use crate::replicate::{Moved, Vectors};
-use base::{Defect, Position, ScopeId, Tick, Vector, planted};
+use base::{Defect, Origin, Position, ScopeId, Tick, Vector, planted};
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::thread::Thread;
@@ -57,6 +57,12 @@ impl Pending {
             durable.raise_all(*scope, vector);
             !is_in
         });
+    }
+
+    /// Nothing is in line any more that the former life has written.
+    pub(super) fn begin_life(&mut self, own: Origin) {
+        self.vectors.begin_life(own);
+        self.durable_vectors.1.begin_life(own);
     }
 
     /// What the last sync has covered of each author.

@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     is_read_only: bool,
     /// Whether no commit may follow.
     is_closing: bool,
+    /// Whether commits wait for a moment.
+    pub(super) is_held: bool,
     last: Tick,
     /// Later commits get greater ticks.
     floor: Tick,
@@ -65,6 +67,7 @@ impl Queue {
             is_read_only: appender.is_none(),
             appender,
             is_closing: false,
+            is_held: false,
             last,
             floor: Tick::ZERO,
             vectors,

@@ -8,6 +8,7 @@ use base::lock::MutexGuard;
 use base::{Error, Position, Result, Tick};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use wal::NextSegment;
 
 impl Commits {
@@ -60,6 +61,10 @@ impl Commits {
                 return Err(Error::Poisoned);
             }
             queue.check_open()?;
+            if queue.is_held {
+                self.flushed.wait_for(&mut queue, Duration::from_millis(100));
+                continue;
+            }
             self.damage.check()?;
             self.space.admit(weight)?;
             if queue.has_room(need) {
@@ -75,7 +80,7 @@ impl Commits {
                 return Err(self.space.error());
             }
             self.bells.frozen.ring();
-            self.flushed.wait_for(&mut queue, std::time::Duration::from_millis(100));
+            self.flushed.wait_for(&mut queue, Duration::from_millis(100));
         }
     }
 

@@ -184,7 +184,7 @@ fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, Admission> {
     let is_known = |at: Tick| shipment.commits.iter().any(|commit| commit.tick == at);
     if previous > have {
         Err(Admission::Gap { have })
-    } else if (previous < have && !is_known(have)) || origin == parts.identity.origin() {
+    } else if (previous < have && !is_known(have)) || origin == parts.identity().origin() {
         Err(Admission::Fork { origin, at: have })
     } else {
         Ok(have)

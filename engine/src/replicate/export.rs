@@ -67,7 +67,7 @@ impl Export {
         parts.commits.sync()?;
         parts.commits.wait_visible(last)?;
         jobs::flush_up_to(parts, last)?;
-        let database = parts.identity.database;
+        let database = parts.identity().database;
         // Under the lock of the manifest, so that no table is let go before it is held.
         let (state, catalog, tables) = parts.installer.with_state(|state| {
             let metas = state.version.tables().filter(|meta| meta.scope == scope);

@@ -128,7 +128,7 @@ impl Import {
         let added = self.numbered()?;
         for added in &added {
             let cache = Cache::new(0);
-            Table::open(&*parts.fs, added.meta.clone(), parts.identity.database, cache)?;
+            Table::open(&*parts.fs, added.meta.clone(), parts.identity().database, cache)?;
         }
         let (vector, scope) = (self.head.state.vector.clone(), self.scope);
         let clock = self.head.clock.max(vector.latest()).max(self.head.state.dropped);
@@ -181,7 +181,7 @@ impl Import {
 
     /// The edit that adopts everything at once.
     fn edit(&self, state: &State, added: Vec<Added>, seqno: Tick) -> Edit {
-        let origins = joined(&self.catalog, state, self.parts.identity.origin());
+        let origins = joined(&self.catalog, state, self.parts.identity().origin());
         let number_of = |origin: Origin| {
             let found = origins.iter().find(|(_, known)| *known == origin);
             found.map_or(OriginNumber::LOCAL, |(number, _)| *number)

@@ -70,6 +70,12 @@ impl LogIndex {
         self.segments = self.segments.split_off(&first);
     }
 
+    /// Forgets all: what the log has so far is not to be read any more.
+    pub(crate) fn clear(&mut self) {
+        self.segments.clear();
+        self.stretches.clear();
+    }
+
     /// Forgets what the log has of `origin`: what follows is not in it, so nobody behind can use it.
     pub(crate) fn forget(&mut self, scope: ScopeId, origin: Origin) {
         let others = |it: &Stretch| it.scope != scope || it.origin != origin;

@@ -18,6 +18,8 @@ use wal::TailReader;
 pub struct Tail {
     parts: Arc<Parts>,
     scope: ScopeId,
+    /// The author of what this node wrote when this began: with another life it ends.
+    own: Origin,
     reader: TailReader,
     pinned: u64,
     /// Own commits that are not handed out yet.
@@ -43,7 +45,7 @@ impl Tail {
         if !scope.is_replicated() {
             return Err(Error::invalid("scope 0 is each node's own; it has no tail"));
         }
-        let segment = parts.commits.with_queue(|queue| {
+        let (own, segment) = parts.commits.with_queue(|queue| {
             let now = queue.vectors().of(scope);
             let segment = match queue.index().start(scope, after, &now) {
                 Start::Segment(segment) => segment,
@@ -51,12 +53,12 @@ impl Tail {
                 Start::Gone(oldest) => return Err(gone(after, oldest)),
             };
             parts.pins.pin(segment);
-            Ok(segment)
+            Ok((queue.vectors().own(), segment))
         })?;
         let from = Position { segment, offset: 0 };
-        let reader = TailReader::new(parts.fs.clone(), parts.identity.database, from);
+        let reader = TailReader::new(parts.fs.clone(), parts.identity().database, from);
         let (writer, ready) = (None, VecDeque::new());
-        Ok(Tail { parts: parts.clone(), scope, reader, pinned: segment, writer, ready })
+        Ok(Tail { parts: parts.clone(), scope, own, reader, pinned: segment, writer, ready })
     }
 
     /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
@@ -118,9 +120,13 @@ impl Tail {
     fn step(&mut self, known: &Vector) -> Result<Step> {
         let log = |queue: &mut crate::commit::Queue| queue.appender().map(|log| log.durable());
         let durable = self.parts.commits.with_queue(log)?;
-        let own = self.parts.identity.origin();
+        let own = self.own;
         let mut records = Vec::new();
         let Some(commit) = self.reader.next(durable)? else { return Ok(Step::CaughtUp) };
+        // The author changes before any commit of the new one is appended.
+        if self.parts.identity().origin() != own {
+            return Err(gone(known, Tick::ZERO));
+        }
         for record in Records::new(commit.payload) {
             let record = record.map_err(broken)?;
             if record.scope != self.scope || record.manifest.is_some() {

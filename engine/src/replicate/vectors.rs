@@ -33,6 +33,16 @@ impl Vectors {
         all
     }
 
+    /// This node writes as `own` from now on: what it wrote before is of another author.
+    pub(crate) fn begin_life(&mut self, own: Origin) {
+        let before = std::mem::replace(&mut self.own, own);
+        for (scope, tick) in std::mem::take(&mut self.ticks) {
+            if scope.is_replicated() {
+                self.raise(scope, before, tick);
+            }
+        }
+    }
+
     /// Who writes here.
     pub(crate) fn own(&self) -> Origin {
         self.own

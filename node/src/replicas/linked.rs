@@ -47,7 +47,7 @@ impl Linked {
         };
         let parts = ReplicaParts {
             store: Arc::new(EngineStore::new(db.clone(), &bell)),
-            identity: *db.identity(),
+            identity: db.identity(),
             bell,
             wire,
             rng: Arc::new(OsRng),

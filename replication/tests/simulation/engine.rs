@@ -78,7 +78,7 @@ impl EngineMachine {
         }
         let platform = self.platform(VecDeque::new());
         let db = Db::open_read_only_on(platform, options())?;
-        self.identity = *db.identity();
+        self.identity = db.identity();
         Ok(db.replication().applied(ScopeId::MAIN))
     }
 }
@@ -104,7 +104,7 @@ impl Machine for EngineMachine {
     }
 
     fn identity(&self) -> Identity {
-        self.db.as_ref().map_or(self.identity, |db| *db.identity())
+        self.db.as_ref().map_or(self.identity, |db| db.identity())
     }
 
     fn start(&mut self, bell: &Bell) -> Result<Arc<dyn Store>> {

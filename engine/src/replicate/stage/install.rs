@@ -75,7 +75,7 @@ pub(super) fn install(stage: &Stage) -> Result<()> {
 fn number_authors(stage: &Stage) -> Result<()> {
     let parts = &*stage.parts;
     stage.outline.origins.iter().try_for_each(|origin| parts.number_of(*origin).map(drop))?;
-    parts.number_of(parts.identity.origin())?;
+    parts.number_of(parts.identity().origin())?;
     if stage.purpose == Purpose::Rejoin {
         // Entries from another life may have to be erased.
         let view = parts.views.current();
@@ -137,7 +137,7 @@ fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
         }
         let mut vector = stage.head.vector.clone();
         if quarantine.is_some() {
-            vector.raise(parts.identity.origin(), barrier.seqno);
+            vector.raise(parts.identity().origin(), barrier.seqno);
         }
         let mut all = here.vector.clone();
         all.raise_all(&vector);

@@ -1,0 +1,41 @@
+//! Another life, begun while the database runs: when a peer has more of the present one than is here, or
+//! when what is written here may be refused for what was written before.
+//!
+//! ```text
+//! its number in the manifest ─ commits are held ─ all is flushed ─ IDENTITY ─ log and memtable go on
+//! ```
+//!
+//! `IDENTITY` decides. A crash before it leaves a number that nobody uses; one behind it finds a log whose
+//! commits are all in tables, and goes on in the new life.
+
+use super::Replication;
+use crate::jobs;
+use base::{Error, Identity, Origin, Result};
+
+impl Replication {
+    /// Begins another life, durably: later commits have another incarnation, and what was written so far
+    /// counts as that of any other author. Commits wait meanwhile; the log starts anew for peers.
+    pub fn renew(&self) -> Result<Origin> {
+        let parts = &*self.parts;
+        parts.refuse_if_closed()?;
+        parts.refuse_if_read_only()?;
+        parts.admissions.pause(|| {
+            parts.commits.check_writable()?;
+            let random = |e| Error::io("draw random bytes for", parts.fs.root(), e);
+            let identity: Identity =
+                recovery::new_life(&parts.identity(), &*parts.rng).map_err(random)?;
+            parts.number_of(identity.origin())?;
+            let _held = parts.commits.hold();
+            jobs::flush_all(parts)?;
+            recovery::replace_identity(&*parts.fs, &identity)?;
+            let begin = || {
+                parts.installer.with_state(|state| {
+                    parts.origins.begin_life(identity.incarnation, state);
+                });
+            };
+            parts.commits.begin_life(identity.origin(), begin)?;
+            tracing::warn!(target: "esker", life = %identity.incarnation, "another life has begun");
+            Ok(identity.origin())
+        })
+    }
+}
