@@ -185,7 +185,15 @@ impl Group {
 
     /// This node's role: what the roster says, else what was configured.
     pub fn role(&self) -> Role {
-        self.role_of(self.node).unwrap_or(self.config.role)
+        self.role_in(&self.state.lock().roster)
+    }
+
+    /// This node's role as `roster` says. As long as nobody has decided, who is configured to read
+    /// only reads: others may have taken it for an author because they knew no better.
+    fn role_in(&self, roster: &Roster) -> Role {
+        let is_reader = self.config.role != Role::Author;
+        let known = roster.member(self.node).filter(|it| it.is_decided() || !is_reader);
+        known.map_or(self.config.role, |member| member.role)
     }
 
     /// A member's role.
@@ -201,8 +209,7 @@ impl Group {
     /// Whether users may write.
     pub fn writes(&self) -> Writes {
         let state = self.state.lock();
-        let role = state.roster.role(self.node).unwrap_or(self.config.role);
-        match (role, state.announcing) {
+        match (self.role_in(&state.roster), state.announcing) {
             _ if state.is_closed => Writes::Rejoining,
             (Role::Author, Announcing::Not) => Writes::Open,
             (Role::Author, _) => Writes::Announcing,
@@ -426,8 +433,8 @@ impl Group {
         let records = store.entries(keyspaces::ROSTER)?;
         let mut roster = Roster::first(self.config.first.iter().copied());
         roster.read(&records);
-        let role = roster.role(self.node).unwrap_or(self.config.role);
-        let answers = if role == Role::Author { Answers::Author } else { Answers::Park };
+        let is_author = self.role_in(&roster) == Role::Author;
+        let answers = if is_author { Answers::Author } else { Answers::Park };
         let mut state = self.state.lock();
         state.roster = roster;
         if state.answers != Some(answers) {

@@ -85,6 +85,11 @@ impl Member {
         Member { role, epoch: 0, fenced: None, public_key, addresses }
     }
 
+    /// Whether operators decided this.
+    pub fn is_decided(&self) -> bool {
+        self.epoch > 0
+    }
+
     /// The key of what operators decided about it.
     pub fn key(node: NodeId) -> Vec<u8> {
         [&[MEMBER][..], &node.0].concat()

@@ -167,7 +167,7 @@ impl Node {
         });
         let parts = ReplicaParts {
             store: Arc::new(store),
-            identity: *self.db.identity(),
+            identity: self.db.identity(),
             bell: self.bell.clone(),
             wire,
             rng: Arc::new(base::OsRng),

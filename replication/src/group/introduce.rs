@@ -12,7 +12,7 @@ impl Group {
         let scope = self.config.scope;
         let mut state = self.state.lock();
         state.is_settled |= !store.is_empty(scope)?;
-        let role = state.roster.role(self.node).unwrap_or(self.config.role);
+        let role = self.role_in(&state.roster);
         if role != Role::Author || !state.is_settled || state.is_closed || state.id == NO_GROUP {
             return Ok(());
         }

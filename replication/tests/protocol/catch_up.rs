@@ -324,3 +324,17 @@ fn a_node_that_joins_is_a_member_in_the_tables_it_gets() {
     net.check_fold();
     assert_eq!(net.nodes[0].group.roster().authors().count(), 2);
 }
+
+#[test]
+fn a_reader_that_others_took_for_an_author_writes_nothing() {
+    let mut net = Net::new(30, 2, 1);
+    let (key, author) = (Member::first_key(id(2)), Member::new(Role::Author).encode());
+    net.nodes[0].store.put(SCOPE, keyspaces::ROSTER, &key, &author).unwrap();
+    net.connect(0, 2);
+    net.connect(0, 1);
+    net.run(20_000);
+    let reader = &net.nodes[2];
+    assert_eq!(reader.group.roster().role(id(2)), Some(Role::Author));
+    assert_eq!(reader.group.role(), Role::Observer);
+    assert!(reader.store.applied(SCOPE).iter().all(|(origin, _)| origin.node != id(2)));
+}
