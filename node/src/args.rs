@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Dump(commands::dump::DumpArgs),
     /// Prints node id, incarnation and public key fingerprint
     Id(commands::id::IdArgs),
+    /// Checks, shows or begins the configuration of a node
+    Config(commands::config::ConfigArgs),
     /// Runs a node: the database over HTTP, until SIGTERM
     Serve(commands::serve::ServeArgs),
     /// Prints how a running node and its peers are

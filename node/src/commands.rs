@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod compact;
+pub(crate) mod config;
 pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod digest;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Outcome {
         Command::Repair(args) => repair::run(&args, output),
         Command::Compact(args) => compact::run(&args, output),
         Command::Flush(args) => flush::run(&args, output),
+        Command::Config(args) => config::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),
         Command::Dump(args) => dump::run(&args, output),
         Command::Id(args) => id::run(&args, output),

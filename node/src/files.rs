@@ -2,6 +2,10 @@
 //!
 //! The database's own files are none of these; they belong to the engine.
 
+mod rotating;
+
+pub(crate) use self::rotating::RotatingFile;
+
 use crate::error::{Failure, Outcome};
 use base::fs::{Fs, OsFs, ReadFile};
 use base::{Error, OsRng, RelPath, Rng};

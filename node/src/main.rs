@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod commands;
+mod config;
 mod database;
 mod digest;
 mod error;
@@ -14,6 +15,7 @@ mod escape;
 mod files;
 mod input;
 mod loader;
+mod logs;
 mod metrics;
 mod output;
 mod place;

@@ -24,6 +24,7 @@ mod text;
 pub(crate) use self::requests::Requests;
 
 use self::sheet::Sheet;
+use crate::logs;
 use crate::replicas::Peer;
 use ::engine::{Db, Health, Stats};
 use ::recovery::Report;
@@ -93,6 +94,8 @@ impl Collector for Scrape {
         sheet.gauges("build_info", "What runs here; always 1", &[(labels, 1.0)])?;
         engine::write(&mut sheet, &self.stats, &self.health, self.space)?;
         recovery::write(&mut sheet, &self.report)?;
+        let help = "Lines of the log that were dropped because too many waited";
+        sheet.counter("log_lines_dropped", help, logs::dropped())?;
         peers::write(&mut sheet, &self.peers)
     }
 }

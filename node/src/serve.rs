@@ -3,6 +3,7 @@
 //! ```text
 //! settings   what the command line or the file asks for
 //! life       from an open database to a closed one
+//! signals    what tells it to stop, or to read its configuration again
 //! server     the listener, its connections, and how they end
 //! routes     which path is answered by which of the handlers below
 //! record     get, put and delete of one record
@@ -41,9 +42,10 @@ mod refusal;
 mod routes;
 mod server;
 mod settings;
+mod signals;
 mod stream;
 
 pub(crate) use self::health::LagThresholds;
 pub(crate) use self::life::{Ready, serve};
 pub(crate) use self::peers::{NewPeer, StatusReport};
-pub(crate) use self::settings::{Settings, SettingsFile};
+pub(crate) use self::settings::Settings;

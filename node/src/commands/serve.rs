@@ -1,40 +1,36 @@
 //! `esker serve`: runs a node until it is told to stop.
 
-use crate::args::Durability;
+use crate::commands::config::FILE_LEN_MAX;
+use crate::config::{self, Config, Layers};
 use crate::error::Outcome;
 use crate::files;
+use crate::logs;
 use crate::output::Output;
 use crate::place::Directory;
 use crate::replicas::{self, Role};
-use crate::serve::{self, Ready, Settings, SettingsFile};
-use engine::Create;
-use std::path::PathBuf;
-
-/// Bytes of a settings file at most.
-const SETTINGS_LEN_MAX: usize = 1 << 20;
+use crate::serve::{self, Ready, Settings};
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
 
 /// The command line of `esker serve`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Prints one line once it serves: ready node=ID listen=ADDR http=ADDR. SIGTERM and SIGINT end it: requests
 may finish for 30 seconds, or until a second signal. The database is created if it is missing. HTTP
-is without encryption and passwords, so it listens on this machine only. A file has the same names:
-path, listen, http, peers, join, role, end_with_input.
+is without encryption and passwords, so it listens on this machine only. `esker config init` prints a file
+with every setting; the environment is over the file, and the options here over both. SIGHUP lets the node
+read them again.
 
 Examples:
   esker serve --path data
   esker serve --path data --listen 127.0.0.1:7400 --http 127.0.0.1:8080
   esker serve --config node.toml")]
 pub(crate) struct ServeArgs {
-    /// A file with settings instead of the options below
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with_all = ["path", "listen", "http", "peers", "join", "role", "end_with_input"]
-    )]
+    /// A file with settings; the options below are over it
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The database directory
-    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
     /// Where peers connect; port 0 takes any [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR")]
@@ -58,34 +54,47 @@ pub(crate) struct ServeArgs {
 
 /// Serves until a signal.
 pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
-    let settings = settings(args)?;
-    let directory = Directory::open(&settings.path, Create::IfMissing, Durability::Sync)?;
+    let settings = Settings::of(gather(args)?)?;
+    let logs = logs::start(&settings.config)?;
+    let options = settings.config.engine_options();
+    let directory = Directory::open_with(&settings.path, options)?;
     let replicas = replicas::start(directory.db(), &settings)?;
-    serve::serve(directory, replicas, &settings, |ready| {
+    let again = args.clone();
+    let reread = Box::new(move || gather(&again));
+    let served = serve::serve(directory, replicas, &settings, reread, |ready| {
         let Ready { node, listen, http } = ready;
         output.result(format_args!("ready node={node} listen={listen} http={http}"), ready)?;
         output.flush()
-    })
+    });
+    // What was logged is written before the process ends.
+    drop(logs);
+    served
 }
 
-/// What the command line or the file asks for.
-fn settings(args: &ServeArgs) -> Outcome<Settings> {
-    let file = match &args.config {
-        Some(path) => {
-            let text = files::read_text(path, SETTINGS_LEN_MAX)?;
-            let file = SettingsFile::parse(&text, path)?;
-            return Settings::of(file).map_err(|failure| failure.at(path));
+/// What the file, the environment and the command line ask for.
+fn gather(args: &ServeArgs) -> Outcome<Config> {
+    let mut layers = Layers::default();
+    if let Some(path) = &args.config {
+        layers.read_file(&files::read_text(path, FILE_LEN_MAX)?, path);
+    }
+    layers.read_environment(config::environment());
+    let path = args.path.as_deref().map(Path::to_string_lossy);
+    let role = args.role.and_then(|role| Some(role.to_possible_value()?.get_name().to_owned()));
+    let peers = (!args.peers.is_empty()).then(|| args.peers.join(","));
+    let end_with_input = args.end_with_input.then_some("true");
+    let options = [
+        ("path", "--path", path.as_deref()),
+        ("listen", "--listen", args.listen.as_deref()),
+        ("http", "--http", args.http.as_deref()),
+        ("peers", "--peer", peers.as_deref()),
+        ("join", "--join", args.join.as_deref()),
+        ("role", "--role", role.as_deref()),
+        ("end_with_input", "--end-with-input", end_with_input),
+    ];
+    for (key, option, words) in options {
+        if let Some(words) = words {
+            layers.option(key, option, words);
         }
-        None => SettingsFile {
-            path: args.path.clone(),
-            listen: args.listen.clone(),
-            http: args.http.clone(),
-            peers: args.peers.clone(),
-            join: args.join.clone(),
-            role: args.role.unwrap_or_default(),
-            end_with_input: args.end_with_input,
-            ..SettingsFile::default()
-        },
-    };
-    Settings::of(file)
+    }
+    layers.settle().map_err(|mistakes| config::refuse(&mistakes))
 }

@@ -7,7 +7,7 @@ use crate::digest::ContentDigest;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
 use crate::record::Record;
-use engine::{Batch, Create, Db, Keyspace, Stats, WriteOptions};
+use engine::{Batch, Create, Db, Keyspace, Options, Stats, WriteOptions};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,11 @@ impl Directory {
     pub(crate) fn open(path: &Path, create: Create, durability: Durability) -> Outcome<Directory> {
         let db = database::open_with(path, create, durability)?;
         Ok(Directory { db, path: path.to_path_buf() })
+    }
+
+    /// Opens the database at `path` as `options` say.
+    pub(crate) fn open_with(path: &Path, options: Options) -> Outcome<Directory> {
+        Ok(Directory { db: Db::open(path, options)?, path: path.to_path_buf() })
     }
 
     /// The open database.

@@ -5,6 +5,7 @@ use super::refusal::Refusal;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use esker_node::resilience::Timeout;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::convert::Infallible;
@@ -12,9 +13,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-
-/// How long a body may stand still.
-const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// A body read whole, and the memory that it may take.
 pub(super) struct Whole {
@@ -39,7 +37,8 @@ pub(super) async fn read_whole(
     let memory = node.memory(expected).await?;
     let mut bytes = Vec::with_capacity(declared.map_or(0, |_| expected));
     let mut body = body;
-    while let Some(part) = next_part(&mut body).await? {
+    let patience = node.timeout(Timeout::HttpBody);
+    while let Some(part) = next_part(&mut body, patience).await? {
         if bytes.len() + part.len() > len_max {
             return Err(Refusal::too_large(what, len_max, (bytes.len() + part.len()) as u64));
         }
@@ -48,12 +47,15 @@ pub(super) async fn read_whole(
     Ok(Whole { bytes, _memory: memory })
 }
 
-/// The next bytes of a body; `None` at its end.
-pub(super) async fn next_part(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
+/// The next bytes of a body that may stand still for `patience`; `None` at its end.
+pub(super) async fn next_part(
+    body: &mut Body,
+    patience: Duration,
+) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = tokio::time::timeout(STANDSTILL, body.frame())
+        let frame = tokio::time::timeout(patience, body.frame())
             .await
-            .map_err(|_| Refusal::too_slow(STANDSTILL.as_secs()))?;
+            .map_err(|_| Refusal::too_slow(patience))?;
         match frame {
             None => return Ok(None),
             Some(Err(_)) => return Err(Refusal::cut_off()),

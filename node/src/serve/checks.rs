@@ -14,15 +14,13 @@
 
 use super::health::HealthReport;
 use super::node::Node;
+use crate::config::Config;
 use crate::process::Machine;
 use engine::{Db, Latency, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
+use esker_node::resilience::Timeout;
 use std::sync::{Arc, Weak};
 
-/// Shares from which on a resource of the machine is called short.
-const CPU_SHARE: f64 = 0.80;
-const MEMORY_SHARE: f64 = 0.85;
-const DISK_SHARE: f64 = 0.90;
 /// Milliseconds of the slowest hundredth of syncs.
 const SYNC_SLOW_MS: f64 = 100.0;
 const SYNC_STUCK_MS: f64 = 1000.0;
@@ -31,14 +29,26 @@ const DEBT_HIGH: f64 = 0.5;
 const DEBT_STALLED: f64 = 0.95;
 
 /// Adds all checks of `node` to `checks`.
-pub(super) fn add(checks: &mut Checks, node: &Arc<Node>, timing: Timing) -> Result<(), CheckError> {
+pub(super) fn add(
+    checks: &mut Checks,
+    node: &Arc<Node>,
+    config: &Config,
+) -> Result<(), CheckError> {
+    let timing = Timing {
+        every: config.millis("health.every_ms"),
+        timeout: node.timeout(Timeout::HealthCheck),
+    };
+    let limit = |key: &str| config.number(key) as f64 / 100.0;
+    let cpu_limit = limit("health.cpu_percent");
+    let memory_limit = limit("health.memory_percent");
+    let disk_limit = limit("health.disk_percent");
     let db = || node.directory().db().clone();
     let (engine, disk, syncs, debt) = (db(), db(), db(), db());
     checks.add("engine", timing, move || of_engine(&engine))?;
-    checks.add("disk", timing, move || of_disk(&disk))?;
-    checks.add("memory", timing, of_memory)?;
+    checks.add("disk", timing, move || of_disk(&disk, disk_limit))?;
+    checks.add("memory", timing, move || of_memory(memory_limit))?;
     let mut before = Machine::read();
-    checks.add("cpu", timing, move || of_cpu(&mut before))?;
+    checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit))?;
     let mut before_syncs = Latency::default();
     checks.add("log_sync", timing, move || {
         let now = syncs.stats().sync_latency;
@@ -64,35 +74,35 @@ fn of_engine(db: &Db) -> Finding {
     }
 }
 
-fn of_disk(db: &Db) -> Finding {
+fn of_disk(db: &Db, limit: f64) -> Finding {
     match db.space() {
         Ok(space) => {
             let free = space.disk_bytes as f64;
             let used = 1.0 - free / space.disk_total_bytes.max(1) as f64;
-            share("the disk", used, DISK_SHARE).with("free_bytes", free)
+            share("the disk", used, limit).with("free_bytes", free)
         }
         Err(error) => Finding::degraded(error.to_string()),
     }
 }
 
-fn of_memory() -> Finding {
+fn of_memory(limit: f64) -> Finding {
     let Some(machine) = Machine::read() else {
         return Finding::healthy("this system does not tell");
     };
     let free = machine.memory_free_bytes as f64;
     let used = 1.0 - free / machine.memory_bytes.max(1) as f64;
-    share("memory", used, MEMORY_SHARE).with("free_bytes", free)
+    share("memory", used, limit).with("free_bytes", free)
 }
 
 /// How busy the machine was since the last look.
-fn of_cpu(before: &mut Option<Machine>) -> Finding {
+fn of_cpu(before: &mut Option<Machine>, limit: f64) -> Finding {
     let now = Machine::read();
     let (Some(then), Some(now)) = (std::mem::replace(before, now), now) else {
         return Finding::healthy("this system does not tell");
     };
     let all = now.cpu_ticks.saturating_sub(then.cpu_ticks);
     let idle = now.idle_ticks.saturating_sub(then.idle_ticks);
-    share("processor time", 1.0 - idle as f64 / all.max(1) as f64, CPU_SHARE)
+    share("processor time", 1.0 - idle as f64 / all.max(1) as f64, limit)
 }
 
 fn share(what: &str, used: f64, limit: f64) -> Finding {
@@ -188,8 +198,8 @@ mod tests {
         {
             assert_eq!(of_debt(pressure).status, status);
         }
-        assert_eq!(share("x", 0.89, DISK_SHARE).status, Wellness::Healthy);
-        assert_eq!(share("x", 0.9, DISK_SHARE).status, Wellness::Degraded);
-        assert_eq!(share("x", f64::NAN, DISK_SHARE).status, Wellness::Healthy);
+        assert_eq!(share("x", 0.89, 0.9).status, Wellness::Healthy);
+        assert_eq!(share("x", 0.9, 0.9).status, Wellness::Degraded);
+        assert_eq!(share("x", f64::NAN, 0.9).status, Wellness::Healthy);
     }
 }

@@ -82,11 +82,11 @@ impl HealthReport {
             wanted.map(|peer| peer.node.clone()).collect::<Vec<_>>()
         };
         let silent = named(&|peer| peer.last_confirmation.is_none());
-        let lagging = named(&|peer| peer.lag_ms >= thresholds.degraded_ms);
+        let lagging = named(&|peer| peer.lag_ms >= thresholds.degraded_ms());
         let max_lag_ms = tracked.iter().map(|peer| peer.lag_ms).max().unwrap_or(0);
         let (engine_name, engine_wellness) = of_engine(engine.status);
         let peers_wellness = match (max_lag_ms, silent.is_empty() && lagging.is_empty()) {
-            (lag, _) if !tracked.is_empty() && lag >= thresholds.unhealthy_ms => {
+            (lag, _) if !tracked.is_empty() && lag >= thresholds.unhealthy_ms() => {
                 Wellness::Unhealthy
             }
             (_, false) => Wellness::Degraded,

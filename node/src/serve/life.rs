@@ -1,24 +1,22 @@
 //! From an open database to a closed one: the threads of a node, and the order in which they end.
 
-use super::node::Node;
-use super::server::{EndOfInput, Listener, run};
+use super::node::{Node, Reread};
+use super::server::{Listener, run};
 use super::settings::Settings;
+use super::signals::EndOfInput;
 use crate::error::Outcome;
 use crate::place::{Directory, Place};
 use crate::replicas::Replicas;
 use base::Error;
-use esker_node::health::Timing;
+use esker_node::resilience::Timeout;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// Threads that answer connections; the work is done by those that may block.
 const WORKER_THREADS: usize = 2;
 /// Threads that may block in the engine at a time.
 const BLOCKING_THREADS_MAX: usize = 64;
-/// How long work that nobody waits for may go on at the end.
-const WORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The node serves.
 #[derive(Debug, Deserialize, Serialize)]
@@ -31,17 +29,18 @@ pub(crate) struct Ready {
     pub(crate) http: String,
 }
 
-/// Serves `directory` until a signal, then closes it. Tells `ready` once it serves.
+/// Serves `directory` until a signal, then closes it. Tells `ready` once it serves. Asks `reread` for the
+/// configuration when SIGHUP comes.
 pub(crate) fn serve(
     directory: Directory,
     replicas: Box<dyn Replicas>,
     settings: &Settings,
+    reread: Reread,
     ready: impl FnOnce(&Ready) -> Outcome,
 ) -> Outcome {
     let runtime = runtime()?;
-    let node = Node::new(directory.clone(), replicas, settings.role, settings.thresholds);
-    let node = Arc::new(node);
-    node.watch(Timing::default())?;
+    let node = Arc::new(Node::new(directory.clone(), replicas, settings, reread));
+    node.watch(&settings.config)?;
     let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
     let served = runtime.block_on(async {
         let listener = Listener::bind(settings.http, end).await?;
@@ -50,11 +49,13 @@ pub(crate) fn serve(
             listen: node.replicas().listens_at().to_string(),
             http: listener.address().to_string(),
         })?;
+        tracing::info!(http = %listener.address(), "serving");
         run(listener, node.clone()).await;
+        tracing::info!("no requests any more");
         Ok(())
     });
     node.replicas().shutdown();
-    runtime.shutdown_timeout(WORK_PATIENCE);
+    runtime.shutdown_timeout(node.timeout(Timeout::Close));
     let closed = Box::new(directory).close();
     served.and(closed)
 }

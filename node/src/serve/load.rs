@@ -18,6 +18,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
 use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
+use esker_node::resilience::Timeout;
 use std::io::{self, BufRead, Read};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -88,9 +89,10 @@ pub(super) async fn load(
         let mut watch = Watch { bad: plan.bad, lost, ending };
         Loader::new(sink, plan.batch_records, &mut watch).load(&mut records)
     });
+    let patience = node.timeout(Timeout::HttpBody);
     let feeding = async {
         loop {
-            let part = next_part(&mut body).await?;
+            let part = next_part(&mut body, patience).await?;
             let is_last = part.is_none();
             // Once nobody takes parts any more, the other side has failed and says why.
             if sender.send(part).await.is_err() || is_last {

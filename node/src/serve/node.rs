@@ -3,14 +3,18 @@
 use super::checks;
 use super::health::LagThresholds;
 use super::refusal::Refusal;
+use super::settings::Settings;
+use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
+use crate::logs;
 use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Replicas, Role};
 use base::{Clock, SystemClock};
-use esker_node::health::{Checks, Timing};
+use esker_node::health::Checks;
+use esker_node::resilience::{Timeout, Timeouts};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,15 +26,19 @@ const BODY_UNCOUNTED: usize = 64 << 10;
 const STREAMS_MAX: usize = 64;
 /// Loads at a time.
 const LOADS_MAX: usize = 4;
-/// How long a request waits for its share.
-const SHARE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads the configuration again, from where it came.
+pub(crate) type Reread = Box<dyn Fn() -> Outcome<Config> + Send + Sync>;
 
 /// A node while it serves.
 pub(super) struct Node {
     directory: Directory,
     replicas: Box<dyn Replicas>,
     role: Role,
-    thresholds: LagThresholds,
+    thresholds: Mutex<LagThresholds>,
+    timeouts: Timeouts,
+    config: Mutex<Config>,
+    reread: Reread,
     memory: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     loads: Arc<Semaphore>,
@@ -46,14 +54,17 @@ impl Node {
     pub(super) fn new(
         directory: Directory,
         replicas: Box<dyn Replicas>,
-        role: Role,
-        thresholds: LagThresholds,
+        settings: &Settings,
+        reread: Reread,
     ) -> Node {
         Node {
             directory,
             replicas,
-            role,
-            thresholds,
+            role: settings.role,
+            thresholds: Mutex::new(settings.thresholds),
+            timeouts: settings.config.timeouts(),
+            config: Mutex::new(settings.config.clone()),
+            reread,
             memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
@@ -82,7 +93,42 @@ impl Node {
 
     /// When a peer lags.
     pub(super) fn thresholds(&self) -> LagThresholds {
-        self.thresholds
+        *lock(&self.thresholds)
+    }
+
+    /// Reads the configuration again on another thread, and takes over what can change.
+    pub(super) fn reload_soon(self: Arc<Node>) {
+        tokio::task::spawn_blocking(move || {
+            if let Err(failure) = self.reload() {
+                tracing::error!(failure = failure.to_text(), "the configuration stays as it is");
+            }
+        });
+    }
+
+    /// Reads the configuration again, and takes over what can change. Returns the names of settings that
+    /// have changed and wait for the next start.
+    pub(super) fn reload(&self) -> Outcome<Vec<&'static str>> {
+        let config = (self.reread)()?;
+        logs::change(&config)?;
+        *lock(&self.thresholds) = LagThresholds::of(&config);
+        for (name, millis) in config.timeouts().all() {
+            // What a configuration allows can be set.
+            let _ = self.timeouts.set(name, Duration::from_millis(millis));
+        }
+        let mut before = lock(&self.config);
+        let waiting = config.waits_for_start(&before);
+        tracing::info!(target: logs::AUDIT, operation = "reload", "read the configuration again");
+        for key in &waiting {
+            tracing::warn!(key, "this setting changes when the node starts again");
+        }
+        // What waits is compared with what is in effect, the next time as well.
+        before.take_live(&config);
+        Ok(waiting)
+    }
+
+    /// How long something may take now.
+    pub(super) fn timeout(&self, of: Timeout) -> Duration {
+        self.timeouts.get(of)
     }
 
     /// The requests that it was asked.
@@ -91,9 +137,9 @@ impl Node {
     }
 
     /// Begins to check itself in the background.
-    pub(super) fn watch(self: &Arc<Node>, timing: Timing) -> Outcome {
+    pub(super) fn watch(self: &Arc<Node>, config: &Config) -> Outcome {
         let mut all = Checks::new(Arc::new(self.clock));
-        checks::add(&mut all, self, timing)
+        checks::add(&mut all, self, config)
             .map_err(|error| Failure::new(Exit::Other, "CheckFailed", error.to_string()))?;
         let _ = self.checks.set(all);
         Ok(())
@@ -156,17 +202,30 @@ impl Node {
             return Ok(None);
         }
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, BODY_MEMORY_KIB);
-        share(&self.memory, kib, "memory for bodies of requests").await.map(Some)
+        self.share(&self.memory, kib, "memory for bodies of requests").await.map(Some)
     }
 
     /// The right to stream records.
     pub(super) async fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        share(&self.streams, 1, "scans at a time").await
+        self.share(&self.streams, 1, "scans at a time").await
     }
 
     /// The right to load records.
     pub(super) async fn load(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        share(&self.loads, 1, "loads at a time").await
+        self.share(&self.loads, 1, "loads at a time").await
+    }
+
+    async fn share(
+        &self,
+        of: &Arc<Semaphore>,
+        count: u32,
+        what: &str,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let patience = self.timeout(Timeout::Share);
+        match tokio::time::timeout(patience, of.clone().acquire_many_owned(count)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Refusal::overloaded(what)),
+        }
     }
 
     /// Runs `job`, which may block, and waits for it without blocking.
@@ -181,6 +240,11 @@ impl Node {
             Err(_) => Err(ended().into()),
         }
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in it is whole at any time.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether long work goes on.
@@ -214,16 +278,4 @@ impl Drop for Interest {
 fn ended() -> Failure {
     Failure::new(Exit::Other, "ShuttingDown", "the node is shutting down")
         .action("ask again once it runs")
-}
-
-async fn share(
-    of: &Arc<Semaphore>,
-    count: u32,
-    what: &str,
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    let waiting = tokio::time::timeout(SHARE_PATIENCE, of.clone().acquire_many_owned(count));
-    match waiting.await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Refusal::overloaded(what)),
-    }
 }

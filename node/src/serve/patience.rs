@@ -11,20 +11,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// How long a write may stand still.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-
 /// A connection with an end to its patience.
 pub(super) struct Patient<S> {
     stream: S,
+    /// How long a write may stand still.
+    patience: Duration,
     /// Set while a write stands still.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    /// `stream`, bounded.
-    pub(super) fn new(stream: S) -> Patient<S> {
-        Patient { stream, limit: None }
+    /// `stream`, where a write may stand still for `patience`.
+    pub(super) fn new(stream: S, patience: Duration) -> Patient<S> {
+        Patient { stream, patience, limit: None }
     }
 
     /// The result of a write, or an error if it has stood still for too long.
@@ -37,9 +36,10 @@ impl<S> Patient<S> {
             self.limit = None;
             return written;
         }
-        let limit = self.limit.get_or_insert_with(|| {
-            Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_PATIENCE))
-        });
+        let patience = self.patience;
+        let limit = self
+            .limit
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
         ready!(limit.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -93,6 +93,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     /// Time stands still but for what is slept.
     fn with_paused_time<F: Future>(story: F) -> F::Output {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -104,9 +106,9 @@ mod tests {
         with_paused_time(async {
             let (ours, _theirs) = tokio::io::duplex(16);
             let started = Instant::now();
-            let error = Patient::new(ours).write_all(&[0; 17]).await.unwrap_err();
+            let error = Patient::new(ours, PATIENCE).write_all(&[0; 17]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert!(started.elapsed() >= WRITE_PATIENCE);
+            assert!(started.elapsed() >= PATIENCE);
         });
     }
 
@@ -114,9 +116,10 @@ mod tests {
     fn a_slow_reader_gets_all() {
         with_paused_time(async {
             let (ours, mut theirs) = tokio::io::duplex(1);
-            let writer = tokio::spawn(async move { Patient::new(ours).write_all(&[7; 20]).await });
+            let writer =
+                tokio::spawn(async move { Patient::new(ours, PATIENCE).write_all(&[7; 20]).await });
             for _ in 0..20 {
-                tokio::time::sleep(WRITE_PATIENCE * 2 / 3).await;
+                tokio::time::sleep(PATIENCE * 2 / 3).await;
                 assert_eq!(theirs.read_u8().await.unwrap(), 7);
             }
             writer.await.unwrap().unwrap();

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
+use std::time::Duration;
 
 /// Why a request was not carried out.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ impl Refusal {
     }
 
     /// A client that sends too slowly.
-    pub(super) fn too_slow(seconds: u64) -> Refusal {
+    pub(super) fn too_slow(patience: Duration) -> Refusal {
+        let seconds = patience.as_secs_f64();
         let message = format!("the body of the request stood still for {seconds} s");
         let failure = Failure::new(Exit::Io, "TooSlow", message).action("send it again, faster");
         Refusal { status: StatusCode::REQUEST_TIMEOUT, failure }

@@ -27,12 +27,13 @@ use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
 use super::{content, load, origin, peers, probes, record, stream};
+use crate::logs::AUDIT;
 use crate::metrics;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{Response, StatusCode};
+use axum::http::{Method, Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
 use esker_node::health::Wellness;
@@ -77,12 +78,22 @@ async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
+    let changes = path.as_ref().is_some_and(|path| is_of_operators(&method, path.as_str()));
+    let changed = changes.then(|| request.uri().path().to_owned());
     let response = next.run(request).await;
     drop(open);
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     let status = response.status().as_u16();
+    if let Some(operation) = changed {
+        tracing::info!(target: AUDIT, operation, status, "an operator has asked");
+    }
     node.requests().answered(method.as_str(), route, status, started.elapsed());
     response
+}
+
+/// Whether it changes how a node works; such paths hold no keys.
+fn is_of_operators(method: &Method, route: &str) -> bool {
+    method == Method::POST && route != "/v1/load" && !route.starts_with("/v1/keyspaces/")
 }
 
 /// The numbers of this moment.

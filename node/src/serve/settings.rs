@@ -1,66 +1,13 @@
-//! What a node is started with: the command line, or a file with the same names.
-//!
-//! ```text
-//! path = "data"                         the directory, created if it is missing
-//! listen = "127.0.0.1:7400"             where peers connect
-//! http = "127.0.0.1:8080"               where users connect
-//! peers = ["ID@10.0.0.2:7400"]          the first peers
-//! join = "TOKEN@10.0.0.2:7400"          or the invitation of a node
-//! role = "writer"                       or "replica", "respond-only"
-//! end_with_input = false                stops at the end of standard input too
-//! lag_threshold_ms = 30000              a peer that lags as much: degraded
-//! critical_lag_threshold_ms = 120000    and as much: unhealthy
-//! ```
+//! What a node is started with, understood.
 
 use super::LagThresholds;
+use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::replicas::{PeerAddress, Role};
-use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// Where users connect unless told otherwise.
-const HTTP_PORT: u16 = 8080;
-
-/// What a node is started with, as it was written.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SettingsFile {
-    /// The directory.
-    pub(crate) path: Option<PathBuf>,
-    /// Where peers connect.
-    pub(crate) listen: Option<String>,
-    /// Where users connect.
-    pub(crate) http: Option<String>,
-    /// The first peers.
-    #[serde(default)]
-    pub(crate) peers: Vec<String>,
-    /// An invitation.
-    pub(crate) join: Option<String>,
-    /// What the node is to its peers.
-    #[serde(default)]
-    pub(crate) role: Role,
-    /// Whether the end of standard input stops it.
-    #[serde(default)]
-    pub(crate) end_with_input: bool,
-    /// See [`LagThresholds`].
-    pub(crate) lag_threshold_ms: Option<u64>,
-    /// See [`LagThresholds`].
-    pub(crate) critical_lag_threshold_ms: Option<u64>,
-}
-
-impl SettingsFile {
-    /// Reads `text`, the content of `file`.
-    pub(crate) fn parse(text: &str, file: &Path) -> Outcome<SettingsFile> {
-        toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() as u64 + 1;
-            invalid(error.message()).at(file).line(line)
-        })
-    }
-}
-
-/// What a node is started with, understood.
+/// What a node is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The directory.
@@ -79,67 +26,61 @@ pub(crate) struct Settings {
     pub(crate) end_with_input: bool,
     /// When a peer lags.
     pub(crate) thresholds: LagThresholds,
+    /// Everything else.
+    pub(crate) config: Config,
 }
 
 impl Settings {
-    /// Understands `file`.
-    pub(crate) fn of(file: SettingsFile) -> Outcome<Settings> {
-        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let address = |name, text: Option<String>, default| match text {
-            Some(text) => parse_address(name, &text),
-            None => Ok(default),
-        };
-        let http = address("http", file.http, loopback(HTTP_PORT))?;
-        if !http.ip().is_loopback() {
-            return Err(Failure::new(
-                Exit::Input,
-                "NotLoopback",
-                format!("HTTP at {http} would be open to other machines, without encryption and passwords"),
-            )
-            .action("listen at 127.0.0.1 or [::1], behind a proxy that authenticates"));
-        }
-        let standard = LagThresholds::default();
+    /// Understands `config`.
+    pub(crate) fn of(config: Config) -> Outcome<Settings> {
+        let path = config.text("path").ok_or_else(|| {
+            Failure::new(Exit::Usage, "Usage", "no directory is given: `path` is missing")
+                .action("give --path, or path in a file with --config")
+        })?;
+        let address = |key| config.address(key).ok_or_else(|| bug(key));
         Ok(Settings {
-            path: file.path.ok_or_else(|| invalid("no directory is given: `path` is missing"))?,
-            listen: address("listen", file.listen, loopback(0))?,
-            http,
-            peers: file.peers.iter().map(|peer| peer.parse()).collect::<Outcome<_>>()?,
-            join: file.join.as_deref().map(parse_join).transpose()?,
-            role: file.role,
-            end_with_input: file.end_with_input,
-            thresholds: LagThresholds::new(
-                file.lag_threshold_ms.unwrap_or(standard.degraded_ms()),
-                file.critical_lag_threshold_ms.unwrap_or(standard.unhealthy_ms()),
-            ),
+            path: path.into(),
+            listen: address("listen")?,
+            http: address("http")?,
+            peers: config.list("peers").iter().map(|peer| peer.parse()).collect::<Outcome<_>>()?,
+            join: config.invitation("join"),
+            role: match config.text("role") {
+                Some("replica") => Role::Replica,
+                Some("respond-only") => Role::RespondOnly,
+                _ => Role::Writer,
+            },
+            end_with_input: config.flag("end_with_input"),
+            thresholds: LagThresholds::of(&config),
+            config,
         })
     }
 }
 
-fn parse_address(name: &str, text: &str) -> Outcome<SocketAddr> {
-    let refuse = |_| invalid(&format!("`{name}` is an address and a port, such as 127.0.0.1:8080"));
-    text.parse().map_err(refuse)
-}
-
-/// An invitation, written `TOKEN@ADDR`.
-fn parse_join(text: &str) -> Outcome<(String, SocketAddr)> {
-    match text.rsplit_once('@') {
-        Some((token, address)) if !token.is_empty() => {
-            Ok((token.to_owned(), parse_address("join", address)?))
-        }
-        _ => Err(invalid("`join` is TOKEN@ADDR: what `esker peers invite` prints, then host:port")),
+impl LagThresholds {
+    /// The thresholds of `config`.
+    pub(crate) fn of(config: &Config) -> LagThresholds {
+        LagThresholds::new(
+            config.number("lag_threshold_ms"),
+            config.number("critical_lag_threshold_ms"),
+        )
     }
 }
 
-fn invalid(message: &str) -> Failure {
-    Failure::new(Exit::Input, "ConfigInvalid", message).action("correct the setting")
+/// A setting whose kind does not keep what it promises.
+fn bug(key: &str) -> Failure {
+    Failure::new(Exit::Bug, "Bug", format!("{key} was not checked"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Layers;
+    use std::path::Path;
 
     fn settings(text: &str) -> Outcome<Settings> {
-        Settings::of(SettingsFile::parse(text, Path::new("node.toml"))?)
+        let mut layers = Layers::default();
+        layers.read_file(text, Path::new("node.toml"));
+        Settings::of(layers.settle().unwrap())
     }
 
     #[test]
@@ -157,21 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_in_a_file_is_named() {
-        for (text, words) in [
-            ("", "`path` is missing"),
-            ("path = 'data'\nhtp = 'x'", "node.toml line 2"),
-            ("path = 'data'\nhttp = '8080'", "`http` is an address"),
-            ("path = 'data'\nhttp = '0.0.0.0:8080'", "open to other machines"),
-            ("path = 'data'\nlisten = 'here'", "`listen` is an address"),
-            ("path = 'data'\npeers = ['x']", "a peer is ID@ADDR"),
-            ("path = 'data'\njoin = '@1.2.3.4:5'", "`join` is TOKEN@ADDR"),
-            ("path = 'data'\nrole = 'king'", "node.toml line 2"),
-            ("path = ", "node.toml line 1"),
-        ] {
-            let failure = settings(text).unwrap_err();
-            assert!(failure.to_text().contains(words), "{text}: {}", failure.to_text());
-            assert_eq!(failure.exit(), Exit::Input, "{text}");
-        }
+    fn a_node_needs_a_directory() {
+        let failure = settings("").unwrap_err();
+        assert!(failure.to_text().contains("`path` is missing"), "{}", failure.to_text());
+        assert_eq!(failure.exit(), Exit::Usage);
     }
 }

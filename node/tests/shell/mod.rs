@@ -78,8 +78,19 @@ pub(crate) fn esker_with<A: AsRef<OsStr>>(
 
 /// Starts `esker` with all its streams piped.
 pub(crate) fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Child {
+    start_in(arguments, &[])
+}
+
+/// As [`start`], with these variables besides.
+pub(crate) fn start_in<A: AsRef<OsStr>>(
+    arguments: impl IntoIterator<Item = A>,
+    variables: &[(&str, &str)],
+) -> Child {
     Command::new(ESKER)
         .args(arguments)
+        // What a node says about itself is not what most tests are about.
+        .env("ESKER_LOG_LEVEL", "error")
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

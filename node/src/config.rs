@@ -1,0 +1,37 @@
+//! The configuration of a node: where each setting comes from, and every mistake in it at once.
+//!
+//! ```text
+//! defaults < preset < file < environment < command line       the right one wins
+//! ```
+//!
+//! ```text
+//! keys     every setting: name, kind, default, what it is for, whether it can change while a node runs
+//! value    kinds and values: what is allowed, and how it is read
+//! file     TOML -> settings with their lines
+//! layers   the sources, one over the other
+//! presets  settings that go together
+//! typed    settings -> options of the engine and the rest
+//! text     a commented file, and the list of what is in effect
+//! ```
+//!
+//! A setting `engine.memory_bytes` is the key `memory_bytes` of the table `[engine]` in a file, and
+//! `ESKER_ENGINE_MEMORY_BYTES` in the environment.
+
+mod file;
+mod keys;
+mod layers;
+mod presets;
+mod text;
+mod typed;
+mod value;
+
+pub(crate) use self::layers::{Config, Layers, Mistake, refuse};
+pub(crate) use self::text::{effective, template};
+
+/// The environment of this process, as far as it is text.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
+}

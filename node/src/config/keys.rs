@@ -1,0 +1,132 @@
+//! Every setting there is.
+
+use super::value::Kind;
+
+/// When a change takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// On SIGHUP, while the node runs.
+    Live,
+    /// When the node starts.
+    Restart,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// Its name, with the table in front of it if it is in one.
+    pub(crate) name: &'static str,
+    /// What it may be.
+    pub(crate) kind: Kind,
+    /// What it is unless told otherwise, as words. Empty means none.
+    pub(crate) default: &'static str,
+    /// When a change takes effect.
+    pub(crate) reload: Reload,
+    /// What it is for, as one sentence.
+    pub(crate) about: &'static str,
+}
+
+impl Key {
+    /// The name of its environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("ESKER_{}", self.name.to_uppercase().replace('.', "_"))
+    }
+
+    /// The key of that name.
+    pub(crate) fn named(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+/// Milliseconds and seconds of a day.
+const DAY_MS: u64 = 86_400_000;
+const DAY: u64 = 86_400;
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    reload: Reload,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, default, reload, about }
+}
+
+use Reload::{Live, Restart};
+
+/// All settings, in the order in which a file has them.
+#[rustfmt::skip]
+pub(crate) const KEYS: &[Key] = &[
+    key("preset", Kind::Choice(super::presets::NAMES), "balanced", Restart, "Settings that go together"),
+    key("path", Kind::Path, "", Restart, "The directory of the database, created if it is missing"),
+    key("listen", Kind::Address, "127.0.0.1:0", Restart, "Where peers connect"),
+    key("http", Kind::Loopback, "127.0.0.1:8080", Restart, "Where users connect"),
+    key("peers", Kind::Peers, "", Restart, "The peers of the first roster, given on every side"),
+    key("join", Kind::Invitation, "", Restart, "The invitation of a node to join: TOKEN@ADDR"),
+    key("role", Kind::Choice(&["writer", "replica", "respond-only"]), "writer", Restart, "What the node is to its peers"),
+    key("end_with_input", Kind::Flag, "false", Restart, "Whether the end of standard input stops the node"),
+    key("lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "30000", Live, "A peer that lags as much is called degraded"),
+    key("critical_lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "120000", Live, "And as much unhealthy; never below the other"),
+    key("engine.sync", Kind::Choice(&["sync", "periodic", "async"]), "sync", Restart, "When a commit is acknowledged: synced, or to be synced soon"),
+    key("engine.sync_interval_ms", Kind::Number(1, 60_000), "100", Restart, "The time between two syncs with sync = periodic"),
+    key("engine.memory_bytes", Kind::Bytes(16 * MIB, 16 * TIB), "256 MiB", Restart, "Memory for memtables, cache, indexes and filters"),
+    key("engine.memtable_bytes", Kind::Bytes(MIB, GIB), "64 MiB", Restart, "Memory of one memtable; up to three take from memory_bytes"),
+    key("engine.block_bytes", Kind::Bytes(KIB, MIB), "8 KiB", Restart, "A block of a table before compression"),
+    key("engine.table_bytes", Kind::Bytes(MIB, 4 * GIB), "64 MiB", Restart, "A table that a compaction writes"),
+    key("engine.segment_bytes", Kind::Bytes(MIB, GIB), "32 MiB", Restart, "A segment of the log at the most"),
+    key("engine.log_retention_bytes", Kind::Bytes(0, TIB), "0", Restart, "Flushed segments of the log that are kept for change feeds"),
+    key("engine.reserve_bytes", Kind::Bytes(0, TIB), "64 MiB", Restart, "Disk kept back for a full disk"),
+    key("engine.archive_bytes", Kind::Bytes(0, 16 * TIB), "1 GiB", Restart, "Log kept between backups, for moments between them"),
+    key("engine.history_seconds", Kind::Number(0, 3650 * DAY), "0", Restart, "How long old versions are kept for reads of the past"),
+    key("engine.transactions_max", Kind::Number(1, 1_000_000), "1000", Restart, "Transactions that may be open at once"),
+    key("engine.on_corruption", Kind::Choice(&["halt", "quarantine", "heal"]), "halt", Restart, "What follows when a file turns out to be damaged"),
+    key("engine.scrub_every_seconds", Kind::Number(0, 3650 * DAY), "604800", Restart, "How often everything is verified; 0 never"),
+    key("engine.scrub_bytes_per_second", Kind::Bytes(4 * KIB, TIB), "16 MiB", Restart, "How fast it is read for that"),
+    key("engine.max_drift_ms", Kind::Number(1, DAY_MS), "10000", Restart, "How far clocks of peers may be ahead"),
+    key("backup.to", Kind::Path, "", Restart, "Where backups are made by themselves; none without it"),
+    key("backup.every_seconds", Kind::Number(1, 3650 * DAY), "86400", Restart, "The time between two"),
+    key("backup.keep", Kind::Number(1, 1_000_000), "10", Restart, "How many are kept"),
+    key("backup.bytes_per_second", Kind::Bytes(64 * KIB, TIB), "64 MiB", Restart, "How fast they copy"),
+    key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", Live, "What is worth a line"),
+    key("log.filter", Kind::Text, "", Live, "Levels by component, such as esker_replication=debug; over the level"),
+    key("log.format", Kind::Choice(&["text", "json"]), "text", Restart, "How lines are written"),
+    key("log.file", Kind::Path, "", Restart, "Where they are written; standard error without it"),
+    key("log.rotate_bytes", Kind::Bytes(64 * KIB, TIB), "100 MiB", Restart, "A file that is this long is put aside"),
+    key("log.keep", Kind::Number(1, 1000), "10", Restart, "How many files are kept"),
+    key("log.audit_file", Kind::Path, "", Restart, "Where what operators do is written, apart from the log"),
+    key("timeouts.profile", Kind::Choice(&["default", "production", "test"]), "default", Restart, "Timeouts that go together; each can be set besides"),
+    key("timeouts.http_head_ms", Kind::Number(0, 3_600_000), "0", Live, "The head of a request, or idleness; 0 as the profile says"),
+    key("timeouts.http_body_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of the body of a request"),
+    key("timeouts.http_answer_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of whoever reads an answer"),
+    key("timeouts.share_ms", Kind::Number(0, 3_600_000), "0", Live, "Waiting for memory or a turn that others have"),
+    key("timeouts.drain_ms", Kind::Number(0, 3_600_000), "0", Live, "Requests that go on after SIGTERM"),
+    key("timeouts.close_ms", Kind::Number(0, 3_600_000), "0", Live, "Work that goes on after requests were cut off"),
+    key("timeouts.health_check_ms", Kind::Number(0, 3_600_000), "0", Restart, "A look of a health check"),
+    key("health.every_ms", Kind::Number(100, DAY_MS), "5000", Restart, "The time between two looks of a health check"),
+    key("health.cpu_percent", Kind::Number(1, 100), "80", Restart, "Processor time from which on it is called short"),
+    key("health.memory_percent", Kind::Number(1, 100), "85", Restart, "Memory from which on it is called short"),
+    key("health.disk_percent", Kind::Number(1, 100), "90", Restart, "Disk from which on it is called short"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_variables_are_unique_and_defaults_are_allowed() {
+        let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+        let variables: BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
+        for key in KEYS {
+            let is_none = key.default.is_empty()
+                && matches!(key.kind, Kind::Path | Kind::Text | Kind::Invitation);
+            assert!(is_none || key.kind.read(key.default).is_some(), "{}", key.name);
+            assert!(!key.about.ends_with('.') && !key.about.is_empty(), "{}", key.name);
+        }
+    }
+}

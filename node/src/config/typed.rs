@@ -1,0 +1,160 @@
+//! From settings to the options of the engine and the rest of a node.
+
+use super::layers::{Config, Mistake};
+use super::value::in_units;
+use engine::{BackupKind, BackupSchedule, CorruptionAction, Create, Options, Scrub, SyncMode};
+use esker_node::resilience::{Profile, Timeout, Timeouts};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Memtables that the budget of memory must hold.
+const MEMTABLES: u64 = 3;
+
+/// Settings that are allowed, each for itself, and not together.
+pub(super) fn contradictions(config: &Config) -> Option<Mistake> {
+    let (memory, memtable) = ("engine.memory_bytes", "engine.memtable_bytes");
+    let least = config.number(memtable).saturating_mul(MEMTABLES);
+    if config.number(memory) >= least {
+        return None;
+    }
+    let (value, source) = config.with_source(memory)?;
+    Some(Mistake {
+        place: source.to_string(),
+        key: memory.to_owned(),
+        value: value.to_string(),
+        allowed: format!("at least {} times {memtable}, {}", MEMTABLES, in_units(least)),
+    })
+}
+
+impl Config {
+    /// The options of the engine.
+    pub(crate) fn engine_options(&self) -> Options {
+        let size = |key: &str| usize::try_from(self.number(key)).unwrap_or(usize::MAX);
+        let every = self.number("engine.scrub_every_seconds");
+        let scrub = Scrub {
+            every: Duration::from_secs(every),
+            bytes_per_second: self.number("engine.scrub_bytes_per_second"),
+        };
+        Options {
+            create: Create::IfMissing,
+            sync: match self.text("engine.sync") {
+                Some("periodic") => SyncMode::Periodic(self.millis("engine.sync_interval_ms")),
+                Some("async") => SyncMode::Async,
+                _ => SyncMode::Sync,
+            },
+            memory_bytes: size("engine.memory_bytes"),
+            memtable_bytes: size("engine.memtable_bytes"),
+            block_bytes: size("engine.block_bytes"),
+            table_bytes: self.number("engine.table_bytes"),
+            segment_bytes: self.number("engine.segment_bytes"),
+            log_retention_bytes: self.number("engine.log_retention_bytes"),
+            reserve_bytes: self.number("engine.reserve_bytes"),
+            archive_bytes: self.number("engine.archive_bytes"),
+            backup: self.backup(),
+            history: Duration::from_secs(self.number("engine.history_seconds")),
+            transactions_max: self.number("engine.transactions_max"),
+            on_corruption: match self.text("engine.on_corruption") {
+                Some("quarantine") => CorruptionAction::Quarantine,
+                Some("heal") => CorruptionAction::HealFromPeer,
+                _ => CorruptionAction::Halt,
+            },
+            scrub: (every > 0).then_some(scrub),
+            max_drift: self.millis("engine.max_drift_ms"),
+            ..Options::default()
+        }
+    }
+
+    fn backup(&self) -> Option<BackupSchedule> {
+        Some(BackupSchedule {
+            to: PathBuf::from(self.text("backup.to")?),
+            every: Duration::from_secs(self.number("backup.every_seconds")),
+            keep: usize::try_from(self.number("backup.keep")).unwrap_or(usize::MAX),
+            kind: BackupKind::Incremental,
+            bytes_per_second: self.number("backup.bytes_per_second"),
+        })
+    }
+
+    /// The timeouts: those of the profile, and what is set besides.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let profile = self.text("timeouts.profile").and_then(Profile::named).unwrap_or_default();
+        let timeouts = Timeouts::of(profile);
+        for timeout in Timeout::ALL {
+            let value = self.millis(&format!("timeouts.{}_ms", timeout.name()));
+            if !value.is_zero() {
+                // The kind of the setting allows what can be set.
+                let _ = timeouts.set(timeout.name(), value);
+            }
+        }
+        timeouts
+    }
+
+    /// A time in milliseconds.
+    pub(crate) fn millis(&self, key: &str) -> Duration {
+        Duration::from_millis(self.number(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layers::Layers;
+    use super::*;
+    use std::path::Path;
+
+    fn config(text: &str) -> Config {
+        let mut layers = Layers::default();
+        layers.read_file(text, Path::new("node.toml"));
+        layers.settle().unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_engine() {
+        let (found, expected) = (config("").engine_options(), Options::default());
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn every_setting_of_the_engine_reaches_it() {
+        let text = "[engine]\nsync = 'periodic'\nsync_interval_ms = 7\nmemory_bytes = '20 MiB'\n\
+                    memtable_bytes = '2 MiB'\nblock_bytes = '4 KiB'\ntable_bytes = '3 MiB'\n\
+                    segment_bytes = '5 MiB'\nlog_retention_bytes = 11\nreserve_bytes = 12\n\
+                    archive_bytes = 13\nhistory_seconds = 14\ntransactions_max = 15\n\
+                    on_corruption = 'quarantine'\nscrub_every_seconds = 16\n\
+                    scrub_bytes_per_second = '17 KiB'\nmax_drift_ms = 18\n\
+                    [backup]\nto = 'b'\nevery_seconds = 19\nkeep = 20\nbytes_per_second = '70 KiB'\n";
+        let seconds = Duration::from_secs;
+        let expected = Options {
+            sync: SyncMode::Periodic(Duration::from_millis(7)),
+            memory_bytes: 20 << 20,
+            memtable_bytes: 2 << 20,
+            block_bytes: 4096,
+            table_bytes: 3 << 20,
+            segment_bytes: 5 << 20,
+            log_retention_bytes: 11,
+            reserve_bytes: 12,
+            archive_bytes: 13,
+            history: seconds(14),
+            transactions_max: 15,
+            on_corruption: CorruptionAction::Quarantine,
+            scrub: Some(Scrub { every: seconds(16), bytes_per_second: 17 << 10 }),
+            max_drift: Duration::from_millis(18),
+            backup: Some(BackupSchedule {
+                to: "b".into(),
+                every: seconds(19),
+                keep: 20,
+                kind: BackupKind::Incremental,
+                bytes_per_second: 70 << 10,
+            }),
+            ..Options::default()
+        };
+        assert_eq!(format!("{:?}", config(text).engine_options()), format!("{expected:?}"));
+        let never = config("[engine]\nscrub_every_seconds = 0\n");
+        assert_eq!(never.engine_options().scrub, None);
+    }
+
+    #[test]
+    fn a_timeout_that_is_set_is_over_its_profile() {
+        let timeouts = config("[timeouts]\nprofile = 'test'\ndrain_ms = 70\n").timeouts();
+        assert_eq!(timeouts.get(Timeout::Drain), Duration::from_millis(70));
+        assert_eq!(timeouts.get(Timeout::HttpHead), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,122 @@
+//! What a node writes about itself: lines for people or programs, and what operators do apart from them.
+//!
+//! ```text
+//! tracing ──level──> lines ──queue──> thread ──> standard error, or a file that is put aside when long
+//!        └──audit──> lines ──queue──> thread ──> the audit file
+//! ```
+//!
+//! Whoever logs puts a line into a queue and goes on. When the queue of the log is full, lines are
+//! dropped and counted; that of the audit waits instead. Keys and values are never in a line.
+//!
+//! Levels: `error` needs somebody now, `warn` will if it goes on, `info` is what an operator wants to
+//! read a week later, `debug` and `trace` are for developers.
+
+use crate::config::Config;
+use crate::error::{Exit, Failure, Outcome};
+use crate::files::RotatingFile;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::OnceLock;
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+/// What the events of the audit are sent to.
+pub(crate) const AUDIT: &str = "esker::audit";
+/// Lines that wait to be written, at the most.
+const QUEUE_LEN: usize = 16 << 10;
+
+/// What there is one of in a process.
+static LOGS: OnceLock<Handles> = OnceLock::new();
+
+/// What changes and tells of the logs while they are written.
+struct Handles {
+    levels: reload::Handle<Targets, Registry>,
+    dropped: ErrorCounter,
+}
+
+/// Writes what waits when it is dropped.
+pub(crate) struct Logs {
+    _guards: Vec<WorkerGuard>,
+}
+
+/// Begins to log as `config` says. Once a process.
+pub(crate) fn start(config: &Config) -> Outcome<Logs> {
+    let (writer, guard) = queue(output(config)?, Overflow::Drops);
+    let dropped = writer.error_counter();
+    let mut guards = vec![guard];
+    let (levels, handle) = reload::Layer::new(levels_of(config)?);
+    let lines = match config.text("log.format") {
+        Some("json") => fmt::layer().json().with_writer(writer).boxed(),
+        _ => fmt::layer().with_ansi(false).with_writer(writer).boxed(),
+    };
+    let audit = match config.text("log.audit_file") {
+        None => None,
+        Some(path) => {
+            let (writer, guard) = queue(file(config, Path::new(path))?, Overflow::Waits);
+            guards.push(guard);
+            let only = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
+            Some(fmt::layer().json().with_writer(writer).with_filter(only))
+        }
+    };
+    let all = tracing_subscriber::registry().with(lines.with_filter(levels)).with(audit);
+    let begun = all.try_init();
+    begun.map_err(|_| Failure::new(Exit::Bug, "Bug", "the logs were begun twice"))?;
+    let _ = LOGS.set(Handles { levels: handle, dropped });
+    Ok(Logs { _guards: guards })
+}
+
+/// Changes what is worth a line, from now on.
+pub(crate) fn change(config: &Config) -> Outcome {
+    let levels = levels_of(config)?;
+    match LOGS.get().map(|logs| logs.levels.reload(levels)) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(Failure::new(Exit::Bug, "Bug", error.to_string())),
+    }
+}
+
+/// Lines that were dropped because the queue was full.
+pub(crate) fn dropped() -> u64 {
+    LOGS.get().map_or(0, |logs| logs.dropped.dropped_lines() as u64)
+}
+
+/// What a full queue does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overflow {
+    Drops,
+    Waits,
+}
+
+fn queue(output: impl Write + Send + 'static, overflow: Overflow) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE_LEN)
+        .lossy(overflow == Overflow::Drops)
+        .thread_name("esker-log")
+        .finish(output)
+}
+
+fn output(config: &Config) -> Outcome<Box<dyn Write + Send>> {
+    match config.text("log.file") {
+        None => Ok(Box::new(io::stderr())),
+        Some(path) => Ok(Box::new(file(config, Path::new(path))?)),
+    }
+}
+
+fn file(config: &Config, path: &Path) -> Outcome<RotatingFile> {
+    Ok(RotatingFile::open(path, config.number("log.rotate_bytes"), config.number("log.keep"))?)
+}
+
+/// The level, and those of components over it.
+fn levels_of(config: &Config) -> Outcome<Targets> {
+    let level = config.text("log.level").unwrap_or("info");
+    let filter = config.text("log.filter").unwrap_or_default();
+    let words = [level, filter].into_iter().filter(|words| !words.is_empty());
+    let words = words.collect::<Vec<_>>().join(",");
+    words.parse().map_err(|error| {
+        Failure::new(Exit::Input, "ConfigInvalid", format!("log.filter is {filter:?}: {error}"))
+            .action("list components and levels, such as esker_replication=debug,esker=warn")
+    })
+}
