@@ -34,6 +34,8 @@ pub enum ProtocolError {
     Clone { node: NodeId, known: Incarnation, found: Incarnation },
     /// The peer was deprecated: it must be added again first.
     Fenced { node: NodeId },
+    /// The peer has it that this node was deprecated: what it does not know yet itself.
+    Deprecated,
     /// The peer talks about a dataset that this session is not for.
     WrongScope { found: u32 },
     /// A node that may only read wrote.
@@ -110,6 +112,7 @@ impl ProtocolError {
             }
             (ProtocolError::WrongNode { .. }, _) => "correct the id or the address of the peer",
             (ProtocolError::Fenced { .. }, _) => "track the peer again, then let it rejoin",
+            (ProtocolError::Deprecated, _) => "track this node again at one of its peers",
             (ProtocolError::Fork { .. }, _) => {
                 "find out which of the two copies is right and restore the other with `--new-node`"
             }
@@ -144,6 +147,7 @@ impl ProtocolError {
             ProtocolError::Left { .. } => (21, "Left", Remedy::Retry),
             ProtocolError::Over => (22, "Over", Remedy::Retry),
             ProtocolError::Store(_) => (23, "Store", Remedy::Retry),
+            ProtocolError::Deprecated => (24, "Deprecated", Remedy::Retry),
         }
     }
 }
@@ -194,6 +198,7 @@ impl fmt::Display for ProtocolError {
                 "two directories are node {node}: incarnations {known} and {found} are both in use"
             ),
             ProtocolError::Fenced { node } => write!(f, "node {node} was deprecated"),
+            ProtocolError::Deprecated => f.write_str("this node was deprecated by its group"),
             ProtocolError::WrongScope { found } => {
                 write!(f, "the peer talks about scope {found}, which is not shared with it")
             }

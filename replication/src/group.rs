@@ -14,7 +14,7 @@ use crate::confirm::Statements;
 use crate::error::ProtocolError;
 use crate::floor;
 use crate::health::{Health, Marks, PeerStatus};
-use crate::roster::{MEMBERS_MAX, Role, Roster};
+use crate::roster::{MEMBERS_MAX, Notice, Role, Roster};
 use crate::store::{Answers, Store, keyspaces};
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
@@ -85,6 +85,8 @@ pub struct Group {
 
 #[derive(Debug)]
 struct State {
+    /// Who writes here.
+    own: Origin,
     id: GroupId,
     roster: Roster,
     statements: Statements,
@@ -101,6 +103,10 @@ struct State {
 }
 
 impl State {
+    fn is_fenced(&self) -> bool {
+        self.roster.must_rejoin(self.own)
+    }
+
     /// Forgets when commits were made that every other author has.
     fn forget_marks(&mut self, own: Origin) {
         let confirmed = |author: NodeId| {
@@ -136,6 +142,7 @@ impl Group {
         let is_alone = config.first.iter().all(|node| *node == own.node);
         let is_settled = !store.is_empty(config.scope)? || (id != NO_GROUP && is_alone);
         let state = State {
+            own,
             id,
             roster: Roster::default(),
             statements: Statements::default(),
@@ -201,6 +208,11 @@ impl Group {
         self.state.lock().roster.role(node)
     }
 
+    /// The record about a node, as another is told of it.
+    pub fn notice(&self, node: NodeId) -> Option<Notice> {
+        self.state.lock().roster.notice(node)
+    }
+
     /// The members.
     pub fn roster(&self) -> Roster {
         self.state.lock().roster.clone()
@@ -210,7 +222,7 @@ impl Group {
     pub fn writes(&self) -> Writes {
         let state = self.state.lock();
         match (self.role_in(&state.roster), state.announcing) {
-            _ if state.is_closed => Writes::Rejoining,
+            _ if state.is_closed || state.is_fenced() => Writes::Rejoining,
             (Role::Author, Announcing::Not) => Writes::Open,
             (Role::Author, _) => Writes::Announcing,
             (_, _) => Writes::Reader,
@@ -329,10 +341,22 @@ impl Group {
         if was_closed { store.reopen(self.config.scope) } else { Ok(()) }
     }
 
-    /// Whether this node takes state now and so makes no statements.
-    pub fn is_taking(&self) -> bool {
+    /// Whether this node takes state now, or is fenced, and so makes no statements.
+    pub fn is_silent(&self) -> bool {
         let state = self.state.lock();
-        state.is_closed
+        state.is_closed || state.is_fenced()
+    }
+
+    /// Whether this node takes the state of another node than `peer` and is closed for that, so that
+    /// it gives `peer` nothing.
+    pub fn is_closed_for_another(&self, peer: NodeId) -> bool {
+        let state = self.state.lock();
+        state.is_closed && state.taking != Some(peer)
+    }
+
+    /// Whether the present life of this node must rejoin, as its own roster says.
+    pub fn is_fenced(&self) -> bool {
+        self.state.lock().is_fenced()
     }
 
     /// There is nothing to bootstrap from: this node begins by itself.
@@ -355,6 +379,7 @@ impl Group {
             return Ok(None);
         }
         let origin = store.renew()?;
+        state.own = origin;
         state.renewals += 1;
         state.has_met = false;
         state.announcing = Announcing::Due;
@@ -423,13 +448,15 @@ impl Group {
         state.statements.count(&durable);
         state.forget_marks(store.origin());
         let floor = floor::floor(&state.roster, &state.statements, self.node, &durable);
-        if !store.floor(scope).covers_all(&floor) && store.is_whole(scope) && !state.is_closed {
+        let is_open = store.is_whole(scope) && !state.is_closed && !state.is_fenced();
+        if is_open && !store.floor(scope).covers_all(&floor) {
             store.raise_floor(scope, &floor)?;
         }
         Ok(())
     }
 
-    fn read_roster(&self, store: &dyn Store) -> Result<()> {
+    /// Reads the records of the keyspace again.
+    pub(crate) fn read_roster(&self, store: &dyn Store) -> Result<()> {
         let records = store.entries(keyspaces::ROSTER)?;
         let mut roster = Roster::first(self.config.first.iter().copied());
         roster.read(&records);

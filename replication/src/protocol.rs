@@ -25,8 +25,10 @@ mod give;
 mod give_state;
 mod handshake;
 pub mod message;
+mod notice;
 pub mod pieces;
 pub mod session;
+mod standing;
 mod take;
 
 pub use config::{Event, SessionConfig, Tier};

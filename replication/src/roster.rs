@@ -139,6 +139,19 @@ fn decode_address(reader: &mut Reader<'_>) -> Decoded<String> {
     std::str::from_utf8(address).map(str::to_owned).map_err(|_| Corruption::OutOfRange)
 }
 
+/// A record about a member, as another node is told of it. The greater of two is the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Notice {
+    /// Whether an operator decided it.
+    pub is_decided: bool,
+    /// When; zero if that was only configured.
+    pub since: Stamp,
+    /// What the member may do.
+    pub role: Role,
+    /// The incarnation that must rejoin before it counts again.
+    pub fenced: Option<Incarnation>,
+}
+
 /// What a node says about its lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
@@ -211,8 +224,9 @@ impl Roster {
         Roster { members: members.collect(), lives: BTreeMap::new() }
     }
 
-    /// Adds the records of the keyspace, in the order of keys: decisions come last. Those that do not decode are counted and left out: they
-    /// were admitted like any value, so they can not be refused here.
+    /// Adds the records of the keyspace, in the order of keys: decisions come last. Those that do not
+    /// decode are counted and left out: they were admitted like any value, so they can not be refused
+    /// here.
     pub fn read(&mut self, records: &[Held]) -> usize {
         let mut refused = 0;
         for record in records {
@@ -244,6 +258,13 @@ impl Roster {
     /// When the node became what it is; zero if that was only configured.
     pub fn since(&self, node: NodeId) -> Stamp {
         self.members.get(&node).map(|(_, stamp)| *stamp).unwrap_or_default()
+    }
+
+    /// The record about a node, as another is told of it.
+    pub fn notice(&self, node: NodeId) -> Option<Notice> {
+        let (member, since) = self.members.get(&node)?;
+        let Member { role, fenced, .. } = *member;
+        Some(Notice { is_decided: member.is_decided(), since: *since, role, fenced })
     }
 
     /// The members, by node.

@@ -31,7 +31,8 @@
 //!    follows, floor and highest dropped stamp are adopted; all in one durable step.
 //!
 //! Whether a link is fenced goes by the newest roster record about a node that either end of the
-//! link has: the record that readmits a node may have no other way to one that fences it.
+//! link has: the record that readmits a node may have no other way to one that fences it. Sessions
+//! believe a peer less than the model does: what it says of itself may fence it, never lift a fence.
 
 use base::{Incarnation, NodeId, Origin, Stamp, Tick, Vector};
 

@@ -77,6 +77,7 @@ impl Talk {
             protocol_max: 1,
             node: PEER.0,
             incarnation: 7,
+            proposal: [7; 16],
             role: 1,
             ..Hello::default()
         };

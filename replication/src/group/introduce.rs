@@ -13,7 +13,8 @@ impl Group {
         let mut state = self.state.lock();
         state.is_settled |= !store.is_empty(scope)?;
         let role = self.role_in(&state.roster);
-        if role != Role::Author || !state.is_settled || state.is_closed || state.id == NO_GROUP {
+        let is_silent = state.is_closed || state.is_fenced();
+        if role != Role::Author || !state.is_settled || is_silent || state.id == NO_GROUP {
             return Ok(());
         }
         let has_peers = state.roster.authors().any(|author| author != self.node);

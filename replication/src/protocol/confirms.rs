@@ -58,7 +58,7 @@ impl Confirms {
         unconfirmed: &mut u64,
     ) -> Result<Option<Statement>, ProtocolError> {
         let scope = group.scope();
-        if group.is_taking() || !store.is_whole(scope) {
+        if group.is_silent() || !store.is_whole(scope) {
             return Ok(None);
         }
         let waits = if *unconfirmed > 0 { config.confirm_after } else { STATE_EVERY };

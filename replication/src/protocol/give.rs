@@ -65,9 +65,7 @@ impl Give {
         wish: &Subscribe,
     ) -> Result<Option<Offer>, ProtocolError> {
         let known = vector(&wish.vector)?;
-        self.in_flight.clear();
-        self.in_flight_bytes = 0;
-        self.serving = None;
+        self.stop();
         match store.tail(self.scope, &known) {
             Ok(tail) => {
                 let round = wish.round;
@@ -85,6 +83,13 @@ impl Give {
         let answer = if store.is_whole(self.scope) { answer } else { Answer::Later as u8 };
         let floor = entries(&store.floor(self.scope))?;
         Ok(Offer { scope, round, answer, floor })
+    }
+
+    /// The peer gets no more.
+    pub(crate) fn stop(&mut self) {
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.serving = None;
     }
 
     /// The peer has all this durably.

@@ -85,8 +85,19 @@ impl GiveState {
         Ok(None)
     }
 
+    /// The peer gets nothing of what it wanted, and is told why.
+    pub(crate) fn refuse(&mut self, round: u32, answer: Answer) -> Offer {
+        self.giving = Giving::Nothing;
+        self.offer(round, answer)
+    }
+
+    /// Whether the peer waits, closed, for the state of this node.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        matches!(self.giving, Giving::Waiting { .. })
+    }
+
     fn offer(&self, round: u32, answer: Answer) -> Offer {
-        Offer { scope: self.scope.0, round, answer: answer as u8, floor: Vec::new() }
+        Offer::plain(self.scope, round, answer)
     }
 
     fn want_file(&mut self, want: &Want) -> Result<(), ProtocolError> {

@@ -2,7 +2,8 @@
 //! up. Nothing else is said before.
 
 use super::config::SessionConfig;
-use super::message::{Hello, HelloAck};
+use super::message::{Hello, HelloAck, Notice};
+use super::standing::Standing;
 use crate::error::ProtocolError;
 use crate::group::{Group, GroupId};
 use crate::roster::Role;
@@ -27,6 +28,10 @@ pub(crate) struct Peer {
     pub(crate) features: u64,
     /// What it was configured as.
     pub(crate) role: Role,
+    /// What is known of it.
+    pub(crate) standing: Standing,
+    /// Whether it has it that the present life of this node must rejoin.
+    pub(crate) fences_us: bool,
     group: GroupId,
     sent_ms: u64,
     received_ms: u64,
@@ -51,6 +56,8 @@ impl Handshake {
             incarnation: own.incarnation.0,
             role: group.role() as u8,
             sent_ms: store.wall_ms(),
+            about_me: Notice::of(group.notice(own.node)),
+            about_you: Notice::of(group.notice(config.peer)),
         }
     }
 
@@ -78,6 +85,15 @@ impl Handshake {
         if node != config.peer {
             return Err(ProtocolError::WrongNode { expected: config.peer, found: node });
         }
+        let standing = Standing::of(group.notice(node), &hello.about_me)?;
+        let own = store.origin();
+        let ours = Standing::of(group.notice(own.node), &hello.about_you)?;
+        if standing.is_deprecated() {
+            return Err(ProtocolError::Fenced { node });
+        }
+        if ours.newest().is_some_and(|notice| notice.role == Role::Deprecated) {
+            return Err(ProtocolError::Deprecated);
+        }
         let agreed = group.agree(store, node, hello.group, hello.proposal)?;
         group.enter(hello.origin())?;
         self.peer = Some(Peer {
@@ -85,6 +101,8 @@ impl Handshake {
             protocol,
             features: hello.features & config.features,
             role: Role::from_raw(hello.role).unwrap_or(Role::Observer),
+            standing,
+            fences_us: ours.told.and_then(|notice| notice.fenced) == Some(own.incarnation),
             group: agreed,
             sent_ms: hello.sent_ms,
             received_ms: store.wall_ms(),
@@ -100,7 +118,7 @@ impl Handshake {
             protocol: peer.protocol,
             features: peer.features,
             group: peer.group,
-            rejoin: u8::from(group.must_rejoin(peer.origin)),
+            rejoin: u8::from(peer.is_fenced() || group.must_rejoin(peer.origin)),
             echo_ms: peer.sent_ms,
             received_ms: peer.received_ms,
             sent_ms: store.wall_ms(),
@@ -121,6 +139,19 @@ impl Handshake {
         }
         self.is_answered = true;
         Ok(())
+    }
+}
+
+impl Peer {
+    fn is_fenced(&self) -> bool {
+        let newest = self.standing.newest();
+        newest.and_then(|notice| notice.fenced) == Some(self.origin.incarnation)
+    }
+
+    /// What it is, as operators decided last; if they did not, as it says itself.
+    pub(crate) fn newest_role(&self) -> Role {
+        let decided = self.standing.newest().filter(|notice| notice.is_decided);
+        decided.map_or(self.role, |notice| notice.role)
     }
 }
 

@@ -15,6 +15,7 @@
 //! | Goodbye   | the session ends, with the number of an error                               |
 
 use super::frame::{CONTROL_LEN_MAX, Kind};
+pub use super::notice::Notice;
 use crate::error::ProtocolError;
 use base::{Corruption, Incarnation, NodeId, Origin, ScopeId, Tick, Vector};
 use rkyv::rancor;
@@ -56,6 +57,10 @@ pub struct Hello {
     pub role: u8,
     /// The wall clock.
     pub sent_ms: u64,
+    /// What it knows of itself.
+    pub about_me: Notice,
+    /// What it knows of whom it speaks to.
+    pub about_you: Notice,
 }
 
 /// What holds from now on.
@@ -98,11 +103,13 @@ pub enum Answer {
     NoTables = 2,
     /// Not now: ask again later.
     Later = 3,
+    /// The receiver is no member, though it has something already: it must rejoin.
+    Stranger = 4,
 }
 
 impl Answer {
     fn from_raw(raw: u8) -> Option<Answer> {
-        [Answer::HistoryGone, Answer::NoTables, Answer::Later]
+        [Answer::HistoryGone, Answer::NoTables, Answer::Later, Answer::Stranger]
             .into_iter()
             .find(|answer| *answer as u8 == raw)
     }
@@ -269,7 +276,10 @@ impl Message {
         match self {
             Message::Hello(hello) => {
                 let versions = 0 < hello.protocol_min && hello.protocol_min <= hello.protocol_max;
-                require(versions && (1..=3).contains(&hello.role))
+                let proposes = hello.proposal != [0; 16];
+                require(versions && proposes && (1..=3).contains(&hello.role))?;
+                hello.about_me.read()?;
+                hello.about_you.read().map(drop)
             }
             Message::HelloAck(ack) => require(ack.rejoin <= 1 && ack.group != [0; 16]),
             Message::Subscribe(subscribe) => {
@@ -295,6 +305,11 @@ impl Message {
 }
 
 impl Offer {
+    /// An answer that says nothing else.
+    pub fn plain(scope: ScopeId, round: u32, answer: Answer) -> Offer {
+        Offer { scope: scope.0, round, answer: answer as u8, floor: Vec::new() }
+    }
+
     /// What it says; `check` has refused unknown numbers.
     pub fn answer(&self) -> Answer {
         Answer::from_raw(self.answer).unwrap_or(Answer::Later)
@@ -410,7 +425,9 @@ mod tests {
 
     fn samples(of: &Vector) -> Vec<Message> {
         let vector = entries(of).unwrap();
-        let hello = Hello { protocol_min: 1, protocol_max: 2, role: 1, ..Hello::default() };
+        let proposal = [2; 16];
+        let hello =
+            Hello { protocol_min: 1, protocol_max: 2, role: 1, proposal, ..Hello::default() };
         let ack = HelloAck { group: [3; 16], rejoin: 1, ..HelloAck::default() };
         let origin = Origin { node: NodeId([4; 16]), incarnation: Incarnation(5) };
         vec![

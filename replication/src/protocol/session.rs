@@ -12,12 +12,11 @@ use super::frame::{Channel, Extent, Frame, Lane};
 use super::give::{Give, Given, Window};
 use super::give_state::{BothWays, GiveState};
 use super::handshake::{Handshake, offset_ms};
-use super::message::{Goodbye, Message, Offer, Statement, Want, Wish, vector};
+use super::message::{Goodbye, Message, Offer, Statement, vector};
 use super::pieces::Assembler;
-use super::take::Take;
+use super::take::{Take, Waits};
 use crate::error::ProtocolError;
 use crate::group::Group;
-use crate::roster::Role;
 use crate::store::Store;
 use base::limits::BATCH_LEN_MAX;
 use base::{NodeId, Vector};
@@ -39,17 +38,17 @@ const OFFERS_MAX: usize = 4;
 /// See the module.
 pub struct Session {
     config: SessionConfig,
-    group: Arc<Group>,
-    handshake: Handshake,
+    pub(super) group: Arc<Group>,
+    pub(super) handshake: Handshake,
     is_over: bool,
     goodbye: Option<u16>,
     lanes_out: [Lane; 4],
     lanes_in: [Lane; 4],
     assembled_tail: Assembler,
     assembled_bulk: Assembler,
-    give: Give,
+    pub(super) give: Give,
     give_state: GiveState,
-    take: Take,
+    pub(super) take: Take,
     offers: VecDeque<Offer>,
     confirms: Confirms,
     /// The first confirm of the peer: what it had when the session began.
@@ -243,6 +242,9 @@ impl Session {
                 if ack.rejoin == 1 {
                     self.take.must_rejoin();
                 }
+                if let Some(peer) = &self.handshake.peer {
+                    self.take.meet(peer);
+                }
                 let offset = offset_ms(ack.echo_ms, ack.received_ms, ack.sent_ms, store.wall_ms());
                 self.note_offset(offset);
                 self.events.push(Event::Up(self.config.peer));
@@ -254,7 +256,7 @@ impl Session {
             Message::Subscribe(wish) => {
                 self.check_scope(wish.scope)?;
                 self.check_own(store, &vector(&wish.vector)?)?;
-                let offer = self.give.subscribe(store, &wish)?;
+                let offer = self.serve(store, &wish)?;
                 self.push_offer(offer)
             }
             Message::Offer(offer) => {
@@ -263,8 +265,10 @@ impl Session {
             }
             Message::Want(want) => {
                 self.check_scope(want.scope)?;
-                self.enrol_joiner(store, &want)?;
-                let offer = self.give_state.want(store, &want)?;
+                let offer = match self.refusal_of(store, &want)? {
+                    Some(answer) => Some(self.give_state.refuse(want.round, answer)),
+                    None => self.give_state.want(store, &want)?,
+                };
                 self.push_offer(offer)
             }
             Message::Statement(statement) => self.receive_statement(store, &statement),
@@ -297,20 +301,6 @@ impl Session {
 
     fn note_offset(&self, offset_ms: i64) {
         self.group.note_peer(self.config.peer, |peer| peer.clock_offset_ms = offset_ms);
-    }
-
-    /// Before a new node gets tables it is a member, in the stream that the tables belong to: so
-    /// whoever counts a later statement of this node knows that the floor waits for the new one.
-    fn enrol_joiner(&self, store: &dyn Store, want: &Want) -> Result<(), ProtocolError> {
-        let peer = self.config.peer;
-        let gives = want.wish() == Wish::Tables && !store.is_empty(self.group.scope())?;
-        if !gives || self.group.role() != Role::Author {
-            return Ok(());
-        }
-        let configured = self.handshake.peer.as_ref().map(|peer| peer.role);
-        let role = self.group.role_of(peer).or(configured).unwrap_or(Role::Observer);
-        self.group.enrol(store, peer, role)?;
-        Ok(())
     }
 
     fn receive_statement(
@@ -360,7 +350,8 @@ impl Session {
     }
 
     fn next_of_tail(&mut self, store: &dyn Store) -> Result<Option<Vec<u8>>, ProtocolError> {
-        if !self.handshake.is_up() {
+        // Who rejoins ships nothing, but to whom it rejoins with.
+        if !self.handshake.is_up() || self.group.is_closed_for_another(self.config.peer) {
             return Ok(None);
         }
         let [_, lane, _, _] = &mut self.lanes_out;
@@ -420,6 +411,8 @@ impl Session {
         if let Some(offer) = self.offers.pop_front() {
             return Ok(Some(Message::Offer(offer)));
         }
+        let waits = self.give_state.is_waited_for();
+        self.take.note_wait(if waits { Waits::Yes } else { Waits::No });
         if let Some(message) = self.take.next_message(now, store)? {
             return Ok(Some(message));
         }

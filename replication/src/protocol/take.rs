@@ -11,7 +11,10 @@
 //! Only one session of a node takes state at a time. For a rejoin the scope is closed first, so that
 //! what this node has stays as it was said; the giver waits until it has all of that.
 
+mod rejoin;
 mod tables;
+
+pub(crate) use rejoin::Waits;
 
 use super::bulk::Bulk;
 use super::config::{Event, Tier};
@@ -50,7 +53,16 @@ pub(crate) struct Take {
     peer: NodeId,
     round: u32,
     course: Course,
+    /// The present life of this node must rejoin, and ends with that.
     must_rejoin: bool,
+    /// This node must take the state of the peer, an author, because that may not take ours.
+    must_reconcile: bool,
+    /// Whether it was no member of the group when it subscribed.
+    was_stranger: bool,
+    /// What the peer was when the session began.
+    peer_role: Role,
+    /// Whether the peer waits, closed, for the state of this node.
+    peer_waits: Waits,
     has_no_tables: bool,
     is_parked: bool,
     gaps: u32,
@@ -68,6 +80,10 @@ impl Take {
             round: 0,
             course: Course::Idle { until: Duration::ZERO },
             must_rejoin: false,
+            must_reconcile: false,
+            was_stranger: false,
+            peer_role: Role::Observer,
+            peer_waits: Waits::No,
             has_no_tables: false,
             is_parked: false,
             gaps: 0,
@@ -75,16 +91,6 @@ impl Take {
             unconfirmed: 0,
             events: Vec::new(),
         }
-    }
-
-    /// The peer says that the present life of this node must rejoin.
-    pub(crate) fn must_rejoin(&mut self) {
-        self.must_rejoin = true;
-    }
-
-    /// Whether this node waits, closed, for the state of the peer.
-    pub(crate) fn is_rejoining(&self) -> bool {
-        matches!(self.course, Course::Asked { wish: Wish::Rejoin, .. })
     }
 
     /// When there is something to do although nothing comes.
@@ -104,6 +110,10 @@ impl Take {
         now: Duration,
         store: &dyn Store,
     ) -> Result<Option<Message>, ProtocolError> {
+        let is_live = matches!(self.course, Course::Subscribed { .. });
+        if is_live && self.is_rejoin_due(store) && self.may_rejoin_from() {
+            self.choose(now, store)?;
+        }
         if self.to_send.is_none() && self.timeout().is_some_and(|until| until <= now) {
             if matches!(self.course, Course::Idle { .. }) {
                 self.choose(now, store)?;
@@ -117,9 +127,8 @@ impl Take {
     fn choose(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
         let scope = self.group.scope();
         let wants_tables = !self.has_no_tables && store.is_empty(scope)?;
-        let must_rejoin = self.must_rejoin || !store.is_whole(scope);
-        if must_rejoin && self.group.role_of(self.peer) == Some(Role::Observer) {
-            // Only an author has answered all late writes.
+        let must_rejoin = self.is_rejoin_due(store) && !store.is_empty(scope)?;
+        if must_rejoin && !self.may_rejoin_from() {
             self.rest(now);
             return Ok(());
         }
@@ -150,13 +159,6 @@ impl Take {
         self.to_send = Some(Message::Want(want));
         self.course = Course::Asked { wish, until: now + STATE_WAIT_MAX };
         Ok(())
-    }
-
-    fn ask_to_rejoin(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
-        self.group.close(store)?;
-        store.request_sync();
-        self.events.push(Event::Chose(Tier::Rejoin));
-        self.ask(now, store, Wish::Rejoin)
     }
 
     fn give_up(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
@@ -197,26 +199,14 @@ impl Take {
                 self.choose(now, store)
             }
             (Answer::Later, _) => self.give_up(now, store),
+            (Answer::Stranger, Course::Subscribed { .. }) if !self.was_stranger => {
+                (self.was_stranger, self.must_rejoin) = (true, true);
+                self.choose(now, store)
+            }
+            // It rejoined, and is none all the same: the roster is full.
+            (Answer::Stranger, Course::Subscribed { .. }) => self.give_up(now, store),
             (_, _) => Err(ProtocolError::Unexpected { what: "offer" }),
         }
-    }
-
-    fn take_state(
-        &mut self,
-        now: Duration,
-        store: &dyn Store,
-        floor: &base::Vector,
-    ) -> Result<(), ProtocolError> {
-        let scope = self.group.scope();
-        if !self.group.try_take(self.peer) {
-            self.rest(now);
-            return Ok(());
-        }
-        if store.is_whole(scope) && rules::may_take_delta(&store.applied(scope), floor) {
-            self.events.push(Event::Chose(Tier::Delta));
-            return self.ask(now, store, Wish::CatchUp);
-        }
-        self.ask_to_rejoin(now, store)
     }
 
     /// From here on the tail answers the subscription of `round`.
@@ -430,12 +420,18 @@ impl Take {
         store: &dyn Store,
         tier: Tier,
     ) -> Result<(), ProtocolError> {
-        self.group.release(store, self.peer)?;
         self.events.push(Event::Installed(tier));
         self.unpark();
-        if std::mem::take(&mut self.must_rejoin) && self.group.renew(store)?.is_some() {
+        let is_rejoin = tier == Tier::Rejoin;
+        let is_fenced = is_rejoin && (self.must_rejoin || self.group.is_fenced());
+        if is_rejoin {
+            (self.must_rejoin, self.must_reconcile) = (false, false);
+        }
+        // Before the scope is open: nothing more is written in a life that is fenced.
+        if is_fenced && self.group.renew(store)?.is_some() {
             self.events.push(Event::Renewed);
         }
+        self.group.release(store, self.peer)?;
         self.choose(now, store)
     }
 }

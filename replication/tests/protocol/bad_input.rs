@@ -2,140 +2,22 @@
 //!
 //! A toy peer seals genuine frames with any content, so the lies get past the digest.
 
+use crate::bench::{Bench, PEER, WALL_MS, code, filled, origin, shipment, write};
 use crate::net::{SCOPE, id};
 use base::state::{StateEntry, StateKind, StateWriter};
-use base::{Incarnation, NodeId, Origin, Stamp, Tick, Vector};
-use replication::group::{Group, GroupConfig, GroupId};
-use replication::memory::{Change, MemoryStore, Write};
+use base::{Incarnation, NodeId, Origin, Stamp, Tick};
+use replication::Remedy;
+use replication::group::GroupId;
+use replication::memory::MemoryStore;
+use replication::protocol::Event;
 use replication::protocol::bulk::Bulk;
 use replication::protocol::frame::{Channel, Extent, FRAME_LEN_MAX, Kind, Lane};
 use replication::protocol::message::{
     Entry, Hello, HelloAck, Message, Statement, Subscribe, Want, Wish,
 };
-use replication::protocol::{Event, Session, SessionConfig};
 use replication::roster::{Member, Role};
 use replication::store::{DeltaHead, ExportFile, ExportHead, Store, keyspaces};
-use replication::{ProtocolError, Remedy};
-use std::sync::Arc;
 use std::time::Duration;
-
-const WALL_MS: u64 = 1_700_000_000_000;
-const PEER: usize = 1;
-
-/// A session of node 0, and the lanes of a peer that says whatever a test wants.
-struct Bench {
-    store: MemoryStore,
-    group: Arc<Group>,
-    session: Session,
-    out: [Lane; 4],
-    read: Lane,
-    now: Duration,
-}
-
-fn origin(node: usize) -> Origin {
-    Origin { node: id(node), incarnation: Incarnation(node as u64 + 5) }
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
-        write(&store, "k", "own");
-        Bench::with(store)
-    }
-
-    fn with(store: MemoryStore) -> Bench {
-        let config = GroupConfig { scope: SCOPE, role: Role::Author, first: vec![id(0), id(PEER)] };
-        let group = Arc::new(Group::open(config, &store).unwrap());
-        let now = Duration::from_secs(1);
-        let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
-        let out = Channel::ALL.map(Lane::new);
-        Bench { store, group, session, out, read: Lane::new(Channel::Control), now }
-    }
-
-    /// The next message of the session.
-    fn hear(&mut self) -> Option<Message> {
-        let frame = self.session.next_frame(self.now, Channel::Control, &self.store).unwrap()?;
-        let frame = self.read.open(&frame).unwrap();
-        Some(Message::decode(frame.kind, frame.payload).unwrap())
-    }
-
-    fn hear_all(&mut self) -> Vec<Message> {
-        std::iter::from_fn(|| self.hear()).collect()
-    }
-
-    fn hello() -> Hello {
-        Hello {
-            protocol_min: 1,
-            protocol_max: 1,
-            node: id(PEER).0,
-            incarnation: origin(PEER).incarnation.0,
-            role: 1,
-            sent_ms: WALL_MS,
-            ..Hello::default()
-        }
-    }
-
-    fn say(&mut self, message: Message) -> Result<(), ProtocolError> {
-        let bytes = message.encode().unwrap();
-        self.send(message.kind(), Extent::Whole, &bytes)
-    }
-
-    fn send(&mut self, kind: Kind, extent: Extent, payload: &[u8]) -> Result<(), ProtocolError> {
-        let channel = kind.channel();
-        let frame = self.out[channel as usize].seal(kind, extent, &[payload]);
-        self.session.receive(self.now, channel, &frame, &self.store)
-    }
-
-    /// Both sides have said hello, and the session has asked for something.
-    fn up(store: MemoryStore) -> (Bench, Vec<Message>) {
-        let mut bench = Bench::with(store);
-        assert!(matches!(bench.hear(), Some(Message::Hello(_))));
-        bench.say(Message::Hello(Bench::hello())).unwrap();
-        let Some(Message::HelloAck(ack)) = bench.hear() else { panic!("no answer") };
-        bench.say(Message::HelloAck(ack)).unwrap();
-        let said = bench.hear_all();
-        (bench, said)
-    }
-
-    /// A live tail from the peer, with nothing in it yet.
-    fn live() -> Bench {
-        let (mut bench, said) = Bench::up(filled());
-        let round = said.iter().find_map(|message| match message {
-            Message::Subscribe(wish) => Some(wish.round),
-            _ => None,
-        });
-        let round = round.unwrap().to_le_bytes();
-        bench.send(Kind::TailStart, Extent::Whole, &round).unwrap();
-        bench
-    }
-
-    fn vector(&self) -> Vector {
-        self.store.applied(SCOPE)
-    }
-}
-
-fn filled() -> MemoryStore {
-    let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
-    write(&store, "k", "own");
-    store
-}
-
-fn write(store: &MemoryStore, key: &str, value: &str) {
-    let (keyspace, key) = ("k".to_owned(), key.as_bytes().to_vec());
-    store.write(&[Write { keyspace, key, change: Change::Put(value.into()) }]).unwrap();
-}
-
-/// A shipment of `node`, whose clock shows `wall_ms`.
-fn shipment(node: usize, wall_ms: u64) -> Vec<u8> {
-    let store = MemoryStore::new(id(node), origin(node).incarnation, wall_ms);
-    write(&store, "from", "afar");
-    let mut tail = store.tail(SCOPE, &Vector::default()).unwrap();
-    tail.next(&Vector::default(), 1000).unwrap().unwrap().bytes
-}
-
-fn code(done: Result<(), ProtocolError>) -> &'static str {
-    done.err().map_or("nothing", |error| error.code())
-}
 
 fn meet(change: fn(&mut Hello)) -> &'static str {
     let mut bench = Bench::new();
@@ -153,6 +35,7 @@ fn a_peer_that_speaks_another_version_is_refused() {
     assert_eq!(meet(|hello| (hello.protocol_min, hello.protocol_max) = (2, 9)), "ProtocolVersion");
     assert_eq!(meet(|hello| hello.protocol_max = 9), "nothing");
     assert_eq!(meet(|hello| hello.protocol_min = 0), "Malformed");
+    assert_eq!(meet(|hello| hello.proposal = [0; 16]), "Malformed");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod bench;
 mod catch_up;
 mod histories;
 mod net;
+mod standing;

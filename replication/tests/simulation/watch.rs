@@ -83,7 +83,7 @@ impl<M: Machine> World<M> {
 /// Whether a peer was banned, or two copies of a node were seen: here is neither.
 fn is_blame(trouble: &Trouble) -> bool {
     /// What may happen between honest nodes: a fenced one, a gap, a silence, an end, a full disk.
-    const HONEST: [&str; 6] = ["(13)", "(18)", "(20)", "(21)", "(22)", "(23)"];
+    const HONEST: [&str; 7] = ["(13)", "(18)", "(20)", "(21)", "(22)", "(23)", "(24)"];
     let is_broken_off = trouble.code == "Conversation";
     trouble.code == "Incident"
         || is_broken_off && !HONEST.iter().any(|code| trouble.message.contains(code))

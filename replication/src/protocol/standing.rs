@@ -1,0 +1,139 @@
+//! What a peer is to this node, and what follows from that before it is served.
+//!
+//! Only members are served. Whoever the roster does not know, though it has something already, is
+//! fenced as one is that was deprecated: the record that named it may be lost with a restored
+//! author, and then nobody waited for what it has. An author makes it a member, and it rejoins.
+
+use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
+use super::session::Session;
+use crate::error::ProtocolError;
+use crate::roster::{Notice, Role};
+use crate::rules;
+use crate::store::Store;
+use base::Vector;
+
+/// What both sides know of one of them: the newest record decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    /// In the roster here.
+    pub(crate) here: Option<Notice>,
+    /// What the other side said.
+    pub(crate) told: Option<Notice>,
+}
+
+impl Standing {
+    /// `told` is not believed more than it has to be: it may fence, but not lift a fence.
+    pub(crate) fn of(here: Option<Notice>, told: &Told) -> Result<Standing, ProtocolError> {
+        Ok(Standing { here, told: told.read()? })
+    }
+
+    /// The newest.
+    pub(crate) fn newest(&self) -> Option<Notice> {
+        self.here.max(self.told)
+    }
+
+    /// Whether either side has it that the node was shut out.
+    pub(crate) fn is_deprecated(&self) -> bool {
+        let is_out = |notice: Option<Notice>| notice.is_some_and(|it| it.role == Role::Deprecated);
+        is_out(self.here) || is_out(self.newest())
+    }
+}
+
+impl Session {
+    /// Answers a subscription: with the tail, or with why there is none.
+    pub(super) fn serve(
+        &mut self,
+        store: &dyn Store,
+        wish: &Subscribe,
+    ) -> Result<Option<Offer>, ProtocolError> {
+        let has = vector(&wish.vector)?;
+        let scope = self.group.scope();
+        if let Some(answer) = self.refusal_of_stranger(store, &has)? {
+            self.give.stop();
+            return Ok(Some(Offer::plain(scope, wish.round, answer)));
+        }
+        let offer = self.give.subscribe(store, wish)?;
+        let is_gone = offer.as_ref().is_some_and(|offer| offer.answer() == Answer::HistoryGone);
+        let is_below = || !rules::may_take_delta(&has, &store.floor(scope));
+        if is_gone && self.group.role() != Role::Author && self.take.may_rejoin_from() && is_below()
+        {
+            // An author does not rejoin with a reader: only an author can answer late puts.
+            self.take.must_reconcile();
+        }
+        Ok(offer)
+    }
+
+    /// Why a peer that is no member gets no tail. An empty one becomes a member now.
+    fn refusal_of_stranger(
+        &self,
+        store: &dyn Store,
+        has: &Vector,
+    ) -> Result<Option<Answer>, ProtocolError> {
+        if self.is_member(store)? || store.is_empty(self.group.scope())? {
+            return Ok(None);
+        }
+        if self.is_record_on_its_way(store) || !self.may_enrol() {
+            return Ok(Some(Answer::Later));
+        }
+        if !has.is_empty() {
+            return Ok(Some(Answer::Stranger));
+        }
+        self.enrol(store).map(|()| None)
+    }
+
+    fn is_member(&self, store: &dyn Store) -> Result<bool, ProtocolError> {
+        if self.group.role_of(self.peer()).is_none() {
+            // What was read before may be old.
+            self.group.read_roster(store)?;
+        }
+        Ok(self.group.role_of(self.peer()).is_some())
+    }
+
+    /// Whether the peer has told of a record about itself that is not here yet.
+    fn is_record_on_its_way(&self, store: &dyn Store) -> bool {
+        let told = self.handshake.peer.as_ref().and_then(|peer| peer.standing.told);
+        told.is_some_and(|told| !store.applied(self.group.scope()).covers_stamp(told.since))
+    }
+
+    fn may_enrol(&self) -> bool {
+        self.group.role() == Role::Author && !self.group.is_silent()
+    }
+
+    fn enrol(&self, store: &dyn Store) -> Result<(), ProtocolError> {
+        if self.is_member(store)? {
+            return Ok(());
+        }
+        let Some(peer) = &self.handshake.peer else { return Ok(()) };
+        self.group.enrol(store, self.peer(), peer.newest_role())?;
+        Ok(self.group.read_roster(store)?)
+    }
+
+    /// Why a wish is not fulfilled now, if so. Before a node gets state it is a member, in the stream
+    /// that the state belongs to: so whoever counts a later statement of this node knows that the
+    /// floor waits for the new one.
+    pub(super) fn refusal_of(
+        &self,
+        store: &dyn Store,
+        want: &Want,
+    ) -> Result<Option<Answer>, ProtocolError> {
+        let (wish, peer) = (want.wish(), self.peer());
+        if matches!(wish, Wish::File | Wish::Nothing) {
+            return Ok(None);
+        }
+        if self.group.is_closed_for_another(peer) {
+            // Who rejoins gives nothing. Of nodes that wait for each other in a circle, at least one
+            // asks a greater one, and at least one a smaller one: the smaller does not wait.
+            let waits = wish == Wish::Rejoin && peer > self.group.node();
+            return Ok((!waits).then_some(Answer::Later));
+        }
+        let is_author = self.group.role() == Role::Author;
+        match wish {
+            Wish::Rejoin if !is_author && !self.take.is_rejoining() => Ok(Some(Answer::Later)),
+            Wish::CatchUp => self.refusal_of_stranger(store, &vector(&want.vector)?),
+            _ if self.may_enrol() && !store.is_empty(self.group.scope())? => {
+                self.enrol(store).map(|()| None)
+            }
+            _ => Ok(None),
+        }
+    }
+}

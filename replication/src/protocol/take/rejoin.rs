@@ -1,0 +1,91 @@
+//! When this node may not go on as it is, and with whom it gets in line.
+
+use super::{Course, Take};
+use crate::error::ProtocolError;
+use crate::protocol::config::{Event, Tier};
+use crate::protocol::handshake::Peer;
+use crate::protocol::message::Wish;
+use crate::roster::Role;
+use crate::rules;
+use crate::store::Store;
+use std::time::Duration;
+
+/// Whether a node waits, closed, for the state of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Yes,
+    No,
+}
+
+impl Take {
+    /// The peer says that the present life of this node must rejoin.
+    pub(crate) fn must_rejoin(&mut self) {
+        self.must_rejoin = true;
+    }
+
+    /// This node takes the state of the peer as soon as it can.
+    pub(crate) fn must_reconcile(&mut self) {
+        self.must_reconcile = true;
+    }
+
+    /// The session with `peer` is up.
+    pub(crate) fn meet(&mut self, peer: &Peer) {
+        self.peer_role = peer.newest_role();
+        self.must_rejoin |= peer.fences_us;
+    }
+
+    pub(crate) fn note_wait(&mut self, waits: Waits) {
+        self.peer_waits = waits;
+    }
+
+    /// Whether the peer may be rejoined with: only an author has answered all late writes. If it waits
+    /// for our state it rejoins itself, and it goes both ways.
+    pub(crate) fn may_rejoin_from(&self) -> bool {
+        // The roster here may be old; that of the peer says the same, or it refuses.
+        let roles = [Some(self.peer_role), self.group.role_of(self.peer)];
+        roles.contains(&Some(Role::Author)) || self.peer_waits == Waits::Yes
+    }
+
+    pub(super) fn is_rejoin_due(&self, store: &dyn Store) -> bool {
+        let is_whole = store.is_whole(self.group.scope());
+        self.must_rejoin || self.must_reconcile || !is_whole || self.group.is_fenced()
+    }
+
+    /// Whether this node waits, closed, for the state of the peer.
+    pub(crate) fn is_rejoining(&self) -> bool {
+        matches!(self.course, Course::Asked { wish: Wish::Rejoin, .. })
+    }
+
+    pub(super) fn ask_to_rejoin(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        self.group.close(store)?;
+        store.request_sync();
+        self.events.push(Event::Chose(Tier::Rejoin));
+        self.ask(now, store, Wish::Rejoin)
+    }
+
+    pub(super) fn take_state(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        floor: &base::Vector,
+    ) -> Result<(), ProtocolError> {
+        let scope = self.group.scope();
+        if !self.group.try_take(self.peer) {
+            self.rest(now);
+            return Ok(());
+        }
+        if store.is_whole(scope) && rules::may_take_delta(&store.applied(scope), floor) {
+            self.events.push(Event::Chose(Tier::Delta));
+            return self.ask(now, store, Wish::CatchUp);
+        }
+        if !self.may_rejoin_from() {
+            // A reader, which rejoins with us.
+            return self.give_up(now, store);
+        }
+        self.ask_to_rejoin(now, store)
+    }
+}

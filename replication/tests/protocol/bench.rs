@@ -1,0 +1,178 @@
+//! A session alone on a bench, and a peer that says whatever a test wants: it seals genuine frames
+//! with any content, so its lies get past the digest.
+
+use crate::net::{SCOPE, id};
+use base::{Incarnation, Origin, Vector};
+use replication::ProtocolError;
+use replication::group::{Group, GroupConfig};
+use replication::memory::{Change, MemoryStore, Write};
+use replication::protocol::frame::{Channel, Extent, Kind, Lane};
+use replication::protocol::message::{Hello, HelloAck, Message};
+use replication::protocol::{Session, SessionConfig};
+use replication::roster::Role;
+use replication::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
+pub(crate) const PEER: usize = 1;
+
+/// A session of node 0, and the lanes of a peer that says whatever a test wants.
+pub(crate) struct Bench {
+    pub(crate) store: MemoryStore,
+    pub(crate) group: Arc<Group>,
+    pub(crate) session: Session,
+    out: [Lane; 4],
+    read: Lane,
+    pub(crate) now: Duration,
+}
+
+pub(crate) fn origin(node: usize) -> Origin {
+    Origin { node: id(node), incarnation: Incarnation(node as u64 + 5) }
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
+        write(&store, "k", "own");
+        Bench::with(store)
+    }
+
+    pub(crate) fn with(store: MemoryStore) -> Bench {
+        let first = vec![store.origin().node, id(PEER)];
+        Bench::of(store, GroupConfig { scope: SCOPE, role: Role::Author, first })
+    }
+
+    fn of(store: MemoryStore, config: GroupConfig) -> Bench {
+        let group = Arc::new(Group::open(config, &store).unwrap());
+        let now = Duration::from_secs(1);
+        let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
+        let out = Channel::ALL.map(Lane::new);
+        Bench { store, group, session, out, read: Lane::new(Channel::Control), now }
+    }
+
+    /// The next message of the session.
+    pub(crate) fn hear(&mut self) -> Option<Message> {
+        let frame = self.session.next_frame(self.now, Channel::Control, &self.store).unwrap()?;
+        let frame = self.read.open(&frame).unwrap();
+        Some(Message::decode(frame.kind, frame.payload).unwrap())
+    }
+
+    pub(crate) fn hear_all(&mut self) -> Vec<Message> {
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+
+    pub(crate) fn hello() -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            proposal: [7; 16],
+            node: id(PEER).0,
+            incarnation: origin(PEER).incarnation.0,
+            role: 1,
+            sent_ms: WALL_MS,
+            ..Hello::default()
+        }
+    }
+
+    pub(crate) fn say(&mut self, message: Message) -> Result<(), ProtocolError> {
+        let bytes = message.encode().unwrap();
+        self.send(message.kind(), Extent::Whole, &bytes)
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        kind: Kind,
+        extent: Extent,
+        payload: &[u8],
+    ) -> Result<(), ProtocolError> {
+        let channel = kind.channel();
+        let frame = self.out[channel as usize].seal(kind, extent, &[payload]);
+        self.session.receive(self.now, channel, &frame, &self.store)
+    }
+
+    /// Both sides have said hello, and the session has asked for something.
+    pub(crate) fn up(store: MemoryStore) -> (Bench, Vec<Message>) {
+        Bench::with(store).meet()
+    }
+
+    /// As [`Bench::up`], of a node that knows of no other.
+    pub(crate) fn up_alone(role: Role) -> (Bench, Vec<Message>) {
+        Bench::of(filled(), GroupConfig { scope: SCOPE, role, first: Vec::new() }).meet()
+    }
+
+    /// As [`Bench::up`], of a node in this role.
+    pub(crate) fn up_as(store: MemoryStore, role: Role) -> (Bench, Vec<Message>) {
+        let first = vec![id(PEER)];
+        Bench::of(store, GroupConfig { scope: SCOPE, role, first }).meet()
+    }
+
+    fn meet(mut self) -> (Bench, Vec<Message>) {
+        assert!(matches!(self.hear(), Some(Message::Hello(_))));
+        self.say(Message::Hello(Bench::hello())).unwrap();
+        let Some(Message::HelloAck(ack)) = self.hear() else { panic!("no answer") };
+        self.say(Message::HelloAck(ack)).unwrap();
+        let said = self.hear_all();
+        (self, said)
+    }
+
+    /// The peer answers the hello; returns what the session says then.
+    pub(crate) fn answer(&mut self) -> Vec<Message> {
+        let said = self.hear_all();
+        let ack = said.into_iter().find_map(|message| match message {
+            Message::HelloAck(ack) => Some(ack),
+            _ => None,
+        });
+        let rejoin = HelloAck { rejoin: 0, ..ack.unwrap() };
+        self.say(Message::HelloAck(rejoin)).unwrap();
+        self.hear_all()
+    }
+
+    /// A live tail from the peer, with nothing in it yet.
+    pub(crate) fn live() -> Bench {
+        Bench::live_as(0)
+    }
+
+    /// As [`Bench::live`], of another node.
+    pub(crate) fn live_as(own: usize) -> Bench {
+        let (mut bench, said) = Bench::up(filled_as(own));
+        let round = said.iter().find_map(|message| match message {
+            Message::Subscribe(wish) => Some(wish.round),
+            _ => None,
+        });
+        let round = round.unwrap().to_le_bytes();
+        bench.send(Kind::TailStart, Extent::Whole, &round).unwrap();
+        bench
+    }
+
+    pub(crate) fn vector(&self) -> Vector {
+        self.store.applied(SCOPE)
+    }
+}
+
+pub(crate) fn filled() -> MemoryStore {
+    filled_as(0)
+}
+
+fn filled_as(own: usize) -> MemoryStore {
+    let store = MemoryStore::new(id(own), origin(own).incarnation, WALL_MS);
+    write(&store, "k", "own");
+    store
+}
+
+pub(crate) fn write(store: &MemoryStore, key: &str, value: &str) {
+    let (keyspace, key) = ("k".to_owned(), key.as_bytes().to_vec());
+    store.write(&[Write { keyspace, key, change: Change::Put(value.into()) }]).unwrap();
+}
+
+/// A shipment of `node`, whose clock shows `wall_ms`.
+pub(crate) fn shipment(node: usize, wall_ms: u64) -> Vec<u8> {
+    let store = MemoryStore::new(id(node), origin(node).incarnation, wall_ms);
+    write(&store, "from", "afar");
+    let mut tail = store.tail(SCOPE, &Vector::default()).unwrap();
+    tail.next(&Vector::default(), 1000).unwrap().unwrap().bytes
+}
+
+pub(crate) fn code(done: Result<(), ProtocolError>) -> &'static str {
+    done.err().map_or("nothing", |error| error.code())
+}
