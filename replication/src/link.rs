@@ -21,6 +21,7 @@
 //! - Nothing is allocated for a peer before the length that it names was checked.
 //! - What a peer sends slowly, or not at all, is given up after a bounded time.
 
+mod bans;
 mod bell;
 mod breaker;
 mod channel;

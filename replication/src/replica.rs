@@ -242,8 +242,9 @@ impl Replica {
                 shared.group.set_member(&*shared.store, node, member)?;
             }
         }
-        if matches!(change, PeerChange::Enable) {
+        if matches!(change, PeerChange::Enable | PeerChange::Become(_)) {
             // It may have been left alone for what it did.
+            self.mesh.pardon(node);
             shared.dialed.lock().remove(&node);
         }
         shared.look(&self.mesh)?;

@@ -44,7 +44,9 @@ pub struct Parting {
 pub enum Then {
     /// It is begun again, after a while.
     Retry,
-    /// The peer is left alone until somebody says otherwise.
+    /// The peer is not dialed until somebody says otherwise.
+    Leave,
+    /// Nor is it let in for a while, if it dials: it broke a rule.
     Ban,
 }
 

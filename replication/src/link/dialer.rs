@@ -79,7 +79,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, peer: NodeId, address: SocketAddr)
         };
         let (error, lived) = dial(&shared, peer, address, attempt).await;
         tracing::debug!(%peer, %address, %error, "not linked");
-        if matches!(error, LinkError::Conversation { by: Side::Us, then: Then::Ban, .. }) {
+        let leaves = |then| matches!(then, Then::Leave | Then::Ban);
+        if matches!(error, LinkError::Conversation { by: Side::Us, then, .. } if leaves(then)) {
             tracing::warn!(%peer, %error, "the peer is dialed no more");
             return;
         }

@@ -34,6 +34,8 @@ pub enum CloseCode {
     BadChannel = 7,
     /// Joining was refused.
     JoinRefused = 8,
+    /// It broke a rule a while ago.
+    Banned = 9,
 }
 
 /// The first number of conversations.
@@ -85,6 +87,8 @@ pub enum LinkError {
     Superseded,
     /// A token of another issuer, spent, too old, or tried too often; `reason` says which.
     Join { by: Side, reason: &'static str },
+    /// The peer broke a rule a while ago.
+    Banned { by: Side },
     /// Keys cannot be exchanged as a record says.
     Rotation { old: Fingerprint, reason: &'static str },
     /// The conversation was broken off by `by`.
@@ -115,6 +119,7 @@ impl LinkError {
             LinkError::ChannelEnded { .. } => "ChannelEnded",
             LinkError::Superseded => "Superseded",
             LinkError::Join { .. } => "JoinRefused",
+            LinkError::Banned { .. } => "Banned",
             LinkError::Rotation { .. } => "Rotation",
             LinkError::Conversation { .. } => "Conversation",
             LinkError::Lost { .. } => "LinkLost",
@@ -131,6 +136,7 @@ impl LinkError {
             | LinkError::UnknownKey { .. }
             | LinkError::Revoked { .. }
             | LinkError::WrongProtocol
+            | LinkError::Banned { .. }
             | LinkError::Join { .. }
             | LinkError::Rotation { .. } => Category::Recoverable,
             LinkError::Handshake { .. }
@@ -159,6 +165,7 @@ impl LinkError {
             LinkError::Revoked { .. } => "add the key again if that was a mistake",
             LinkError::WrongProtocol => "run versions of esker that speak a common protocol",
             LinkError::Join { .. } => "ask for a new token",
+            LinkError::Banned { .. } => "find out what it did wrong, update it, or enable it again",
             LinkError::Rotation { .. } => "join again with a token",
             LinkError::FrameLength { .. }
             | LinkError::FrameTruncated { .. }
@@ -188,6 +195,7 @@ impl LinkError {
                 CloseCode::BadChannel
             }
             LinkError::Join { .. } => CloseCode::JoinRefused,
+            LinkError::Banned { .. } => CloseCode::Banned,
             LinkError::Conversation { code, reason, .. } => {
                 let code = u32::try_from(CONVERSATION).unwrap_or_default().saturating_add(*code);
                 return (VarInt::from_u32(code), reason.clone());
@@ -248,6 +256,8 @@ fn of_closing(code: u64, reason: &[u8]) -> LinkError {
         LinkError::WrongProtocol
     } else if is(CloseCode::JoinRefused) {
         LinkError::Join { by: Side::Peer, reason: "the issuer does not say why" }
+    } else if is(CloseCode::Banned) {
+        LinkError::Banned { by: Side::Peer }
     } else if code >= CONVERSATION {
         let code = u32::try_from(code - CONVERSATION).unwrap_or(u32::MAX);
         LinkError::Conversation { by: Side::Peer, code, reason, then: Then::Retry }
@@ -300,6 +310,9 @@ impl fmt::Display for LinkError {
                 f.write_str("another connection of the same two nodes is kept")
             }
             LinkError::Join { by, reason } => write!(f, "{by} refuses to join: {reason}"),
+            LinkError::Banned { by } => {
+                write!(f, "{by} does not let the other in: it broke a rule a while ago")
+            }
             LinkError::Rotation { old, reason } => {
                 write!(f, "the key {old} is not exchanged: {reason}")
             }

@@ -5,6 +5,7 @@
 //! was a link, it has forgotten that one, so the newer survives. A conversation begins when the one before it with
 //! the same peer has ended.
 
+use super::bans::Bans;
 use super::bell::Bell;
 use super::breaker::{BreakerSettings, BreakerState};
 use super::conversation::Conversations;
@@ -82,6 +83,7 @@ impl std::fmt::Debug for Mesh {
 pub(crate) struct Shared {
     pub(crate) parts: MeshParts,
     pub(crate) breakers: Breakers,
+    bans: Bans,
     slots: Mutex<Slots>,
     /// Rung when a link comes or goes.
     pub(crate) changed: Bell,
@@ -110,6 +112,7 @@ impl Mesh {
     pub fn start(parts: MeshParts) -> Mesh {
         let shared = Arc::new(Shared {
             breakers: Breakers::new(parts.breaker),
+            bans: Bans::new(parts.endpoint.settings().ban),
             parts,
             slots: Mutex::new(Rank::Links, Slots::default()),
             changed: Bell::default(),
@@ -121,6 +124,7 @@ impl Mesh {
     /// Keeps a link to `peer` at `address` from now on. Forgets that it was banned.
     pub fn keep(&self, peer: NodeId, address: SocketAddr) {
         self.shared.breakers.forget(peer);
+        self.pardon(peer);
         let task = tokio::spawn(dialer::keep(self.shared.clone(), peer, address)).abort_handle();
         let before = self.shared.slots.lock().dialers.insert(peer, task);
         before.iter().for_each(AbortHandle::abort);
@@ -135,6 +139,11 @@ impl Mesh {
         dialer.iter().for_each(AbortHandle::abort);
         self.shared.breakers.forget(peer);
         link.iter().for_each(|(_, link)| link.close(&closing()));
+    }
+
+    /// Lets a peer that was banned connect again.
+    pub fn pardon(&self, peer: NodeId) {
+        self.shared.bans.pardon(peer);
     }
 
     /// Every peer that has a link or is dialed.
@@ -198,7 +207,7 @@ async fn listen(shared: Arc<Shared>) {
         let shared = shared.clone();
         tokio::spawn(async move {
             match arrival {
-                Arrival::Peer(link) => match shared.raise(link).await {
+                Arrival::Peer(link) => match shared.let_in(link).await {
                     Ok(raised) => drop(shared.converse(raised).await),
                     Err(error) => tracing::debug!(%error, "a link that a peer dialed is not used"),
                 },
@@ -216,6 +225,18 @@ pub(crate) struct Raised {
 }
 
 impl Shared {
+    /// A link that a peer has dialed.
+    async fn let_in(&self, link: Link) -> Result<Raised, LinkError> {
+        let (peer, now) = (link.peer(), self.parts.driving.now());
+        if self.bans.remaining(peer, now).is_some() {
+            let error = LinkError::Banned { by: Side::Us };
+            link.close(&error);
+            return Err(error);
+        }
+        let raised = self.raise(link).await;
+        raised.inspect_err(|error| self.bans.note(peer, error, now))
+    }
+
     /// Makes a link that of its peer, or closes it.
     pub(crate) async fn raise(&self, link: Link) -> Result<Raised, LinkError> {
         let settled = match establish(&link, self.parts.endpoint.settings()).await {
@@ -249,6 +270,7 @@ impl Shared {
             }
         };
         parts.conversations.ended(peer, &error);
+        self.bans.note(peer, &error, parts.driving.now());
         self.vacate(peer, number);
         tracing::info!(%peer, %error, "a link has ended");
         error

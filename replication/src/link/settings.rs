@@ -70,6 +70,8 @@ pub struct LinkSettings {
     pub hello: Duration,
     /// How long a peer may take for one frame once it has begun. Default 30 s.
     pub frame: Duration,
+    /// How long a peer that broke a rule is not let in. Default 10 minutes.
+    pub ban: Duration,
     /// Handshakes in progress. One more, and the oldest is given up. Default 64.
     pub half_open_max: usize,
     /// Bytes of the kernel's buffers. Default 4 MiB.
@@ -95,6 +97,7 @@ impl Default for LinkSettings {
             handshake: Duration::from_secs(5),
             hello: Duration::from_secs(5),
             frame: Duration::from_secs(30),
+            ban: Duration::from_secs(600),
             half_open_max: 64,
             socket_buffer: 4 << 20,
             mtu: Mtu::ETHERNET,

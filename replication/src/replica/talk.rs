@@ -119,7 +119,8 @@ impl Conversation for Talk {
 fn parting(error: &ProtocolError) -> Parting {
     let then = match error.remedy() {
         Remedy::Retry => Then::Retry,
-        Remedy::Ban | Remedy::Operator => Then::Ban,
+        Remedy::Operator => Then::Leave,
+        Remedy::Ban => Then::Ban,
     };
     let reason = format!("{}: {error}; {}", error.code(), error.action());
     Parting { code: u32::from(error.number()), reason, then }

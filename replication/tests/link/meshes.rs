@@ -112,6 +112,30 @@ async fn a_conversation_that_breaks_off_tells_the_peer_why() {
     assert_eq!(other.toys.ends()[0].1, "Conversation");
 }
 
+/// A peer that broke a rule and dials again is turned away, however often, until it is pardoned; all
+/// others are let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_banned_peer_that_dials_is_turned_away_and_others_are_not() {
+    let (one, other, third) = (meshed(1, 1, 10), meshed(2, 1, 10), meshed(3, 1, 10));
+    let reason = "a frame does not verify".to_owned();
+    other.toys.refuse(Parting { code: 3, reason, then: Then::Ban });
+    other.node.trust(&one.node);
+    other.node.trust(&third.node);
+    one.knows(&other);
+    within(other.toys.until(|toys| !toys.ends().is_empty())).await;
+    other.toys.forgive();
+
+    let told = |toys: &Toys| [toys.ends(), toys.failures()].concat();
+    let is_banned = |toys: &Toys| told(toys).iter().filter(|it| it.1 == "Banned").count() >= 2;
+    within(one.toys.until(is_banned)).await;
+
+    assert_eq!(other.toys.began(one.node.id()), 0);
+    third.knows(&other);
+    third.has_all_of(&other, 1).await;
+    other.mesh.pardon(one.node.id());
+    one.has_all_of(&other, 1).await;
+}
+
 /// A node that is let in by a mesh talks to it at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_a_mesh_with_a_token() {

@@ -44,6 +44,11 @@ impl Toys {
         self.state.lock().unwrap().refusal = Some(refusal);
     }
 
+    /// From now on peers that begin are answered.
+    pub(crate) fn forgive(&self) {
+        self.state.lock().unwrap().refusal = None;
+    }
+
     /// Conversations with `peer` that have begun so far.
     pub(crate) fn began(&self, peer: NodeId) -> u32 {
         self.state.lock().unwrap().began.get(&peer).copied().unwrap_or_default()
