@@ -26,6 +26,7 @@ mod give_state;
 mod handshake;
 pub mod message;
 mod notice;
+mod packing;
 pub mod pieces;
 pub mod session;
 mod standing;

@@ -1,5 +1,6 @@
 //! How a session behaves, and what it tells the node.
 
+use super::frame::FEATURE_PACKED;
 use base::NodeId;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ pub struct SessionConfig {
     pub peer: NodeId,
     /// The oldest and the newest version of the protocol that are spoken.
     pub protocol: (u16, u16),
-    /// What else is understood, as bits.
+    /// What else is understood, as bits. Default: packed payloads, see [`FEATURE_PACKED`].
     pub features: u64,
     /// Bytes of shipments that may be sent and not confirmed. Default 16 MiB.
     pub window_bytes: u64,
@@ -34,7 +35,7 @@ impl SessionConfig {
         SessionConfig {
             peer,
             protocol: (1, 1),
-            features: 0,
+            features: FEATURE_PACKED,
             window_bytes: 16 << 20,
             window_shipments: 1000,
             shipment_len: 256 << 10,

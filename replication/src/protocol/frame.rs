@@ -8,9 +8,11 @@
 //!      0     1  version   1
 //!      1     1  kind      see the constants of `Kind`
 //!      2     1  flags     bit 0: the payload is a piece of a longer one, see `pieces`
+//!                         bit 1: the payload is packed, see `packing`; only if both sides can
 //!      3     1  zero
-//!      4     4  zero      room for the length before compression
-//!      8     8  digest    first bytes of the Blake3 of: channel (1), number (8), bytes 0..8, payload
+//!      4     4  length    of the payload before it was packed; else 0
+//!      8     8  digest    first bytes of the Blake3 of: channel (1), number (8), bytes 0..8, and the
+//!                         payload as it was before it was packed
 //!     16     *  payload   to the end of the frame
 //! ```
 //!
@@ -19,13 +21,18 @@
 
 pub use crate::channel::Channel;
 
+use super::packing::{Packer, unpack};
 use crate::error::ProtocolError;
+use std::borrow::Cow;
 
 const VERSION: u8 = 1;
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 1 + 1 + 1 + 1 + 4 + DIGEST_LEN;
 const DIGEST_LEN: usize = 8;
 const PIECE: u8 = 1;
+const PACKED: u8 = 2;
+/// The bit in a hello that says that packed payloads are understood.
+pub const FEATURE_PACKED: u64 = 1;
 /// Bytes of a frame at the most.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
 /// Bytes of a control message at the most.
@@ -108,14 +115,14 @@ pub enum Extent {
 }
 
 /// A frame that verified.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Frame<'a> {
     /// What it is.
     pub kind: Kind,
     /// Whether the payload is all of it.
     pub extent: Extent,
     /// What it holds.
-    pub payload: &'a [u8],
+    pub payload: Cow<'a, [u8]>,
 }
 
 /// One direction of a channel: counts its frames, so that each verifies in its place only.
@@ -123,26 +130,49 @@ pub struct Frame<'a> {
 pub struct Lane {
     channel: Channel,
     number: u64,
+    /// Once both sides can.
+    packer: Option<Packer>,
 }
 
 impl Lane {
     /// The start of a direction of `channel`.
     pub fn new(channel: Channel) -> Lane {
-        Lane { channel, number: 0 }
+        Lane { channel, number: 0, packer: None }
+    }
+
+    /// From now on payloads may be packed. Control messages never are.
+    pub fn allow_packing(&mut self) {
+        if self.channel != Channel::Control {
+            self.packer = Some(Packer::new());
+        }
+    }
+
+    /// Bytes that packing has saved.
+    pub fn saved(&self) -> u64 {
+        self.packer.as_ref().map_or(0, Packer::saved)
     }
 
     /// The next frame: `parts` are its payload, back to back.
     pub fn seal(&mut self, kind: Kind, extent: Extent, parts: &[&[u8]]) -> Vec<u8> {
-        let len = parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut frame = Vec::with_capacity(HEADER_LEN + len);
         let flags = if extent == Extent::Piece { PIECE } else { 0 };
-        frame.extend_from_slice(&[VERSION, kind as u8, flags, 0, 0, 0, 0, 0]);
-        frame.extend_from_slice(&[0; DIGEST_LEN]);
-        parts.iter().for_each(|part| frame.extend_from_slice(part));
-        let digest = self.digest(&frame);
-        for (to, from) in frame.iter_mut().skip(HEADER_LEN - DIGEST_LEN).zip(digest) {
-            *to = from;
-        }
+        let packed = self.packer.as_mut().and_then(|packer| packer.pack(parts));
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let (flags, raw_len) = match packed {
+            Some(_) => (flags | PACKED, len as u32),
+            None => (flags, 0),
+        };
+        let [a, b, c, d] = raw_len.to_le_bytes();
+        let head = [VERSION, kind as u8, flags, 0, a, b, c, d];
+        let digest = self.digest(&head, parts);
+        let sent: &[&[u8]] = match &packed {
+            Some(packed) => &[packed],
+            None => parts,
+        };
+        let len = sent.iter().map(|part| part.len()).sum::<usize>();
+        let mut frame = Vec::with_capacity(HEADER_LEN + len);
+        frame.extend_from_slice(&head);
+        frame.extend_from_slice(&digest);
+        sent.iter().for_each(|part| frame.extend_from_slice(part));
         self.number += 1;
         frame
     }
@@ -160,34 +190,54 @@ impl Lane {
         let (header, payload) = frame
             .split_first_chunk::<HEADER_LEN>()
             .ok_or(ProtocolError::TooShort { what: "frame", limit: HEADER_LEN as u64, value })?;
-        let [version, kind, flags, zero @ .., _, _, _, _, _, _, _, _] = *header;
+        let [head @ .., _, _, _, _, _, _, _, _] = *header;
+        let [version, kind, flags, zero, raw_len @ ..] = head;
         if version != VERSION {
             return Err(ProtocolError::FrameVersion { found: version, supported: VERSION });
         }
-        if !header.ends_with(&self.digest(frame)) {
+        let payload = match flags & PACKED {
+            0 => Cow::Borrowed(payload),
+            _ => Cow::Owned(self.unpacked(kind, payload, u32::from_le_bytes(raw_len))?),
+        };
+        if !header.ends_with(&self.digest(&head, &[&payload])) {
             return Err(ProtocolError::FrameDamaged { number: self.number });
         }
         self.number += 1;
-        let kind = Kind::from_raw(kind)
-            .filter(|kind| kind.channel() == self.channel)
-            .ok_or(ProtocolError::UnknownFrame { kind })?;
-        let extent = match flags {
+        let unknown = ProtocolError::UnknownFrame { kind };
+        let kind = Kind::from_raw(kind).filter(|kind| kind.channel() == self.channel);
+        let Some(kind) = kind else { return Err(unknown) };
+        let extent = match flags & !PACKED {
             0 => Extent::Whole,
             PIECE if self.channel != Channel::Control => Extent::Piece,
-            _ => return Err(ProtocolError::UnknownFrame { kind: kind as u8 }),
+            _ => return Err(unknown),
         };
-        if zero != [0; 5] {
-            return Err(ProtocolError::UnknownFrame { kind: kind as u8 });
+        if zero != 0 || (flags & PACKED == 0 && raw_len != [0; 4]) {
+            return Err(unknown);
         }
         Ok(Frame { kind, extent, payload })
     }
 
-    fn digest(&self, frame: &[u8]) -> [u8; DIGEST_LEN] {
+    /// A packed payload as it was. Its length is checked before there is room for it.
+    fn unpacked(&self, kind: u8, payload: &[u8], len: u32) -> Result<Vec<u8>, ProtocolError> {
+        if self.packer.is_none() {
+            return Err(ProtocolError::UnknownFrame { kind });
+        }
+        let len = len as usize;
+        if len > PAYLOAD_LEN_MAX {
+            let (limit, value) = (PAYLOAD_LEN_MAX as u64, len as u64);
+            return Err(ProtocolError::TooLong { what: "packed payload", limit, value });
+        }
+        unpack(payload, len).ok_or(ProtocolError::FrameDamaged { number: self.number })
+    }
+
+    fn digest(&self, head: &[u8], parts: &[&[u8]]) -> [u8; DIGEST_LEN] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[self.channel as u8]);
         hasher.update(&self.number.to_le_bytes());
-        hasher.update(frame.get(..HEADER_LEN - DIGEST_LEN).unwrap_or_default());
-        hasher.update(frame.get(HEADER_LEN..).unwrap_or_default());
+        hasher.update(head);
+        for part in parts {
+            hasher.update(part);
+        }
         let mut digest = [0; DIGEST_LEN];
         hasher.finalize_xof().fill(&mut digest);
         digest
@@ -207,7 +257,7 @@ mod tests {
         let frame = sealed();
         let opened = Lane::new(Channel::Tail).open(&frame).unwrap();
         assert_eq!((opened.kind, opened.extent), (Kind::Shipment, Extent::Whole));
-        assert_eq!(opened.payload, b"something");
+        assert_eq!(&*opened.payload, b"something");
     }
 
     #[test]
@@ -243,6 +293,52 @@ mod tests {
         assert!(matches!(lane.open(&[]), Err(ProtocolError::TooShort { .. })));
         let long = vec![1; FRAME_LEN_MAX + 1];
         assert!(matches!(lane.open(&long), Err(ProtocolError::TooLong { .. })));
+    }
+
+    fn packing(channel: Channel) -> Lane {
+        let mut lane = Lane::new(channel);
+        lane.allow_packing();
+        lane
+    }
+
+    #[test]
+    fn a_packed_frame_comes_back_where_that_was_agreed_and_nowhere_else() {
+        let payload = b"again and ".repeat(900);
+        let mut writer = packing(Channel::Bulk);
+        let frame = writer.seal(Kind::DeltaChunk, Extent::Whole, &[b"1", &payload]);
+        assert!(frame.len() < 300 && writer.saved() > 8000, "{} bytes", frame.len());
+        let opened = packing(Channel::Bulk).open(&frame).unwrap();
+        assert!(opened.payload[1..] == payload);
+        let refused = Lane::new(Channel::Bulk).open(&frame);
+        assert!(matches!(refused, Err(ProtocolError::UnknownFrame { kind: 65 })));
+        let control = packing(Channel::Control).seal(Kind::Hello, Extent::Whole, &[&payload]);
+        assert!(control.len() > payload.len());
+        for at in 0..frame.len() {
+            assert!(packing(Channel::Bulk).open(&frame[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut bad = frame.clone();
+                bad[at] ^= 1 << bit;
+                // zstd has bits that mean nothing: an error, or the truth.
+                let mut lane = packing(Channel::Bulk);
+                let is_true = |it: Frame<'_>| it.payload[1..] == payload;
+                assert!(lane.open(&bad).ok().is_none_or(is_true), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    /// Frames that claim more, less or nothing of what their bytes become.
+    #[test]
+    fn a_bomb_takes_no_more_room_than_a_frame() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+        for (len, is_too_long) in [(0, false), (1000, false), (1 << 20, true), (u32::MAX, true)] {
+            let [a, b, c, d] = len.to_le_bytes();
+            let head = [VERSION, Kind::Shipment as u8, PACKED, 0, a, b, c, d];
+            let mut lane = packing(Channel::Tail);
+            let digest = lane.digest(&head, &[&vec![0; len.min(1 << 21) as usize]]);
+            let refused = lane.open(&[&head[..], &digest, &bomb].concat()).unwrap_err();
+            let found = matches!(refused, ProtocolError::TooLong { .. });
+            assert_eq!(found, is_too_long, "{len}: {refused}");
+        }
     }
 
     #[test]

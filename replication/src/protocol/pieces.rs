@@ -85,9 +85,9 @@ impl Assembler {
             if self.open.is_some() {
                 return Err(ProtocolError::Unexpected { what: "frame between pieces" });
             }
-            return Ok(Some((frame.kind, frame.payload.to_vec())));
+            return Ok(Some((frame.kind, frame.payload.into_owned())));
         }
-        let (total, offset, bytes) = split(frame.payload)?;
+        let (total, offset, bytes) = split(&frame.payload)?;
         let (limit, value) = (self.limit as u64, total as u64);
         if total > self.limit || total <= PAYLOAD_LEN_MAX {
             return Err(ProtocolError::TooLong { what: "payload in pieces", limit, value });
@@ -161,6 +161,7 @@ mod tests {
     }
 
     fn take(assembler: &mut Assembler, kind: Kind, payload: &[u8]) -> Result<(), ProtocolError> {
+        let payload = payload.into();
         assembler.take(Frame { kind, extent: Extent::Piece, payload }).map(drop)
     }
 
@@ -184,7 +185,8 @@ mod tests {
         }
         let mut assembler = Assembler::new(LIMIT);
         take(&mut assembler, Kind::Shipment, &piece(total, 0, &half)).unwrap();
-        let between = Frame { kind: Kind::Shipment, extent: Extent::Whole, payload: &half };
+        let between =
+            Frame { kind: Kind::Shipment, extent: Extent::Whole, payload: (&half).into() };
         assert!(assembler.take(between).is_err());
     }
 

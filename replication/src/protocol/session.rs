@@ -8,7 +8,7 @@
 use super::bulk::BULK_LEN_MAX;
 use super::config::{Event, SessionConfig};
 use super::confirms::Confirms;
-use super::frame::{Channel, Extent, Frame, Lane};
+use super::frame::{Channel, Extent, FEATURE_PACKED, Frame, Lane};
 use super::give::{Give, Given, Window};
 use super::give_state::{BothWays, GiveState};
 use super::handshake::{Handshake, offset_ms};
@@ -192,7 +192,7 @@ impl Session {
         self.heard_at = now;
         match channel {
             Channel::Control => {
-                let message = Message::decode(frame.kind, frame.payload)?;
+                let message = Message::decode(frame.kind, &frame.payload)?;
                 self.receive_message(now, message, store)
             }
             _ if !self.handshake.is_up() => self.refuse_before_hello(),
@@ -217,10 +217,10 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         use super::frame::Kind;
         if frame.kind == Kind::TailStart && frame.extent == Extent::Whole {
-            return self.take.tail_start(frame.payload);
+            return self.take.tail_start(&frame.payload);
         }
         if frame.extent == Extent::Whole && self.assembled_tail.is_empty() {
-            return self.take.shipment(now, store, frame.payload);
+            return self.take.shipment(now, store, &frame.payload);
         }
         match self.assembled_tail.take(frame)? {
             Some((Kind::Shipment, payload)) => self.take.shipment(now, store, &payload),
@@ -236,7 +236,11 @@ impl Session {
         store: &dyn Store,
     ) -> Result<(), ProtocolError> {
         match message {
-            Message::Hello(hello) => self.handshake.meet(&self.config, &self.group, store, &hello),
+            Message::Hello(hello) => {
+                self.handshake.meet(&self.config, &self.group, store, &hello)?;
+                self.agree_on_packing();
+                Ok(())
+            }
             Message::HelloAck(ack) => {
                 self.handshake.take_answer(&ack)?;
                 if ack.rejoin == 1 {
@@ -282,6 +286,19 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    fn agree_on_packing(&mut self) {
+        let agreed = self.handshake.peer.as_ref().map_or(0, |peer| peer.features);
+        if agreed & FEATURE_PACKED != 0 {
+            let lanes = self.lanes_in.iter_mut().chain(&mut self.lanes_out);
+            lanes.for_each(Lane::allow_packing);
+        }
+    }
+
+    /// Bytes that packing has saved on the way to the peer.
+    pub fn saved(&self) -> u64 {
+        self.lanes_out.iter().map(Lane::saved).sum()
     }
 
     fn check_scope(&self, scope: u32) -> Result<(), ProtocolError> {

@@ -449,7 +449,7 @@ fn a_node_below_the_floor_gets_no_state_before_all_it_has_is_here() {
     bench.send(Kind::Shipment, Extent::Whole, &theirs).unwrap();
     let frame = next(&mut bench).unwrap();
     let frame = Lane::new(Channel::Bulk).open(&frame).unwrap();
-    let Ok((1, Bulk::DeltaHead(head))) = Bulk::decode(frame.kind, frame.payload) else {
+    let Ok((1, Bulk::DeltaHead(head))) = Bulk::decode(frame.kind, &frame.payload) else {
         panic!("no head of a delta")
     };
     assert!(head.vector.covers(origin(PEER), tick));

@@ -55,7 +55,7 @@ impl Bench {
     pub(crate) fn hear(&mut self) -> Option<Message> {
         let frame = self.session.next_frame(self.now, Channel::Control, &self.store).unwrap()?;
         let frame = self.read.open(&frame).unwrap();
-        Some(Message::decode(frame.kind, frame.payload).unwrap())
+        Some(Message::decode(frame.kind, &frame.payload).unwrap())
     }
 
     pub(crate) fn hear_all(&mut self) -> Vec<Message> {
