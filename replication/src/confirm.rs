@@ -17,6 +17,8 @@ struct Stated {
     counted: Vector,
     waiting: Option<Vector>,
     newest: Vector,
+    /// What another life said whose record is still on its way here.
+    heir: Option<(Origin, Vector)>,
     /// Rises whenever `newest` does, so that sessions know what to pass on.
     version: u64,
 }
@@ -37,6 +39,16 @@ pub enum News {
     Some,
 }
 
+impl Stated {
+    /// Keeps what a life says of which nothing is known yet.
+    fn expect(&mut self, origin: Origin, durable: &Vector) {
+        match &mut self.heir {
+            Some((known, vector)) if *known == origin => vector.raise_all(durable),
+            heir => *heir = Some((origin, durable.clone())),
+        }
+    }
+}
+
 impl Statements {
     /// Notes that `origin` has `durable`. Only members may speak, so the number is bounded.
     pub fn note(&mut self, origin: Origin, durable: &Vector, roster: &Roster) -> News {
@@ -50,12 +62,16 @@ impl Statements {
             counted: Vector::default(),
             waiting: None,
             newest: Vector::default(),
+            heir: None,
             version: 0,
         };
         let stated = self.by_node.entry(origin.node).or_insert_with(fresh);
         if stated.origin.incarnation != origin.incarnation {
             // A retired life may still be passed on; only the present one replaces another.
             if !roster.is_current(origin) {
+                if !roster.is_retired(origin) {
+                    stated.expect(origin, durable);
+                }
                 return News::None;
             }
             *stated = fresh();
@@ -68,6 +84,15 @@ impl Statements {
         self.version += 1;
         stated.version = self.version;
         News::Some
+    }
+
+    /// Takes over what was said by lives that `roster` knows by now: nobody says it again.
+    pub fn adopt(&mut self, roster: &Roster) {
+        let is_due = |heir: &mut (Origin, Vector)| roster.is_current(heir.0);
+        let heirs = self.by_node.values_mut().filter_map(|stated| stated.heir.take_if(is_due));
+        for (origin, durable) in heirs.collect::<Vec<_>>() {
+            self.note(origin, &durable, roster);
+        }
     }
 
     /// Counts what `own` covers by now.
@@ -195,5 +220,28 @@ mod tests {
         let said = vector(&[(stranger, 1)]);
         assert_eq!(statements.note(stranger, &said, &Roster::default()), News::None);
         assert!(statements.newest(stranger.node).is_none());
+    }
+
+    #[test]
+    fn a_statement_that_comes_before_its_life_is_known_counts_once_it_is() {
+        let (before, now) = (origin(1, 1), origin(1, 2));
+        let old = roster(&[before]);
+        let mut new = roster(&[before]);
+        let life = Life { incarnation: now.incarnation, retired: vec![before.incarnation] };
+        let (key, value) = (Life::key(now.node), life.encode());
+        new.read(&[Held { key, value, stamp: Stamp::default() }]);
+        let mut statements = Statements::default();
+        statements.note(before, &vector(&[(before, 10)]), &old);
+        let said = vector(&[(before, 10), (now, 20)]);
+        assert_eq!(statements.note(now, &said, &old), News::None);
+        statements.adopt(&old);
+        assert_eq!(statements.newest(now.node).unwrap().0, before);
+        statements.adopt(&new);
+        statements.count(&said);
+        assert_eq!(statements.counted(now.node, &new, &said).unwrap().vector, said);
+        // What the former life said may still come: it is not expected again.
+        statements.note(before, &vector(&[(before, 11)]), &new);
+        statements.adopt(&new);
+        assert_eq!(statements.newest(now.node), Some((now, &said)));
     }
 }

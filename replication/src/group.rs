@@ -445,6 +445,7 @@ impl Group {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.marks.note(durable.get(store.origin()));
+        state.statements.adopt(&state.roster);
         state.statements.count(&durable);
         state.forget_marks(store.origin());
         let floor = floor::floor(&state.roster, &state.statements, self.node, &durable);

@@ -295,6 +295,12 @@ impl Roster {
         !is_fenced && life.is_some_and(|life| life.incarnation == origin.incarnation)
     }
 
+    /// Whether the node used this incarnation once, and does not any more.
+    pub fn is_retired(&self, origin: Origin) -> bool {
+        let life = self.lives.get(&origin.node);
+        life.is_some_and(|life| life.retired.contains(&origin.incarnation))
+    }
+
     /// Whether the node must rejoin before it may go on.
     pub fn must_rejoin(&self, origin: Origin) -> bool {
         let member = self.member(origin.node);
