@@ -233,7 +233,9 @@ impl<M: Machine> World<M> {
         let is_done = self.order(at, Role::Deprecated);
         if is_done {
             self.counts.fences += 1;
-            self.nodes[at].role = Role::Deprecated;
+            let node = &mut self.nodes[at];
+            node.role = Role::Deprecated;
+            node.unheard.insert(node.machine.identity().incarnation);
             self.say(format!("{at} is shut out"));
         }
         is_done

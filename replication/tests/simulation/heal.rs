@@ -2,7 +2,7 @@
 
 use crate::story::machine::{Chore, Content, Machine};
 use crate::story::plan::Plan;
-use crate::story::world::{Found, NODES, World};
+use crate::story::world::{Found, NODES, Node, World};
 use base::{ScopeId, Tick, Vector};
 use replication::link::sim::Weather;
 use replication::roster::Role;
@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// Until when all must be equal: clocks may have been a minute ahead, and breakers pause.
 const HEALING: Duration = Duration::from_secs(600);
+/// Until when all must know that.
+const AGREEING: Duration = Duration::from_secs(60);
 
 impl<M: Machine> World<M> {
     /// Returns a digest of what all have.
@@ -37,6 +39,7 @@ impl<M: Machine> World<M> {
         self.rewire();
         self.settle(HEALING).await?;
         self.counts.healing = began.elapsed();
+        self.agree().await?;
         // Tombstones may go at any moment: nothing that is read changes by that.
         for at in 0..NODES {
             self.tidy(at, Chore::Collect)?;
@@ -64,12 +67,27 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
+    /// Waits until all know that all have everything: nothing holds tombstones for ever.
+    async fn agree(&mut self) -> Result<(), Found> {
+        let end = Instant::now() + AGREEING;
+        let vector = self.nodes[0].machine.applied();
+        let floor = |node: &Node<M>| node.store().map(|store| store.floor(ScopeId::MAIN));
+        let is_behind = |node: &Node<M>| !floor(node).unwrap_or_default().covers_all(&vector);
+        while let Some(behind) = self.nodes.iter().position(is_behind) {
+            if Instant::now() > end {
+                return Err(format!("node {behind} does not learn that all have everything"));
+            }
+            self.pass(Duration::from_secs(1)).await?;
+        }
+        Ok(())
+    }
+
     /// Whether all agree about what everyone is; if not, the operator says it again.
     fn have_roles(&mut self) -> bool {
         let mut agree = true;
         for at in 0..NODES {
             let (id, role) = (self.nodes[at].id, self.nodes[at].role);
-            let is_known = |other: &crate::story::world::Node<M>| {
+            let is_known = |other: &Node<M>| {
                 let peers = other.replica.as_ref().map(|r| r.peers()).unwrap_or_default();
                 other.id == id || peers.iter().any(|p| p.peer.node == id && p.role == Some(role))
             };
@@ -91,7 +109,7 @@ impl<M: Machine> World<M> {
     }
 
     fn contents(&self) -> Result<Vec<(Vector, Content)>, Found> {
-        let content = |(at, node): (usize, &crate::story::world::Node<M>)| {
+        let content = |(at, node): (usize, &Node<M>)| {
             let content = node.machine.content();
             let content = content.map_err(|error| format!("node {at} does not read: {error}"))?;
             Ok((node.machine.applied(), content))
@@ -129,6 +147,13 @@ impl<M: Machine> World<M> {
         let late = |content: &Content| content.iter().filter(|(k, ..)| k == quarantine).count();
         self.counts.late =
             contents.first().map_or(0, |(_, content)| late(content) / M::COPIES_OF_LATE) as u64;
+        // Before others know of a life, they may forget what it has not.
+        let origins = self.nodes.iter().map(|node| (node, node.machine.identity().origin()));
+        let living = origins.filter(|(node, of)| !node.unheard.contains(&of.incarnation));
+        let living: Vec<_> = living.map(|(_, origin)| origin).collect();
+        if let Some(found) = self.ledger.late_of(&living, &contents[0].1) {
+            return Err(found);
+        }
         let counts = &self.counts;
         if counts.late > 0 && counts.restores + counts.wipes + counts.fences == 0 {
             return Err("a write was late, although all authors are waited for".to_owned());

@@ -120,6 +120,22 @@ impl Ledger {
         phantom.map(|place| format!("{}: a key that nobody wrote", name(place)))
     }
 
+    /// A late write of one of `living`: nothing may be forgotten before they know of it, and what they
+    /// write then is newer.
+    pub(crate) fn late_of(&self, living: &[Origin], content: &Content) -> Option<String> {
+        let late = content.iter().filter(|(keyspace, ..)| keyspace == keyspaces::QUARANTINE);
+        let late: BTreeSet<&[u8]> = late.map(|(.., value)| value.as_slice()).collect();
+        let is_late = |write: &Write| match &write.change {
+            Change::Put(value) => late.contains(value.as_slice()),
+            Change::Delete | Change::DeleteTo(_) | Change::Erase(_) => false,
+        };
+        let of_living = self.entries.iter().filter(|((_, origin), _)| living.contains(origin));
+        let mut writes = of_living
+            .flat_map(|((tick, _), entry)| entry.writes.iter().map(move |write| (*tick, write)));
+        let (tick, write) = writes.find(|(_, write)| is_late(write))?;
+        Some(format!("{} at {tick} was late, although its author lives", describe(write)))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

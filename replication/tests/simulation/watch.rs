@@ -1,7 +1,7 @@
 //! What must hold at every moment.
 
 use crate::story::machine::Machine;
-use crate::story::world::{Found, NODES, World};
+use crate::story::world::{Found, NODES, Node, World};
 use base::{Incarnation, ScopeId, Tick, Vector};
 use replication::replica::Trouble;
 use std::collections::BTreeSet;
@@ -36,10 +36,26 @@ impl Heights {
 }
 
 impl<M: Machine> World<M> {
-    /// Vectors and floors only rise, incarnations never come back, and memory is bounded.
+    /// Vectors and floors only rise, incarnations never come back, claims are true, and memory is bounded.
     pub(crate) fn watch(&mut self) -> Result<(), Found> {
+        self.nodes.iter_mut().for_each(Node::secure);
         for at in 0..NODES {
+            self.watch_claims(at).map_err(|found| format!("node {at}: {found}"))?;
             self.watch_node(at).map_err(|found| format!("node {at}: {found}"))?;
+        }
+        Ok(())
+    }
+
+    /// Nobody says that something is durable before it is.
+    fn watch_claims(&self, at: usize) -> Result<(), Found> {
+        let Some(replica) = &self.nodes[at].replica else { return Ok(()) };
+        let health = replica.health();
+        for peer in &self.nodes {
+            let claimed = health.peers.get(&peer.id).map(|status| &status.confirmed);
+            if let Some(claimed) = claimed.filter(|claimed| !peer.secured.covers_all(claimed)) {
+                let (id, secured) = (peer.id, &peer.secured);
+                return Err(format!("{id} claimed {claimed:?} when {secured:?} was durable"));
+            }
         }
         Ok(())
     }

@@ -50,11 +50,20 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) synced_at: Instant,
     pub(crate) backups: Vec<(M::Backup, Vector)>,
     pub(crate) heights: Heights,
+    /// What was ever durable here.
+    pub(crate) secured: Vector,
+    /// Lives in which it was shut out, or wrote on a new disk, perhaps before anybody had heard of it.
+    pub(crate) unheard: BTreeSet<Incarnation>,
 }
 
 impl<M: Machine> Node<M> {
     pub(crate) fn is_up(&self) -> bool {
         self.replica.is_some()
+    }
+
+    /// Notes what is durable.
+    pub(crate) fn secure(&mut self) {
+        self.secured.raise_all(&self.machine.durable());
     }
 
     /// The database, while it is open.
@@ -117,6 +126,8 @@ impl<M: Machine> World<M> {
                 synced_at: now,
                 backups: Vec::new(),
                 heights: Heights::default(),
+                secured: Vector::default(),
+                unheard: BTreeSet::new(),
             });
         }
         world
@@ -241,6 +252,7 @@ impl<M: Machine> World<M> {
         self.net.unplug(self.nodes[at].address);
         drop(replica);
         self.let_go(at).await?;
+        self.nodes[at].secure();
         let origin = self.nodes[at].machine.identity();
         let died = self.nodes[at].machine.crash(loss);
         died.map_err(|error| format!("node {at} does not survive a crash: {error}"))?;
@@ -303,6 +315,7 @@ impl<M: Machine> World<M> {
         let node = &mut self.nodes[at];
         node.machine.set_clock(now);
         node.machine.wipe(incarnation);
+        node.unheard.insert(incarnation);
         node.heights.begin_anew();
         self.lose(at);
         self.counts.wipes += 1;
