@@ -16,6 +16,7 @@ mod pending;
 mod queue;
 mod room;
 mod ticket;
+mod upkeep;
 
 pub(crate) use admit::Admitted;
 pub(crate) use queue::{Queue, Write};
@@ -26,7 +27,7 @@ use crate::damage::Damage;
 use crate::memtable::Arenas;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
-use crate::replicate::{ClockWatch, Listener, Moved, Vectors};
+use crate::replicate::{ClockWatch, Listener, Moved, Progress, Vectors};
 use crate::space::{Space, Weight};
 use crate::stats::Histogram;
 use crate::view::Views;
@@ -37,7 +38,7 @@ use pending::Pending;
 use recovery::backup::LogPlace;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use wal::SyncGate;
 
@@ -66,6 +67,8 @@ pub(crate) struct Commits {
     bells: Bells,
     /// Told when commits became visible or durable.
     listener: Listener,
+    /// How many read the log as it grows.
+    tails: AtomicUsize,
     /// Time of each sync of the log.
     pub(crate) sync_latency: Histogram,
 }
@@ -88,6 +91,8 @@ pub(crate) struct Bells {
     pub(crate) frozen: Arc<Bell>,
     /// The log needs a sync, a spare segment or a close of its run.
     pub(crate) log: Arc<Bell>,
+    /// Whether there are threads that wait for them.
+    pub(crate) are_heard: bool,
 }
 
 /// A commit in the log and in the memtable, perhaps not yet durable or visible.
@@ -161,6 +166,7 @@ impl Commits {
             memtable_bytes,
             bells,
             listener: Listener::default(),
+            tails: AtomicUsize::new(0),
             sync_latency: Histogram::default(),
         }
     }
@@ -352,24 +358,33 @@ impl Commits {
     fn synced(&self, target: &wal::SyncTarget, last: Tick, vectors: Vectors) {
         self.queue.lock().synced(target);
         self.durable.fetch_max(last.raw(), Ordering::AcqRel);
-        self.publish(|pending| {
+        self.show(|pending| {
             pending.note_durable(last, vectors);
             pending.durable_to(target.position())
         });
-        self.listener.notify();
+        self.listener.notify(Progress::Durable);
     }
 
-    /// Applies `change` to the line of pending commits and shows what thereby becomes visible.
+    /// As [`Commits::show`], and tells of it.
     #[inline]
     fn publish(&self, change: impl FnOnce(&mut Pending) -> Option<Tick>) {
+        if self.show(change) {
+            self.listener.notify(self.shown());
+        }
+    }
+
+    /// Applies `change` to the line of pending commits and shows what thereby becomes visible. Returns
+    /// whether anything did.
+    #[inline]
+    fn show(&self, change: impl FnOnce(&mut Pending) -> Option<Tick>) -> bool {
         let woken = {
             let mut pending = self.pending.lock();
-            let Some(visible) = change(&mut pending) else { return };
+            let Some(visible) = change(&mut pending) else { return false };
             self.visible.store(visible.raw(), Ordering::Release);
             pending.take_waiters(visible)
         };
         woken.into_iter().for_each(pending::Waiter::wake);
-        self.listener.notify();
+        true
     }
 
     /// Waits until `seqno` is visible.
@@ -445,29 +460,6 @@ impl Commits {
         }
     }
 
-    /// Asks the log worker to sync soon.
-    pub(crate) fn request_sync(&self) {
-        self.wants_sync.store(true, Ordering::Release);
-        self.bells.log.ring();
-    }
-
-    /// Says that the log worker will sleep until the next commit wakes it.
-    pub(crate) fn let_log_sleep(&self) {
-        self.is_log_asleep.store(true, Ordering::SeqCst);
-    }
-
-    #[cold]
-    fn wake_log(&self) {
-        if self.is_log_asleep.swap(false, Ordering::SeqCst) {
-            self.bells.log.ring();
-        }
-    }
-
-    /// Whether a sync was asked for since the last call.
-    pub(crate) fn take_sync_request(&self) -> bool {
-        self.wants_sync.swap(false, Ordering::AcqRel)
-    }
-
     /// Waits for at most `timeout` until a commit after `seqno` is visible. Returns whether one is.
     pub(crate) fn wait_for_more(&self, seqno: Tick, timeout: Duration) -> bool {
         {
@@ -480,11 +472,6 @@ impl Commits {
         std::thread::park_timeout(timeout);
         self.pending.lock().forget_this_thread();
         self.visible() > seqno
-    }
-
-    /// Whether the log holds commits that no sync has covered.
-    pub(crate) fn has_unsynced(&self) -> bool {
-        self.durable() < self.queue.lock().last()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::install::{Installer, table_ranges};
 use crate::jobs;
 use crate::memtable::Memtable;
 use crate::obsolete::Obsolete;
-use crate::options::{Create, Options};
+use crate::options::{Background, Create, Options};
 use crate::origins::Origins;
 use crate::parts::Parts;
 use crate::pressure::Pressure;
@@ -208,7 +208,8 @@ pub(crate) fn assemble(
     let damage = tables.damage().clone();
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
-    let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone() };
+    let are_heard = options.background == Background::On;
+    let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard };
     let space = space_of(&fs, &options, &log_bell);
     let vectors = Vectors::new(identity.origin(), &state.vectors);
     let mut queue = Queue::new(log, last_tick, vectors, active);

@@ -50,6 +50,7 @@ pub use delta::{Delta, DeltaHead, Stamped};
 pub use export::{Export, ExportFile, ExportHead};
 pub use import::Import;
 pub use late::Answers;
+pub use listener::Progress;
 pub use stage::{Purpose, Stage};
 pub use tail::{Outbound, Tail};
 
@@ -101,7 +102,7 @@ impl Replication {
 
     /// Lets `call` be called whenever commits became visible or durable, in the place of an earlier call.
     /// It may only notify: it is called by those who write and sync.
-    pub fn on_commit(&self, call: impl Fn() + Send + Sync + 'static) {
+    pub fn on_commit(&self, call: impl Fn(Progress) + Send + Sync + 'static) {
         self.parts.commits.listen(Arc::new(call));
     }
 

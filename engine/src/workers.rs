@@ -21,6 +21,13 @@ use std::time::Duration;
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// Between two looks at an active log: how long a run may stay open.
 const LOG_TICK: Duration = Duration::from_millis(5);
+/// From one sync that was asked for to the next, while little is committed: whoever waits for it waits
+/// for the disk only.
+const SYNC_EVERY: Duration = Duration::from_millis(2);
+/// The same while much is: what is committed meanwhile shares the next one.
+const BUSY_SYNC_EVERY: Duration = Duration::from_millis(10);
+/// Bytes of the log between two syncs that are much.
+const BUSY_BYTES: u64 = 32 << 10;
 /// Looks without a commit after which the log is sealed.
 const QUIET_TICKS: u32 = 4;
 /// Before a failed step is tried again.
@@ -271,6 +278,10 @@ struct LogTending {
     last_end: base::Position,
     quiet_ticks: u32,
     since_sync: Duration,
+    /// When the last sync that was asked for began.
+    synced_at: Duration,
+    /// Bytes of the log that it covered.
+    synced_bytes: u64,
     is_asleep: bool,
 }
 
@@ -280,9 +291,7 @@ impl LogTending {
         // A disk too full for the next segment must not keep this one from being synced.
         let spare = self.build_spare(parts);
         replicate::raise_bound(parts)?;
-        if parts.commits.take_sync_request() {
-            parts.commits.sync()?;
-        }
+        self.sync_if_asked(parts)?;
         let end = parts.commits.with_queue(|queue| {
             let log = queue.appender()?;
             // A run found open twice is older than a tick.
@@ -303,6 +312,23 @@ impl LogTending {
             self.since_sync = Duration::ZERO;
         }
         spare
+    }
+
+    /// Syncs at once after a rest. While commits come all the time, not so often that syncs are all the
+    /// disk does.
+    fn sync_if_asked(&mut self, parts: &Parts) -> Result<()> {
+        if !parts.commits.is_sync_asked() {
+            return Ok(());
+        }
+        let bytes = parts.commits.bytes_logged();
+        let is_busy = bytes.saturating_sub(self.synced_bytes) >= BUSY_BYTES;
+        let every = if is_busy { BUSY_SYNC_EVERY } else { SYNC_EVERY };
+        let since = parts.clock.monotonic().saturating_sub(self.synced_at);
+        std::thread::sleep(every.saturating_sub(since));
+        (self.synced_at, self.since_sync) = (parts.clock.monotonic(), Duration::ZERO);
+        self.synced_bytes = bytes;
+        parts.commits.take_sync_request();
+        parts.commits.sync()
     }
 
     /// Nothing was committed for a while: promises the tail, and sleeps until the next commit.

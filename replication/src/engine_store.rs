@@ -17,11 +17,16 @@ pub struct EngineStore {
 }
 
 impl EngineStore {
-    /// The database `db`; `bell` is rung whenever its commits became visible or durable.
+    /// The database `db`; `bell` is rung whenever its commits became durable, or wait for a sync.
     pub fn new(db: Db, bell: &Bell) -> EngineStore {
         let replication = db.replication();
         let bell = bell.clone();
-        replication.on_commit(move || bell.ring());
+        replication.on_commit(move |progress| {
+            // What is durable soon is worth a look only then.
+            if progress != given::Progress::Visible {
+                bell.ring();
+            }
+        });
         EngineStore { db, replication }
     }
 }

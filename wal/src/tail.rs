@@ -46,6 +46,13 @@ impl TailReader {
         self.position
     }
 
+    /// Goes on behind `position`, where a commit ended, if that is later.
+    pub fn skip_to(&mut self, position: Position) {
+        if position > self.position {
+            (self.position, self.reader, self.follower) = (position, None, None);
+        }
+    }
+
     /// The next commit below `durable`, or `None` if all were returned; ask again with a later
     /// position. `durable` must be what a sync has secured ([`crate::Appender::durable`]).
     ///

@@ -22,7 +22,7 @@ use super::args::Args;
 use crate::keys::{Key, KeyShape, Keys, mix};
 use crate::meter::{forget_peak, peak_rss_bytes, process_cpu_ns, rss_bytes};
 use crate::{Failure, Result};
-use engine::replicate::{Incarnation, NodeId, Origin, ScopeId, Vector};
+use engine::replicate::{Incarnation, NodeId, Origin, Progress, ScopeId, Vector};
 use engine::{Batch, Db, Error, Keyspace, KeyspaceOptions, Options, SyncMode, Tick};
 use replication::engine_store::EngineStore;
 use replication::group::Writes;
@@ -159,8 +159,10 @@ impl Node {
         let wire = self.wire.take().ok_or("the replica runs")?;
         let store = EngineStore::new(self.db.clone(), &self.bell);
         let (bell, watcher) = (self.bell.clone(), self.watcher.clone());
-        self.db.replication().on_commit(move || {
-            bell.ring();
+        self.db.replication().on_commit(move |progress| {
+            if progress != Progress::Visible {
+                bell.ring();
+            }
             if let Some(thread) = &*watcher.lock().unwrap_or_else(PoisonError::into_inner) {
                 thread.unpark();
             }

@@ -4,7 +4,7 @@
 use super::pending::Line;
 use super::{Commits, Committed, Queue};
 use crate::memtable::Memtable;
-use crate::replicate::{Moved, Vectors};
+use crate::replicate::{Moved, Progress, Vectors};
 use crate::space::Weight;
 use base::lock::MutexGuard;
 use base::{Error, Position, Result, ScopeId, Tick, Vector};
@@ -114,7 +114,7 @@ impl Commits {
     }
 
     /// Lets `call` be called whenever commits became visible or durable.
-    pub(crate) fn listen(&self, call: Arc<dyn Fn() + Send + Sync>) {
+    pub(crate) fn listen(&self, call: Arc<dyn Fn(Progress) + Send + Sync>) {
         self.listener.set(call);
     }
 }

@@ -103,8 +103,7 @@ impl<'a> Arrivals<'a> {
 
     /// Removes what loses to another op of the shipment.
     fn settle(&mut self, author: Origin) {
-        if self.points.len() > 1 {
-            // Most shipments have each key once, and most hashes differ.
+        if self.has_doubles() {
             self.points.sort_unstable_by(|a, b| {
                 let keys = (a.hash, a.space, a.op.key).cmp(&(b.hash, b.space, b.op.key));
                 let stamps = || b.precedence(author).cmp(&a.precedence(author));
@@ -122,6 +121,13 @@ impl<'a> Arrivals<'a> {
                 covering.is_none_or(|range| range <= point.precedence(author).stamp)
             });
         }
+    }
+
+    /// Whether any two ops may be about one key: most shipments have each key once, and most hashes differ.
+    fn has_doubles(&self) -> bool {
+        let mut hashes: Vec<u64> = self.points.iter().map(|point| point.hash).collect();
+        hashes.sort_unstable();
+        hashes.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
     }
 
     fn range_map(&self, author: Origin) -> RangeMap {

@@ -4,7 +4,18 @@ use base::lock::{Mutex, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Call = Arc<dyn Fn() + Send + Sync>;
+/// What has become of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// They are visible. If anybody reads the log as a [`super::Tail`], they will be durable soon.
+    Visible,
+    /// They are visible, and durable once somebody asks for a sync: there are no background threads.
+    Unsynced,
+    /// They survive a power loss.
+    Durable,
+}
+
+type Call = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// At most one; until there is one it costs a load.
 pub(crate) struct Listener {
@@ -27,17 +38,17 @@ impl Listener {
 
     /// Calls, if there is anyone.
     #[inline]
-    pub(crate) fn notify(&self) {
+    pub(crate) fn notify(&self, progress: Progress) {
         if self.is_set.load(Ordering::Acquire) {
-            self.call();
+            self.call(progress);
         }
     }
 
     #[cold]
-    fn call(&self) {
+    fn call(&self, progress: Progress) {
         let call = self.call.lock().clone();
         if let Some(call) = call {
-            call();
+            call(progress);
         }
     }
 }

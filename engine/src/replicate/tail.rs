@@ -55,6 +55,7 @@ impl Tail {
             parts.pins.pin(segment);
             Ok((queue.vectors().own(), segment))
         })?;
+        parts.commits.begin_tail();
         let from = Position { segment, offset: 0 };
         let reader = TailReader::new(parts.fs.clone(), parts.identity().database, from);
         let (writer, ready) = (None, VecDeque::new());
@@ -95,12 +96,16 @@ impl Tail {
     }
 
     fn read(&mut self, known: &Vector, len_max: usize) -> Result<Option<Outbound>> {
+        if !self.ready.is_empty() {
+            return Ok(self.ready.pop_front());
+        }
+        let Some(durable) = self.look(known)? else { return Ok(None) };
         while self.ready.is_empty() {
             if self.writer.as_ref().is_some_and(|(_, writer)| writer.len() >= len_max) {
                 self.finish_writer();
                 break;
             }
-            if self.step(known)? == Step::CaughtUp {
+            if self.step(known, durable)? == Step::CaughtUp {
                 self.finish_writer();
                 break;
             }
@@ -108,71 +113,42 @@ impl Tail {
         Ok(self.ready.pop_front())
     }
 
+    /// Up to where the log is durable; none if all of it is known, and then it is passed unread.
+    fn look(&mut self, known: &Vector) -> Result<Option<Position>> {
+        let (durable, is_known) = self.parts.commits.with_queue(|queue| {
+            let durable = queue.appender()?.durable();
+            Ok::<_, Error>((durable, known.covers_all(&queue.vectors().of(self.scope))))
+        })?;
+        if !is_known || self.writer.is_some() {
+            return Ok(Some(durable));
+        }
+        self.reader.skip_to(durable);
+        self.follow();
+        Ok(None)
+    }
+
     fn finish_writer(&mut self) {
-        let writer = self.writer.take().filter(|(_, writer)| !writer.is_empty());
-        self.ready.extend(writer.map(|(first, writer)| {
-            let (origin, last) = (writer.origin(), writer.last());
-            Outbound { origin, first, last, bytes: writer.finish() }
-        }));
+        let Tail { parts, scope, own, writer, ready, .. } = self;
+        Going { parts, scope: *scope, own: *own, writer, ready }.finish();
     }
 
     /// Takes the next commit of the log in.
-    fn step(&mut self, known: &Vector) -> Result<Step> {
-        let log = |queue: &mut crate::commit::Queue| queue.appender().map(|log| log.durable());
-        let durable = self.parts.commits.with_queue(log)?;
-        let own = self.own;
-        let mut records = Vec::new();
-        let Some(commit) = self.reader.next(durable)? else { return Ok(Step::CaughtUp) };
+    fn step(&mut self, known: &Vector, durable: Position) -> Result<Step> {
+        let Tail { parts, scope, own, reader, writer, ready, .. } = self;
+        let Some(commit) = reader.next(durable)? else { return Ok(Step::CaughtUp) };
         // The author changes before any commit of the new one is appended.
-        if self.parts.identity().origin() != own {
+        if parts.identity().origin() != *own {
             return Err(gone(known, Tick::ZERO));
         }
+        let mut going = Going { parts, scope: *scope, own: *own, writer, ready };
         for record in Records::new(commit.payload) {
             let record = record.map_err(broken)?;
-            if record.scope != self.scope || record.manifest.is_some() {
-                continue;
-            }
-            match &record.remote {
-                Some(remote) if known.covers(remote.shipment.origin, remote.shipment.last()) => {}
-                Some(remote) => {
-                    let shipment = &remote.shipment;
-                    let first = shipment.commits.first().map_or(Tick::ZERO, |commit| commit.tick);
-                    records.push(Found::Remote(Outbound {
-                        origin: shipment.origin,
-                        first,
-                        last: shipment.last(),
-                        bytes: remote.bytes.to_vec(),
-                    }));
-                }
-                None if known.covers(own, record.seqno) => {}
-                None => records.push(Found::Own(Owned::of(&record))),
+            if record.scope == *scope && record.manifest.is_none() {
+                going.take(&record, known)?;
             }
         }
         self.follow();
-        for found in records {
-            match found {
-                Found::Remote(outbound) => {
-                    self.finish_writer();
-                    self.ready.push_back(outbound);
-                }
-                Found::Own(commit) => self.add(own, &commit)?,
-            }
-        }
         Ok(Step::Read)
-    }
-
-    fn add(&mut self, own: Origin, commit: &Owned) -> Result<()> {
-        let last = self.writer.as_ref().map(|(_, writer)| writer.last());
-        if last.is_some_and(|last| Some(last) != commit.previous) {
-            self.finish_writer(); // What is between was not new to the peer.
-        }
-        let (parts, scope) = (&self.parts, self.scope);
-        let (_, writer) = self.writer.get_or_insert_with(|| {
-            (commit.seqno, ShipmentWriter::new(scope, own, commit.previous))
-        });
-        let name_of = |number: KeyspaceId| parts.catalog.name_of(SpaceId::new(scope, number));
-        let ops = base::batch::Ops::encoded(&commit.ops);
-        writer.push(commit.seqno, commit.op_count, &ops, name_of).map_err(broken)
     }
 
     /// Lets go of the segments that were passed.
@@ -199,24 +175,51 @@ pub struct Outbound {
     pub bytes: Vec<u8>,
 }
 
-/// What a record is to the tail.
-enum Found {
-    Own(Owned),
-    Remote(Outbound),
+/// What is on its way out of a tail.
+struct Going<'t> {
+    parts: &'t Parts,
+    scope: ScopeId,
+    own: Origin,
+    writer: &'t mut Option<(Tick, ShipmentWriter)>,
+    ready: &'t mut VecDeque<Outbound>,
 }
 
-/// A commit of this node.
-struct Owned {
-    seqno: Tick,
-    previous: Option<Tick>,
-    op_count: u64,
-    ops: Vec<u8>,
-}
+impl Going<'_> {
+    /// Adds a record, unless it is known.
+    fn take(&mut self, record: &Record<'_>, known: &Vector) -> Result<()> {
+        let Some(remote) = &record.remote else {
+            return if known.covers(self.own, record.seqno) { Ok(()) } else { self.add(record) };
+        };
+        let shipment = &remote.shipment;
+        if !known.covers(shipment.origin, shipment.last()) {
+            self.finish();
+            let first = shipment.commits.first().map_or(Tick::ZERO, |commit| commit.tick);
+            let (origin, last) = (shipment.origin, shipment.last());
+            self.ready.push_back(Outbound { origin, first, last, bytes: remote.bytes.to_vec() });
+        }
+        Ok(())
+    }
 
-impl Owned {
-    fn of(record: &Record<'_>) -> Owned {
-        let (seqno, previous, op_count) = (record.seqno, record.previous, record.op_count);
-        Owned { seqno, previous, op_count, ops: record.ops.as_bytes().to_vec() }
+    /// Adds a commit of this node.
+    fn add(&mut self, record: &Record<'_>) -> Result<()> {
+        let last = self.writer.as_ref().map(|(_, writer)| writer.last());
+        if last.is_some_and(|last| Some(last) != record.previous) {
+            self.finish(); // What is between was not new to the peer.
+        }
+        let (parts, scope, own) = (self.parts, self.scope, self.own);
+        let begin = || (record.seqno, ShipmentWriter::new(scope, own, record.previous));
+        let (_, writer) = self.writer.get_or_insert_with(begin);
+        let name_of = |number: KeyspaceId| parts.catalog.name_of(SpaceId::new(scope, number));
+        writer.push(record.seqno, record.op_count, &record.ops, name_of).map_err(broken)
+    }
+
+    /// What was put together so far is a shipment.
+    fn finish(&mut self) {
+        let writer = self.writer.take().filter(|(_, writer)| !writer.is_empty());
+        self.ready.extend(writer.map(|(first, writer)| {
+            let (origin, last) = (writer.origin(), writer.last());
+            Outbound { origin, first, last, bytes: writer.finish() }
+        }));
     }
 }
 
@@ -230,6 +233,7 @@ fn broken(found: Corruption) -> Error {
 
 impl Drop for Tail {
     fn drop(&mut self) {
+        self.parts.commits.end_tail();
         self.parts.pins.unpin(self.pinned);
     }
 }

@@ -16,6 +16,7 @@ use super::settings::LinkSettings;
 use crate::channel::Channel;
 use bytes::Bytes;
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -101,7 +102,7 @@ impl ChannelSender {
 }
 
 /// Bytes that are taken from QUIC at once.
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 64 << 10;
 /// Bytes a second that a link must bring for a late frame to be waited for.
 const BUSY: u64 = 4 << 10;
 
@@ -120,6 +121,8 @@ pub struct ChannelReceiver {
     /// Bytes that the connection had brought when that was last decided.
     brought: u64,
     patience: Duration,
+    /// What is wrong behind the last frame that was returned.
+    failure: Option<LinkError>,
 }
 
 impl ChannelReceiver {
@@ -147,6 +150,7 @@ impl ChannelReceiver {
             deadline: None,
             brought: 0,
             patience,
+            failure: None,
         };
         Ok((byte, receiver))
     }
@@ -161,6 +165,9 @@ impl ChannelReceiver {
     /// Between frames it waits for as long as the connection lives. May be dropped and called again
     /// without losing bytes.
     pub async fn receive(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         loop {
             if let Some(frame) = self.decode()? {
                 self.deadline = None;
@@ -189,6 +196,30 @@ impl ChannelReceiver {
                 return Ok(None);
             };
             (self.start, self.end) = (0, read);
+        }
+    }
+
+    /// The next frame, if it is here already. What is wrong with what follows is told by
+    /// [`ChannelReceiver::receive`].
+    pub fn received(&mut self) -> Option<Vec<u8>> {
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match self.decode() {
+                Ok(None) => {}
+                Ok(Some(frame)) => {
+                    self.deadline = None;
+                    return Some(frame);
+                }
+                Err(error) => {
+                    self.failure = Some(error);
+                    return None;
+                }
+            }
+            match self.stream.poll_read(&mut context, &mut self.buffer) {
+                Poll::Ready(Ok(read)) if read > 0 => (self.start, self.end) = (0, read),
+                // Whoever waits for more meets the end, or the error, again.
+                _ => return None,
+            }
         }
     }
 

@@ -20,9 +20,16 @@ pub trait Conversation: Send {
     /// The next frame to send on `channel`, or `None` if there is none now.
     ///
     /// Asked again after every frame received on any channel and every control frame sent, when
-    /// the store has changed, at [`Conversation::next_timeout`], and as soon as QUIC has taken the
-    /// frame before: a peer that does not read is not asked for.
+    /// the store has changed ([`Conversation::follows_store`]), at [`Conversation::next_timeout`],
+    /// and as soon as QUIC has taken the frames before: for a peer that does not read nothing is
+    /// asked.
     fn next_frame(&mut self, now: Duration, channel: Channel) -> Result<Option<Vec<u8>>, Parting>;
+
+    /// Whether a change of the store gives `channel` something to say. On others it is enough to be
+    /// asked on the other occasions.
+    fn follows_store(&self, _channel: Channel) -> bool {
+        true
+    }
 
     /// When to ask for frames again at the latest.
     fn next_timeout(&self) -> Option<Duration>;

@@ -5,13 +5,14 @@
 //!                      └──────────────rings──────────────────────────> writers of all channels
 //! ```
 //!
-//! A channel has a reader and a writer. A writer asks for the next frame once QUIC has taken the
-//! last, so a peer that does not read costs one frame a channel and the send window. The first
-//! error ends all, and closes the link with its code.
+//! A channel has a reader and a writer. Calls may run on threads of their own, which costs more than
+//! most frames do, so one call takes, or asks for, all frames that there are, up to a bound. A writer
+//! asks for more once QUIC has taken the last, so a peer that does not read costs that bound a channel,
+//! and the send window. The first error ends all, and closes the link with its code.
 
 use super::bell::Bell;
 use super::channel::{ChannelReceiver, ChannelSender};
-use super::conversation::{Calls, Conversation, Talk};
+use super::conversation::{Calls, Conversation, Parting, Talk};
 use super::endpoint::{Dialed, Link};
 use super::error::LinkError;
 use super::settings::LinkSettings;
@@ -21,6 +22,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+
+/// Bytes from which on a call takes no further frame, and frames of a call at the most.
+const CALL_BYTES: usize = 512 << 10;
+const CALL_FRAMES: usize = 64;
 
 /// What all conversations of a node are driven with.
 #[derive(Clone, Debug)]
@@ -172,9 +177,18 @@ impl Wheel {
 
     async fn read(&self, channel: Channel, mut receiver: ChannelReceiver) -> Ended {
         loop {
-            let frame = receiver.receive().await?.ok_or(LinkError::ChannelEnded { channel })?;
+            let first = receiver.receive().await?.ok_or(LinkError::ChannelEnded { channel })?;
+            let mut bytes = first.len();
+            let mut frames = vec![first];
+            while bytes < CALL_BYTES && frames.len() < CALL_FRAMES {
+                let Some(frame) = receiver.received() else { break };
+                bytes += frame.len();
+                frames.push(frame);
+            }
             let now = self.driving.now();
-            let receive = move |talk: &mut dyn Conversation| talk.receive(now, channel, &frame);
+            let receive = move |talk: &mut dyn Conversation| {
+                frames.iter().try_for_each(|frame| talk.receive(now, channel, frame))
+            };
             self.driving.calls.run(&self.talk, receive).await?;
             self.turn.ring();
         }
@@ -182,25 +196,28 @@ impl Wheel {
 
     async fn write(&self, channel: Channel, mut sender: ChannelSender) -> Ended {
         let (mut turn, mut store) = (self.turn.listen(), self.driving.store.listen());
+        let follows_store = self.talk.lock().await.follows_store(channel);
         loop {
             turn.attend();
             store.attend();
             let now = self.driving.now();
             let ask = move |talk: &mut dyn Conversation| {
-                Ok((talk.next_frame(now, channel)?, talk.next_timeout()))
+                Ok((next_frames(talk, now, channel)?, talk.next_timeout()))
             };
-            let (frame, next_timeout) = self.driving.calls.run(&self.talk, ask).await?;
-            if let Some(frame) = frame {
+            let (asked, next_timeout) = self.driving.calls.run(&self.talk, ask).await?;
+            for frame in asked.frames {
                 sender.send(frame).await?;
                 if channel == Channel::Control {
                     self.turn.ring();
                 }
+            }
+            if asked.rest == Rest::Some {
                 continue;
             }
             tokio::select! {
                 biased;
                 () = turn.rung() => {}
-                () = store.rung() => {}
+                () = store.rung(), if follows_store => {}
                 () = self.until(next_timeout) => {}
             }
         }
@@ -220,6 +237,37 @@ impl Wheel {
             }
         }
     }
+}
+
+/// What a conversation has to say at once.
+struct Asked {
+    frames: Vec<Vec<u8>>,
+    rest: Rest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// That is all.
+    None,
+    /// There may be more.
+    Some,
+}
+
+/// Asks for frames until there is none, or enough for one call.
+fn next_frames(
+    talk: &mut dyn Conversation,
+    now: Duration,
+    channel: Channel,
+) -> Result<Asked, Parting> {
+    let (mut frames, mut bytes) = (Vec::new(), 0);
+    while bytes < CALL_BYTES && frames.len() < CALL_FRAMES {
+        let Some(frame) = talk.next_frame(now, channel)? else {
+            return Ok(Asked { frames, rest: Rest::None });
+        };
+        bytes += frame.len();
+        frames.push(frame);
+    }
+    Ok(Asked { frames, rest: Rest::Some })
 }
 
 fn reason(ended: Result<Ended, tokio::task::JoinError>) -> LinkError {

@@ -7,7 +7,7 @@
 
 use super::error::LinkError;
 use quinn::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +107,9 @@ impl Default for LinkSettings {
     }
 }
 
+/// Packets that a peer may take before it acknowledges them, unless it waits for more: each
+/// acknowledgement costs both sides as much as a packet.
+const ACK_EVERY: u32 = 10;
 /// What a peer may send before its key was looked at.
 const FIRST_WINDOW: u32 = 64 << 10;
 
@@ -150,6 +153,8 @@ impl LinkSettings {
             Congestion::Cubic => Arc::new(CubicConfig::default()),
             Congestion::NewReno => Arc::new(NewRenoConfig::default()),
         };
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
         let mut transport = TransportConfig::default();
         transport
             .stream_receive_window(VarInt::from_u32(self.stream_window))
@@ -162,6 +167,7 @@ impl LinkSettings {
             .keep_alive_interval(Some(self.keep_alive))
             .max_idle_timeout(IdleTimeout::try_from(self.idle).ok())
             .mtu_discovery_config(Some(discovery))
+            .ack_frequency_config(Some(acks))
             .congestion_controller_factory(congestion);
         transport
     }

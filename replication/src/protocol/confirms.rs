@@ -70,6 +70,8 @@ impl Confirms {
                 *unconfirmed = 0;
             } else if *unconfirmed > 0 {
                 store.request_sync();
+                // What was taken is counted anew; what is not durable yet is confirmed in time.
+                *unconfirmed = 1;
             }
             if self.stated.as_ref() != Some(&durable) {
                 let statement = Statement::of(scope, store.origin(), &durable, &applied)?;

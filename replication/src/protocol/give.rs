@@ -58,13 +58,17 @@ impl Give {
         }
     }
 
-    /// The peer asks for what its vector does not cover; returns an offer if the log can not do it.
+    /// The peer, in its present life `peer`, asks for what its vector does not cover; returns an offer if
+    /// the log can not do it.
     pub(crate) fn subscribe(
         &mut self,
         store: &dyn Store,
         wish: &Subscribe,
+        peer: Option<Origin>,
     ) -> Result<Option<Offer>, ProtocolError> {
-        let known = vector(&wish.vector)?;
+        let mut known = vector(&wish.vector)?;
+        // What it writes it has, long before it says so.
+        peer.iter().for_each(|peer| known.raise(*peer, Tick::MAX));
         self.stop();
         match store.tail(self.scope, &known) {
             Ok(tail) => {

@@ -52,7 +52,8 @@ impl Session {
             self.give.stop();
             return Ok(Some(Offer::plain(scope, wish.round, answer)));
         }
-        let offer = self.give.subscribe(store, wish)?;
+        let peer = self.handshake.peer.as_ref().map(|peer| peer.origin);
+        let offer = self.give.subscribe(store, wish, peer)?;
         let is_gone = offer.as_ref().is_some_and(|offer| offer.answer() == Answer::HistoryGone);
         let is_below = || !rules::may_take_delta(&has, &store.floor(scope));
         if is_gone && self.group.role() != Role::Author && self.take.may_rejoin_from() && is_below()

@@ -111,6 +111,12 @@ impl Conversation for Talk {
         Ok(frame)
     }
 
+    /// What is stated is stated at its time; state waits for what other peers bring, and that may take
+    /// until the next timeout.
+    fn follows_store(&self, channel: Channel) -> bool {
+        channel == Channel::Tail
+    }
+
     fn next_timeout(&self) -> Option<Duration> {
         self.session.next_timeout()
     }
