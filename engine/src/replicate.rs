@@ -4,6 +4,7 @@
 //! out   Tail      commits from the log, as shipments of their authors
 //!       Delta     entries as they are, for those whom the log does not reach
 //!       Export    tables, for those who have nothing
+//!       Elements  of each key who wrote it and when, for those who compare
 //! in    admit     a shipment: clock, vector, comparison by stamp, one record, one tick
 //!       Stage     a delta: compared in the same way at one place in the order, one edit
 //!       Import    tables into an empty scope
@@ -24,6 +25,7 @@ mod admit;
 mod clock;
 mod decide;
 mod delta;
+mod elements;
 mod export;
 mod floor;
 mod import;
@@ -31,6 +33,7 @@ mod incoming;
 mod late;
 mod listener;
 mod log_index;
+mod moment;
 mod recent;
 mod renew;
 mod stage;
@@ -47,6 +50,7 @@ pub(crate) use vectors::{Moved, Vectors};
 pub use admit::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
 pub use delta::{Delta, DeltaHead, Stamped};
+pub use elements::{Element, Elements};
 pub use export::{Export, ExportFile, ExportHead};
 pub use import::Import;
 pub use late::Answers;

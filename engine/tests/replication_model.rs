@@ -208,7 +208,7 @@ impl World {
         let taker = self.nodes[to].db().replication();
         let after = match purpose {
             Purpose::CatchUp => taker.applied(MAIN),
-            Purpose::Rejoin => Vector::default(),
+            _ => Vector::default(),
         };
         let mut delta = giver.delta(MAIN, &after).unwrap();
         let head = delta.head().clone();

@@ -2,9 +2,10 @@
 
 use crate::link::Bell;
 use crate::store::{
-    Admission, Answers, Delta, DeltaHead, Export, ExportFile, ExportHead, Held, Import, Outbound,
-    Purpose, Stage, Store, Tail,
+    Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
+    Moment, Outbound, Purpose, Stage, Store, Tail,
 };
+use base::state::StateEntry;
 use base::{Error, Origin, Result, ScopeId, Tick, Vector};
 use engine::replicate as given;
 use engine::{Db, SyncMode, WriteOptions};
@@ -121,6 +122,8 @@ impl Store for EngineStore {
         let purpose = match purpose {
             Purpose::CatchUp => given::Purpose::CatchUp,
             Purpose::Rejoin => given::Purpose::Rejoin,
+            Purpose::Mend => given::Purpose::Mend,
+            Purpose::Disown => given::Purpose::Disown,
         };
         let stage = self.replication.stage(scope, &head.clone().into(), purpose)?;
         Ok(Box::new(stage))
@@ -137,6 +140,12 @@ impl Store for EngineStore {
 
     fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Box<dyn Import>> {
         Ok(Box::new(self.replication.import(scope, &head.clone().into())?))
+    }
+
+    fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>> {
+        let elements = self.replication.elements(scope)?;
+        let head = elements.head().clone().into();
+        Ok(Box::new(EngineMoment { head, elements }))
     }
 
     fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -185,6 +194,40 @@ impl Delta for EngineDelta {
 
     fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
         self.delta.next(len_max)
+    }
+}
+
+struct EngineMoment {
+    head: DeltaHead,
+    elements: given::Elements,
+}
+
+impl Moment for EngineMoment {
+    fn head(&self) -> &DeltaHead {
+        &self.head
+    }
+
+    fn is_whole(&self) -> bool {
+        self.elements.is_whole()
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], Option<Element>) -> bool,
+    ) -> Result<()> {
+        self.elements.scan(from, to, &mut |name, element| {
+            let element = element.map(|found| {
+                let given::Element { stamp, carrier, is_erase, lasts_until_ms } = found;
+                Element { stamp, carrier, is_erase, lasts_until_ms }
+            });
+            each(name, element)
+        })
+    }
+
+    fn look_up(&self, name: &[u8], found: &mut dyn FnMut(&StateEntry<'_>)) -> Result<()> {
+        self.elements.look_up(name, found)
     }
 }
 

@@ -8,14 +8,17 @@
 //! Memory: at most [`MEMBERS_MAX`](crate::roster::MEMBERS_MAX) members and peers, with a few
 //! vectors each.
 
+mod audits;
 mod introduce;
+mod status;
 
 use crate::confirm::Statements;
 use crate::error::ProtocolError;
 use crate::floor;
-use crate::health::{Health, Marks, PeerStatus};
+use crate::health::{Marks, PeerStatus};
 use crate::roster::{MEMBERS_MAX, Notice, Role, Roster};
 use crate::store::{Answers, Store, keyspaces};
+use audits::Audits;
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
 use std::collections::BTreeMap;
@@ -99,6 +102,7 @@ struct State {
     announcing: Announcing,
     renewals: u32,
     answers: Option<Answers>,
+    audits: Audits,
     refreshed_at: Option<Duration>,
 }
 
@@ -155,6 +159,7 @@ impl Group {
             announcing: Announcing::Not,
             renewals: 0,
             answers: None,
+            audits: Audits::default(),
             refreshed_at: None,
         };
         // From now on tombstones wait for confirms.
@@ -299,6 +304,7 @@ impl Group {
         if state.taking == Some(origin.node) {
             state.taking = None;
         }
+        state.audits.leave(origin.node);
         let Some(peer) = state.peers.get_mut(&origin.node) else { return };
         peer.live = match peer.live {
             Some((known, sessions)) if sessions > 1 => Some((known, sessions - 1)),
@@ -470,30 +476,5 @@ impl Group {
             state.answers = Some(answers);
         }
         Ok(())
-    }
-
-    /// The age of our oldest commit that `peer` has not confirmed.
-    pub fn lag_ms(&self, peer: NodeId, store: &dyn Store) -> u64 {
-        let (own, wall_ms) = (store.origin(), store.wall_ms());
-        let state = self.state.lock();
-        let confirmed = state.peers.get(&peer).map(|peer| peer.status.confirmed.get(own));
-        state.marks.lag_ms(confirmed.unwrap_or_default(), wall_ms)
-    }
-
-    /// How far the peers are.
-    pub fn health(&self, store: &dyn Store, lag_ms_max: u64) -> Health {
-        let (own, wall_ms) = (store.origin(), store.wall_ms());
-        let last = store.applied(self.config.scope).get(own);
-        let mut state = self.state.lock();
-        state.marks.note(last);
-        let mut peers: BTreeMap<NodeId, PeerStatus> =
-            state.peers.iter().map(|(node, peer)| (*node, peer.status.clone())).collect();
-        for author in state.roster.authors().filter(|author| *author != self.node) {
-            peers.entry(author).or_default().is_tracked = true;
-        }
-        for peer in peers.values_mut() {
-            peer.lag_ms = state.marks.lag_ms(peer.confirmed.get(own), wall_ms);
-        }
-        Health::of(peers, lag_ms_max)
     }
 }

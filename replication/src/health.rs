@@ -8,6 +8,40 @@ const MARKS_MAX: usize = 256;
 /// Commits closer together than this share a moment.
 const MARK_EVERY_MS: u64 = 50;
 
+/// What an audit has found: a comparison of all that two nodes hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// When it ended, by our wall clock.
+    pub at_ms: u64,
+    /// Elements compared here.
+    pub elements: u64,
+    /// Those of ours that the other lacked, or had in another version.
+    pub differences: u64,
+    /// Entries that were lost here, and are back.
+    pub taken: u64,
+    /// Entries that were lost there, and are back.
+    pub given: u64,
+    /// Entries that the other may have deleted: they were erased here, with copies in quarantine.
+    pub disowned: u64,
+    /// The same there.
+    pub disowned_there: u64,
+    /// Entries that the other may have deleted, but may not say so: it only reads. They stay.
+    pub unsettled: u64,
+    /// Differences that were no more than lag.
+    pub lag: u64,
+    /// Half-rounds of the comparison.
+    pub half_rounds: u32,
+    /// Bytes of the comparison.
+    pub bytes: u64,
+}
+
+impl AuditReport {
+    /// Differences that lag does not explain: something went wrong earlier.
+    pub fn diverged(&self) -> u64 {
+        self.taken + self.given + self.disowned + self.disowned_there + self.unsettled
+    }
+}
+
 /// What is known about one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatus {
@@ -29,6 +63,10 @@ pub struct PeerStatus {
     pub clock_offset_ms: i64,
     /// Why nothing is taken from it now, if so.
     pub is_parked: bool,
+    /// The last audit with it.
+    pub audit: Option<AuditReport>,
+    /// Divergent entries that all audits with it have found.
+    pub diverged: u64,
 }
 
 /// How far all peers are. The names are those of the health endpoint.

@@ -8,18 +8,20 @@ mod content;
 mod delta;
 mod life;
 mod log;
+mod moment;
 mod tables;
 
 pub use life::{Change, Write};
 
 use crate::store::{
-    Admission, Answers, Delta, DeltaHead, Export, ExportHead, Held, Import, Outbound, Purpose,
-    Stage, Store, Tail,
+    Admission, Answers, Delta, DeltaHead, Export, ExportHead, Held, Import, Moment, Outbound,
+    Purpose, Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
 use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Stamp, Tick, Vector};
 use delta::{MemoryDelta, MemoryStage};
 use life::Life;
+use moment::MemoryMoment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tables::{MemoryExport, MemoryImport};
@@ -129,6 +131,25 @@ impl MemoryStore {
         let life = &mut self.inner.lock().live;
         let dropped = life.content.collect(&life.floor);
         life.dropped = life.dropped.max(dropped);
+    }
+
+    /// Loses what is held of a key, as if a disk had: nothing else notices.
+    pub fn lose(&self, keyspace: &str, key: &[u8]) {
+        let inner = &mut *self.inner.lock();
+        let place = (keyspace.to_owned(), key.to_vec());
+        inner.live.content.points.remove(&place);
+        inner.disk.content.points.remove(&place);
+    }
+
+    /// Shows a value again that is older than all this node has written, as no code should.
+    pub fn show_again(&self, keyspace: &str, key: &[u8], value: &[u8]) {
+        let inner = &mut *self.inner.lock();
+        for life in [&mut inner.live, &mut inner.disk] {
+            let stamp = Stamp { tick: Tick::ZERO.next(), origin: life.origin };
+            let says = content::Says::Put { value: value.to_vec(), expires_at_ms: None };
+            let place = (keyspace.to_owned(), key.to_vec());
+            life.content.points.insert(place, content::Version { stamp, says });
+        }
     }
 
     /// Forgets all but the newest entries of the log.
@@ -319,6 +340,11 @@ impl Store for MemoryStore {
             staged.retain(|id, bytes| is_of(id, bytes));
         });
         Ok(Box::new(MemoryImport { store: self.clone(), head: head.clone() }))
+    }
+
+    fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>> {
+        check(scope)?;
+        Ok(Box::new(MemoryMoment::of(&self.inner.lock().live)))
     }
 
     fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {

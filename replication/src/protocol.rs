@@ -6,6 +6,7 @@
 //! give        the log tail for the peer, as far as its confirms allow
 //! give_state  deltas and tables for the peer
 //! take        what this node asks for, and what it does with the answers
+//! audit       compares what both hold, and repairs what differs
 //! confirms    what this node says it has, and what others have
 //! message     control messages        bulk    heads of deltas and tables
 //! frame       the envelope            pieces  payloads longer than a frame
@@ -17,6 +18,7 @@
 //! Shipments on their way, sent and not confirmed, are 16 MiB or 1000; of these only numbers are
 //! kept, the bytes stay in the log. Deltas are staged by the store, on disk.
 
+pub mod audit;
 pub mod bulk;
 pub mod config;
 mod confirms;

@@ -16,7 +16,7 @@
 //!
 //! An element is the newest version of a key: its name (keyspace, zero byte, key) with its stamp. What
 //! it is does not count, so that an expired entry equals the tombstone it becomes. Tombstones and
-//! entries that expire are elements only above the floor of either side, since below it each
+//! entries that expire soon are elements only above the floor of either side, since below it each
 //! node drops them when it likes. Equal vectors imply equal elements; a difference that vectors
 //! explain is lag, any other is damage.
 
@@ -26,7 +26,7 @@ pub mod judge;
 pub mod message;
 pub mod sketch;
 
-pub use compare::{Comparison, Found};
+pub use compare::{Comparison, FOUND_MAX, Found, Step};
 pub use fingerprint::{ElementDigest, ElementKey, Fingerprint};
 pub use judge::{Absence, Verdict, judge};
-pub use sketch::{Elements, Sketch};
+pub use sketch::{Elements, Sketch, Sketching};

@@ -67,6 +67,8 @@ pub struct ReplicaOptions {
     pub breaker: BreakerSettings,
     /// How sessions call the database.
     pub calls: Calls,
+    /// How often all that two nodes hold is compared; none: only when asked for. Default 1 h.
+    pub audit_every: Option<Duration>,
 }
 
 impl Default for ReplicaOptions {
@@ -78,6 +80,7 @@ impl Default for ReplicaOptions {
             link: LinkSettings::default(),
             breaker: BreakerSettings::default(),
             calls: Calls::Threads,
+            audit_every: Some(Duration::from_secs(3600)),
         }
     }
 }
@@ -249,6 +252,17 @@ impl Replica {
         }
         shared.look(&self.mesh)?;
         Ok(true)
+    }
+
+    /// Compares all that is here with what `node` holds, soon; what comes of it is in the report of
+    /// the peer. Returns false if there is no such peer.
+    pub fn audit(&self, node: NodeId) -> bool {
+        let is_known = self.shared.book.lock().get(node).is_some();
+        let is_known = is_known || self.shared.group.role_of(node).is_some();
+        if is_known {
+            self.shared.group.want_audit(node);
+        }
+        is_known
     }
 
     /// Makes this node an author.

@@ -3,6 +3,7 @@
 //! Calls may wait for the disk; the protocol itself never waits. Everything here is about one node's
 //! copy: a vector that covers a write means that the write was here, or was superseded here.
 
+use base::state::StateEntry;
 use base::{Origin, Result, ScopeId, Stamp, Tick, Vector};
 
 /// A database, as replication needs it. Shared by all sessions of a node.
@@ -68,7 +69,8 @@ pub trait Store: Send + Sync {
     /// What it holds is durable here.
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>>;
 
-    /// Takes a delta in. Nothing of it counts before it is installed.
+    /// Takes a delta in. Nothing of it counts before it is installed. For [`Purpose::Mend`] and
+    /// [`Purpose::Disown`] the head is the default one.
     fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>>;
 
     /// The tables of a scope as they are now, for an empty node; `None` if it must be a delta.
@@ -76,6 +78,9 @@ pub trait Store: Send + Sync {
 
     /// Takes exported tables in. What an earlier import of the same tables had received is kept.
     fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Box<dyn Import>>;
+
+    /// What is newest of each key as of now, for a comparison with a peer.
+    fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>>;
 
     /// The value of `key` in a keyspace, if there is one.
     fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
@@ -193,6 +198,50 @@ pub enum Purpose {
     /// T3: besides, what the giver has received but does not hold any more goes here too, and the
     /// scope is whole afterwards. While it is not whole, its vector excuses no entry.
     Rejoin,
+    /// After an audit: entries that were received before and are missing, or older, are stored again.
+    /// What was never received is left to the tail.
+    Mend,
+    /// After an audit: entries as they are here are erased, with copies in quarantine, as late puts
+    /// are. What is not here in exactly that version stays.
+    Disown,
+}
+
+/// What is newest of each key of a scope, at one moment.
+///
+/// The name of an element is its keyspace's name, a zero byte, and its key; names are in order.
+pub trait Moment: Send {
+    /// What had been received and forgotten.
+    fn head(&self) -> &DeltaHead;
+
+    /// Whether absences count.
+    fn is_whole(&self) -> bool;
+
+    /// Calls `each` with every name from `from` up to, not including, `to`, until it returns false;
+    /// with no element where what is there is hidden by a range delete, or stands for nothing.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], Option<Element>) -> bool,
+    ) -> Result<()>;
+
+    /// Calls `found` with what is known of the key called `name`, if anything is: a range delete that
+    /// hides it counts as a deletion of the key.
+    fn look_up(&self, name: &[u8], found: &mut dyn FnMut(&StateEntry<'_>)) -> Result<()>;
+}
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// The author's stamp; of an erase, the stamp of its victim.
+    pub stamp: Stamp,
+    /// The commit that brought it.
+    pub carrier: Stamp,
+    /// Whether it is an erase: then it is just above its victim.
+    pub is_erase: bool,
+    /// Until when it is a value, in milliseconds since the Unix epoch; 0 if it is none. Then it goes
+    /// once the floor has passed it.
+    pub lasts_until_ms: u64,
 }
 
 /// A delta on its way in.

@@ -5,19 +5,13 @@
 //! found elsewhere may be older than what they hold, so each is looked up before it is sent.
 
 use super::Replication;
+use super::moment::{Moment, unreadable};
 use crate::merge::{Merge, RunCursor, Source};
-use crate::origins::Origins;
 use crate::parts::Parts;
-use crate::range_map::RangeMap;
-use crate::read;
 use crate::tables::TableHandle;
-use crate::view::View;
-use base::error::FileKind;
-use base::foreign::{EntryStamp, NumberedStamp, plain_value, stamp_of};
+use base::foreign::NumberedStamp;
 use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
-use base::{
-    Corruption, EntryKind, Error, Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector,
-};
+use base::{Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector};
 use sstable::{RangeDelete, ReadMode};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,14 +35,9 @@ pub struct DeltaHead {
 
 /// Entries of a moment, in chunks (see [`base::state`]). Pins the tables of that moment.
 pub struct Delta {
-    head: DeltaHead,
-    scope: ScopeId,
+    moment: Moment,
     /// What the other has.
     after: Vector,
-    view: Arc<View>,
-    at: Tick,
-    now_ms: u64,
-    maps: Vec<Arc<RangeMap>>,
     /// Range deletes to be sent, with the names of their keyspaces.
     ranges: VecDeque<(String, RangeDelete)>,
     /// Keyspaces to be sent, by name.
@@ -94,46 +83,23 @@ impl Replication {
 
 impl Delta {
     fn after(parts: &Parts, scope: ScopeId, after: &Vector) -> Result<Delta> {
-        parts.refuse_if_closed()?;
-        let (view, at, vector) = moment(parts, scope);
-        // Not older than the view: what the view has dropped is known.
-        let (floor, dropped) = parts.installer.with_state(|state| {
-            let floor = state.floors.get(&scope).cloned().unwrap_or_default();
-            (floor, state.dropped_stamps.get(&scope).copied().unwrap_or(Tick::ZERO))
-        });
-        let memtables = std::iter::once(&view.active).chain(&view.frozen);
-        let mut maps: Vec<Arc<RangeMap>> =
-            memtables.map(|memtable| memtable.range_deletes()).collect();
-        maps.push(view.table_ranges.clone());
-        maps.retain(|map| !map.is_empty());
-        let live = parts.catalog.live().into_iter();
-        let of_scope = live.filter(|state| state.space.scope() == scope);
-        let spaces: VecDeque<_> = of_scope.map(|state| (state.name.clone(), state.space)).collect();
-        let mut delta = Delta {
-            head: DeltaHead { vector, floor, dropped },
-            scope,
-            after: after.clone(),
-            view,
-            at,
-            now_ms: parts.clock.wall_ms(),
-            maps,
-            ranges: VecDeque::new(),
-            spaces,
-            reading: None,
-        };
+        let moment = Moment::of(parts, scope)?;
+        let (after, ranges) = (after.clone(), VecDeque::new());
+        let spaces = moment.spaces.clone().into();
+        let mut delta = Delta { moment, after, ranges, spaces, reading: None };
         delta.ranges = delta.unknown_ranges();
         Ok(delta)
     }
 
     /// What comes with the entries.
     pub fn head(&self) -> &DeltaHead {
-        &self.head
+        &self.moment.head
     }
 
     /// The next chunk of about `len_max` bytes (an entry may be longer), or `None` at the end. Range
     /// deletes come first, then entries by the name of their keyspace and by key.
     pub fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
-        let mut writer = StateWriter::new(self.scope);
+        let mut writer = StateWriter::new(self.moment.scope);
         while writer.len() < len_max
             && let Some((name, range)) = self.ranges.pop_front()
         {
@@ -150,9 +116,10 @@ impl Delta {
     /// The range deletes that the other has not received, by keyspace name and start.
     fn unknown_ranges(&self) -> VecDeque<(String, RangeDelete)> {
         let name_of = |space: SpaceId| self.spaces.iter().find(|(_, known)| *known == space);
-        let all = self.maps.iter().flat_map(|map| map.ranges());
+        let all = self.moment.maps.iter().flat_map(|map| map.ranges());
         let unknown = all.filter(|range| {
-            range.seqno <= self.at && !self.after.covers_stamp(range.stamp(Origin::default()))
+            range.seqno <= self.moment.at
+                && !self.after.covers_stamp(range.stamp(Origin::default()))
         });
         let mut ranges: Vec<(String, RangeDelete)> = unknown
             .filter_map(|range| Some((name_of(range.space)?.0.clone(), range.clone())))
@@ -184,7 +151,7 @@ impl Delta {
 
     /// Starts to read a keyspace.
     fn read(&self, name: String, space: SpaceId) -> Result<Reading> {
-        let view = &self.view;
+        let view = &self.moment.view;
         let memtables = std::iter::once(&view.active).chain(&view.frozen);
         let mut sources: Vec<Source> =
             memtables.map(|memtable| Source::Memtable(memtable.cursor(space))).collect();
@@ -209,38 +176,34 @@ impl Delta {
     /// Whether a table may hold what the other has not received.
     fn has_news(&self, handle: &TableHandle) -> Result<bool> {
         let meta = handle.meta();
-        if meta.scope != self.scope {
+        if meta.scope != self.moment.scope {
             return Ok(false);
         }
         if self.after.is_empty() {
             return Ok(true);
         }
         let local = handle.table()?.local();
-        let stamp = |(origin, tick)| self.origins().stamp(NumberedStamp { origin, tick }, || local);
+        let stamp =
+            |(origin, tick)| self.moment.origins().stamp(NumberedStamp { origin, tick }, || local);
         Ok(meta.latest().any(|latest| !self.after.covers_stamp(stamp(latest))))
-    }
-
-    fn origins(&self) -> &Origins {
-        &self.view.origins
     }
 
     /// Adds the version under the merge if it is the newest of its key and news.
     fn look(&self, reading: &mut Reading, writer: &mut StateWriter) -> Result<()> {
         let merge = &reading.merge;
         let (key, trailer, stored) = (merge.key(), merge.trailer(), merge.value());
-        if trailer.seqno() > self.at || reading.done.as_deref() == Some(key) {
+        let moment = &self.moment;
+        if trailer.seqno() > moment.at || reading.done.as_deref() == Some(key) {
             return Ok(());
         }
-        let local = merge.local().unwrap_or(self.view.active.local());
-        let stamp = stamp_of(trailer, stored).map_err(unreadable)?;
-        let carrier = self.origins().stamp(stamp.carrier(), || local);
-        let is_news = !is_nothing(&stamp, carrier)
-            && !self.after.covers_stamp(carrier)
-            && !self.is_covered(reading.space, key, trailer, stored, local)
+        let local = merge.local().unwrap_or(moment.view.active.local());
+        let of = moment.provenance(trailer, stored, local)?;
+        let is_news = !of.is_nothing()
+            && !self.after.covers_stamp(of.carrier)
+            && !moment.is_covered(reading.space, key, trailer, stored, local)
             && self.is_newest(reading, key, trailer)?;
         if is_news {
-            let kind = self.kind(trailer, stored, &stamp, carrier)?;
-            let stamp = self.origins().entry_stamp(stamp, || local);
+            let (kind, stamp) = (moment.kind(trailer, stored, &of)?, of.stamp);
             writer.push(&StateEntry { keyspace: &reading.name, key, stamp, kind });
         }
         let mut done = reading.done.take().unwrap_or_default();
@@ -250,81 +213,18 @@ impl Delta {
         Ok(())
     }
 
-    fn is_covered(
-        &self,
-        space: SpaceId,
-        key: &[u8],
-        trailer: Trailer,
-        stored: &[u8],
-        local: Origin,
-    ) -> bool {
-        let covering = self.maps.iter().filter_map(|map| map.covering(space, key, self.at)).max();
-        covering
-            .is_some_and(|range| read::is_covered(range, trailer, stored, || local, self.origins()))
-    }
-
     /// Whether no table that was left out holds a newer version.
     fn is_newest(&self, reading: &Reading, key: &[u8], trailer: Trailer) -> Result<bool> {
         if !reading.is_partial {
             return Ok(true);
         }
-        let newest = read::newest(&self.view, reading.space, key, self.at, |found| found.trailer)?;
+        let newest = self.moment.newest(reading.space, key, |found| found.trailer)?;
         Ok(newest.is_none_or(|newest| newest.seqno() == trailer.seqno()))
     }
-
-    /// What the other is told of an entry. What has expired is a tombstone of the same stamp.
-    fn kind<'s>(
-        &self,
-        trailer: Trailer,
-        stored: &'s [u8],
-        stamp: &EntryStamp,
-        carrier: Stamp,
-    ) -> Result<StateKind<'s>> {
-        if let EntryStamp::Erase(_) = stamp {
-            return Ok(StateKind::Erase { carrier });
-        }
-        let value = plain_value(trailer, stored).map_err(unreadable)?;
-        match trailer.kind() {
-            Some(EntryKind::Put) => Ok(StateKind::Put(value)),
-            Some(EntryKind::Delete) => Ok(StateKind::Delete),
-            Some(EntryKind::PutExpiring) => {
-                let (expires_at_ms, value) = value
-                    .split_first_chunk::<8>()
-                    .ok_or_else(|| unreadable(Corruption::Truncated))?;
-                let expires_at_ms = u64::from_le_bytes(*expires_at_ms);
-                Ok(match expires_at_ms > self.now_ms {
-                    true => StateKind::PutExpiring { expires_at_ms, value },
-                    false => StateKind::Delete,
-                })
-            }
-            _ => Err(unreadable(Corruption::UnknownKind)),
-        }
-    }
-}
-
-/// A view, the last commit that is visible and wholly in it, and what was received up to there.
-fn moment(parts: &Parts, scope: ScopeId) -> (Arc<View>, Tick, Vector) {
-    loop {
-        let view = parts.views.current();
-        let (at, vector) = parts.commits.at_visible(|at, vectors| (at, vectors.of(scope)));
-        if parts.views.is_current(&view) {
-            return (view, at, vector);
-        }
-    }
-}
-
-/// Whether an entry stands for nothing: a rejoin has put it in the place of what was let go.
-fn is_nothing(stamp: &EntryStamp, carrier: Stamp) -> bool {
-    matches!(stamp, EntryStamp::Erase(erased) if erased.victim == carrier)
-}
-
-#[cold]
-fn unreadable(found: Corruption) -> Error {
-    Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found)
 }
 
 impl std::fmt::Debug for Delta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Delta {{ scope: {}, at: {} }}", self.scope.0, self.at)
+        write!(f, "Delta {{ scope: {}, at: {} }}", self.moment.scope.0, self.moment.at)
     }
 }

@@ -37,6 +37,12 @@ pub enum Purpose {
     /// Besides, what the giver has received but does not hold any more goes here too, and the scope is
     /// whole afterwards.
     Rejoin,
+    /// Entries that were received before and are missing, or older, are stored again. What was never
+    /// received is left to the tail. The head says nothing.
+    Mend,
+    /// Entries as they are here are erased by a commit of this node, with copies in quarantine, as
+    /// late puts are. What is not here in exactly that version stays. The head says nothing.
+    Disown,
 }
 
 /// A delta on its way in.

@@ -40,10 +40,15 @@ pub(crate) fn chunk(items: &mut VecDeque<Item>, len_max: usize) -> Option<Vec<u8
 }
 
 fn push(writer: &mut StateWriter, item: &Item) {
+    with_entry(item, |entry| writer.push(entry));
+}
+
+/// Calls `with` with the item as it travels.
+pub(crate) fn with_entry(item: &Item, with: impl FnOnce(&StateEntry<'_>)) {
     match item {
         Item::Range(Range { keyspace, start, end, stamp }) => {
             let kind = StateKind::RangeDelete { end };
-            writer.push(&StateEntry { keyspace, key: start, stamp: *stamp, kind });
+            with(&StateEntry { keyspace, key: start, stamp: *stamp, kind });
         }
         Item::Point((keyspace, key), Version { stamp, says }) => {
             let kind = match says {
@@ -54,7 +59,7 @@ fn push(writer: &mut StateWriter, item: &Item) {
                 Says::Delete => StateKind::Delete,
                 Says::Erase { carrier } => StateKind::Erase { carrier: *carrier },
             };
-            writer.push(&StateEntry { keyspace, key, stamp: *stamp, kind });
+            with(&StateEntry { keyspace, key, stamp: *stamp, kind });
         }
     }
 }
@@ -128,7 +133,14 @@ impl Stage for MemoryStage {
 
     fn install(self: Box<Self>) -> Result<()> {
         let MemoryStage { store, head, purpose, items } = *self;
-        store.change(|life, wall_ms| install(life, wall_ms, &head, purpose, items))
+        store.change(|life, wall_ms| match purpose {
+            Purpose::CatchUp | Purpose::Rejoin => install(life, wall_ms, &head, purpose, items),
+            Purpose::Mend => {
+                mend(life, items);
+                Ok(())
+            }
+            Purpose::Disown => disown(life, wall_ms, items),
+        })
     }
 }
 
@@ -185,6 +197,31 @@ fn late_there(life: &Life, head: &DeltaHead, giver: &Content) -> Vec<Write> {
     };
     let late = life.content.points.iter().filter(is_late);
     late.flat_map(|(place, version)| answer_to_late(place.clone(), version.clone())).collect()
+}
+
+/// Stores again what was received and is missing.
+fn mend(life: &mut Life, items: Vec<Item>) {
+    for item in items {
+        match item {
+            Item::Point(place, version) if life.vector.covers_stamp(version.as_ruled().carrier) => {
+                life.content.insert(place, version);
+            }
+            Item::Point(..) | Item::Range(_) => {}
+        }
+    }
+}
+
+/// Answers what is here in exactly the version of an item as a late put.
+fn disown(life: &mut Life, wall_ms: u64, items: Vec<Item>) -> Result<()> {
+    let mut answers: Vec<Write> = Vec::new();
+    for item in items {
+        if let Item::Point(place, version) = item
+            && life.content.newest(&place) == Some(version.rank())
+        {
+            answers.extend(answer_to_late(place, version));
+        }
+    }
+    life.answer(wall_ms, &answers)
 }
 
 /// Own versions that the giver has received and holds no more, nor anything newer.

@@ -1,6 +1,7 @@
 //! How a session behaves, and what it tells the node.
 
 use super::frame::FEATURE_PACKED;
+use crate::health::AuditReport;
 use base::NodeId;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct SessionConfig {
     pub heartbeat_every: Duration,
     /// How long the peer may say nothing. Default 30 s.
     pub silence_max: Duration,
+    /// How often all that both hold is compared; none: only when asked for. Default 1 h.
+    pub audit_every: Option<Duration>,
 }
 
 impl SessionConfig {
@@ -43,6 +46,7 @@ impl SessionConfig {
             confirm_bytes: 1 << 20,
             heartbeat_every: Duration::from_secs(5),
             silence_max: Duration::from_secs(30),
+            audit_every: Some(Duration::from_secs(3600)),
         }
     }
 }
@@ -78,6 +82,8 @@ pub enum Event {
     Healing,
     /// This node is in a new incarnation: connect again.
     Renewed,
+    /// All that both hold was compared.
+    Audited(AuditReport),
     /// An operator must look at it.
     Incident(String),
 }

@@ -67,8 +67,15 @@ pub enum Kind {
     TablesHead = 67,
     /// Bytes of a file.
     FileBytes = 68,
-    /// A message of range reconciliation.
+    /// A frame of a comparison.
     Reconcile = 96,
+    AuditAsk = 97,
+    AuditOpen = 98,
+    AuditHead = 99,
+    AuditChunk = 100,
+    AuditGone = 101,
+    AuditEnd = 102,
+    AuditStop = 103,
 }
 
 impl Kind {
@@ -90,6 +97,13 @@ impl Kind {
             67 => Kind::TablesHead,
             68 => Kind::FileBytes,
             96 => Kind::Reconcile,
+            97 => Kind::AuditAsk,
+            98 => Kind::AuditOpen,
+            99 => Kind::AuditHead,
+            100 => Kind::AuditChunk,
+            101 => Kind::AuditGone,
+            102 => Kind::AuditEnd,
+            103 => Kind::AuditStop,
             _ => return None,
         })
     }

@@ -5,6 +5,7 @@
 //! was received, and at [`Session::next_timeout`]. After an error the session is over: close the
 //! connection with the error's number.
 
+use super::audit::Auditor;
 use super::bulk::BULK_LEN_MAX;
 use super::config::{Event, SessionConfig};
 use super::confirms::Confirms;
@@ -46,9 +47,11 @@ pub struct Session {
     lanes_in: [Lane; 4],
     assembled_tail: Assembler,
     assembled_bulk: Assembler,
+    assembled_audit: Assembler,
     pub(super) give: Give,
     give_state: GiveState,
     pub(super) take: Take,
+    audit: Auditor,
     offers: VecDeque<Offer>,
     confirms: Confirms,
     /// The first confirm of the peer: what it had when the session began.
@@ -75,9 +78,11 @@ impl Session {
             lanes_in: Channel::ALL.map(Lane::new),
             assembled_tail: Assembler::new(SHIPMENT_LEN_MAX),
             assembled_bulk: Assembler::new(BULK_LEN_MAX),
+            assembled_audit: Assembler::new(BULK_LEN_MAX),
             give: Give::new(scope, window),
             give_state: GiveState::new(scope),
             take: Take::new(Arc::clone(&group), config.peer),
+            audit: Auditor::new(Arc::clone(&group), config.peer, config.audit_every),
             offers: VecDeque::new(),
             confirms: Confirms::new(now),
             peer_had: None,
@@ -106,12 +111,13 @@ impl Session {
 
     /// Bytes that are held for payloads which are not whole yet.
     pub fn held_bytes(&self) -> usize {
-        self.assembled_tail.len() + self.assembled_bulk.len()
+        self.assembled_tail.len() + self.assembled_bulk.len() + self.assembled_audit.len()
     }
 
     /// What happened since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.events.append(&mut self.take.events);
+        self.events.append(&mut self.audit.events);
         std::mem::take(&mut self.events)
     }
 
@@ -130,7 +136,7 @@ impl Session {
         }
         let said = self.confirms.timeout(&self.config, self.take.unconfirmed);
         let look = Some(self.now + LOOK_EVERY);
-        [said, look, self.take.timeout()].into_iter().flatten().min()
+        [said, look, self.take.timeout(), self.audit.timeout(self.now)].into_iter().flatten().min()
     }
 
     /// A frame came. Its length was checked by the driver, and is again.
@@ -160,7 +166,7 @@ impl Session {
             Channel::Control => self.next_control(now, store),
             Channel::Tail => self.next_of_tail(store),
             Channel::Bulk => self.next_of_bulk(store),
-            Channel::Reconcile => Ok(None),
+            Channel::Reconcile => self.next_of_audit(now, store),
         };
         self.end_if_failed(made)
     }
@@ -201,7 +207,10 @@ impl Session {
                 Some((kind, payload)) => self.take.bulk(now, store, kind, &payload),
                 None => Ok(()),
             },
-            Channel::Reconcile => Err(ProtocolError::Unexpected { what: "reconciliation" }),
+            Channel::Reconcile => match self.assembled_audit.take(frame)? {
+                Some((kind, payload)) => self.audit.receive(now, store, kind, &payload),
+                None => Ok(()),
+            },
         }
     }
 
@@ -389,6 +398,18 @@ impl Session {
         let both_ways = if self.take.is_rejoining() { BothWays::Yes } else { BothWays::No };
         let [_, _, lane, _] = &mut self.lanes_out;
         self.give_state.next_frame(store, lane, both_ways)
+    }
+
+    fn next_of_audit(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+        if !self.handshake.is_up() {
+            return Ok(None);
+        }
+        let [_, _, _, lane] = &mut self.lanes_out;
+        self.audit.next_frame(now, store, lane, self.take.is_live())
     }
 
     fn next_control(

@@ -93,6 +93,11 @@ impl Take {
         }
     }
 
+    /// Whether the tail brings everything.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.course, Course::Subscribed { is_live: true })
+    }
+
     /// When there is something to do although nothing comes.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         match &self.course {

@@ -21,9 +21,12 @@ const MANY: u64 = 1 << 16;
 /// Elements of a range up to which a short fingerprint does.
 const SHORT_MAX: u64 = 64;
 /// Bytes of one half-round at the most: two sets that differ this much need a delta, not this.
-const HALF_ROUND_LEN_MAX: usize = 16 << 20;
+const HALF_ROUND_LEN_MAX: usize = 8 << 20;
 /// Elements of one side that may be found to differ, for the same reason.
-const FOUND_MAX: usize = 1 << 18;
+pub const FOUND_MAX: usize = 1 << 18;
+
+/// Bytes of their names.
+const FOUND_BYTES_MAX: usize = 16 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +40,9 @@ pub struct Comparison<E> {
     is_asked: bool,
     /// Whether the answer asks something.
     is_asking: bool,
+    /// Whether anything that either side has said differs.
+    is_equal: bool,
+    found_bytes: usize,
 }
 
 /// What a comparison has found on this side.
@@ -61,8 +67,17 @@ impl<E: Elements> Comparison<E> {
     /// A comparison of what is in `sketch`.
     pub fn new(sketch: Sketch<E>) -> Comparison<E> {
         let (answer, found) = (FrameWriter::default(), Found::default());
-        let (bytes, half_rounds, is_asked, is_asking) = (0, 0, false, false);
-        Comparison { sketch, answer, found, bytes, half_rounds, is_asked, is_asking }
+        Comparison {
+            sketch,
+            answer,
+            found,
+            bytes: 0,
+            half_rounds: 0,
+            is_asked: false,
+            is_asking: false,
+            is_equal: true,
+            found_bytes: 0,
+        }
     }
 
     /// The first half-round, of the side that begins.
@@ -80,6 +95,8 @@ impl<E: Elements> Comparison<E> {
     pub fn receive(&mut self, frame: &[u8]) -> Result<Step> {
         self.bytes += frame.len() as u64;
         let frame = Frame::decode(frame).map_err(refused)?;
+        // Whoever answers has found a difference; who opens has not.
+        self.is_equal &= frame.ranges.is_empty() || self.half_rounds == 0;
         for range in &frame.ranges {
             self.answer_to(range)?;
             too_large(self.answer.len(), HALF_ROUND_LEN_MAX)?;
@@ -120,6 +137,7 @@ impl<E: Elements> Comparison<E> {
             return Ok(());
         }
         self.is_asking = true;
+        self.is_equal = false;
         if ours.count <= LEAF {
             return self.list(range);
         }
@@ -164,8 +182,25 @@ impl<E: Elements> Comparison<E> {
     }
 
     fn note(&mut self, name: Vec<u8>) -> Result<()> {
+        self.found_bytes += name.len();
         self.found.ours.insert(name);
+        too_large(self.found_bytes, FOUND_BYTES_MAX)?;
         too_large(self.found.ours.len(), FOUND_MAX - 1)
+    }
+
+    /// Whether, so far, neither side has found a difference.
+    pub fn is_equal(&self) -> bool {
+        self.is_equal
+    }
+
+    /// What is compared.
+    pub fn sketch(&self) -> &Sketch<E> {
+        &self.sketch
+    }
+
+    /// As [`Comparison::sketch`], when nothing is left to compare.
+    pub fn into_sketch(self) -> Sketch<E> {
+        self.sketch
     }
 
     /// What was found so far.
@@ -206,7 +241,7 @@ fn refused(found: Corruption) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sketch::tests::{Set, any_set};
+    use super::super::sketch::tests::{PASSED_OVER, Set, any_set};
     use super::*;
     use crate::reconcile::ElementDigest;
     use proptest::prelude::*;
@@ -238,7 +273,9 @@ mod tests {
     }
 
     fn only_in(a: &Set, b: &Set) -> BTreeSet<Vec<u8>> {
-        let differs = |(name, digest): &(&Vec<u8>, &ElementDigest)| b.0.get(*name) != Some(digest);
+        let differs = |(name, digest): &(&Vec<u8>, &ElementDigest)| {
+            digest.short() != PASSED_OVER && b.0.get(*name) != Some(digest)
+        };
         a.0.iter().filter(differs).map(|(name, _)| name.clone()).collect()
     }
 
@@ -256,6 +293,8 @@ mod tests {
             let (left, right) = run(a.clone(), b.clone());
             prop_assert_eq!(&left.found().ours, &only_in(&a, &b));
             prop_assert_eq!(&right.found().ours, &only_in(&b, &a));
+            let is_equal = only_in(&a, &b).is_empty() && only_in(&b, &a).is_empty();
+            prop_assert_eq!((left.is_equal(), right.is_equal()), (is_equal, is_equal));
         }
 
         #[test]
@@ -273,6 +312,7 @@ mod tests {
         let set = Set((0u32..1000).map(|i| numbered(i, 0)).collect());
         let (a, b) = run(set.clone(), set);
         assert!(a.found().ours.is_empty() && b.found().ours.is_empty());
+        assert!(a.is_equal() && b.is_equal());
         assert_eq!(a.half_rounds(), 2);
         assert!(a.bytes() <= 200, "{}", a.bytes());
     }

@@ -16,11 +16,13 @@ impl ElementKey {
         ElementKey(blake3::derive_key("esker 2026 reconcile element", group))
     }
 
-    /// The digest of the element called `name` in its version `stamp`.
-    pub fn digest(&self, name: &[u8], stamp: Stamp) -> ElementDigest {
+    /// The digest of the element called `name` in its version `stamp`, or of the erase just above it.
+    pub fn digest(&self, name: &[u8], stamp: Stamp, is_erase: bool) -> ElementDigest {
         let mut bytes = [0; 8 + Origin::LEN];
         let (tick, origin) = bytes.split_at_mut(8);
-        tick.copy_from_slice(&stamp.tick.raw().to_le_bytes());
+        // A tick has 56 bits.
+        let above = u64::from(is_erase) << 63;
+        tick.copy_from_slice(&(stamp.tick.raw() | above).to_le_bytes());
         let (node, incarnation) = origin.split_at_mut(16);
         node.copy_from_slice(&stamp.origin.node.0);
         incarnation.copy_from_slice(&stamp.origin.incarnation.0.to_le_bytes());
@@ -163,12 +165,13 @@ mod tests {
         let key = ElementKey::of_group(b"group");
         let origin = Origin { node: NodeId([1; 16]), incarnation: Incarnation(2) };
         let stamp = Stamp { tick: Tick::from_ms(3), origin };
-        let digest = key.digest(b"name", stamp);
-        assert_eq!(digest, key.digest(b"name", stamp));
-        assert_ne!(digest, key.digest(b"nam", stamp));
-        assert_ne!(digest, key.digest(b"name", Stamp { tick: Tick::from_ms(4), ..stamp }));
+        let digest = key.digest(b"name", stamp, false);
+        assert_eq!(digest, key.digest(b"name", stamp, false));
+        assert_ne!(digest, key.digest(b"nam", stamp, false));
+        assert_ne!(digest, key.digest(b"name", Stamp { tick: Tick::from_ms(4), ..stamp }, false));
         let other = Origin { incarnation: Incarnation(3), ..origin };
-        assert_ne!(digest, key.digest(b"name", Stamp { origin: other, ..stamp }));
-        assert_ne!(digest, ElementKey::of_group(b"other").digest(b"name", stamp));
+        assert_ne!(digest, key.digest(b"name", Stamp { origin: other, ..stamp }, false));
+        assert_ne!(digest, ElementKey::of_group(b"other").digest(b"name", stamp, false));
+        assert_ne!(digest, key.digest(b"name", stamp, true));
     }
 }

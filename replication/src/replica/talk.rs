@@ -29,7 +29,8 @@ impl Talks {
 
 impl Conversations for Talks {
     fn begin(&self, peer: NodeId, now: Duration) -> Result<Box<dyn Conversation>, Parting> {
-        let config = SessionConfig::new(peer);
+        let audit_every = self.shared.options.audit_every;
+        let config = SessionConfig { audit_every, ..SessionConfig::new(peer) };
         let session = Session::new(config, self.shared.group.clone(), now);
         Ok(Box::new(Talk { session, peer, shared: self.shared.clone() }))
     }
@@ -80,6 +81,21 @@ impl Talk {
             }
             Event::Healing => trouble("Healing", "it has more of our writes than we".to_owned()),
             Event::Renewed => tracing::info!(%peer, "this node has begun a new life"),
+            Event::Audited(report) if report.diverged() == 0 => {
+                tracing::info!(%peer, elements = report.elements, "an audit found no divergence");
+            }
+            Event::Audited(report) => trouble(
+                "Diverged",
+                format!(
+                    "an audit found what lag does not explain: {} entries came back here and {} \
+                     there, {} were erased here and {} there, {} stay",
+                    report.taken,
+                    report.given,
+                    report.disowned,
+                    report.disowned_there,
+                    report.unsettled
+                ),
+            ),
             Event::Incident(what) => trouble("Incident", what.clone()),
         }
     }

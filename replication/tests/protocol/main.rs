@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod audits;
 mod bad_input;
 mod bench;
 mod catch_up;

@@ -106,7 +106,8 @@ fn places(stage: &Stage) -> Result<Places> {
 fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     let dropped = dropped(parts, scope);
-    let expects_late = stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped)
+    let expects_late = stage.purpose == Purpose::Disown
+        || stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped)
         || may_be_late_there(stage);
     let answers = parts.admissions.answers(scope);
     let quarantine = match expects_late && answers == Answers::Author {
@@ -191,7 +192,7 @@ fn write(
     let mut judge = Judge { stage, here, ranges: &map, tables: &mut tables, late: 0, parked: 0 };
     for (space, Place { state, first }) in places {
         let mut own = match stage.purpose {
-            Purpose::CatchUp => None,
+            Purpose::CatchUp | Purpose::Mend | Purpose::Disown => None,
             Purpose::Rejoin => Some(Own::of(here, state)?),
         };
         if let Some(first) = first {

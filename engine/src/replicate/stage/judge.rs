@@ -7,6 +7,8 @@
 //!              or is erased, if that is nothing
 //!            a put here that the giver has not received but would find late is answered: whoever
 //!              takes the giver's floor over vouches for what was forgotten below it
+//! mend       an entry that was received and is greater than what is here is stored
+//! disown     an entry that is what is here is answered as a late put
 //! ```
 //!
 //! What is erased so has no author: the erase names its victim as its carrier. It stands for nothing, so
@@ -92,16 +94,30 @@ impl Judge<'_, '_> {
         if mine.is_some_and(|mine| self.is_let_go(&mine, Some(theirs), hiding)) {
             return self.tables.add(space, entry);
         }
-        if self.here.known.covers_stamp(entry.carrier()) {
-            return Ok(());
-        }
         let is_covered = covering.is_some_and(|range| range > theirs.stamp);
-        if is_covered || mine.is_some_and(|mine| mine.rank >= theirs) {
+        if self.stage.purpose == Purpose::Disown {
+            let is_here = !is_covered && mine.is_some_and(|mine| mine.rank == theirs);
+            return if is_here { self.answer(space, entry) } else { Ok(()) };
+        }
+        if self.is_known(entry.carrier())
+            || is_covered
+            || mine.is_some_and(|mine| mine.rank >= theirs)
+        {
             return Ok(());
         }
-        if !self.is_late(entry) {
-            return self.tables.add(space, entry);
+        if self.is_late(entry) { self.answer(space, entry) } else { self.tables.add(space, entry) }
+    }
+
+    /// Whether an entry is of no interest because of what was received.
+    fn is_known(&self, carrier: Stamp) -> bool {
+        match self.stage.purpose {
+            Purpose::Mend => !self.here.vector.covers_stamp(carrier),
+            _ => self.here.known.covers_stamp(carrier),
         }
+    }
+
+    /// Answers a put that may not stay, or parks it.
+    fn answer(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
         if !self.tables.answers() {
             self.parked += 1;
             return Ok(());

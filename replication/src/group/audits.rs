@@ -1,0 +1,99 @@
+//! Which audits are due. One at a time, because each pins a moment and holds a sketch of it.
+
+use super::Group;
+use crate::health::AuditReport;
+use base::{NodeId, Vector};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long the next audit with a peer waits, unless it is wanted here.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Audits {
+    /// With whom somebody wants one now.
+    wanted: BTreeSet<NodeId>,
+    running: Option<NodeId>,
+    /// When the last one ended.
+    ended: BTreeMap<NodeId, Duration>,
+    not_before: BTreeMap<NodeId, Duration>,
+}
+
+impl Audits {
+    /// The session with `peer` has ended.
+    pub(super) fn leave(&mut self, peer: NodeId) {
+        if self.running == Some(peer) {
+            self.running = None;
+        }
+    }
+}
+
+impl Group {
+    /// Wants an audit with `peer` as soon as can be.
+    pub fn want_audit(&self, peer: NodeId) {
+        let mut state = self.state.lock();
+        state.audits.wanted.insert(peer);
+        state.audits.not_before.remove(&peer);
+    }
+
+    /// The peer wants an audit, which must not be right after the last one.
+    pub(crate) fn note_wanted_audit(&self, peer: NodeId) {
+        self.state.lock().audits.wanted.insert(peer);
+    }
+
+    /// Whether somebody wants an audit with `peer`.
+    pub(crate) fn wants_audit(&self, peer: NodeId) -> bool {
+        self.state.lock().audits.wanted.contains(&peer)
+    }
+
+    /// The peer was asked for the audit.
+    pub(crate) fn has_asked_for_audit(&self, peer: NodeId) {
+        self.state.lock().audits.wanted.remove(&peer);
+    }
+
+    /// Whether an audit with `peer` should begin, where they are made every so often.
+    pub(crate) fn is_audit_due(
+        &self,
+        peer: NodeId,
+        now: Duration,
+        every: Option<Duration>,
+    ) -> bool {
+        let audits = &self.state.lock().audits;
+        let may = |at: &Duration| *at <= now;
+        let ended = audits.ended.get(&peer).copied().unwrap_or_default();
+        let is_time = every.is_some_and(|every| now >= ended.saturating_add(every));
+        audits.running.is_none()
+            && audits.not_before.get(&peer).is_none_or(may)
+            && (is_time || audits.wanted.contains(&peer))
+    }
+
+    /// Takes the right to audit; only one session of a node has it.
+    pub(crate) fn begin_audit(&self, peer: NodeId) -> bool {
+        let mut state = self.state.lock();
+        let is_free = state.audits.running.is_none() && !state.is_closed;
+        if is_free {
+            state.audits.running = Some(peer);
+        }
+        is_free
+    }
+
+    /// Gives the right back; with the report if the audit came to its end.
+    pub(crate) fn end_audit(&self, peer: NodeId, now: Duration, report: Option<AuditReport>) {
+        let mut state = self.state.lock();
+        state.audits.leave(peer);
+        state.audits.not_before.insert(peer, now + RETRY_AFTER);
+        let Some(report) = report else { return };
+        state.audits.wanted.remove(&peer);
+        state.audits.ended.insert(peer, now);
+        if let Some(peer) = state.peers.get_mut(&peer) {
+            peer.status.diverged += report.diverged();
+            peer.status.audit = Some(report);
+        }
+    }
+
+    /// Whether exactly `vector` is what `peer` said last that it has.
+    pub(crate) fn has_confirmed(&self, peer: NodeId, vector: &Vector) -> bool {
+        self.state.lock().peers.get(&peer).is_some_and(|peer| peer.status.confirmed == *vector)
+    }
+}

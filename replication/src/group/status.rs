@@ -1,0 +1,34 @@
+//! How far the peers are.
+
+use super::Group;
+use crate::health::{Health, PeerStatus};
+use crate::store::Store;
+use base::NodeId;
+use std::collections::BTreeMap;
+
+impl Group {
+    /// The age of our oldest commit that `peer` has not confirmed.
+    pub fn lag_ms(&self, peer: NodeId, store: &dyn Store) -> u64 {
+        let (own, wall_ms) = (store.origin(), store.wall_ms());
+        let state = self.state.lock();
+        let confirmed = state.peers.get(&peer).map(|peer| peer.status.confirmed.get(own));
+        state.marks.lag_ms(confirmed.unwrap_or_default(), wall_ms)
+    }
+
+    /// How far the peers are.
+    pub fn health(&self, store: &dyn Store, lag_ms_max: u64) -> Health {
+        let (own, wall_ms) = (store.origin(), store.wall_ms());
+        let last = store.applied(self.config.scope).get(own);
+        let mut state = self.state.lock();
+        state.marks.note(last);
+        let mut peers: BTreeMap<NodeId, PeerStatus> =
+            state.peers.iter().map(|(node, peer)| (*node, peer.status.clone())).collect();
+        for author in state.roster.authors().filter(|author| *author != self.node) {
+            peers.entry(author).or_default().is_tracked = true;
+        }
+        for peer in peers.values_mut() {
+            peer.lag_ms = state.marks.lag_ms(peer.confirmed.get(own), wall_ms);
+        }
+        Health::of(peers, lag_ms_max)
+    }
+}

@@ -1,0 +1,6 @@
+//! Sessions over databases of the engine, each on a simulated disk of its own.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod audits;
+mod pair;
