@@ -16,6 +16,7 @@ mod journal;
 mod talk;
 
 pub use book::{Peer, PeerChange};
+pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
 
 use crate::group::{Group, GroupConfig, Writes};

@@ -16,11 +16,13 @@ mod directory;
 mod frame;
 mod input;
 mod introductions;
+mod lane;
 mod manifest;
 mod message;
 mod operations;
 mod root;
 mod session;
+mod state;
 mod stream;
 mod table;
 
@@ -30,11 +32,13 @@ pub use block::block;
 pub use directory::directory;
 pub use frame::frame;
 pub use introductions::introductions;
+pub use lane::lane;
 pub use manifest::manifest;
 pub use message::message;
 pub use operations::operations;
 pub use root::root;
 pub use session::session;
+pub use state::{catalog, shipment, state};
 pub use stream::stream;
 pub use table::table_open;
 
@@ -42,7 +46,7 @@ pub use table::table_open;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 17] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
@@ -56,4 +60,8 @@ pub const TARGETS: [Target; 13] = [
     ("introductions", introductions),
     ("message", message),
     ("session", session),
+    ("lane", lane),
+    ("shipment", shipment),
+    ("state", state),
+    ("catalog", catalog),
 ];

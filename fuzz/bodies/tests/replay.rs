@@ -128,3 +128,23 @@ fn messages_that_decode_come_back() {
 fn a_session_outlives_whatever_a_peer_says() {
     replay("session");
 }
+
+#[test]
+fn frames_of_a_session_are_an_error_or_the_truth() {
+    replay("lane");
+}
+
+#[test]
+fn shipments_are_taken_or_refused_whatever_is_in_them() {
+    replay("shipment");
+}
+
+#[test]
+fn chunks_of_a_state_are_taken_or_refused_whatever_is_in_them() {
+    replay("state");
+}
+
+#[test]
+fn catalogs_of_tables_are_refused_or_begin_an_import() {
+    replay("catalog");
+}

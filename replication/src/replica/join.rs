@@ -37,7 +37,7 @@ pub(super) fn encode(roster: &Roster, book: &[Peer]) -> Vec<u8> {
 }
 
 /// The members and their addresses.
-pub(super) fn decode(bytes: &[u8]) -> Decoded<Vec<(NodeId, Vec<String>)>> {
+pub fn decode(bytes: &[u8]) -> Decoded<Vec<(NodeId, Vec<String>)>> {
     let mut reader = Reader::new(bytes);
     if reader.u8()? != VERSION {
         return Err(Corruption::UnknownKind);
