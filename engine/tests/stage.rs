@@ -573,3 +573,22 @@ fn a_rejoin_answers_puts_here_that_the_other_would_find_late() {
     give(&a, &b, Purpose::CatchUp);
     assert_eq!(all(&a), all(&b));
 }
+
+/// Range deletes need not be in order, so nothing else would end them; and they are compared in memory.
+#[test]
+fn endless_range_deletes_are_refused() {
+    let (_, b) = node(2);
+    let mut writer = StateWriter::new(MAIN);
+    let stamp = base::Stamp { tick: Tick::from_ms(START_MS), origin: b.replication().origin() };
+    let (start, end) = (vec![1; 1 << 10], vec![2; 1 << 10]);
+    let kind = StateKind::RangeDelete { end: &end };
+    for _ in 0..2000 {
+        writer.push(&StateEntry { keyspace: "k", key: &start, stamp, kind });
+    }
+    let chunk = writer.finish();
+    let mut stage = b.replication().stage(MAIN, &DeltaHead::default(), Purpose::CatchUp).unwrap();
+    let taken = (0..100).take_while(|_| stage.add(&chunk).is_ok()).count();
+    assert!(taken * chunk.len() <= 64 << 20 && taken > 10, "{taken}");
+    drop(stage);
+    keyspace(&b, "k").put("still", "open").unwrap();
+}

@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// Bytes of a chunk at the most.
 const CHUNK_LEN_MAX: usize = BATCH_LEN_MAX;
+/// Bytes of the chunks with range deletes, which are compared in memory, at the most.
+const RANGES_LEN_MAX: u64 = 64 << 20;
 /// Keyspaces of a delta at the most.
 const KEYSPACES_MAX: usize = 1 << 16;
 
@@ -129,6 +131,15 @@ impl Stage {
         }
         self.check(&decoded.entries)?;
         let start = self.writer.len();
+        let has_ranges = decoded.entries.iter().any(|entry| is_range(entry));
+        if has_ranges && start.saturating_add(chunk.len() as u64) > RANGES_LEN_MAX {
+            let len = start.saturating_add(chunk.len() as u64);
+            return Err(Error::too_large(
+                "part of a delta with range deletes",
+                RANGES_LEN_MAX,
+                len,
+            ));
+        }
         let path = || full_path(&*self.parts.fs, &FileName::Table(self.number).path());
         let header = (chunk.len() as u32).to_le_bytes();
         let appended = self.writer.append(&header).and_then(|()| self.writer.append(chunk));

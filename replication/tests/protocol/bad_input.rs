@@ -454,3 +454,37 @@ fn a_node_below_the_floor_gets_no_state_before_all_it_has_is_here() {
     };
     assert!(head.vector.covers(origin(PEER), tick));
 }
+
+/// A few bytes that become 64 MiB, behind every claim of how many they are.
+#[test]
+fn a_packed_bomb_is_refused() {
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    for (len, expected) in [(0u32, "FrameDamaged"), (1000, "FrameDamaged"), (1 << 20, "TooLong")] {
+        let mut bench = Bench::live_packed();
+        let [a, b, c, d] = len.to_le_bytes();
+        let frame = [&[1, Kind::Shipment as u8, 2, 0, a, b, c, d][..], &[0; 8], &bomb].concat();
+        let refused = bench.session.receive(bench.now, Channel::Tail, &frame, &bench.store);
+        assert_eq!(code(refused), expected, "{len}");
+        assert_eq!(bench.session.held_bytes(), 0);
+    }
+}
+
+/// The table in `README.md` names tests that exist.
+#[test]
+fn every_case_of_the_table_has_its_tests() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let (table, mut source, mut count) = (read("README.md"), String::new(), 0);
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        for name in row.split('`').skip(1).step_by(2) {
+            if name.ends_with(".rs") {
+                let folder = if name.starts_with("src/") { "" } else { "tests/" };
+                source = read(&format!("{folder}{name}"));
+            } else {
+                assert!(source.contains(&format!("fn {name}(")), "there is no test {name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 40, "{count}");
+}

@@ -6,7 +6,7 @@ use base::{Incarnation, Origin, Vector};
 use replication::ProtocolError;
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
-use replication::protocol::frame::{Channel, Extent, Kind, Lane};
+use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, Kind, Lane};
 use replication::protocol::message::{Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
 use replication::roster::Role;
@@ -133,16 +133,30 @@ impl Bench {
         Bench::live_as(0)
     }
 
+    /// As [`Bench::live`], with a peer that packs its payloads.
+    pub(crate) fn live_packed() -> Bench {
+        let mut bench = Bench::with(filled());
+        let features = FEATURE_PACKED;
+        bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
+        let said = bench.answer();
+        bench.begin(&said)
+    }
+
     /// As [`Bench::live`], of another node.
     pub(crate) fn live_as(own: usize) -> Bench {
-        let (mut bench, said) = Bench::up(filled_as(own));
+        let (bench, said) = Bench::up(filled_as(own));
+        bench.begin(&said)
+    }
+
+    /// The tail begins that the session has asked for.
+    fn begin(mut self, said: &[Message]) -> Bench {
         let round = said.iter().find_map(|message| match message {
             Message::Subscribe(wish) => Some(wish.round),
             _ => None,
         });
         let round = round.unwrap().to_le_bytes();
-        bench.send(Kind::TailStart, Extent::Whole, &round).unwrap();
-        bench
+        self.send(Kind::TailStart, Extent::Whole, &round).unwrap();
+        self
     }
 
     pub(crate) fn vector(&self) -> Vector {
