@@ -5,6 +5,7 @@
 mod fixture;
 
 use base::fs::{CrashModel, Fault, FaultPlan, Fs, SimOp};
+use esker::replicate::{ScopeId, Vector};
 use esker::{Category, Db, Error, Keyspace, Options, Status, SyncMode};
 use fixture::{Content, Disk, content, keyspace, small, small_busy};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -212,4 +213,30 @@ fn a_merge_that_does_not_fit_gives_all_space_back_at_once() {
     disk.fs.set_free(PLENTY);
     db.compact_all().unwrap();
     assert_eq!(content(&k).len(), 1000);
+}
+
+/// As puts of users: what is in memory still fits on the disk when the first is refused.
+#[test]
+fn shipments_are_refused_while_what_is_in_memory_can_be_flushed() {
+    let (a, disk_b) = (Disk::new(1).open(small()), Disk::new(2));
+    let b = disk_b.open(Options { sync: SyncMode::Async, ..small() });
+    let k = keyspace(&a, "k");
+    let (main, mut taken) = (ScopeId::MAIN, Content::new());
+    disk_b.fs.set_free(700 << 10);
+    let mut tail = a.replication().tail(main, &Vector::default()).unwrap();
+    let error = (0u32..20_000).find_map(|number| {
+        k.put(number.to_be_bytes(), [number as u8; 700]).unwrap();
+        let shipment = tail.next(&b.replication().applied(main), 1 << 10).unwrap().unwrap();
+        let admitted = b.replication().admit(&shipment.bytes);
+        if admitted.is_ok() {
+            taken.insert(number.to_be_bytes().to_vec(), [number as u8; 700].to_vec());
+        }
+        admitted.err()
+    });
+    assert!(is_disk_full(&error.unwrap()));
+    assert!(taken.len() > 100, "{}", taken.len());
+    b.flush().unwrap();
+    assert_eq!(content(&keyspace(&b, "k")), taken);
+    disk_b.fs.set_free(PLENTY);
+    goes_on(&b, &keyspace(&b, "k"), taken);
 }

@@ -23,6 +23,8 @@ pub(crate) struct Admitted {
     pub(crate) record: Vec<u8>,
     /// What they bring.
     pub(crate) moved: Moved,
+    /// Whether they store values, or only delete.
+    pub(crate) weight: Weight,
 }
 
 impl Commits {
@@ -60,9 +62,16 @@ impl Commits {
         insert: impl FnOnce(&Memtable, Tick) -> Result<()>,
     ) -> Result<Committed> {
         let seqno = queue.next_tick(self.clock.wall_ms());
-        let Admitted { record, moved } = write(&mut queue, seqno);
-        let appended = queue.append_admitted(seqno, &record, &moved);
+        let Admitted { record, moved, weight } = write(&mut queue, seqno);
+        let granted = match queue.next_segment(record.len().max(need)) {
+            Some(next) => self.grant(&mut queue, next, weight),
+            None => Ok(()),
+        };
+        let appended = granted.and_then(|()| queue.append_admitted(seqno, &record, &moved));
         let position = appended.inspect_err(|error| {
+            if let Error::DiskFull { .. } = error {
+                self.space.note_full();
+            }
             queue.give_back(need);
             self.note(error);
             if queue.is_log_poisoned() {

@@ -37,7 +37,7 @@ impl Commits {
 
     /// Lets the log go on in another segment only if what is in memory can be flushed afterwards.
     #[cold]
-    fn grant(&self, queue: &mut Queue, next: NextSegment, weight: Weight) -> Result<()> {
+    pub(super) fn grant(&self, queue: &mut Queue, next: NextSegment, weight: Weight) -> Result<()> {
         match self.space.grant(next, weight, self.views.current().unflushed_bytes()) {
             Grant::Usual => Ok(()),
             Grant::Small => {

@@ -420,7 +420,7 @@ impl Task<'_> {
                 conflicts.note(seqno, space, &op);
             }
         }
-        Admitted { record, moved: Moved::Many(moved.into()) }
+        Admitted { record, moved: Moved::Many(moved.into()), weight: self.weight() }
     }
 
     fn insert(&self, memtable: &Memtable, seqno: Tick, decided: &Decided) -> Result<()> {

@@ -116,7 +116,7 @@ pub fn state(data: &[u8]) {
     let _ = StateChunk::decode(&bytes);
     seal(&mut bytes);
     let db = database();
-    let purpose = if input.byte() % 2 == 0 { Purpose::CatchUp } else { Purpose::Rejoin };
+    let purpose = if input.byte().is_multiple_of(2) { Purpose::CatchUp } else { Purpose::Rejoin };
     let mut stage = db.replication().stage(ScopeId::MAIN, &DeltaHead::default(), purpose).unwrap();
     let taken = stage.add(&bytes);
     if let Ok(found) = StateChunk::decode(&bytes) {
@@ -131,7 +131,7 @@ pub fn state(data: &[u8]) {
 
 fn chunk(input: &mut Input<'_>) -> Vec<u8> {
     let mut writer = StateWriter::new(ScopeId::MAIN);
-    let is_of_ranges = input.byte() % 3 == 0;
+    let is_of_ranges = input.byte().is_multiple_of(3);
     for number in 0..1 + input.below(5) as u8 {
         let key = [&[number][..], input.bytes(4)].concat();
         let stamp = Stamp { tick: Tick::from_ms(1 + u64::from(input.byte())), origin: AUTHOR };
