@@ -579,7 +579,7 @@ fn a_rejoin_answers_puts_here_that_the_other_would_find_late() {
 fn endless_range_deletes_are_refused() {
     let (_, b) = node(2);
     let mut writer = StateWriter::new(MAIN);
-    let stamp = base::Stamp { tick: Tick::from_ms(START_MS), origin: b.replication().origin() };
+    let stamp = Stamp { tick: Tick::from_ms(START_MS), origin: b.replication().origin() };
     let (start, end) = (vec![1; 1 << 10], vec![2; 1 << 10]);
     let kind = StateKind::RangeDelete { end: &end };
     for _ in 0..2000 {

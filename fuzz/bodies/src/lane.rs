@@ -25,7 +25,7 @@ pub fn lane(data: &[u8]) {
 
 fn lane_of(input: &mut Input<'_>) -> Lane {
     let mut lane = Lane::new(Channel::Bulk);
-    if input.byte() % 4 > 0 {
+    if !input.byte().is_multiple_of(4) {
         lane.allow_packing();
     }
     lane
