@@ -13,7 +13,7 @@ use base::{Error, FileName, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Damage {
     /// What was found, by file.
     found: Mutex<BTreeMap<PathBuf, Found>>,
     lost: Mutex<Vec<LostRange>>,
+    /// Tables that were replaced by what verifies of them.
+    salvages: AtomicU64,
     /// Rung when a table waits to be replaced.
     bell: Arc<Bell>,
 }
@@ -57,8 +59,19 @@ impl Damage {
             is_halted: AtomicBool::new(false),
             found: Mutex::new(Rank::Stats, BTreeMap::new()),
             lost: Mutex::new(Rank::Stats, Vec::new()),
+            salvages: AtomicU64::new(0),
             bell,
         }
+    }
+
+    /// A table is being replaced by what verifies of it. Called with the edit that does so.
+    pub(crate) fn count_salvage(&self) {
+        self.salvages.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many were. If it is the same before a view was taken and at an edit, nothing was lost between.
+    pub(crate) fn salvages(&self) -> u64 {
+        self.salvages.load(Ordering::Acquire)
     }
 
     /// Wakes who replaces tables.

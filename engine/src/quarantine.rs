@@ -9,7 +9,7 @@ use crate::output::{Depth, IsFirst, Output, OutputPlan};
 use crate::parts::Parts;
 use base::fs::full_path;
 use base::{Error, FileName, Result, SpaceId};
-use sstable::manifest::{Added, Edit, LAST_LEVEL};
+use sstable::manifest::{Added, Edit, LAST_LEVEL, State};
 use sstable::table::{LostBlock, salvage};
 use sstable::{Cache, Table, TableMeta, TableOwner};
 use std::sync::Arc;
@@ -41,7 +41,11 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
     let added =
         written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) }).collect();
     let edit = Edit { added, removed: vec![id], incomplete, ..Edit::default() };
-    parts.install_written(&numbers, |_| edit, |_| {})?;
+    let edit = |_: &State| {
+        parts.damage.count_salvage();
+        edit
+    };
+    parts.install_written(&numbers, edit, |_| {})?;
     tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
     parts.damage.note_lost(lost);
     parts.damage.forget_table(id);

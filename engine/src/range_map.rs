@@ -24,7 +24,8 @@ pub(crate) struct RangeMap {
 struct Fragment {
     start: Box<[u8]>,
     end: Box<[u8]>,
-    /// The seqno of each delete that covers it, ascending, and the greatest stamp up to there.
+    /// The seqno of each delete that covers it and is greater than all before it, ascending, with its
+    /// stamp: one for each commit at the most, however many deletes that has.
     deletes: Vec<(Tick, Stamp)>,
 }
 
@@ -97,8 +98,14 @@ impl Fragment {
     fn add(&mut self, seqno: Tick, stamp: Stamp) {
         let place = self.deletes.partition_point(|(before, _)| *before <= seqno);
         let before = place.checked_sub(1).and_then(|before| self.deletes.get(before));
-        let stamp = before.map_or(stamp, |(_, greatest)| stamp.max(*greatest));
-        self.deletes.insert(place, (seqno, stamp));
+        // Whoever sees it sees one as great already.
+        if before.is_some_and(|(_, greatest)| *greatest >= stamp) {
+            return;
+        }
+        match place.checked_sub(1).and_then(|before| self.deletes.get_mut(before)) {
+            Some((same, greatest)) if *same == seqno => *greatest = stamp,
+            _ => self.deletes.insert(place, (seqno, stamp)),
+        }
         for (_, later) in self.deletes.iter_mut().skip(place) {
             *later = stamp.max(*later);
         }
@@ -165,6 +172,18 @@ mod tests {
 
     fn origin(node: u8) -> Origin {
         Origin { node: base::NodeId([node; 16]), ..Origin::default() }
+    }
+
+    #[test]
+    fn many_deletes_of_one_commit_take_little() {
+        let nested = (0..300u16).map(|n| {
+            let (start, end) = (n.to_be_bytes(), (1000 - n).to_be_bytes());
+            range(&start, &end, 9, u64::from(n % 7) + 1, 1)
+        });
+        let map = RangeMap::of(nested, origin(1));
+        let fragments = &map.spaces[&SpaceId(1)];
+        let deletes: usize = fragments.iter().map(|fragment| fragment.deletes.len()).sum();
+        assert_eq!((fragments.len(), deletes), (599, 599));
     }
 
     proptest! {

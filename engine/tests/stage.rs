@@ -592,3 +592,51 @@ fn endless_range_deletes_are_refused() {
     drop(stage);
     keyspace(&b, "k").put("still", "open").unwrap();
 }
+
+#[test]
+fn a_copy_from_before_the_first_floor_rejoins_if_deletes_are_forgotten() {
+    let disk = Disk::new(1);
+    disk.clock.set(START_MS + 1);
+    let a = disk.open(fast());
+    let (_, b) = node(2);
+    for key in ["x", "y"] {
+        keyspace(&a, "k").put(key, "of a").unwrap();
+    }
+    a.flush().unwrap();
+    give(&a, &b, Purpose::CatchUp);
+    keyspace(&a, "k").delete("x").unwrap();
+    a.compact_all().unwrap();
+    assert!(a.replication().dropped(MAIN) > Tick::ZERO, "nobody replicated it");
+    a.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+    assert!(is_invalid(staged(&a, &b, Purpose::CatchUp, 1 << 20)));
+    give(&a, &b, Purpose::Rejoin);
+    assert_eq!((get(&b, "x"), get(&b, "y").unwrap()), (None, b"of a".to_vec()));
+}
+
+#[test]
+fn what_was_let_go_does_not_swallow_an_older_write_that_nobody_has_seen() {
+    for by_delta in [false, true] {
+        let (disk_d, d) = node(1);
+        let (disk_b, b) = node(2);
+        let (_, a) = node(3);
+        let (_, g) = node(4);
+        keyspace(&d, "k").put("x", "of d").unwrap();
+        disk_b.clock.set(START_MS + 20);
+        keyspace(&b, "k").put("x", "of b").unwrap();
+        ship(&b, &a);
+        ship(&b, &g);
+        keyspace(&a, "k").delete("x").unwrap();
+        forget(&a);
+        give(&a, &g, Purpose::Rejoin);
+        assert_eq!(get(&g, "x"), None);
+        if by_delta {
+            give(&d, &g, Purpose::CatchUp);
+        } else {
+            let taken = ship(&d, &g);
+            assert!(matches!(taken[..], [Admission::Taken { late: 1, .. }]), "{taken:?}");
+        }
+        // What it was, and its value.
+        assert_eq!((get(&g, "x"), quarantined(&g)), (None, 2), "{by_delta}");
+        disk_d.clock.set(START_MS + 30);
+    }
+}

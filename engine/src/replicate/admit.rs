@@ -17,6 +17,7 @@ use crate::keyspace::KeyspaceState;
 use crate::memtable::Memtable;
 use crate::parts::Parts;
 use crate::space::Weight;
+use crate::view::View;
 use base::batch::Ops;
 use base::lock::{Mutex, Rank};
 use base::record::encode_author_header;
@@ -245,10 +246,12 @@ impl Task<'_> {
         let recent = commits.with_queue(|queue| queue.recent().clone());
         let mut looks = 0;
         loop {
-            let dropped = self.dropped(known);
+            // What the view has dropped is known: it is asked for after the view was taken.
+            let view = self.parts.views.current();
+            let dropped = self.dropped(&view, known);
             let need = self.reservation(dropped);
             let quarantine = self.quarantine(dropped)?;
-            let basis = self.look(dropped, &recent)?;
+            let basis = self.look(view, dropped, &recent)?;
             let mut queue = commits.settled_queue(need, self.weight())?;
             queue.observe(self.shipment.last());
             let mut verdicts = self.judge(&basis, &recent);
@@ -282,8 +285,7 @@ impl Task<'_> {
         }
     }
 
-    fn look(&self, dropped: Tick, recent: &Recent) -> Result<Basis> {
-        let view = self.parts.views.current();
+    fn look(&self, view: Arc<View>, dropped: Tick, recent: &Recent) -> Result<Basis> {
         Basis::look(view, &self.arrivals, self.author.origin, dropped, recent)
     }
 
@@ -299,15 +301,16 @@ impl Task<'_> {
     /// Looks up and decides while the queue is locked: what changes all the time must stand still once.
     #[cold]
     fn judge_at_once(&self, dropped: Tick, known: &mut Known, recent: &Recent) -> Result<Judged> {
-        match self.dropped(known) == dropped {
-            true => self.judge(&self.look(dropped, recent)?, recent),
+        let view = self.parts.views.current();
+        match self.dropped(&view, known) == dropped {
+            true => self.judge(&self.look(view, dropped, recent)?, recent),
             false => Ok(Judged::Outdated), // More may be late than there is room for.
         }
     }
 
-    /// The highest tick of a tombstone ever dropped, not older than the current view.
-    fn dropped(&self, known: &mut Known) -> Tick {
-        let (scope, generation) = (self.shipment.scope, self.parts.views.current().generation());
+    /// The highest tick of a tombstone ever dropped, not older than `view`, which was taken before.
+    fn dropped(&self, view: &View, known: &mut Known) -> Tick {
+        let (scope, generation) = (self.shipment.scope, view.generation());
         let dropped = match known.dropped {
             Some((of, of_scope, tick)) if of == generation && of_scope == scope => tick,
             _ => self.parts.installer.with_state(|state| {

@@ -38,7 +38,16 @@ enum Found {
     /// No write of its bucket is as new: not looked up.
     Nothing,
     /// The newest entry of the key, if there is one.
-    Newest(Option<Precedence>),
+    Newest(Option<Held>),
+}
+
+/// An entry that is here.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    rank: Precedence,
+    /// Whether it only says that what was here was let go: of what lies below it no more is known than if
+    /// nothing were here.
+    is_nothing: bool,
 }
 
 impl Basis {
@@ -83,12 +92,14 @@ impl Basis {
                 Found::Nothing => return Ok(None),
                 Found::Newest(found) => self.newest_active(point)?.or(*found),
             };
-            let is_overtaken = newest.is_some_and(|newest| newest >= precedence)
-                || has_ranges && self.is_covered(point, precedence.stamp);
-            verdicts.push(match is_overtaken {
-                true => Verdict::Lost,
-                false if self.is_late(point, precedence.stamp) => Verdict::Late,
-                false => Verdict::Won,
+            let above = newest.filter(|newest| newest.rank >= precedence);
+            let is_covered = has_ranges && self.is_covered(point, precedence.stamp);
+            verdicts.push(match above {
+                _ if is_covered => Verdict::Lost,
+                Some(above) if !above.is_nothing => Verdict::Lost,
+                _ if self.is_late(point, precedence.stamp) => Verdict::Late,
+                Some(_) => Verdict::Lost,
+                None => Verdict::Won,
             });
         }
         Ok(Some(verdicts))
@@ -104,33 +115,31 @@ impl Basis {
     }
 
     /// The newest entry of the op's key in the active memtable.
-    fn newest_active(&self, point: &Incoming<'_>) -> Result<Option<Precedence>> {
+    fn newest_active(&self, point: &Incoming<'_>) -> Result<Option<Held>> {
         let active = &self.view.active;
         let found = active.get(point.space, point.op.key, point.hash, Trailer::MAX);
         let own = || active.local();
-        found.map(|(trailer, stored)| precedence(&self.view, trailer, stored, own)).transpose()
+        found.map(|(trailer, stored)| held(&self.view, trailer, stored, own)).transpose()
     }
 }
 
 /// The newest entry of the op's key in `view`.
-fn newest(view: &View, point: &Incoming<'_>) -> Result<Option<Precedence>> {
+fn newest(view: &View, point: &Incoming<'_>) -> Result<Option<Held>> {
     let found = read::newest(view, point.space, point.op.key, Tick::MAX, |found| {
         let local = || found.local.unwrap_or(view.active.local());
-        precedence(view, found.trailer, found.stored, local)
+        held(view, found.trailer, found.stored, local)
     });
     found?.transpose()
 }
 
 /// What decides about a stored entry.
-fn precedence(
-    view: &View,
-    trailer: Trailer,
-    stored: &[u8],
-    local: impl FnOnce() -> Origin,
-) -> Result<Precedence> {
+fn held(view: &View, trailer: Trailer, stored: &[u8], local: impl Fn() -> Origin) -> Result<Held> {
     let stamp = stamp_of(trailer, stored).map_err(|found| {
         Error::corrupt(base::error::FileKind::Table, base::dir::TABLES_DIR, 0, found)
     })?;
     let is_erase = matches!(stamp, EntryStamp::Erase(_));
-    Ok(Precedence { stamp: view.origins.entry_stamp(stamp, local), is_erase })
+    let carrier = view.origins.stamp(stamp.carrier(), &local);
+    let rank = Precedence { stamp: view.origins.entry_stamp(stamp, &local), is_erase };
+    let is_nothing = is_erase && carrier == rank.stamp;
+    Ok(Held { rank, is_nothing })
 }

@@ -15,15 +15,23 @@ impl Replication {
     /// Raises the floor, durably before any tombstone is dropped for it. From the first call on, even
     /// with an empty vector, tombstones of the scope stay until the floor covers them; before, nobody
     /// replicates it, and they go as soon as they hide nothing here.
+    ///
+    /// If some have gone by then, the first floor is all that is durable here: a copy from before can not
+    /// be told about them by a delta, so it has to rejoin.
     pub fn raise_floor(&self, scope: ScopeId, floor: &Vector) -> Result<()> {
         self.parts.refuse_if_read_only()?;
+        let is_first = self.parts.installer.with_state(|state| !state.floors.contains_key(&scope));
+        let mut floor = floor.clone();
+        if is_first && self.dropped(scope) > Tick::ZERO {
+            floor.raise_all(&self.parts.commits.with_durable(|vectors| vectors.of(scope)));
+        }
         let is_higher = self.parts.installer.with_state(|state| {
-            state.floors.get(&scope).is_none_or(|known| !known.covers_all(floor))
+            state.floors.get(&scope).is_none_or(|known| !known.covers_all(&floor))
         });
         if !is_higher {
             return Ok(());
         }
-        let floors = vec![(scope, floor.clone())];
+        let floors = vec![(scope, floor)];
         self.parts.record_then(|_| Edit { floors, ..Edit::default() }, |_| {})?;
         self.parts.compaction_bell.ring();
         Ok(())

@@ -134,7 +134,8 @@ impl<'a> Arrivals<'a> {
         let range = |incoming: &Incoming<'_>| {
             let OpKind::RangeDelete { end } = incoming.op.kind else { return None };
             let (start, end) = (incoming.op.key.into(), end.into());
-            let (space, seqno, stamp) = (incoming.space, incoming.tick, incoming.tick);
+            // Nobody reads in between: only the greatest counts.
+            let (space, seqno, stamp) = (incoming.space, Tick::MAX, incoming.tick);
             Some(RangeDelete { space, start, end, seqno, stamp, origin: Some(author) })
         };
         RangeMap::of(self.ranges.iter().filter_map(range), author)

@@ -143,7 +143,14 @@ fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
         let mut all = here.vector.clone();
         all.raise_all(&vector);
         let tables: Vec<u64> = written.runs.iter().flatten().map(|meta| meta.id).collect();
-        let edit = |state: &State| edit(stage, state, &written, all, barrier.seqno);
+        let edit = |state: &State| {
+            let mut edit = edit(stage, state, &written, all, barrier.seqno);
+            if parts.damage.salvages() != here.salvages {
+                // Content was lost that had been compared: the scope has to rejoin once more.
+                edit.whole.clear();
+            }
+            edit
+        };
         parts.install_written(&tables, edit, |_| {})?;
         parts.commits.jump(scope, barrier.seqno, &vector);
         count(stage, &written);
@@ -168,13 +175,14 @@ fn dropped(parts: &Parts, scope: ScopeId) -> Tick {
 
 /// What is visible at the barrier.
 fn here(parts: &Parts, scope: ScopeId, barrier: Barrier) -> Here {
+    let salvages = parts.damage.salvages();
     let view = parts.views.current();
     // Not older than the view: what the view has dropped is known.
     let dropped = dropped(parts, scope);
     let is_whole = parts.installer.with_state(|state| !state.incomplete.contains_key(&scope));
     let vector = parts.commits.at_visible(|_, vectors| vectors.of(scope));
     let known = if is_whole { vector.clone() } else { Vector::default() };
-    Here { view, at: barrier.before, vector, known, dropped }
+    Here { view, at: barrier.before, vector, known, dropped, salvages }
 }
 
 /// Compares everything, and writes what is to be stored.

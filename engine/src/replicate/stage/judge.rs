@@ -44,6 +44,8 @@ pub(super) struct Here {
     pub(super) known: Vector,
     /// The highest tick of a tombstone that was dropped; not older than the view.
     pub(super) dropped: Tick,
+    /// Tables replaced by what verifies of them, before the view was taken.
+    pub(super) salvages: u64,
 }
 
 /// Decides about one keyspace after the other.
@@ -99,13 +101,19 @@ impl Judge<'_, '_> {
             let is_here = !is_covered && mine.is_some_and(|mine| mine.rank == theirs);
             return if is_here { self.answer(space, entry) } else { Ok(()) };
         }
+        // What was let go hides what is below it, and says nothing about its deletion.
+        let above = mine.filter(|mine| mine.rank >= theirs);
         if self.is_known(entry.carrier())
             || is_covered
-            || mine.is_some_and(|mine| mine.rank >= theirs)
+            || above.is_some_and(|above| !above.is_nothing)
         {
             return Ok(());
         }
-        if self.is_late(entry) { self.answer(space, entry) } else { self.tables.add(space, entry) }
+        match above {
+            _ if self.is_late(entry) => self.answer(space, entry),
+            Some(_) => Ok(()),
+            None => self.tables.add(space, entry),
+        }
     }
 
     /// Whether an entry is of no interest because of what was received.
