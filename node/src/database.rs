@@ -37,7 +37,11 @@ pub(crate) fn keyspaces_of_users(db: &Db) -> Vec<Keyspace> {
 /// The keyspace `name`, created if it is not there.
 pub(crate) fn keyspace_to_write(db: &Db, name: &str) -> Outcome<Keyspace> {
     check_changeable(name)?;
-    Ok(db.keyspace(name, KeyspaceOptions::default())?)
+    match db.existing_keyspace(name) {
+        // It may be one that never leaves this node.
+        Err(Error::KeyspaceNotFound { .. }) => Ok(db.keyspace(name, KeyspaceOptions::default())?),
+        existing => Ok(existing?),
+    }
 }
 
 /// The keyspace `name`, never created. `None` if it is the default one and nothing was ever stored

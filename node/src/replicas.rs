@@ -22,6 +22,15 @@ pub(crate) trait Replicas: Send + Sync {
     /// Refuses writes of users where they are not taken now.
     fn check_writes(&self) -> Outcome;
 
+    /// What this node is to its peers now.
+    fn role(&self) -> Role;
+
+    /// Makes a replica a writer, for good.
+    fn promote(&self) -> Outcome;
+
+    /// How far a replica is behind the writers; none of a node that writes.
+    fn behind(&self) -> Option<Behind>;
+
     /// All peers, by node.
     fn peers(&self) -> Vec<Peer>;
 
@@ -99,6 +108,10 @@ pub(crate) struct Peer {
     pub(crate) last_sync: Option<u64>,
     /// When its last confirmation came.
     pub(crate) last_confirmation: Option<u64>,
+    /// By how much its clock is ahead of the one here.
+    pub(crate) clock_offset_ms: i64,
+    /// Nothing is taken from it, because its clock is too far ahead.
+    pub(crate) parked: bool,
     /// What was exchanged with it since the start.
     pub(crate) totals: Totals,
     /// The last error of the link to it.
@@ -117,8 +130,33 @@ pub(crate) struct Totals {
     pub(crate) bytes_sent: u64,
     /// Bytes received.
     pub(crate) bytes_received: u64,
+    /// Sessions that came up.
+    pub(crate) sessions: u64,
+    /// Deltas of entries that were taken, because the log did not reach back far enough.
+    pub(crate) deltas: u64,
+    /// Whole states that were taken, because deletes had been forgotten meanwhile.
+    pub(crate) rejoins: u64,
+    /// Bootstraps by tables.
+    pub(crate) bootstraps: u64,
     /// Errors.
     pub(crate) failures: u64,
+}
+
+/// How far a replica is behind the writers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Behind {
+    /// How long ago it had everything that any writer had written; none if that is not known.
+    pub(crate) lag_ms: Option<u64>,
+    /// Writers that it has not caught up with since it started.
+    pub(crate) unheard_writers: Vec<String>,
+}
+
+impl Behind {
+    /// Whether everything is here that any writer had written `max_ms` ago.
+    pub(crate) fn is_within(&self, max_ms: u64) -> bool {
+        self.lag_ms.is_some_and(|lag_ms| lag_ms <= max_ms)
+    }
 }
 
 /// Something that went wrong with a peer.

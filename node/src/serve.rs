@@ -47,5 +47,5 @@ mod stream;
 
 pub(crate) use self::health::LagThresholds;
 pub(crate) use self::life::{Ready, serve};
-pub(crate) use self::peers::{NewPeer, StatusReport};
+pub(crate) use self::peers::{NewPeer, Promoted, StatusReport};
 pub(crate) use self::settings::Settings;

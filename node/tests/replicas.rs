@@ -3,40 +3,9 @@
 
 mod shell;
 
+use shell::group::{Home, peers, until, until_equal};
 use shell::{Place, Served, esker};
-use std::net::UdpSocket;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-/// How long nodes may take to agree, at the most.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A node that can be started again at the same address.
-struct Home {
-    path: PathBuf,
-    id: String,
-    listen: String,
-}
-
-impl Home {
-    fn new(place: &Place, name: &str) -> Home {
-        let path = place.path(name);
-        let directory = path.display().to_string();
-        let said = esker(["init", "--path", &directory, "--output", "json"]).ok().json();
-        let id = said[0]["node"].as_str().unwrap().to_owned();
-        // Free now; the nodes must know each other's addresses before they start.
-        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        Home { path, id, listen }
-    }
-
-    fn start(&self, peers: &[&Home]) -> Served {
-        let peers: Vec<String> =
-            peers.iter().map(|peer| format!("{}@{}", peer.id, peer.listen)).collect();
-        let mut options = vec!["--listen", &self.listen];
-        peers.iter().for_each(|peer| options.extend(["--peer", peer]));
-        Served::start_with(&self.path, &options)
-    }
-}
+use std::time::Duration;
 
 fn trio(place: &Place) -> ([Home; 3], [Served; 3]) {
     let homes = ["a", "b", "c"].map(|name| Home::new(place, name));
@@ -45,28 +14,8 @@ fn trio(place: &Place) -> ([Home; 3], [Served; 3]) {
     (homes, nodes)
 }
 
-fn peers(node: &Served, words: &[&str]) -> shell::Ended {
-    let url = node.url();
-    esker([&["peers"], words, &["--url", &url]].concat())
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "still waiting until {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn digest(node: &Served) -> String {
     node.run("digest").ok().text().to_owned()
-}
-
-fn until_equal(what: &str, nodes: &[&Served]) {
-    until(what, || {
-        let digests: Vec<String> = nodes.iter().map(|node| digest(node)).collect();
-        digests.windows(2).all(|pair| pair[0] == pair[1])
-    });
 }
 
 #[test]

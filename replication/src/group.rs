@@ -10,7 +10,11 @@
 
 mod audits;
 mod introduce;
+mod reader;
 mod status;
+
+pub use reader::Behind;
+pub(crate) use reader::READER_BEAT_EVERY;
 
 use crate::confirm::Statements;
 use crate::error::ProtocolError;
@@ -21,6 +25,7 @@ use crate::store::{Answers, Store, keyspaces};
 use audits::Audits;
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
+use reader::Heard;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -135,6 +140,9 @@ enum Announcing {
 struct Peer {
     live: Option<(Origin, u32)>,
     status: PeerStatus,
+    /// Whether it is configured to.
+    reads_only: bool,
+    heard: Heard,
 }
 
 impl Group {
@@ -193,19 +201,6 @@ impl Group {
     /// The group that would be formed if a peer has none either.
     pub fn proposal(&self) -> GroupId {
         self.config.proposal(self.node)
-    }
-
-    /// This node's role: what the roster says, else what was configured.
-    pub fn role(&self) -> Role {
-        self.role_in(&self.state.lock().roster)
-    }
-
-    /// This node's role as `roster` says. As long as nobody has decided, who is configured to read
-    /// only reads: others may have taken it for an author because they knew no better.
-    fn role_in(&self, roster: &Roster) -> Role {
-        let is_reader = self.config.role != Role::Author;
-        let known = roster.member(self.node).filter(|it| it.is_decided() || !is_reader);
-        known.map_or(self.config.role, |member| member.role)
     }
 
     /// A member's role.
@@ -440,7 +435,8 @@ impl Group {
             }
         }
         self.raise_floor(store)?;
-        self.introduce(store)
+        self.introduce(store)?;
+        self.enrol_readers(store)
     }
 
     fn raise_floor(&self, store: &dyn Store) -> Result<()> {

@@ -53,6 +53,8 @@ pub struct PeerStatus {
     pub confirmed: Vector,
     /// When it said so, by our wall clock; none if it never did.
     pub confirmed_at_ms: Option<u64>,
+    /// What it was told last that is here, durably.
+    pub told: Vector,
     /// Age of our oldest commit that it has not confirmed; 0 if there is none.
     pub lag_ms: u64,
     /// Shipments that it has not confirmed.

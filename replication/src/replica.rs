@@ -19,7 +19,7 @@ pub use book::{Peer, PeerChange};
 pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
 
-use crate::group::{Group, GroupConfig, Writes};
+use crate::group::{Behind, Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
     Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkKey,
@@ -40,6 +40,9 @@ use tokio::task::AbortHandle;
 
 /// How often the group is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long it may take at the end until peers were told what was taken, in steps of so long.
+const CONFIRM_STEPS_MAX: u32 = 100;
+const CONFIRM_STEP: Duration = Duration::from_millis(10);
 /// Lag from which a peer is named as lagging.
 pub const LAG_MS_DEGRADED: u64 = 30_000;
 
@@ -221,10 +224,13 @@ impl Replica {
         }
         let shared = &self.shared;
         shared.book.lock().add(&*shared.store, node, Some(address))?;
-        if shared.group.role_of(node).is_none() {
-            let member =
-                Member { addresses: vec![address.to_string()], ..Member::new(Role::Author) };
-            shared.group.set_member(&*shared.store, node, member)?;
+        let addresses = vec![address.to_string()];
+        let member = Member { addresses, ..Member::new(Role::Author) };
+        match shared.group.role_of(node) {
+            None => shared.group.enrol(&*shared.store, node, &member)?,
+            // It was removed, or is to be let in again.
+            Some(Role::Deprecated) => shared.group.set_member(&*shared.store, node, member)?,
+            Some(Role::Author | Role::Observer) => {}
         }
         shared.look(&self.mesh)
     }
@@ -266,12 +272,27 @@ impl Replica {
         is_known
     }
 
-    /// Makes this node an author.
+    /// Makes this node an author, durably. See [`Group::promote`].
     pub fn promote(&self) -> Result<()> {
-        let shared = &self.shared;
-        let known = shared.group.roster().member(shared.group.node()).cloned();
-        let member = Member { role: Role::Author, ..known.unwrap_or(Member::new(Role::Author)) };
-        shared.group.set_member(&*shared.store, shared.group.node(), member)
+        self.shared.group.promote(&*self.shared.store)
+    }
+
+    /// What this node is in its group.
+    pub fn role(&self) -> Role {
+        self.shared.group.role()
+    }
+
+    /// The authors of the group, with an address of each that is known.
+    pub fn authors(&self) -> Vec<(NodeId, Option<SocketAddr>)> {
+        let roster = self.shared.group.roster();
+        let book = self.shared.book.lock();
+        let address = |node: NodeId| book.get(node).and_then(|peer| peer.address);
+        roster.authors().map(|node| (node, address(node))).collect()
+    }
+
+    /// How far this node is behind the authors.
+    pub fn behind(&self) -> Behind {
+        self.shared.group.behind(&*self.shared.store, self.shared.driving.now())
     }
 
     /// Whether users may write now.
@@ -289,13 +310,16 @@ impl Replica {
         let shared = &self.shared;
         let mut health = self.health();
         let roster = shared.group.roster();
-        let mut peers = shared.book.lock().all();
+        let book = shared.book.lock();
+        let mut peers = book.all();
+        let forgotten = |node: NodeId| book.has_forgotten(node);
         for (node, _) in roster.members() {
-            let is_other = node != shared.group.node();
-            if is_other && !peers.iter().any(|peer| peer.node == node) {
+            let is_shown = node != shared.group.node() && !forgotten(node);
+            if is_shown && !peers.iter().any(|peer| peer.node == node) {
                 peers.push(Peer::unknown(node));
             }
         }
+        drop(book);
         peers.sort_by_key(|peer| peer.node);
         let report = |peer: Peer| PeerReport {
             role: roster.role(peer.node),
@@ -322,10 +346,33 @@ impl Replica {
         self.shared.journal.troubles()
     }
 
-    /// Tells the peers goodbye and waits until no session is left.
+    /// Tells the peers what is durable here, then goodbye, and waits until no session is left.
     pub async fn shutdown(&self) {
         self.looking.abort();
+        if self.mesh.peers().iter().any(|peer| peer.link.is_some()) {
+            self.confirm_all().await;
+        }
         self.mesh.shutdown().await;
+    }
+}
+
+impl Replica {
+    /// Lets sessions confirm what was taken. Peers that are stuck are not waited for.
+    async fn confirm_all(&self) {
+        let (store, scope) = (&self.shared.store, self.shared.group.scope());
+        store.request_sync();
+        for _ in 0..CONFIRM_STEPS_MAX {
+            tokio::time::sleep(CONFIRM_STEP).await;
+            let has_told = |peer: &PeerStatus| {
+                !peer.is_connected || peer.told.covers_all(&store.applied(scope))
+            };
+            if self.health().peers.values().all(has_told) {
+                break;
+            }
+            self.shared.driving.ring();
+        }
+        // What was said last is on its way.
+        tokio::time::sleep(CONFIRM_STEP * 2).await;
     }
 }
 
@@ -353,9 +400,13 @@ fn refusal(reason: &str) -> LinkError {
 
 impl Shared {
     fn enter(&self, _key: Fingerprint, node: NodeId) -> Result<Vec<u8>> {
-        let role = self.group.role_of(node);
-        if role.is_none_or(|role| role == Role::Deprecated) {
-            self.group.set_member(&*self.store, node, Member::new(Role::Author))?;
+        match self.group.role_of(node) {
+            // It may turn out to be one that only reads.
+            None => self.group.enrol(&*self.store, node, &Member::new(Role::Author))?,
+            Some(Role::Deprecated) => {
+                self.group.set_member(&*self.store, node, Member::new(Role::Author))?;
+            }
+            Some(Role::Author | Role::Observer) => {}
         }
         self.book.lock().add(&*self.store, node, None)?;
         Ok(join::encode(&self.group.roster(), &self.book.lock().all()))
@@ -365,11 +416,12 @@ impl Shared {
     fn look(&self, mesh: &Mesh) -> Result<()> {
         self.group.tick(self.driving.now(), &*self.store)?;
         let roster = self.group.roster();
-        let peers = self.book.lock().all();
+        let book = self.book.lock().clone();
+        let peers = book.all();
         let is_welcome = |node: NodeId| {
             let peer = peers.iter().find(|peer| peer.node == node);
             let is_known = peer.is_some() || roster.role(node).is_some();
-            let is_off = peer.is_some_and(|peer| !peer.is_enabled);
+            let is_off = peer.is_some_and(|peer| !peer.is_enabled) || book.has_forgotten(node);
             is_known && !is_off && roster.role(node) != Some(Role::Deprecated)
         };
         let members = roster.members().map(|(node, _)| node);

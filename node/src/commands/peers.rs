@@ -1,12 +1,12 @@
 //! `esker peers`: the peers of a running node.
 
-use super::status::peer_line;
+use super::status::{name_of, peer_line};
 use crate::args::NodeArgs;
 use crate::client::{Answer, Call, Client, Method};
 use crate::error::{Failure, Outcome};
 use crate::output::Output;
 use crate::replicas::{Invitation, Peer, PeerAddress, PeerChange, node_of};
-use crate::serve::NewPeer;
+use crate::serve::{NewPeer, Promoted};
 use clap::Subcommand;
 
 /// The command line of `esker peers`.
@@ -15,6 +15,7 @@ use clap::Subcommand;
 Examples:
   esker peers list --url http://127.0.0.1:8080
   esker peers invite --url http://127.0.0.1:8080
+  esker peers promote --url http://127.0.0.1:8080
   esker peers disable --url http://127.0.0.1:8080 ID")]
 pub(crate) struct PeersArgs {
     #[command(subcommand)]
@@ -39,8 +40,10 @@ enum PeersCommand {
     Untrack(PeerArgs),
     /// Fences the peer for good: it has to rejoin
     Deprecate(PeerArgs),
-    /// Forgets the peer and closes its links
+    /// Shuts the peer out for good, closes its links and forgets it
     Remove(PeerArgs),
+    /// Makes the replica itself a writer, for good
+    Promote(NodeArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &PeersArgs, output: &mut Output) -> Outcome {
         PeersCommand::Untrack(args) => change(args, PeerChange::Untrack, output),
         PeersCommand::Deprecate(args) => change(args, PeerChange::Deprecate, output),
         PeersCommand::Remove(args) => change(args, PeerChange::Remove, output),
+        PeersCommand::Promote(node) => promote(node, output),
     }
 }
 
@@ -80,6 +84,11 @@ fn invite(node: &NodeArgs, output: &mut Output) -> Outcome {
     let call = Call::new(Method::Post, "/v1/invitations");
     let invitation: Invitation = ask(node, &call)?.json()?;
     output.result(&invitation.token, &invitation)
+}
+
+fn promote(node: &NodeArgs, output: &mut Output) -> Outcome {
+    let promoted: Promoted = ask(node, &Call::new(Method::Post, "/v1/promote"))?.json()?;
+    output.remark(format_args!("role: {}", name_of(promoted.role)), &promoted)
 }
 
 fn list(node: &NodeArgs, output: &mut Output) -> Outcome {

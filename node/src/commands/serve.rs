@@ -10,6 +10,7 @@ use crate::place::Directory;
 use crate::replicas::{self, Role};
 use crate::serve::{self, Ready, Settings};
 use clap::ValueEnum;
+use engine::KeyspaceOptions;
 use std::path::{Path, PathBuf};
 
 /// The command line of `esker serve`.
@@ -44,6 +45,9 @@ pub(crate) struct ServeArgs {
     /// The invitation of a node to join
     #[arg(long, value_name = "TOKEN@ADDR")]
     join: Option<String>,
+    /// A keyspace that never leaves this node; may be repeated
+    #[arg(long = "local", value_name = "K")]
+    local_keyspaces: Vec<String>,
     /// What the node is to its peers [default: writer]
     #[arg(long, value_enum, value_name = "ROLE")]
     role: Option<Role>,
@@ -58,6 +62,10 @@ pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let logs = logs::start(&settings.config)?;
     let options = settings.config.engine_options();
     let directory = Directory::open_with(&settings.path, options)?;
+    for name in settings.config.list("local_keyspaces") {
+        let scope = engine::Scope::Local;
+        directory.db().keyspace(name, KeyspaceOptions { scope, ..KeyspaceOptions::default() })?;
+    }
     let replicas = replicas::start(directory.db(), &settings)?;
     let again = args.clone();
     let reread = Box::new(move || gather(&again));
@@ -81,6 +89,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
     let path = args.path.as_deref().map(Path::to_string_lossy);
     let role = args.role.and_then(|role| Some(role.to_possible_value()?.get_name().to_owned()));
     let peers = (!args.peers.is_empty()).then(|| args.peers.join(","));
+    let local = (!args.local_keyspaces.is_empty()).then(|| args.local_keyspaces.join(","));
     let end_with_input = args.end_with_input.then_some("true");
     let options = [
         ("path", "--path", path.as_deref()),
@@ -89,6 +98,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
         ("peers", "--peer", peers.as_deref()),
         ("join", "--join", args.join.as_deref()),
         ("role", "--role", role.as_deref()),
+        ("local_keyspaces", "--local", local.as_deref()),
         ("end_with_input", "--end-with-input", end_with_input),
     ];
     for (key, option, words) in options {

@@ -4,7 +4,7 @@ use crate::args::NodeArgs;
 use crate::client::{Call, Client, Method};
 use crate::error::Outcome;
 use crate::output::{Format, Output};
-use crate::replicas::{Peer, PeerClass};
+use crate::replicas::{Peer, PeerClass, Role};
 use crate::serve::StatusReport;
 use clap::ValueEnum;
 
@@ -35,12 +35,11 @@ pub(crate) fn run(args: &StatusArgs, output: &mut Output) -> Outcome {
 }
 
 fn text_of(report: &StatusReport) -> String {
-    let role = report.role.to_possible_value();
     let totals = &report.totals;
     let mut lines = vec![
         format!("node: {}", report.node),
         format!("incarnation: {}", report.incarnation),
-        format!("role: {}", role.as_ref().map_or("", |role| role.get_name())),
+        format!("role: {}", name_of(report.role)),
         format!("listen: {}", report.listen),
         format!("online: {}", report.online),
         format!("last sync: {}", or_never(report.last_sync)),
@@ -50,11 +49,20 @@ fn text_of(report: &StatusReport) -> String {
         format!("received: {} frames, {} bytes", totals.frames_received, totals.bytes_received),
         format!("failures: {}", totals.failures),
     ];
+    if let Some(behind) = &report.behind {
+        let lag = behind.lag_ms.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} ms"));
+        lines.push(format!("behind the writers: {lag}"));
+    }
     lines.extend(report.errors.iter().map(|error| {
         let node = error.node.as_deref().unwrap_or("unknown");
         format!("error at {} with {node}: {}: {}", error.at, error.code, error.message)
     }));
     lines.join("\n")
+}
+
+/// The name of a role, as on the command line.
+pub(super) fn name_of(role: Role) -> String {
+    role.to_possible_value().map_or_else(String::new, |role| role.get_name().to_owned())
 }
 
 /// A peer as one line.

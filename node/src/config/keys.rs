@@ -71,6 +71,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("end_with_input", Kind::Flag, "false", Restart, "Whether the end of standard input stops the node"),
     key("lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "30000", Live, "A peer that lags as much is called degraded"),
     key("critical_lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "120000", Live, "And as much unhealthy; never below the other"),
+    key("replica_lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "1000", Live, "A replica that is further behind the writers is not ready"),
+    key("local_keyspaces", Kind::Keyspaces, "", Restart, "Keyspaces that never leave this node"),
     key("engine.sync", Kind::Choice(&["sync", "periodic", "async"]), "sync", Restart, "When a commit is acknowledged: synced, or to be synced soon"),
     key("engine.sync_interval_ms", Kind::Number(1, 60_000), "100", Restart, "The time between two syncs with sync = periodic"),
     key("engine.memory_bytes", Kind::Bytes(16 * MIB, 16 * TIB), "256 MiB", Restart, "Memory for memtables, cache, indexes and filters"),

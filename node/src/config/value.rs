@@ -1,5 +1,7 @@
 //! Kinds of settings and their values.
 
+use crate::database;
+use base::limits::check_keyspace_name;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,6 +39,8 @@ pub(crate) enum Kind {
     Flag,
     /// Peers: ID@ADDR.
     Peers,
+    /// Names of keyspaces.
+    Keyspaces,
     /// An invitation: TOKEN@ADDR.
     Invitation,
 }
@@ -65,6 +69,7 @@ impl Kind {
             }
             Kind::Number(least, most) => format!("a number from {least} to {most}"),
             Kind::Flag => "true or false".to_owned(),
+            Kind::Keyspaces => "names of keyspaces that do not start with esker.".to_owned(),
             Kind::Invitation => {
                 "TOKEN@ADDR: what `esker peers invite` prints, then host:port".to_owned()
             }
@@ -81,9 +86,9 @@ impl Kind {
             Kind::Number(..) => Value::Number(words.trim().parse().ok()?),
             Kind::Bytes(..) => Value::Number(bytes_of(words)?),
             Kind::Flag => Value::Flag(words.trim().parse().ok()?),
-            Kind::Peers => {
-                let peers = words.split(',').map(str::trim).filter(|peer| !peer.is_empty());
-                Value::List(peers.map(str::to_owned).collect())
+            Kind::Peers | Kind::Keyspaces => {
+                let parts = words.split(',').map(str::trim).filter(|part| !part.is_empty());
+                Value::List(parts.map(str::to_owned).collect())
             }
             Kind::Text
             | Kind::Path
@@ -115,6 +120,9 @@ impl Kind {
             (Kind::Invitation, Value::Text(words)) => {
                 words.is_empty() || invitation_of(words).is_some()
             }
+            (Kind::Keyspaces, Value::List(names)) => names.iter().all(|name| {
+                check_keyspace_name(name).is_ok() && database::check_changeable(name).is_ok()
+            }),
             (Kind::Peers, Value::List(peers)) => {
                 peers.iter().all(|peer| peer.parse::<crate::replicas::PeerAddress>().is_ok())
             }

@@ -4,8 +4,8 @@
 //! wait for each other's turn.
 
 use super::{
-    Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError, Replicas, Role, Totals,
-    no_such_peer,
+    Behind, Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError, Replicas, Role,
+    Totals, no_such_peer,
 };
 use crate::error::{Exit, Failure, Outcome};
 use crate::serve::Settings;
@@ -25,11 +25,14 @@ use tokio::runtime::{Builder, Runtime};
 /// Threads that drive QUIC; calls of the database run on others.
 const THREADS: usize = 2;
 
+const AUTHOR: roster::Role = roster::Role::Author;
+
 /// See the module.
 pub(crate) struct Linked {
     runtime: Runtime,
     replica: Mutex<Option<Arc<Replica>>>,
     address: SocketAddr,
+    dialing: Dialing,
 }
 
 impl Linked {
@@ -52,15 +55,16 @@ impl Linked {
             wire,
             rng: Arc::new(OsRng),
         };
+        let dialing = match settings.role {
+            Role::RespondOnly => Dialing::RespondOnly,
+            Role::Writer | Role::Replica => Dialing::Active,
+        };
         let options = ReplicaOptions {
             role: match settings.role {
                 Role::Replica => roster::Role::Observer,
                 Role::Writer | Role::RespondOnly => roster::Role::Author,
             },
-            dialing: match settings.role {
-                Role::RespondOnly => Dialing::RespondOnly,
-                Role::Writer | Role::Replica => Dialing::Active,
-            },
+            dialing,
             peers: settings.peers.iter().map(|peer| (peer.node, peer.address)).collect(),
             link,
             ..ReplicaOptions::default()
@@ -74,7 +78,7 @@ impl Linked {
             runtime.block_on(replica.join(&token, *address))?;
         }
         let address = replica.address()?;
-        Ok(Linked { runtime, replica: Mutex::new(Some(replica)), address })
+        Ok(Linked { runtime, replica: Mutex::new(Some(replica)), address, dialing })
     }
 
     fn replica(&self) -> Outcome<Arc<Replica>> {
@@ -92,14 +96,12 @@ impl Replicas for Linked {
     }
 
     fn check_writes(&self) -> Outcome {
+        let replica = self.replica()?;
         let refuse =
             |message, action| Err(Failure::new(Exit::Denied, "ReadOnly", message).action(action));
-        match self.replica()?.writes() {
+        match replica.writes() {
             Writes::Open => Ok(()),
-            Writes::Reader => refuse(
-                "this node is a replica: it only reads",
-                "write to a node with the role writer",
-            ),
+            Writes::Reader => Err(reads_only(&replica)),
             Writes::Announcing => refuse(
                 "this node was restored, and no peer has accepted its new life yet",
                 "wait until it has met a writer, or write to another node",
@@ -109,6 +111,28 @@ impl Replicas for Linked {
                 "wait until it has caught up, or write to another node",
             ),
         }
+    }
+
+    fn role(&self) -> Role {
+        let role = self.replica().map(|replica| replica.role());
+        match (role, self.dialing) {
+            (Ok(roster::Role::Author) | Err(_), Dialing::Active) => Role::Writer,
+            (Ok(roster::Role::Author) | Err(_), Dialing::RespondOnly) => Role::RespondOnly,
+            (Ok(roster::Role::Observer | roster::Role::Deprecated), _) => Role::Replica,
+        }
+    }
+
+    fn promote(&self) -> Outcome {
+        self.inside(Replica::promote)
+    }
+
+    fn behind(&self) -> Option<Behind> {
+        let replica = self.replica().ok().filter(|replica| replica.role() != AUTHOR)?;
+        let replication::group::Behind { by, unheard } = replica.behind();
+        Some(Behind {
+            lag_ms: by.map(|by| u64::try_from(by.as_millis()).unwrap_or(u64::MAX)),
+            unheard_writers: unheard.iter().map(ToString::to_string).collect(),
+        })
     }
 
     fn peers(&self) -> Vec<Peer> {
@@ -126,6 +150,7 @@ impl Replicas for Linked {
     }
 
     fn invite(&self) -> Outcome<Invitation> {
+        self.check_decides()?;
         let token = self.replica()?.invite()?;
         let lasts_ms = u64::try_from(INVITE_LASTS.as_millis()).unwrap_or(u64::MAX);
         let expires = SystemClock::default().wall_ms().saturating_add(lasts_ms);
@@ -133,23 +158,33 @@ impl Replicas for Linked {
     }
 
     fn add(&self, peer: &PeerAddress) -> Outcome<Peer> {
+        self.check_decides()?;
         self.inside(|replica| replica.add(peer.node, peer.address))?;
         self.find(peer.node)?.ok_or_else(no_such_peer)
     }
 
     fn change(&self, node: NodeId, change: PeerChange) -> Outcome<Option<Peer>> {
-        let change = match change {
-            PeerChange::Enable => replica::PeerChange::Enable,
-            PeerChange::Disable => replica::PeerChange::Disable,
-            PeerChange::Track => replica::PeerChange::Become(roster::Role::Author),
-            PeerChange::Untrack => replica::PeerChange::Become(roster::Role::Observer),
-            PeerChange::Deprecate => replica::PeerChange::Become(roster::Role::Deprecated),
-            PeerChange::Remove => replica::PeerChange::Forget,
+        let decides = self.check_decides();
+        let to = |role| replica::PeerChange::Become(role);
+        let changes = match change {
+            PeerChange::Enable => vec![replica::PeerChange::Enable],
+            PeerChange::Disable => vec![replica::PeerChange::Disable],
+            PeerChange::Track => vec![to(AUTHOR)],
+            PeerChange::Untrack => vec![to(roster::Role::Observer)],
+            PeerChange::Deprecate => vec![to(roster::Role::Deprecated)],
+            // A replica may only shut its own door.
+            PeerChange::Remove if decides.is_err() => vec![replica::PeerChange::Forget],
+            PeerChange::Remove => vec![to(roster::Role::Deprecated), replica::PeerChange::Forget],
         };
-        match self.inside(|replica| replica.change(node, change))? {
-            true => self.find(node),
-            false => Err(no_such_peer()),
+        if changes.iter().any(|change| matches!(change, replica::PeerChange::Become(_))) {
+            decides?;
         }
+        for change in changes {
+            if !self.inside(|replica| replica.change(node, change))? {
+                return Err(no_such_peer());
+            }
+        }
+        self.find(node)
     }
 
     fn shutdown(&self) {
@@ -168,10 +203,37 @@ impl Linked {
         Ok(call(&replica)?)
     }
 
+    /// Refuses what changes the roster where it can not be changed.
+    fn check_decides(&self) -> Outcome {
+        let replica = self.replica()?;
+        match replica.role() {
+            AUTHOR => Ok(()),
+            roster::Role::Observer | roster::Role::Deprecated => Err(reads_only(&replica)),
+        }
+    }
+
     fn find(&self, node: NodeId) -> Outcome<Option<Peer>> {
         let found = self.replica()?.peers().into_iter().find(|report| report.peer.node == node);
         Ok(found.map(peer))
     }
+}
+
+/// Why a replica does not write, and who does.
+fn reads_only(replica: &Replica) -> Failure {
+    let (message, action) = match replica.role() {
+        roster::Role::Deprecated => {
+            ("this node was deprecated: it only reads", "track it again on a writer")
+        }
+        _ => ("this node is a replica: it only reads", "promote it, or write to a writer"),
+    };
+    let writer = |(node, address): (NodeId, Option<SocketAddr>)| match address {
+        Some(address) => format!("{node}@{address}"),
+        None => node.to_string(),
+    };
+    let writers: Vec<String> = replica.authors().into_iter().map(writer).collect();
+    let writers = if writers.is_empty() { "none known".to_owned() } else { writers.join(", ") };
+    let action = format!("{action}; writers: {writers}");
+    Failure::new(Exit::Denied, "ReadOnly", message).action(action)
 }
 
 fn peer(report: PeerReport) -> Peer {
@@ -191,6 +253,8 @@ fn peer(report: PeerReport) -> Peer {
         pending: status.pending,
         last_sync: heard.max(status.confirmed_at_ms),
         last_confirmation: status.confirmed_at_ms,
+        clock_offset_ms: status.clock_offset_ms,
+        parked: status.is_parked,
         totals: totals(&exchanged),
         last_error: last.map(trouble),
     }
@@ -202,6 +266,10 @@ fn totals(of: &replica::Totals) -> Totals {
         frames_received: of.frames_received,
         bytes_sent: of.bytes_sent,
         bytes_received: of.bytes_received,
+        sessions: of.sessions,
+        deltas: of.deltas,
+        rejoins: of.rejoins,
+        bootstraps: of.bootstraps,
         failures: of.failures,
     }
 }

@@ -4,7 +4,7 @@
 //! collection waits for counts; others are only listed under the peers.
 
 use super::node::Node;
-use crate::replicas::{Peer, PeerClass};
+use crate::replicas::{Behind, Peer, PeerClass};
 use engine::{Health, Status};
 use esker_node::health::Wellness;
 use serde::Serialize;
@@ -15,12 +15,27 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct LagThresholds {
     degraded_ms: u64,
     unhealthy_ms: u64,
+    replica_ms: u64,
 }
+
+/// How far a replica may be behind the writers.
+const REPLICA_MS: u64 = 1000;
 
 impl LagThresholds {
     /// Thresholds; the second is never below the first.
     pub(crate) fn new(degraded_ms: u64, unhealthy_ms: u64) -> LagThresholds {
-        LagThresholds { degraded_ms, unhealthy_ms: unhealthy_ms.max(degraded_ms) }
+        let unhealthy_ms = unhealthy_ms.max(degraded_ms);
+        LagThresholds { degraded_ms, unhealthy_ms, replica_ms: REPLICA_MS }
+    }
+
+    /// The same, with how far a replica may be behind.
+    pub(crate) fn with_replica_ms(self, replica_ms: u64) -> LagThresholds {
+        LagThresholds { replica_ms, ..self }
+    }
+
+    /// A replica that is further behind is not ready.
+    pub(crate) fn replica_ms(self) -> u64 {
+        self.replica_ms
     }
 
     /// From here on a node is degraded.
@@ -49,6 +64,8 @@ pub(crate) struct HealthReport {
     /// Of the peers alone.
     #[serde(skip)]
     pub(super) peers_status: Wellness,
+    #[serde(skip)]
+    thresholds: LagThresholds,
     engine: EngineReport,
     pub(super) tracked_peer_count: usize,
     /// Tracked peers that have never confirmed anything.
@@ -58,6 +75,22 @@ pub(crate) struct HealthReport {
     lagging_peers: Vec<String>,
     /// Of each tracked peer, when it last confirmed something, in milliseconds since the Unix epoch.
     last_successful_confirmation_update_by_peer: BTreeMap<String, Option<u64>>,
+    /// Peers from which nothing is taken, because their clock is too far ahead.
+    parked_peers: Vec<String>,
+    /// Of a replica only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replica: Option<ReplicaReport>,
+}
+
+/// How far a replica is behind the writers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReplicaReport {
+    #[serde(flatten)]
+    behind: Behind,
+    lag_threshold_ms: u64,
+    /// Whether it shows everything that is older than the threshold.
+    pub(super) is_ready: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,7 +103,21 @@ impl HealthReport {
     /// The report on `node`. Does not wait for the disk.
     pub(super) fn of(node: &Node) -> HealthReport {
         let engine = node.directory().db().health();
-        HealthReport::new(engine, &node.replicas().peers(), node.thresholds())
+        let peers = node.replicas().peers();
+        HealthReport::new(engine, &peers, node.thresholds()).of_replica(node.replicas().behind())
+    }
+
+    /// With how far this node is behind the writers, if it is a replica.
+    fn of_replica(mut self, behind: Option<Behind>) -> HealthReport {
+        let Some(behind) = behind else { return self };
+        let lag_threshold_ms = self.thresholds.replica_ms();
+        let is_ready = behind.is_within(lag_threshold_ms);
+        if !is_ready {
+            self.peers_status = self.peers_status.max(Wellness::Degraded);
+            self.status = self.status.max(Wellness::Degraded);
+        }
+        self.replica = Some(ReplicaReport { behind, lag_threshold_ms, is_ready });
+        self
     }
 
     /// The report on an engine and its peers.
@@ -85,7 +132,10 @@ impl HealthReport {
         let lagging = named(&|peer| peer.lag_ms >= thresholds.degraded_ms());
         let max_lag_ms = tracked.iter().map(|peer| peer.lag_ms).max().unwrap_or(0);
         let (engine_name, engine_wellness) = of_engine(engine.status);
+        let parked = peers.iter().filter(|peer| peer.parked);
+        let parked: Vec<String> = parked.map(|peer| peer.node.clone()).collect();
         let peers_wellness = match (max_lag_ms, silent.is_empty() && lagging.is_empty()) {
+            _ if !parked.is_empty() => Wellness::Unhealthy,
             (lag, _) if !tracked.is_empty() && lag >= thresholds.unhealthy_ms() => {
                 Wellness::Unhealthy
             }
@@ -102,6 +152,9 @@ impl HealthReport {
             peers_with_no_confirmation: silent,
             max_lag_ms,
             lagging_peers: lagging,
+            parked_peers: parked,
+            replica: None,
+            thresholds,
         }
     }
 }
@@ -143,6 +196,8 @@ mod tests {
             pending: 0,
             last_sync: None,
             last_confirmation,
+            clock_offset_ms: 0,
+            parked: false,
             totals: Totals::default(),
             last_error: None,
         }
@@ -204,6 +259,31 @@ mod tests {
         assert_eq!(report["peersWithNoConfirmation"], serde_json::json!(["a"]));
         let times = &report["lastSuccessfulConfirmationUpdateByPeer"];
         assert_eq!(times, &serde_json::json!({ "a": null }));
+    }
+
+    #[test]
+    fn a_peer_whose_clock_is_ahead_makes_health_red() {
+        let parked = Peer { parked: true, ..peer("d", PeerClass::Untracked, 0, None) };
+        let report = report(&[peer("a", PeerClass::Tracked, 0, Some(1)), parked]);
+        assert_eq!(report["status"], "unhealthy");
+        assert_eq!(report["parkedPeers"], serde_json::json!(["d"]));
+    }
+
+    #[test]
+    fn a_replica_beyond_its_bound_is_not_ready() {
+        let thresholds = LagThresholds::default();
+        for (lag_ms, is_ready) in
+            [(Some(0), true), (Some(1000), true), (Some(1001), false), (None, false)]
+        {
+            let behind = Behind { lag_ms, unheard_writers: Vec::new() };
+            let engine = engine_health(Status::Healthy);
+            let report = HealthReport::new(engine, &[], thresholds).of_replica(Some(behind));
+            let wellness = if is_ready { Wellness::Healthy } else { Wellness::Degraded };
+            assert_eq!(report.status, wellness, "{lag_ms:?}");
+            let report = serde_json::to_value(report).unwrap();
+            assert_eq!(report["replica"]["isReady"], is_ready);
+            assert_eq!(report["replica"]["lagThresholdMs"], 1000);
+        }
     }
 
     #[test]

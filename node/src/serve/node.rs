@@ -9,7 +9,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
-use crate::replicas::{Replicas, Role};
+use crate::replicas::{Behind, Replicas};
 use base::{Clock, SystemClock};
 use esker_node::health::Checks;
 use esker_node::resilience::{Timeout, Timeouts};
@@ -34,7 +34,6 @@ pub(crate) type Reread = Box<dyn Fn() -> Outcome<Config> + Send + Sync>;
 pub(super) struct Node {
     directory: Directory,
     replicas: Box<dyn Replicas>,
-    role: Role,
     thresholds: Mutex<LagThresholds>,
     timeouts: Timeouts,
     config: Mutex<Config>,
@@ -60,7 +59,6 @@ impl Node {
         Node {
             directory,
             replicas,
-            role: settings.role,
             thresholds: Mutex::new(settings.thresholds),
             timeouts: settings.config.timeouts(),
             config: Mutex::new(settings.config.clone()),
@@ -84,11 +82,6 @@ impl Node {
     /// Its peers.
     pub(super) fn replicas(&self) -> &dyn Replicas {
         &*self.replicas
-    }
-
-    /// What it is to its peers.
-    pub(super) fn role(&self) -> Role {
-        self.role
     }
 
     /// When a peer lags.
@@ -129,6 +122,31 @@ impl Node {
     /// How long something may take now.
     pub(super) fn timeout(&self, of: Timeout) -> Duration {
         self.timeouts.get(of)
+    }
+
+    /// Refuses reads that ask for more than a replica has: everything that was written up to `max_ms`
+    /// ago. A node that writes has its own writes at once, and is not asked for those of others.
+    pub(super) fn check_shows(&self, max_ms: u64) -> Outcome {
+        match self.replicas.behind() {
+            Some(behind) if !behind.is_within(max_ms) => {
+                let message = self.too_far_behind(&behind, max_ms);
+                Err(Failure::new(Exit::Other, "ReplicaLag", message)
+                    .action("read from a writer, or allow more lag"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a replica does not promise what `max_ms` asks for.
+    pub(super) fn too_far_behind(&self, behind: &Behind, max_ms: u64) -> String {
+        let by = match (behind.lag_ms, behind.unheard_writers.as_slice()) {
+            (Some(lag_ms), _) => format!("is {lag_ms} ms behind the writers"),
+            (None, []) => "has not met a writer yet".to_owned(),
+            (None, unheard) => {
+                format!("has not caught up with every writer yet ({})", unheard.join(", "))
+            }
+        };
+        format!("the replica {by}; {max_ms} ms are allowed")
     }
 
     /// The requests that it was asked.

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::routes::json;
 use crate::error::{Failure, Outcome};
 use crate::replicas::{
-    Peer, PeerAddress, PeerChange, PeerError, Replicas, Role, Totals, no_such_peer, node_of,
+    Behind, Peer, PeerAddress, PeerChange, PeerError, Replicas, Role, Totals, no_such_peer, node_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -30,6 +30,9 @@ pub(crate) struct StatusReport {
     pub(crate) role: Role,
     /// Where it listens for peers.
     pub(crate) listen: String,
+    /// Of a replica: how far it is behind the writers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) behind: Option<Behind>,
     /// Whether a link to any peer is up.
     pub(crate) online: bool,
     /// When something was last exchanged with any peer, in milliseconds since the Unix epoch.
@@ -52,6 +55,13 @@ pub(crate) struct NewPeer {
     pub(crate) peer: String,
 }
 
+/// What a promoted node is.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Promoted {
+    /// What it is to its peers.
+    pub(crate) role: Role,
+}
+
 impl StatusReport {
     fn of(node: &Node) -> StatusReport {
         let replicas: &dyn Replicas = node.replicas();
@@ -60,8 +70,9 @@ impl StatusReport {
         StatusReport {
             node: identity.node.to_string(),
             incarnation: identity.incarnation.to_string(),
-            role: node.role(),
+            role: replicas.role(),
             listen: replicas.listens_at().to_string(),
+            behind: replicas.behind(),
             online: peers.iter().any(|peer| peer.online),
             last_sync: peers.iter().filter_map(|peer| peer.last_sync).max(),
             pending: peers.iter().map(|peer| peer.pending).max().unwrap_or(0),
@@ -102,6 +113,19 @@ pub(super) async fn add(
     let peer: PeerAddress = new.peer.parse()?;
     let added = node.blocking(move |node| node.replicas().add(&peer)).await?;
     Ok(json(&added))
+}
+
+/// Makes a replica a writer.
+pub(super) async fn promote(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    Query::of(&uri, &[])?;
+    let role = node.blocking(|node| {
+        node.replicas().promote()?;
+        Ok(node.replicas().role())
+    });
+    Ok(json(&Promoted { role: role.await? }))
 }
 
 /// `/v1/peers/{id}/{change}`

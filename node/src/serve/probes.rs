@@ -50,6 +50,11 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
         Status::Corrupt | Status::Poisoned => reasons.extend(health.reasons),
         Status::Closed => reasons.push("the database is closed".to_owned()),
     }
+    if let Some(behind) = node.replicas().behind()
+        && !behind.is_within(node.thresholds().replica_ms())
+    {
+        reasons.push(node.too_far_behind(&behind, node.thresholds().replica_ms()));
+    }
     if reasons.is_empty() {
         return json(&json!({ "status": "ready" }));
     }

@@ -16,6 +16,7 @@
 //! GET             /v1/peers                                 the peers
 //! POST            /v1/peers                                 adds {"peer":"ID@ADDR"}
 //! POST            /v1/invitations                           {"token":..,"expires":..}
+//! POST            /v1/promote                               {"role":..}
 //! POST            /v1/peers/{id}/{change}                   enable disable track untrack deprecate
 //!                                                           remove
 //! GET             /health                                   200 or 503
@@ -27,8 +28,10 @@ use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
 use super::{content, load, origin, peers, probes, record, stream};
+use crate::error::Failure;
 use crate::logs::AUDIT;
 use crate::metrics;
+use crate::wire::MAX_LAG_HEADER;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -64,12 +67,30 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
         .route("/v1/status", get(peers::status))
         .route("/v1/peers", get(peers::list).post(peers::add))
         .route("/v1/peers/{id}/{change}", post(peers::change))
+        .route("/v1/promote", post(peers::promote))
         .route("/v1/invitations", post(peers::invite))
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .layer(middleware::from_fn_with_state(node.clone(), keep_bound))
         .layer(middleware::from_fn(origin::keep_out))
         .layer(middleware::from_fn_with_state(node.clone(), count))
         .with_state(node)
+}
+
+/// Refuses a request that asks for newer data than a replica has.
+async fn keep_bound(
+    State(node): State<Arc<Node>>,
+    request: Request,
+    next: Next,
+) -> Result<Response<Body>, Refusal> {
+    if let Some(max) = request.headers().get(MAX_LAG_HEADER) {
+        let max = max.to_str().ok().and_then(|text| text.parse().ok());
+        let max_ms = max.ok_or_else(|| {
+            Failure::input(format!("the header {MAX_LAG_HEADER} is a number of milliseconds"))
+        })?;
+        node.check_shows(max_ms)?;
+    }
+    Ok(next.run(request).await)
 }
 
 /// Counts a request and its answer.

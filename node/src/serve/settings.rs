@@ -63,6 +63,7 @@ impl LagThresholds {
             config.number("lag_threshold_ms"),
             config.number("critical_lag_threshold_ms"),
         )
+        .with_replica_ms(config.number("replica_lag_threshold_ms"))
     }
 }
 

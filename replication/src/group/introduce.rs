@@ -42,18 +42,18 @@ impl Group {
             }
         }
         for node in &self.config.first {
-            self.enrol(store, *node, Role::Author)?;
+            self.enrol(store, *node, &Member::new(Role::Author))?;
         }
         Ok(())
     }
 
     /// Makes a node a member, unless it is one. Whatever operators decided about it, known here or
     /// not, stays above that.
-    pub(crate) fn enrol(&self, store: &dyn Store, node: NodeId, role: Role) -> Result<()> {
+    pub(crate) fn enrol(&self, store: &dyn Store, node: NodeId, member: &Member) -> Result<()> {
         let first = Member::first_key(node);
         let is_known = |key: &[u8]| Ok::<_, Error>(store.get(keyspaces::ROSTER, key)?.is_some());
         if !is_known(&Member::key(node))? && !is_known(&first)? {
-            store.put(self.config.scope, keyspaces::ROSTER, &first, &Member::new(role).encode())?;
+            store.put(self.config.scope, keyspaces::ROSTER, &first, &member.encode())?;
         }
         Ok(())
     }

@@ -48,6 +48,11 @@ impl Driving {
     pub fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
+
+    /// Lets all conversations look whether there is something to say.
+    pub fn ring(&self) {
+        self.store.ring();
+    }
 }
 
 /// The two halves of the control channel: by it both know that the other accepts their key.

@@ -3,7 +3,8 @@
 use super::config::SessionConfig;
 use super::message::{Heartbeat, Statement};
 use crate::error::ProtocolError;
-use crate::group::Group;
+use crate::group::{Group, READER_BEAT_EVERY};
+use crate::roster::Role;
 use crate::store::Store;
 use base::{NodeId, Vector};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(crate) struct Confirms {
     /// Per author the version of its statement that the peer was told.
     told: BTreeMap<NodeId, u64>,
     beat_at: Option<Duration>,
+    beat_every: Duration,
     /// The peer's last heartbeat: its clock, and ours when it came.
     beat_heard: (u64, u64),
 }
@@ -32,6 +34,7 @@ impl Confirms {
             passed_on_at: now,
             told: BTreeMap::new(),
             beat_at: None,
+            beat_every: Duration::ZERO,
             beat_heard: (0, 0),
         }
     }
@@ -39,8 +42,15 @@ impl Confirms {
     /// When something is to be said at the latest.
     pub(crate) fn timeout(&self, config: &SessionConfig, unconfirmed: u64) -> Option<Duration> {
         let confirm = (unconfirmed > 0).then(|| self.stated_at + config.confirm_after);
-        let beat = self.beat_at.map(|at| at + config.heartbeat_every);
+        let beat = self.beat_at.map(|at| at + self.beat_every);
         confirm.into_iter().chain(beat).min()
+    }
+
+    /// Readers are told more often what was written, for they promise how old is what they show.
+    pub(crate) fn serve(&mut self, peer: Option<Role>, config: &SessionConfig) {
+        let every = config.heartbeat_every;
+        let is_reader = peer == Some(Role::Observer);
+        self.beat_every = if is_reader { every.min(READER_BEAT_EVERY) } else { every };
     }
 
     pub(crate) fn heard_beat(&mut self, sent_ms: u64, came_ms: u64) {
@@ -75,6 +85,7 @@ impl Confirms {
             }
             if self.stated.as_ref() != Some(&durable) {
                 let statement = Statement::of(scope, store.origin(), &durable, &applied)?;
+                group.note_peer(config.peer, |peer| peer.told.clone_from(&durable));
                 self.stated = Some(durable);
                 return Ok(Some(statement));
             }
@@ -106,7 +117,7 @@ impl Confirms {
         group: &Group,
         store: &dyn Store,
     ) -> Option<Heartbeat> {
-        if self.beat_at.is_some_and(|at| now < at + config.heartbeat_every) {
+        if self.beat_at.is_some_and(|at| now < at + self.beat_every) {
             return None;
         }
         self.beat_at = Some(now);

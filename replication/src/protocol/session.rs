@@ -20,7 +20,7 @@ use crate::error::ProtocolError;
 use crate::group::Group;
 use crate::store::Store;
 use base::limits::BATCH_LEN_MAX;
-use base::{NodeId, Vector};
+use base::{NodeId, Tick, Vector};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,6 +248,8 @@ impl Session {
             Message::Hello(hello) => {
                 self.handshake.meet(&self.config, &self.group, store, &hello)?;
                 self.agree_on_packing();
+                let role = self.handshake.peer.as_ref().map(|peer| peer.role);
+                role.iter().for_each(|role| self.group.note_configured(self.config.peer, *role));
                 Ok(())
             }
             Message::HelloAck(ack) => {
@@ -292,6 +294,11 @@ impl Session {
                     self.note_offset(offset);
                 }
                 self.confirms.heard_beat(beat.sent_ms, came);
+                let last = Tick::from_raw(beat.last);
+                if let (Some(peer), Some(last)) = (&self.handshake.peer, last) {
+                    let applied = store.applied(self.group.scope());
+                    self.group.note_last(peer.origin, last, &applied, now);
+                }
                 Ok(())
             }
         }
@@ -446,6 +453,7 @@ impl Session {
         }
         self.group.tick(now, store)?;
         self.note_meeting(store);
+        self.confirms.serve(self.group.role_of(self.config.peer), &self.config);
         if let Some(offer) = self.offers.pop_front() {
             return Ok(Some(Message::Offer(offer)));
         }

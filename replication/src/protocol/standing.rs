@@ -7,7 +7,7 @@
 use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
 use super::session::Session;
 use crate::error::ProtocolError;
-use crate::roster::{Notice, Role};
+use crate::roster::{Member, Notice, Role};
 use crate::rules;
 use crate::store::Store;
 use base::Vector;
@@ -105,7 +105,7 @@ impl Session {
             return Ok(());
         }
         let Some(peer) = &self.handshake.peer else { return Ok(()) };
-        self.group.enrol(store, self.peer(), peer.newest_role())?;
+        self.group.enrol(store, self.peer(), &Member::new(peer.newest_role()))?;
         Ok(self.group.read_roster(store)?)
     }
 

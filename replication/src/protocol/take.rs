@@ -22,10 +22,10 @@ use super::frame::Kind;
 use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vector};
 use crate::error::ProtocolError;
 use crate::group::Group;
-use crate::roster::Role;
+use crate::roster::{Member, Role};
 use crate::rules;
-use crate::store::{Admission, DeltaHead, Purpose, Stage, Store};
-use base::{Corruption, NodeId, Shipment, Tick};
+use crate::store::{Admission, DeltaHead, Purpose, Stage, Store, keyspaces};
+use base::{Corruption, NodeId, OpKind, Shipment, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
@@ -301,7 +301,10 @@ impl Take {
         let shipment = Shipment::decode(bytes).map_err(malformed)?;
         let first = shipment.commits.first().map_or(Tick::MAX, |commit| commit.tick);
         let is_of_before = first <= self.group.roster().since(origin.node).tick;
-        if is_of_before { Ok(()) } else { Err(ProtocolError::ReaderWrites { node: origin.node }) }
+        if is_of_before || is_promotion(&shipment) {
+            return Ok(());
+        }
+        Err(ProtocolError::ReaderWrites { node: origin.node })
     }
 
     /// The peer's clock is ahead: nothing is merged, nothing is lost, the log keeps it.
@@ -439,4 +442,20 @@ impl Take {
         self.group.release(store, self.peer)?;
         self.choose(now, store)
     }
+}
+
+/// Whether a node begins to write by the record that makes it an author: an operator promoted it,
+/// maybe because all who could have written that record are gone.
+fn is_promotion(shipment: &Shipment<'_>) -> bool {
+    let roster = shipment.keyspaces.iter().find(|(_, name)| *name == keyspaces::ROSTER);
+    let (Some((roster, _)), Some(commit)) = (roster, shipment.commits.first()) else {
+        return false;
+    };
+    let key = Member::key(shipment.origin.node);
+    commit.ops.clone().any(|op| match op.kind {
+        OpKind::Put(value) if op.keyspace == *roster && op.key == key => {
+            Member::decode(value).is_ok_and(|member| member.role == Role::Author)
+        }
+        _ => false,
+    })
 }

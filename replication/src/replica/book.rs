@@ -12,7 +12,7 @@ use crate::roster::Role;
 use crate::store::{Held, Store, keyspaces};
 use base::codec::{Decoded, Reader, put_bytes};
 use base::{Corruption, NodeId, Result, ScopeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 const VERSION: u8 = 1;
@@ -49,14 +49,16 @@ pub enum PeerChange {
     Disable,
     /// It is in the group what this says.
     Become(Role),
-    /// It is neither dialed nor shown any more. If it is a member it should be deprecated first.
+    /// It is neither dialed nor let in nor shown any more. If it is a member it should be deprecated
+    /// first.
     Forget,
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Book {
     peers: BTreeMap<NodeId, Peer>,
+    forgotten: BTreeSet<NodeId>,
 }
 
 impl Book {
@@ -68,7 +70,7 @@ impl Book {
             let Ok(node) = <[u8; 16]>::try_from(node) else { continue };
             match decode(NodeId(node), &value) {
                 Ok(Some(peer)) => drop(book.peers.insert(peer.node, peer)),
-                Ok(None) => {}
+                Ok(None) => drop(book.forgotten.insert(NodeId(node))),
                 Err(found) => {
                     let node = NodeId(node);
                     tracing::warn!(%node, %found, "a record of a peer is not readable: add it again");
@@ -107,6 +109,7 @@ impl Book {
             PeerChange::Forget => {
                 write(store, node, FORGOTTEN, None)?;
                 self.peers.remove(&node);
+                self.forgotten.insert(node);
                 Ok(())
             }
         }
@@ -114,12 +117,18 @@ impl Book {
 
     fn put(&mut self, store: &dyn Store, peer: Peer) -> Result<()> {
         write(store, peer.node, u8::from(peer.is_enabled) * ENABLED, peer.address)?;
+        self.forgotten.remove(&peer.node);
         self.peers.insert(peer.node, peer);
         Ok(())
     }
 
     pub(super) fn get(&self, node: NodeId) -> Option<&Peer> {
         self.peers.get(&node)
+    }
+
+    /// Whether it was removed, and so is not let in although it may be a member still.
+    pub(super) fn has_forgotten(&self, node: NodeId) -> bool {
+        self.forgotten.contains(&node)
     }
 
     /// All, by node.
@@ -180,6 +189,7 @@ mod tests {
         book.add(&store, node(1), None).unwrap();
         book.change(&store, node(3), PeerChange::Forget).unwrap();
         let again = Book::read(&store).unwrap();
+        assert!(again.has_forgotten(node(3)) && !again.has_forgotten(node(1)));
         assert_eq!(again.all(), book.all());
         let expected = [
             Peer { node: node(1), address: Some(address), is_enabled: false },

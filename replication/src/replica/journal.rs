@@ -34,6 +34,12 @@ pub struct Totals {
     pub bytes_received: u64,
     /// Sessions that came up.
     pub sessions: u64,
+    /// Deltas that were taken: the log did not reach back far enough.
+    pub deltas: u64,
+    /// Whole states that were taken: it was away for longer than deletes are kept.
+    pub rejoins: u64,
+    /// Bootstraps by tables.
+    pub bootstraps: u64,
     /// Errors.
     pub failures: u64,
     /// When a frame last came, in milliseconds since the Unix epoch; 0 if none did.
@@ -97,6 +103,9 @@ impl Journal {
             bytes_sent: all.bytes_sent + one.bytes_sent,
             bytes_received: all.bytes_received + one.bytes_received,
             sessions: all.sessions + one.sessions,
+            deltas: all.deltas + one.deltas,
+            rejoins: all.rejoins + one.rejoins,
+            bootstraps: all.bootstraps + one.bootstraps,
             failures: all.failures + one.failures,
             heard_ms: all.heard_ms.max(one.heard_ms),
         })

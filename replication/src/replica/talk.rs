@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::error::{ProtocolError, Remedy};
 use crate::link::{Channel, Conversation, Conversations, LinkError, Parting, Then};
-use crate::protocol::{Event, Session, SessionConfig};
+use crate::protocol::{Event, Session, SessionConfig, Tier};
 use base::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,14 @@ impl Talk {
                 self.shared.journal.count(peer, |totals| totals.sessions += 1);
             }
             Event::Chose(tier) => tracing::info!(%peer, ?tier, "catching up"),
-            Event::Installed(tier) => tracing::info!(%peer, ?tier, "caught up"),
+            Event::Installed(tier) => {
+                tracing::info!(%peer, ?tier, "caught up");
+                self.shared.journal.count(peer, |totals| match tier {
+                    Tier::Delta => totals.deltas += 1,
+                    Tier::Rejoin => totals.rejoins += 1,
+                    Tier::Tables => totals.bootstraps += 1,
+                });
+            }
             Event::Parked { by_ms } => {
                 trouble("ClockAhead", format!("its clock is {by_ms} ms ahead: nothing is merged"));
             }

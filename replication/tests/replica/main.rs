@@ -9,6 +9,7 @@ use replication::link::{Bell, Calls, LinkKey};
 use replication::memory::{Change, MemoryStore, Write};
 use replication::replica::{PeerChange, Replica, ReplicaOptions, ReplicaParts};
 use replication::roster::Role;
+use replication::store::Store;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,6 +166,30 @@ fn a_deprecated_node_gets_nothing_any_more() {
         until("the other has it", || are_equal(&nodes[..2], 2)).await;
         sleep(Duration::from_secs(60)).await;
         assert_eq!(nodes[2].content().len(), 1);
+    })
+    .unwrap();
+}
+
+/// What is ahead of our clock by more than is allowed waits in the log of its author.
+#[test]
+fn a_node_whose_clock_is_ahead_is_parked_and_merged_once_clocks_agree() {
+    simulate(5, |net| async move {
+        let nodes = trio(&net);
+        nodes[0].put("before", "1");
+        until("all are equal", || are_equal(&nodes, 1)).await;
+        let now = nodes[0].store.wall_ms();
+        nodes[0].store.set_wall_ms(now + 60_000);
+        nodes[0].put("ahead", "1");
+        let ahead = nodes[0].identity.node;
+        let is_parked = |node: &Node| {
+            let peers = node.replica().peers();
+            peers.iter().any(|p| p.peer.node == ahead && p.status.is_parked)
+        };
+        until("the others park it", || nodes[1..].iter().all(is_parked)).await;
+        assert!(nodes[1..].iter().all(|node| node.content().len() == 1));
+        nodes[1..].iter().for_each(|node| node.store.set_wall_ms(now + 60_000));
+        until("all are equal", || are_equal(&nodes, 2)).await;
+        until("nobody is parked", || !nodes[1..].iter().any(is_parked)).await;
     })
     .unwrap();
 }

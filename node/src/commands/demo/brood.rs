@@ -69,6 +69,12 @@ impl Brood {
         let program = std::env::current_exe().map_err(|e| broken("find", e))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // The same whatever the user has set; what goes wrong is told, nothing else.
+        let settings = std::env::vars_os().map(|(name, _)| name);
+        settings.filter(|name| name.to_string_lossy().starts_with("ESKER_")).for_each(|name| {
+            command.env_remove(name);
+        });
+        command.env("ESKER_LOG_LEVEL", "error");
         let mut state = self.state();
         if state.is_over {
             return Err(interrupted());
