@@ -94,6 +94,12 @@ impl Replication {
         self.parts.commits.at_visible(|_, vectors| vectors.of(scope))
     }
 
+    /// What has a place in the order of commits, visible or not: behind a barrier commits are durable, and
+    /// the tail ships them, before they are visible.
+    pub fn written(&self, scope: ScopeId) -> Vector {
+        self.parts.commits.with_queue(|queue| queue.vectors().of(scope))
+    }
+
     /// What of each author survives a power loss: only this may be confirmed.
     pub fn durable(&self, scope: ScopeId) -> Vector {
         self.parts.commits.with_durable(|vectors| vectors.of(scope))
@@ -184,5 +190,41 @@ fn provisional() -> KeyspaceSettings {
         compression: u8::from(options.compression == crate::Compression::Zstd),
         filter_bits: options.filter_bits_per_key,
         ..KeyspaceSettings::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{Background, Batch, Db, Options, Platform, SyncMode, WriteOptions};
+    use base::clock::ManualClock;
+    use base::fs::SimFs;
+    use base::rng::SeededRng;
+
+    /// It is durable, and shipped, before it is visible: a peer may say that it has it.
+    #[test]
+    fn what_is_behind_a_barrier_counts_as_written() {
+        let fs = Arc::new(SimFs::new(1));
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+        let platform = Platform { fs, clock, rng: Arc::new(SeededRng::new(1)) };
+        let options = Options { background: Background::On, ..Options::default() };
+        let db = Db::open_on(platform, options).unwrap();
+        let k = db.keyspace("k", crate::KeyspaceOptions::default()).unwrap();
+        let replication = db.replication();
+        let (main, own) = (ScopeId::MAIN, replication.origin());
+        let first = k.put("x", "1").unwrap();
+        assert_eq!(replication.written(main).get(own), first);
+        let behind = |_| {
+            let mut batch = Batch::new();
+            batch.put(&k, "x", "2");
+            let ticket = db.submit_with(batch, WriteOptions { sync: Some(SyncMode::Async) })?;
+            let (applied, written) = (replication.applied(main), replication.written(main));
+            Ok((ticket.seqno(), applied.get(own), written.get(own)))
+        };
+        let barrier = replication.parts.commits.barrier(|_, _| Moved::Nothing, behind);
+        let (second, applied, written) = barrier.unwrap();
+        assert_eq!((applied, written), (first, second));
+        assert_eq!(replication.applied(main).get(own), second);
     }
 }

@@ -45,6 +45,10 @@ impl Store for EngineStore {
         self.replication.applied(scope)
     }
 
+    fn written(&self, scope: ScopeId) -> Vector {
+        self.replication.written(scope)
+    }
+
     fn durable(&self, scope: ScopeId) -> Vector {
         self.replication.durable(scope)
     }

@@ -10,9 +10,11 @@
 
 mod audits;
 mod introduce;
+mod own;
 mod reader;
 mod status;
 
+pub use own::Own;
 pub use reader::Behind;
 pub(crate) use reader::READER_BEAT_EVERY;
 
@@ -37,9 +39,6 @@ pub const NO_GROUP: GroupId = [0; 16];
 const GROUP_KEY: &[u8] = b"group";
 /// How often floors are raised and records read, at the most.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
-/// New incarnations in one life of the process at the most: a peer that lies about what it has
-/// could ask for more and more.
-const RENEWALS_MAX: u32 = 3;
 
 /// How a node takes part.
 #[derive(Clone, Debug)]
@@ -371,21 +370,6 @@ impl Group {
         if state.roster.role(author).is_none_or(|role| role == Role::Author) {
             state.has_met = true;
         }
-    }
-
-    /// Begins a new incarnation, because a peer has more of the present one than is here.
-    pub fn renew(&self, store: &dyn Store) -> Result<Option<Origin>> {
-        let mut state = self.state.lock();
-        if state.renewals >= RENEWALS_MAX {
-            return Ok(None);
-        }
-        let origin = store.renew()?;
-        state.own = origin;
-        state.renewals += 1;
-        state.has_met = false;
-        state.announcing = Announcing::Due;
-        state.refreshed_at = None;
-        Ok(Some(origin))
     }
 
     /// Notes what `origin` has. `speaker` is the peer that says so.

@@ -53,6 +53,8 @@ struct Inner {
     wall_ms: u64,
     lives: u64,
     staged: BTreeMap<u64, Vec<u8>>,
+    /// What is visible while something holds back what is written.
+    barrier: Option<Vector>,
 }
 
 /// What a backup holds.
@@ -76,7 +78,7 @@ impl MemoryStore {
         let (live, disk) = (life.clone(), life);
         let (sync, is_closed, lives) = (SyncWhen::Asked, false, 0);
         let staged = BTreeMap::new();
-        let inner = Inner { live, disk, sync, is_closed, wall_ms, lives, staged };
+        let inner = Inner { live, disk, sync, is_closed, wall_ms, lives, staged, barrier: None };
         MemoryStore { inner: Arc::new(Mutex::new(Rank::WriteQueue, inner)) }
     }
 
@@ -102,6 +104,12 @@ impl MemoryStore {
             life.is_whole = whole == Whole::Yes;
             Ok(())
         })
+    }
+
+    /// From now on what is written is shipped, but not visible in [`Store::applied`].
+    pub fn hold_back(&self) {
+        let inner = &mut *self.inner.lock();
+        inner.barrier = Some(inner.live.vector.clone());
     }
 
     /// Makes everything applied durable.
@@ -223,6 +231,11 @@ impl Store for MemoryStore {
     }
 
     fn applied(&self, _scope: ScopeId) -> Vector {
+        let inner = self.inner.lock();
+        inner.barrier.as_ref().unwrap_or(&inner.live.vector).clone()
+    }
+
+    fn written(&self, _scope: ScopeId) -> Vector {
         self.inner.lock().live.vector.clone()
     }
 

@@ -17,6 +17,10 @@ pub trait Store: Send + Sync {
     /// What is admitted here, this node's own writes included.
     fn applied(&self, scope: ScopeId) -> Vector;
 
+    /// As [`Store::applied`], and what was written but is not visible yet, because something before
+    /// it is not: peers may have it already.
+    fn written(&self, scope: ScopeId) -> Vector;
+
     /// As [`Store::applied`], of that what survives a power loss: only this may be confirmed.
     fn durable(&self, scope: ScopeId) -> Vector;
 

@@ -17,7 +17,8 @@ use super::message::{Goodbye, Message, Offer, Statement, vector};
 use super::pieces::Assembler;
 use super::take::{Take, Waits};
 use crate::error::ProtocolError;
-use crate::group::Group;
+use crate::group::{Group, Own};
+use crate::roster::Role;
 use crate::store::Store;
 use base::limits::BATCH_LEN_MAX;
 use base::{NodeId, Tick, Vector};
@@ -27,8 +28,6 @@ use std::time::Duration;
 
 /// Bytes of a shipment at the most: the largest batch, and what surrounds it.
 const SHIPMENT_LEN_MAX: usize = BATCH_LEN_MAX + (1 << 20);
-/// How far ahead of our clock a confirm may be before it is a lie.
-const DRIFT_MS_MAX: u64 = 10_000;
 /// How long the other side may take to say hello.
 const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often an idle session looks at the store.
@@ -344,8 +343,9 @@ impl Session {
         self.check_scope(statement.scope)?;
         let durable = vector(&statement.durable)?;
         let origin = statement.origin();
-        self.check_own(store, &durable)?;
-        if origin.node == self.group.node() {
+        if origin.node == self.config.peer {
+            self.check_own(store, &durable)?;
+        } else if !self.may_pass_on(origin.node) {
             return Ok(());
         }
         self.group.note_statement(origin, self.config.peer, &durable, store.wall_ms());
@@ -357,21 +357,19 @@ impl Session {
         Ok(())
     }
 
-    /// A peer that has more of us than we have: our tail was lost, and comes back as the writes of a
-    /// former life.
+    /// Whether what the peer says of another node counts: only authors are believed, and nobody says
+    /// what we have. What it says of what that node has of us is none of its own promises.
+    fn may_pass_on(&self, of: NodeId) -> bool {
+        let is_author = self.group.role_of(self.config.peer) == Some(Role::Author);
+        is_author && of != self.group.node()
+    }
+
+    /// A peer that has more of us than we have: our tail was lost.
     fn check_own(&mut self, store: &dyn Store, has: &Vector) -> Result<(), ProtocolError> {
-        let own = store.origin();
-        let last = store.applied(self.group.scope()).get(own);
-        if has.get(own) <= last {
-            return Ok(());
+        if self.group.check_own(store, has)? == Own::Renewed {
+            self.events.extend([Event::Healing, Event::Renewed]);
+            self.leave();
         }
-        let confirmed = has.get(own);
-        let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
-        if is_lie || self.group.renew(store)?.is_none() {
-            return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
-        }
-        self.events.extend([Event::Healing, Event::Renewed]);
-        self.leave();
         Ok(())
     }
 

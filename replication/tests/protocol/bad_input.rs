@@ -180,16 +180,54 @@ fn a_shipment_that_is_damaged_behind_a_good_frame_is_refused() {
     }
 }
 
+/// The node `of` has what node 0 wrote up to `tick`.
+fn confirm_of(of: usize, tick: Tick) -> Message {
+    let own = origin(0);
+    let entry = Entry { node: own.node.0, incarnation: own.incarnation.0, tick: tick.raw() };
+    let (node, incarnation) = (id(of).0, origin(of).incarnation.0);
+    let durable = vec![entry];
+    Message::Statement(Statement { scope: 1, node, incarnation, durable, applied: vec![] })
+}
+
+#[test]
+fn a_confirm_of_what_is_not_visible_yet_is_no_loss_of_our_own() {
+    let (mut bench, _) = Bench::up(filled());
+    bench.store.hold_back();
+    write(&bench.store, "k", "behind a barrier");
+    let last = bench.store.written(SCOPE).get(origin(0));
+    assert!(bench.vector().get(origin(0)) < last);
+    bench.say(confirm_of(PEER, last)).unwrap();
+    assert_eq!(bench.store.origin(), origin(0));
+    assert!(bench.session.take_events().iter().all(|event| *event != Event::Healing));
+}
+
+/// Nobody but the other itself can say that it has more of us than we have.
+#[test]
+fn a_statement_that_is_passed_on_and_false_does_not_cost_our_life() {
+    for ahead_ms in [1, 60_000] {
+        let (mut bench, _) = Bench::up(filled());
+        bench.say(confirm_of(2, Tick::from_ms(WALL_MS + ahead_ms))).unwrap();
+        assert_eq!(bench.store.origin(), origin(0));
+    }
+}
+
+/// A reader promises nothing, and nobody knows from whom it has what it passes on.
+#[test]
+fn statements_count_only_if_an_author_passes_them_on() {
+    for (role, is_told) in [(Role::Author, true), (Role::Observer, false)] {
+        let (mut bench, _) = Bench::up(filled());
+        for (node, role) in [(PEER, role), (2, Role::Author)] {
+            bench.group.set_member(&bench.store, id(node), Member::new(role)).unwrap();
+        }
+        bench.say(confirm_of(2, Tick::from_ms(WALL_MS))).unwrap();
+        let told = bench.group.next_to_tell(&Default::default(), id(PEER));
+        assert_eq!(told.is_some(), is_told, "{role:?}");
+    }
+}
+
 #[test]
 fn a_confirm_beyond_what_was_sent_is_a_loss_of_our_own_and_then_a_lie() {
-    let confirm = |tick: Tick| {
-        let own = origin(0);
-        let entry = Entry { node: own.node.0, incarnation: own.incarnation.0, tick: tick.raw() };
-        let node = id(PEER).0;
-        let incarnation = origin(PEER).incarnation.0;
-        let durable = vec![entry];
-        Message::Statement(Statement { scope: 1, node, incarnation, durable, applied: vec![] })
-    };
+    let confirm = |tick| confirm_of(PEER, tick);
     let (mut bench, _) = Bench::up(filled());
     bench.say(confirm(Tick::from_ms(WALL_MS + 1))).unwrap();
     assert!(bench.session.take_events().contains(&Event::Healing));

@@ -1,0 +1,58 @@
+//! The life of this node: what others may have of it, and the next one if they have more.
+
+use super::{Announcing, Group};
+use crate::error::ProtocolError;
+use crate::store::Store;
+use base::{Origin, Result, Vector};
+
+/// How far ahead of our clock what a peer has of us may be before it is a lie.
+const DRIFT_MS_MAX: u64 = 10_000;
+/// New incarnations in one life of the process at the most: a peer that lies about what it has
+/// could ask for more and more.
+const RENEWALS_MAX: u32 = 3;
+
+/// What follows from what a peer has of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// All of it was written here.
+    Known,
+    /// It has more than was written: this node lives anew, and its sessions begin again.
+    Renewed,
+}
+
+impl Group {
+    /// Compares what a peer has of this node with what was written. One that has more has what we
+    /// lost: it comes back as the writes of a former life.
+    pub fn check_own(&self, store: &dyn Store, has: &Vector) -> Result<Own, ProtocolError> {
+        let own = store.origin();
+        // What is behind a barrier was shipped before it is visible here.
+        if has.get(own) <= store.applied(self.scope()).get(own) {
+            return Ok(Own::Known);
+        }
+        let last = store.written(self.scope()).get(own);
+        let confirmed = has.get(own);
+        if confirmed <= last {
+            return Ok(Own::Known);
+        }
+        let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
+        if is_lie || self.renew(store)?.is_none() {
+            return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
+        }
+        Ok(Own::Renewed)
+    }
+
+    /// Begins a new incarnation, because a peer has more of the present one than is here.
+    pub fn renew(&self, store: &dyn Store) -> Result<Option<Origin>> {
+        let mut state = self.state.lock();
+        if state.renewals >= RENEWALS_MAX {
+            return Ok(None);
+        }
+        let origin = store.renew()?;
+        state.own = origin;
+        state.renewals += 1;
+        state.has_met = false;
+        state.announcing = Announcing::Due;
+        state.refreshed_at = None;
+        Ok(Some(origin))
+    }
+}
