@@ -27,6 +27,7 @@ impl<M: Machine> World<M> {
             node.sync_after_ms = node.sync_after_ms.min(300);
             if node.role == Role::Deprecated {
                 node.role = Role::Author;
+                node.waits_for_word = true;
             }
             // Whose clock was set right by a jump takes no writes until it is opened again.
             if node.is_up() && node.started_skew_ms != 0 {
@@ -91,7 +92,7 @@ impl<M: Machine> World<M> {
                 let peers = other.replica.as_ref().map(|r| r.peers()).unwrap_or_default();
                 other.id == id || peers.iter().any(|p| p.peer.node == id && p.role == Some(role))
             };
-            if !self.nodes.iter().all(is_known) {
+            if self.nodes[at].waits_for_word || !self.nodes.iter().all(is_known) {
                 agree = false;
                 self.order_if_needed(at, role);
             }
@@ -103,7 +104,9 @@ impl<M: Machine> World<M> {
         let id = self.nodes[at].id;
         let peers = self.nodes[0].replica.as_ref().map(|r| r.peers()).unwrap_or_default();
         let is_known = peers.iter().any(|p| p.peer.node == id && p.role == Some(role));
-        if !is_known && self.order(at, role) {
+        let waits = self.nodes[at].waits_for_word;
+        if (waits || !is_known) && self.order(at, role) {
+            self.nodes[at].waits_for_word = false;
             self.say(format!("the operator says again that {at} is {role:?}"));
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) dialing: Dialing,
     /// What the operators want it to be.
     pub(crate) role: Role,
+    /// Whether it must be told: perhaps only it knows that it was something else.
+    pub(crate) waits_for_word: bool,
     /// By how much its wall clock is wrong.
     pub(crate) skew_ms: i64,
     /// By how much it was wrong when the node was started last.
@@ -120,6 +122,7 @@ impl<M: Machine> World<M> {
                 store: None,
                 dialing: Dialing::Active,
                 role: Role::Author,
+                waits_for_word: false,
                 skew_ms: 0,
                 started_skew_ms: 0,
                 sync_after_ms: 0,
