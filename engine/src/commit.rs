@@ -11,6 +11,7 @@
 //! Two watermarks: `visible`, what new reads see; `durable`, what survives a power loss.
 
 mod admit;
+mod barrier;
 mod life;
 mod pending;
 mod queue;
@@ -19,6 +20,7 @@ mod ticket;
 mod upkeep;
 
 pub(crate) use admit::Admitted;
+pub(crate) use barrier::Barrier;
 pub(crate) use queue::{Queue, Write};
 pub use ticket::CommitTicket;
 
@@ -28,7 +30,7 @@ use crate::memtable::Arenas;
 use crate::options::SyncMode;
 use crate::pressure::Pressure;
 use crate::replicate::{ClockWatch, Listener, Moved, Progress, Vectors};
-use crate::space::{Space, Weight};
+use crate::space::Space;
 use crate::stats::Histogram;
 use crate::view::Views;
 use base::lock::{Condvar, Mutex, Rank};
@@ -115,15 +117,6 @@ pub(crate) struct Cut {
     pub(crate) covered: Tick,
     /// Where the log goes on.
     pub(crate) log: LogPlace,
-}
-
-/// A place in the order of commits that is no write.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Barrier {
-    /// The commit before it.
-    pub(crate) before: Tick,
-    /// Its own tick.
-    pub(crate) seqno: Tick,
 }
 
 impl Committed {
@@ -242,32 +235,6 @@ impl Commits {
     /// Calls `f` with the queue locked: no commit gets a tick meanwhile.
     pub(crate) fn with_queue<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
         f(&mut self.queue.lock())
-    }
-
-    /// Takes the next place in the order of commits for something that is no write; `claim` is told
-    /// of it before anyone else. Freezes the active memtable, waits until everything before that
-    /// place is visible, and calls `f`; nothing after it becomes visible before `f` has returned.
-    pub(crate) fn barrier<R>(
-        &self,
-        claim: impl FnOnce(&mut Queue, Tick) -> Moved,
-        f: impl FnOnce(Barrier) -> Result<R>,
-    ) -> Result<R> {
-        let (before, seqno) = {
-            let mut queue = self.queue_with_room(0, Weight::Puts)?;
-            let before = queue.last();
-            // An empty one too, if it would look as if it held commits from before this place.
-            if !queue.active().is_empty() || queue.active().after() < before {
-                self.freeze(&mut queue, 0)?;
-            }
-            let seqno = queue.next_tick(self.clock.wall_ms());
-            queue.skip(seqno);
-            let moved = claim(&mut queue, seqno);
-            self.pending.lock().push(seqno, Position::ZERO, moved);
-            (before, seqno)
-        };
-        let result = self.secure(before).and_then(|()| f(Barrier { before, seqno }));
-        self.publish(|pending| pending.inserted(seqno));
-        result
     }
 
     /// Lets the log go on in another segment, and calls `f` with its number before any commit follows.

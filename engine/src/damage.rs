@@ -3,7 +3,8 @@
 //! What is damaged is never served: the call that met it gets the error. From then on writes are
 //! refused, until a scrub finds everything whole or the database is repaired: whoever goes on writing
 //! buries what a repair could still bring back. With [`CorruptionAction::Quarantine`] a damaged table
-//! is replaced by what verifies of it instead, and writes go on.
+//! is replaced by what verifies of it instead, and writes go on. With [`CorruptionAction::HealFromPeer`]
+//! writes are refused until replication has brought what the table had from another node.
 
 use crate::bell::Bell;
 use crate::options::CorruptionAction;
@@ -128,9 +129,21 @@ impl Damage {
         self.found.lock().values().filter_map(|found| found.table).collect()
     }
 
+    /// The damaged tables, if a peer is to make them whole.
+    pub(crate) fn to_heal(&self) -> Vec<u64> {
+        if self.action != CorruptionAction::HealFromPeer {
+            return Vec::new();
+        }
+        self.found.lock().values().filter_map(|found| found.table).collect()
+    }
+
     /// The table is whole after all, or was replaced.
     pub(crate) fn forget_table(&self, table: u64) {
-        self.found.lock().retain(|_, found| found.table != Some(table));
+        let mut found = self.found.lock();
+        found.retain(|_, found| found.table != Some(table));
+        if found.is_empty() {
+            self.is_halted.store(false, Ordering::Release);
+        }
     }
 
     /// All files are whole after all.

@@ -98,8 +98,9 @@ pub enum CorruptionAction {
     /// `quarantine/`, and the database goes on. Of the lost keys an earlier value may show, or a deleted
     /// one: see [`crate::Db::lost_ranges`]. Damage elsewhere halts.
     Quarantine,
-    /// Reserved for replicas that fetch what is damaged from a peer. Until they can, it is
-    /// [`CorruptionAction::Halt`].
+    /// As [`CorruptionAction::Halt`], until replication has brought what a damaged table had from
+    /// another node: then what verifies of the table and what came take its place in one edit, and the
+    /// damaged file is set aside in `quarantine/`. Without a peer it stays a halt.
     HealFromPeer,
 }
 

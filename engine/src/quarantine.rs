@@ -8,7 +8,7 @@ use crate::damage::LostRange;
 use crate::output::{Depth, IsFirst, Output, OutputPlan};
 use crate::parts::Parts;
 use base::fs::full_path;
-use base::{Error, FileName, Result, SpaceId};
+use base::{Error, FileName, Result, ScopeId, SpaceId};
 use sstable::manifest::{Added, Edit, LAST_LEVEL, State};
 use sstable::table::{LostBlock, salvage};
 use sstable::{Cache, Table, TableMeta, TableOwner};
@@ -21,17 +21,55 @@ pub(crate) fn replace_damaged(parts: &Parts) -> Result<bool> {
     Ok(!tables.is_empty())
 }
 
-fn replace(parts: &Parts, id: u64) -> Result<()> {
-    let _compacting = parts.compacting.lock();
+/// Where a table stands.
+type Place = (u64, u8, Arc<TableMeta>);
+
+/// Where a table stands that is damaged; one that is not is forgotten.
+fn place_of(parts: &Parts, id: u64) -> Option<Place> {
     let version = parts.installer.version();
     let place = version.runs().iter().find_map(|run| {
         let meta = run.tables.iter().find(|meta| meta.id == id)?;
         Some((run.order, run.level, meta.clone()))
     });
-    let Some((order, level, meta)) = place.filter(|(_, _, meta)| is_damaged(parts, meta)) else {
+    let damaged = place.filter(|(_, _, meta)| is_damaged(parts, meta));
+    if damaged.is_none() {
         parts.damage.forget_table(id);
-        return Ok(());
-    };
+    }
+    damaged
+}
+
+/// What verifies of a damaged table, in tables that no edit names yet.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// The damaged table.
+    pub(crate) id: u64,
+    /// What takes its place.
+    pub(crate) added: Vec<Added>,
+}
+
+/// What verifies of the damaged tables of `scope` that a peer is to make whole. Their files are in
+/// quarantine afterwards; the tables themselves stay until an edit removes them. Nothing may be merged
+/// meanwhile.
+pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> {
+    let mut all = Vec::new();
+    for id in parts.damage.to_heal() {
+        let Some((order, level, meta)) = place_of(parts, id) else { continue };
+        if meta.scope != scope {
+            continue;
+        }
+        let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
+        let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
+        recovery::set_table_aside(&parts.fs, parts.generation, id)?;
+        let (written, _) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+        let added = written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) });
+        all.push(Remains { id, added: added.collect() });
+    }
+    Ok(all)
+}
+
+fn replace(parts: &Parts, id: u64) -> Result<()> {
+    let _compacting = parts.compacting.lock();
+    let Some((order, level, meta)) = place_of(parts, id) else { return Ok(()) };
     let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
     let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
     recovery::set_table_aside(&parts.fs, parts.generation, id)?;

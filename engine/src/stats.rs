@@ -36,6 +36,7 @@ pub(crate) struct Meters {
     pub(crate) bytes_flushed: AtomicU64,
     pub(crate) bytes_compacted: AtomicU64,
     pub(crate) scrubs: AtomicU64,
+    pub(crate) tables_healed: AtomicU64,
     pub(crate) scrub_bytes_done: AtomicU64,
     pub(crate) scrub_bytes_total: AtomicU64,
     pub(crate) scrub_findings: AtomicU64,
@@ -220,6 +221,8 @@ pub struct Stats {
     pub throttled: Duration,
     /// Scrubs that were completed.
     pub scrubs: u64,
+    /// Damaged tables that were made whole from a peer since the database was opened.
+    pub tables_healed: u64,
     /// Bytes that the running scrub, or else the last one, has read.
     pub scrub_bytes_done: u64,
     /// Bytes of tables that the running scrub will read; zero while none runs.

@@ -52,6 +52,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         write_pressure: parts.pressure.debt(view.active.fill()),
         throttled: parts.pressure.slept(),
         scrubs: meters.scrubs.load(Ordering::Relaxed),
+        tables_healed: meters.tables_healed.load(Ordering::Relaxed),
         scrub_bytes_done: meters.scrub_bytes_done.load(Ordering::Relaxed),
         scrub_bytes_total: meters.scrub_bytes_total.load(Ordering::Relaxed),
         scrub_findings: meters.scrub_findings.load(Ordering::Relaxed),

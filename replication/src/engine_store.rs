@@ -93,7 +93,7 @@ impl Store for EngineStore {
     }
 
     fn is_whole(&self, scope: ScopeId) -> bool {
-        self.replication.is_whole(scope)
+        self.replication.is_whole(scope) && !self.replication.is_to_be_healed(scope)
     }
 
     fn is_empty(&self, scope: ScopeId) -> Result<bool> {

@@ -54,6 +54,16 @@ impl Commits {
         need: usize,
         weight: Weight,
     ) -> Result<MutexGuard<'_, Queue>> {
+        self.queue_with_room_if(need, weight, || self.damage.check())
+    }
+
+    /// As [`Commits::queue_with_room`], as long as `may` allows it.
+    pub(super) fn queue_with_room_if(
+        &self,
+        need: usize,
+        weight: Weight,
+        may: impl Fn() -> Result<()>,
+    ) -> Result<MutexGuard<'_, Queue>> {
         let times_full = self.space.times_full();
         let mut queue = self.queue.lock();
         loop {
@@ -65,7 +75,7 @@ impl Commits {
                 self.flushed.wait_for(&mut queue, Duration::from_millis(100));
                 continue;
             }
-            self.damage.check()?;
+            may()?;
             self.space.admit(weight)?;
             if queue.has_room(need) {
                 queue.reserve(need);

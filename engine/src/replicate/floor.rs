@@ -48,6 +48,18 @@ impl Replication {
         self.parts.installer.with_state(|state| !state.incomplete.contains_key(&scope))
     }
 
+    /// Whether a table of the scope is damaged, and another node is to bring what it had: a
+    /// [`super::Purpose::Rejoin`] does.
+    pub fn is_to_be_healed(&self, scope: ScopeId) -> bool {
+        let damaged = self.parts.damage.to_heal();
+        if damaged.is_empty() {
+            return false;
+        }
+        let version = self.parts.installer.version();
+        let mut tables = version.tables();
+        tables.any(|meta| meta.scope == scope && damaged.contains(&meta.id))
+    }
+
     /// Says that nothing is missing any more, durably.
     pub fn set_whole(&self, scope: ScopeId) -> Result<()> {
         self.parts.refuse_if_read_only()?;

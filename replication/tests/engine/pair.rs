@@ -36,6 +36,7 @@ pub(crate) fn small() -> Options {
 }
 
 pub(crate) struct Node {
+    pub(crate) fs: SimFs,
     pub(crate) db: Db,
     pub(crate) store: EngineStore,
     pub(crate) group: Option<Arc<Group>>,
@@ -46,13 +47,13 @@ pub(crate) struct Node {
 /// See the module.
 pub(crate) struct Pair {
     pub(crate) nodes: Vec<Node>,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     now_ms: u64,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) failures: Vec<(usize, ProtocolError)>,
 }
 
-fn open(fs: &SimFs, clock: &Arc<ManualClock>, options: Options) -> Db {
+pub(crate) fn open(fs: &SimFs, clock: &Arc<ManualClock>, options: Options) -> Db {
     let platform = Platform {
         fs: Arc::new(fs.clone()),
         clock: clock.clone(),
@@ -70,7 +71,7 @@ impl Pair {
             let db = open(&fs, &clock, options.clone());
             let store = EngineStore::new(db.clone(), &Bell::default());
             let (group, session, inbox) = (None, None, Default::default());
-            nodes.push(Node { db, store, group, session, inbox });
+            nodes.push(Node { fs, db, store, group, session, inbox });
         }
         let mut pair = Pair { nodes, clock, now_ms: 0, events: Vec::new(), failures: Vec::new() };
         let first: Vec<NodeId> = (0..2).map(|node| pair.id(node)).collect();

@@ -11,6 +11,7 @@ use crate::commit::{Barrier, Queue};
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
+use crate::quarantine::{self, Remains};
 use crate::range_map::RangeMap;
 use crate::space::Weight;
 use base::state::{StateEntry, StateKind};
@@ -19,6 +20,7 @@ use sstable::manifest::{Added, Edit, State};
 use sstable::{RangeDelete, TableMeta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Where the entries of a keyspace are.
 struct Place {
@@ -49,7 +51,10 @@ enum Attempt {
 pub(super) fn install(stage: &Stage) -> Result<()> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     parts.commits.check_writable()?;
-    parts.damage.check()?;
+    let mends = mends(stage);
+    if mends == Mends::Nothing {
+        parts.damage.check()?;
+    }
     parts.probe_if_nobody_does();
     parts.space.admit(Weight::Puts)?;
     let known = parts.commits.with_queue(|queue| {
@@ -60,7 +65,7 @@ pub(super) fn install(stage: &Stage) -> Result<()> {
     number_authors(stage)?;
     let place = loop {
         let places = places(stage)?;
-        if let Attempt::Done(place) = attempt(stage, &places)? {
+        if let Attempt::Done(place) = attempt(stage, &places, mends)? {
             break place;
         }
     };
@@ -79,7 +84,9 @@ fn number_authors(stage: &Stage) -> Result<()> {
     if stage.purpose == Purpose::Rejoin {
         // Entries from another life may have to be erased.
         let view = parts.views.current();
-        for handle in view.runs.tables().filter(|handle| handle.meta().scope == stage.scope) {
+        let damaged = parts.damage.to_heal();
+        let is_read = |meta: &TableMeta| meta.scope == stage.scope && !damaged.contains(&meta.id);
+        for handle in view.runs.tables().filter(|handle| is_read(handle.meta())) {
             parts.number_of(handle.table()?.local())?;
         }
     }
@@ -103,59 +110,121 @@ fn places(stage: &Stage) -> Result<Places> {
 }
 
 /// Takes a place in the order of commits, and installs there.
-fn attempt(stage: &Stage, places: &Places) -> Result<Attempt> {
+fn attempt(stage: &Stage, places: &Places, mends: Mends) -> Result<Attempt> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     let dropped = dropped(parts, scope);
     let expects_late = stage.purpose == Purpose::Disown
         || stage.outline.oldest_put.is_some_and(|oldest| oldest <= dropped)
         || may_be_late_there(stage);
     let answers = parts.admissions.answers(scope);
-    let quarantine = match expects_late && answers == Answers::Author {
+    let copies = match expects_late && answers == Answers::Author {
         true => Some(admit::open_keyspace(parts, scope, QUARANTINE)?.space),
         false => None,
     };
     let claim = |queue: &mut Queue, seqno: Tick| {
-        for space in places.keys().copied().chain(quarantine) {
+        for space in places.keys().copied().chain(copies) {
             queue.conflicts().note_range(seqno, (space, [].into(), [].into()));
         }
-        if quarantine.is_some() {
+        if copies.is_some() {
             // Answers to late puts are a commit of this node that the log has not.
             return queue.note_bulk_load(scope, seqno);
         }
         queue.note_bulk(seqno);
         Moved::Nothing
     };
-    parts.commits.barrier(claim, |barrier| {
+    let install = |barrier: Barrier| {
         jobs::flush_up_to(parts, barrier.before)?;
         if places.values().any(|place| place.state.check_live().is_err()) {
             return Ok(Attempt::Outdated);
         }
-        let here = here(parts, scope, barrier);
-        let written = write(stage, places, &here, barrier.seqno, quarantine)?;
+        // What is damaged must stay where it is.
+        let _compacting = (mends == Mends::Tables).then(|| parts.compacting.lock());
+        let mut remains = match mends {
+            Mends::Tables => Unnamed::of(parts, quarantine::remains_of(parts, scope)?),
+            Mends::Nothing => Unnamed::of(parts, Vec::new()),
+        };
+        let here = here(parts, scope, barrier, &remains.all)?;
+        let written = write(stage, places, &here, barrier.seqno, copies)?;
         if written.parked > 0 && answers == Answers::Author {
             discard(parts, &written.runs);
             return Ok(Attempt::Outdated);
         }
         let mut vector = stage.head.vector.clone();
-        if quarantine.is_some() {
+        if copies.is_some() {
             vector.raise(parts.identity().origin(), barrier.seqno);
         }
         let mut all = here.vector.clone();
         all.raise_all(&vector);
-        let tables: Vec<u64> = written.runs.iter().flatten().map(|meta| meta.id).collect();
+        let mut tables: Vec<u64> = written.runs.iter().flatten().map(|meta| meta.id).collect();
+        tables.extend(remains.ids());
         let edit = |state: &State| {
             let mut edit = edit(stage, state, &written, all, barrier.seqno);
             if parts.damage.salvages() != here.salvages {
                 // Content was lost that had been compared: the scope has to rejoin once more.
                 edit.whole.clear();
             }
+            for remains in &remains.all {
+                edit.added.extend(remains.added.iter().cloned());
+                edit.removed.push(remains.id);
+            }
             edit
         };
-        parts.install_written(&tables, edit, |_| {})?;
+        let installed = parts.install_written(&tables, edit, |_| {});
+        let mended = std::mem::take(&mut remains.all);
+        installed?;
         parts.commits.jump(scope, barrier.seqno, &vector);
         count(stage, &written);
+        mended.iter().for_each(|mended| forget(parts, mended.id));
         Ok(Attempt::Done(barrier.seqno))
-    })
+    };
+    match mends {
+        Mends::Nothing => parts.commits.barrier(claim, install),
+        Mends::Tables => parts.commits.mending_barrier(claim, install),
+    }
+}
+
+/// Whether damaged tables are replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mends {
+    Tables,
+    Nothing,
+}
+
+fn mends(stage: &Stage) -> Mends {
+    match stage.purpose == Purpose::Rejoin && !stage.parts.damage.to_heal().is_empty() {
+        true => Mends::Tables,
+        false => Mends::Nothing,
+    }
+}
+
+/// Remains that no edit names: they go if none comes.
+struct Unnamed<'a> {
+    parts: &'a Parts,
+    all: Vec<Remains>,
+}
+
+impl Unnamed<'_> {
+    fn of(parts: &Parts, all: Vec<Remains>) -> Unnamed<'_> {
+        Unnamed { parts, all }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = u64> {
+        self.all.iter().flat_map(|remains| remains.added.iter().map(|added| added.meta.id))
+    }
+}
+
+impl Drop for Unnamed<'_> {
+    fn drop(&mut self) {
+        self.ids().for_each(|id| self.parts.obsolete.discard(self.parts, id));
+    }
+}
+
+/// A damaged table is replaced, and what it had is here again.
+fn forget(parts: &Parts, id: u64) {
+    tracing::warn!(target: "esker", table = id, "a damaged table was made whole from a peer");
+    parts.damage.forget_table(id);
+    parts.meters.tables_healed.fetch_add(1, Ordering::Relaxed);
+    parts.obsolete.delete(parts);
 }
 
 /// Whether puts here may be late for the giver.
@@ -174,15 +243,24 @@ fn dropped(parts: &Parts, scope: ScopeId) -> Tick {
 }
 
 /// What is visible at the barrier.
-fn here(parts: &Parts, scope: ScopeId, barrier: Barrier) -> Here {
+fn here(parts: &Parts, scope: ScopeId, barrier: Barrier, remains: &[Remains]) -> Result<Here> {
     let salvages = parts.damage.salvages();
     let view = parts.views.current();
     // Not older than the view: what the view has dropped is known.
     let dropped = dropped(parts, scope);
     let is_whole = parts.installer.with_state(|state| !state.incomplete.contains_key(&scope));
     let vector = parts.commits.at_visible(|_, vectors| vectors.of(scope));
-    let known = if is_whole { vector.clone() } else { Vector::default() };
-    Here { view, at: barrier.before, vector, known, dropped, salvages }
+    let is_excuse = is_whole && remains.is_empty();
+    let known = if is_excuse { vector.clone() } else { Vector::default() };
+    let mut replaced = BTreeMap::new();
+    for Remains { id, added } in remains {
+        let tables: Vec<_> = added.iter().map(|added| parts.tables.handle(&added.meta)).collect();
+        for table in &tables {
+            parts.number_of(table.table()?.local())?;
+        }
+        replaced.insert(*id, tables);
+    }
+    Ok(Here { view, at: barrier.before, vector, known, dropped, salvages, replaced })
 }
 
 /// Compares everything, and writes what is to be stored.
@@ -235,7 +313,8 @@ fn ranges(
     let stamp = |range: &RangeDelete| range.stamp(Stamp::default().origin);
     let is_news = |range: &&RangeDelete| !here.known.covers_stamp(stamp(range));
     let mut news: Vec<RangeDelete> = all.iter().filter(is_news).cloned().collect();
-    if !news.is_empty() {
+    // Those of a damaged table may be lost with it.
+    if !news.is_empty() && here.replaced.is_empty() {
         let held: BTreeSet<_> = here
             .view
             .table_ranges

@@ -25,12 +25,14 @@ use crate::keyspace::KeyspaceState;
 use crate::merge::{Merge, RunCursor, Source};
 use crate::range_map::RangeMap;
 use crate::read;
+use crate::tables::{LiveRun, TableHandle};
 use crate::view::View;
 use base::error::FileKind;
 use base::foreign::{EntryStamp, plain_value, stamp_of};
 use base::state::{StateEntry, StateKind};
 use base::{Corruption, EntryKind, Error, Origin, Result, SpaceId, Stamp, Tick, Trailer, Vector};
 use sstable::ReadMode;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What entries are compared with: what is visible at the delta's place.
@@ -46,6 +48,23 @@ pub(super) struct Here {
     pub(super) dropped: Tick,
     /// Tables replaced by what verifies of them, before the view was taken.
     pub(super) salvages: u64,
+    /// What is read in the place of damaged tables.
+    pub(super) replaced: BTreeMap<u64, Vec<Arc<TableHandle>>>,
+}
+
+impl Here {
+    /// A cursor over the entries of `space` in a run, damaged tables replaced.
+    fn cursor(&self, run: &LiveRun, space: SpaceId) -> RunCursor {
+        if self.replaced.is_empty() {
+            return RunCursor::new(run, space, ReadMode::Bypass);
+        }
+        let tables =
+            run.tables().iter().flat_map(|table| match self.replaced.get(&table.meta().id) {
+                Some(remains) => remains.clone(),
+                None => vec![table.clone()],
+            });
+        RunCursor::over(tables.collect(), space, ReadMode::Bypass)
+    }
 }
 
 /// Decides about one keyspace after the other.
@@ -206,8 +225,7 @@ impl Own<'_> {
     pub(super) fn of<'a>(here: &Here, state: &'a KeyspaceState) -> Result<Own<'a>> {
         let space = state.space;
         let runs = here.view.runs.runs().iter().filter(|run| run.may_hold(space));
-        let sources =
-            runs.map(|run| Source::Run(RunCursor::new(run, space, ReadMode::Bypass))).collect();
+        let sources = runs.map(|run| Source::Run(here.cursor(run, space))).collect();
         let mut merge = Merge::new(sources);
         merge.seek_first()?;
         Ok(Own { merge, state, key: Vec::new(), value: None })
