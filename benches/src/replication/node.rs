@@ -323,6 +323,7 @@ impl Node {
         json!({
             "at": now_ns(), "cpu": process_cpu_ns(), "rss": rss_bytes(), "peak": peak_rss_bytes(),
             "frames_sent": totals.frames_sent, "bytes_sent": totals.bytes_sent,
+            "bytes_saved": totals.bytes_saved,
             "frames_received": totals.frames_received, "bytes_received": totals.bytes_received,
             "udp_sent": sent, "udp_received": received,
         })

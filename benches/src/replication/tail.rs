@@ -27,6 +27,8 @@ struct Round {
     framed: f64,
     sent: f64,
     returned: f64,
+    /// Bytes an op that compression has kept off the wire; they count as sent above.
+    saved: f64,
     /// Ops a frame.
     frame: f64,
 }
@@ -74,8 +76,9 @@ fn round(args: &Args, batch: u64) -> Result<Round> {
         alone: per_op(alone),
         writer: per_op(used),
         replica: per_op(replica_used),
-        framed: per_op(grown("bytes_sent")?) - RECORD_LEN,
-        sent: per_op(grown("udp_sent")?) - RECORD_LEN,
+        framed: per_op(grown("bytes_sent")? + grown("bytes_saved")?) - RECORD_LEN,
+        sent: per_op(grown("udp_sent")? + grown("bytes_saved")?) - RECORD_LEN,
+        saved: per_op(grown("bytes_saved")?),
         returned: per_op(grown("udp_received")?),
         frame: count as f64 / grown("frames_sent")?.max(1) as f64,
     })
@@ -106,6 +109,7 @@ fn describe(batch: u64, rounds: &[Round]) -> Vec<Figure> {
             .asked(Target::AtMost(10.0)),
         Figure::new(what("beyond key and value, in UDP"), of(|it| it.sent), "B/op", "QUIC's count")
             .asked(Target::AtMost(10.0)),
+        Figure::new(what("saved by compression"), of(|it| it.saved), "B/op", "frames"),
         Figure::new(what("coming back, in UDP"), of(|it| it.returned), "B/op", "QUIC's count"),
     ]
 }

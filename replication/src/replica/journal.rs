@@ -30,6 +30,8 @@ pub struct Totals {
     pub frames_received: u64,
     /// Bytes of them.
     pub bytes_sent: u64,
+    /// Bytes that packing has kept off the wire.
+    pub bytes_saved: u64,
     /// Bytes of them.
     pub bytes_received: u64,
     /// Sessions that came up.
@@ -101,6 +103,7 @@ impl Journal {
             frames_sent: all.frames_sent + one.frames_sent,
             frames_received: all.frames_received + one.frames_received,
             bytes_sent: all.bytes_sent + one.bytes_sent,
+            bytes_saved: all.bytes_saved + one.bytes_saved,
             bytes_received: all.bytes_received + one.bytes_received,
             sessions: all.sessions + one.sessions,
             deltas: all.deltas + one.deltas,

@@ -32,7 +32,7 @@ impl Conversations for Talks {
         let audit_every = self.shared.options.audit_every;
         let config = SessionConfig { audit_every, ..SessionConfig::new(peer) };
         let session = Session::new(config, self.shared.group.clone(), now);
-        Ok(Box::new(Talk { session, peer, shared: self.shared.clone() }))
+        Ok(Box::new(Talk { session, saved: 0, peer, shared: self.shared.clone() }))
     }
 
     fn ended(&self, peer: NodeId, error: &LinkError) {
@@ -47,6 +47,8 @@ impl Conversations for Talks {
 /// A session and what it is about.
 struct Talk {
     session: Session,
+    /// Bytes saved that were counted.
+    saved: u64,
     peer: NodeId,
     shared: Arc<Shared>,
 }
@@ -126,9 +128,12 @@ impl Conversation for Talk {
         let made = self.session.next_frame(now, channel, &*store);
         let frame = self.done(made)?;
         if let Some(frame) = &frame {
+            let saved = self.session.saved();
+            let saved_now = saved - std::mem::replace(&mut self.saved, saved);
             self.shared.journal.count(self.peer, |totals| {
                 totals.frames_sent += 1;
                 totals.bytes_sent += frame.len() as u64;
+                totals.bytes_saved += saved_now;
             });
         }
         Ok(frame)
