@@ -43,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it may take at the end until peers were told what was taken, in steps of so long.
 const CONFIRM_STEPS_MAX: u32 = 100;
 const CONFIRM_STEP: Duration = Duration::from_millis(10);
+/// How long the last of that may be on its way: a connection that closes drops what it has not sent.
+const CONFIRM_GRACE: Duration = Duration::from_millis(150);
 /// Lag from which a peer is named as lagging.
 pub const LAG_MS_DEGRADED: u64 = 30_000;
 
@@ -372,7 +374,7 @@ impl Replica {
             self.shared.driving.ring();
         }
         // What was said last is on its way.
-        tokio::time::sleep(CONFIRM_STEP * 2).await;
+        tokio::time::sleep(CONFIRM_GRACE).await;
     }
 }
 
