@@ -204,8 +204,7 @@ pub(crate) fn assemble(
     let origins = Arc::new(Origins::of(&state, identity.origin()));
     let views = Arc::new(Views::new(first, origins.clone()));
     let (lock, manifest, log) = apart(writing);
-    let catalog = Catalog::of(state.keyspaces.values());
-    let damage = tables.damage().clone();
+    let (catalog, damage) = (Catalog::of(state.keyspaces.values()), tables.damage().clone());
     let pressure = Arc::new(Pressure::default());
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let are_heard = options.background == Background::On;
