@@ -427,14 +427,14 @@ impl Group {
         let scope = self.config.scope;
         // In this order: who is missing in a roster as old as the vector is not behind it.
         let durable = store.durable(scope);
-        self.read_roster(store)?;
+        let roster = self.read_roster(store)?;
         let mut state = self.state.lock();
         let state = &mut *state;
         state.marks.note(durable.get(store.origin()));
         state.statements.adopt(&state.roster);
         state.statements.count(&durable);
         state.forget_marks(store.origin());
-        let floor = floor::floor(&state.roster, &state.statements, self.node, &durable);
+        let floor = floor::floor(&roster, &state.statements, self.node, &durable);
         let is_open = store.is_whole(scope) && !state.is_closed && !state.is_fenced();
         if is_open && !store.floor(scope).covers_all(&floor) {
             store.raise_floor(scope, &floor)?;
@@ -442,19 +442,20 @@ impl Group {
         Ok(())
     }
 
-    /// Reads the records of the keyspace again.
-    pub(crate) fn read_roster(&self, store: &dyn Store) -> Result<()> {
+    /// Reads the records of the keyspace again. Another call may have read them before and note
+    /// them afterwards: what must not be older than this call goes by what it returns.
+    pub(crate) fn read_roster(&self, store: &dyn Store) -> Result<Roster> {
         let records = store.entries(keyspaces::ROSTER)?;
         let mut roster = Roster::first(self.config.first.iter().copied());
         roster.read(&records);
         let is_author = self.role_in(&roster) == Role::Author;
         let answers = if is_author { Answers::Author } else { Answers::Park };
         let mut state = self.state.lock();
-        state.roster = roster;
+        state.roster = roster.clone();
         if state.answers != Some(answers) {
             store.set_answers(self.config.scope, answers)?;
             state.answers = Some(answers);
         }
-        Ok(())
+        Ok(roster)
     }
 }

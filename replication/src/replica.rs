@@ -229,9 +229,14 @@ impl Replica {
         let addresses = vec![address.to_string()];
         let member = Member { addresses, ..Member::new(Role::Author) };
         match shared.group.role_of(node) {
+            // A reader meets a writer, which makes it a member.
+            None if shared.group.role() != Role::Author => {}
             None => shared.group.enrol(&*shared.store, node, &member)?,
             // It was removed, or is to be let in again.
-            Some(Role::Deprecated) => shared.group.set_member(&*shared.store, node, member)?,
+            Some(Role::Deprecated) => {
+                shared.group.refuse_unless_author()?;
+                shared.group.set_member(&*shared.store, node, member)?;
+            }
             Some(Role::Author | Role::Observer) => {}
         }
         shared.look(&self.mesh)
@@ -249,6 +254,7 @@ impl Replica {
                 shared.book.lock().change(&*shared.store, node, change)?;
             }
             PeerChange::Become(role) => {
+                shared.group.refuse_unless_author()?;
                 let known = shared.group.roster().member(node).cloned();
                 let member = Member { role, ..known.unwrap_or(Member::new(role)) };
                 shared.group.set_member(&*shared.store, node, member)?;
@@ -402,7 +408,11 @@ fn refusal(reason: &str) -> LinkError {
 
 impl Shared {
     fn enter(&self, _key: Fingerprint, node: NodeId) -> Result<Vec<u8>> {
-        match self.group.role_of(node) {
+        let role = self.group.role_of(node);
+        if role.is_none_or(|role| role == Role::Deprecated) {
+            self.group.refuse_unless_author()?;
+        }
+        match role {
             // It may turn out to be one that only reads.
             None => self.group.enrol(&*self.store, node, &Member::new(Role::Author))?,
             Some(Role::Deprecated) => {

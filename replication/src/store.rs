@@ -190,7 +190,8 @@ pub trait Delta: Send {
     /// What comes with them.
     fn head(&self) -> &DeltaHead;
 
-    /// The next chunk (see [`base::state`]) of about `len_max` bytes; `None` at the end.
+    /// The next chunk (see [`base::state`]) of about `len_max` bytes; `None` at the end, no bytes if
+    /// there was nothing for long.
     fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>>;
 }
 

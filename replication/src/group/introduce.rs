@@ -32,12 +32,16 @@ impl Group {
             Announcing::Due | Announcing::Not => {}
         }
         let life = state.roster.life(self.node).cloned();
+        let is_due = state.announcing == Announcing::Due;
+        // A write waits for the disk, and everybody for this lock.
+        drop(state);
         if life.as_ref().is_none_or(|life| life.incarnation != own.incarnation) {
             let first = Life { incarnation: own.incarnation, retired: Vec::new() };
             let life = life.map_or(first, |life| life.renewed(own.incarnation));
             let (key, value) = (Life::key(self.node), life.encode());
             let tick = store.put(scope, keyspaces::ROSTER, &key, &value)?;
-            if state.announcing == Announcing::Due {
+            let mut state = self.state.lock();
+            if is_due && state.own == own && state.announcing == Announcing::Due {
                 state.announcing = Announcing::At(tick);
             }
         }
@@ -61,17 +65,15 @@ impl Group {
     /// Writes what operators decided about a node. A node that is deprecated is fenced: if it is
     /// made a member again, its present life must rejoin.
     pub fn set_member(&self, store: &dyn Store, node: NodeId, mut member: Member) -> Result<()> {
-        self.read_roster(store)?;
-        let state = self.state.lock();
-        member.epoch = state.roster.epoch() + 1;
-        let known = state.roster.member(node);
+        let roster = self.read_roster(store)?;
+        member.epoch = roster.epoch() + 1;
+        let known = roster.member(node);
         member.fenced = known.and_then(|known| known.fenced).or(member.fenced);
         if member.role == Role::Deprecated {
-            member.fenced = state.roster.life(node).map(|life| life.incarnation).or(member.fenced);
+            member.fenced = roster.life(node).map(|life| life.incarnation).or(member.fenced);
         }
-        drop(state);
         let key = Member::key(node);
         store.put(self.config.scope, keyspaces::ROSTER, &key, &member.encode())?;
-        self.read_roster(store)
+        self.read_roster(store).map(drop)
     }
 }

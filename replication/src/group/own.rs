@@ -2,8 +2,9 @@
 
 use super::{Announcing, Group};
 use crate::error::ProtocolError;
+use crate::roster::Role;
 use crate::store::Store;
-use base::{Origin, Result, Vector};
+use base::{Error, Origin, Result, Vector};
 
 /// How far ahead of our clock what a peer has of us may be before it is a lie.
 const DRIFT_MS_MAX: u64 = 10_000;
@@ -39,6 +40,18 @@ impl Group {
             return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
         }
         Ok(Own::Renewed)
+    }
+
+    /// Refuses what only those may do who may write.
+    ///
+    /// # Errors
+    /// `InvalidInput`: a reader that writes would be shut out by its peers.
+    pub fn refuse_unless_author(&self) -> Result<()> {
+        if self.role() == Role::Author {
+            return Ok(());
+        }
+        let what = "this node only reads, and can not change who is a member; ask one that writes";
+        Err(Error::invalid(what))
     }
 
     /// Begins a new incarnation, because a peer has more of the present one than is here.

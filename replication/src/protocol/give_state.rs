@@ -70,10 +70,17 @@ impl GiveState {
         match want.wish() {
             Wish::CatchUp => {
                 let delta = store.delta(self.scope, &has)?;
+                if !store.is_whole(self.scope) {
+                    return Ok(Some(self.offer(round, Answer::Later)));
+                }
                 self.giving = Giving::Delta { round, delta, chunks: 0, is_started: false };
             }
             Wish::Rejoin => self.giving = Giving::Waiting { round, covers: has },
+            // What was lost meanwhile is missing in what was taken, and never comes again.
             Wish::Tables => match store.export(self.scope)? {
+                Some(_) if !store.is_whole(self.scope) => {
+                    return Ok(Some(self.offer(round, Answer::Later)));
+                }
                 Some(export) => {
                     let (is_started, file) = (false, None);
                     self.giving = Giving::Tables { round, export, is_started, file };
@@ -148,7 +155,14 @@ impl GiveState {
         if both_ways == BothWays::No && !store.applied(self.scope).covers_all(covers) {
             return Ok(());
         }
+        if !store.is_whole(self.scope) {
+            return Ok(());
+        }
         let delta = store.delta(self.scope, &Vector::default())?;
+        // It was when the peer asked. The peer asks again if this takes too long.
+        if !store.is_whole(self.scope) {
+            return Ok(());
+        }
         self.giving = Giving::Delta { round: *round, delta, chunks: 0, is_started: false };
         Ok(())
     }

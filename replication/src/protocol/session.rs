@@ -17,8 +17,7 @@ use super::message::{Goodbye, Message, Offer, Statement, vector};
 use super::pieces::Assembler;
 use super::take::{Take, Waits};
 use crate::error::ProtocolError;
-use crate::group::{Group, Own};
-use crate::roster::Role;
+use crate::group::Group;
 use crate::store::Store;
 use base::limits::BATCH_LEN_MAX;
 use base::{NodeId, Tick, Vector};
@@ -203,7 +202,11 @@ impl Session {
             _ if !self.handshake.is_up() => self.refuse_before_hello(),
             Channel::Tail => self.receive_of_tail(now, frame, store),
             Channel::Bulk => match self.assembled_bulk.take(frame)? {
-                Some((kind, payload)) => self.take.bulk(now, store, kind, &payload),
+                Some((kind, payload)) => {
+                    self.take.bulk(now, store, kind, &payload)?;
+                    self.leave_if_renewed();
+                    Ok(())
+                }
                 None => Ok(()),
             },
             Channel::Reconcile => match self.assembled_audit.take(frame)? {
@@ -357,20 +360,11 @@ impl Session {
         Ok(())
     }
 
-    /// Whether what the peer says of another node counts: only authors are believed, and nobody says
-    /// what we have. What it says of what that node has of us is none of its own promises.
-    fn may_pass_on(&self, of: NodeId) -> bool {
-        let is_author = self.group.role_of(self.config.peer) == Some(Role::Author);
-        is_author && of != self.group.node()
-    }
-
-    /// A peer that has more of us than we have: our tail was lost.
-    fn check_own(&mut self, store: &dyn Store, has: &Vector) -> Result<(), ProtocolError> {
-        if self.group.check_own(store, has)? == Own::Renewed {
+    pub(super) fn leave_if_renewed(&mut self) {
+        if std::mem::take(&mut self.take.is_renewed) {
             self.events.extend([Event::Healing, Event::Renewed]);
             self.leave();
         }
-        Ok(())
     }
 
     fn note_pending(&self) {

@@ -7,10 +7,11 @@
 use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
 use super::session::Session;
 use crate::error::ProtocolError;
+use crate::group::Own;
 use crate::roster::{Member, Notice, Role};
 use crate::rules;
 use crate::store::Store;
-use base::Vector;
+use base::{NodeId, Vector};
 
 /// What both sides know of one of them: the newest record decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +107,8 @@ impl Session {
         }
         let Some(peer) = &self.handshake.peer else { return Ok(()) };
         self.group.enrol(store, self.peer(), &Member::new(peer.newest_role()))?;
-        Ok(self.group.read_roster(store)?)
+        self.group.read_roster(store)?;
+        Ok(())
     }
 
     /// Why a wish is not fulfilled now, if so. Before a node gets state it is a member, in the stream
@@ -136,5 +138,23 @@ impl Session {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether what the peer says of another node counts: only authors are believed, and nobody says
+    /// what we have. What it says of what that node has of us is none of its own promises.
+    pub(super) fn may_pass_on(&self, of: NodeId) -> bool {
+        let is_author = self.group.role_of(self.peer()) == Some(Role::Author);
+        is_author && of != self.group.node()
+    }
+
+    /// A peer that has more of us than we have: our tail was lost.
+    pub(super) fn check_own(
+        &mut self,
+        store: &dyn Store,
+        has: &Vector,
+    ) -> Result<(), ProtocolError> {
+        self.take.is_renewed |= self.group.check_own(store, has)? == Own::Renewed;
+        self.leave_if_renewed();
+        Ok(())
     }
 }

@@ -21,7 +21,7 @@ use super::config::{Event, Tier};
 use super::frame::Kind;
 use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vector};
 use crate::error::ProtocolError;
-use crate::group::Group;
+use crate::group::{Group, Own};
 use crate::roster::{Member, Role};
 use crate::rules;
 use crate::store::{Admission, DeltaHead, Purpose, Stage, Store, keyspaces};
@@ -64,6 +64,8 @@ pub(crate) struct Take {
     /// Whether the peer waits, closed, for the state of this node.
     peer_waits: Waits,
     has_no_tables: bool,
+    /// Whether this node began a new life because of what the peer has.
+    pub(crate) is_renewed: bool,
     is_parked: bool,
     gaps: u32,
     to_send: Option<Message>,
@@ -85,6 +87,7 @@ impl Take {
             peer_role: Role::Observer,
             peer_waits: Waits::No,
             has_no_tables: false,
+            is_renewed: false,
             is_parked: false,
             gaps: 0,
             to_send: None,
@@ -356,7 +359,7 @@ impl Take {
             Course::Asked { wish: Wish::Rejoin, .. } => Purpose::Rejoin,
             _ => return Err(ProtocolError::Unexpected { what: "delta" }),
         };
-        if !self.check_head(now, store, head)? {
+        if !self.check_head(now, store, head, Tick::ZERO)? {
             return Ok(());
         }
         let scope = self.group.scope();
@@ -371,23 +374,31 @@ impl Take {
         Ok(())
     }
 
-    /// Whether the state of a giver may be taken: its clock is near ours.
+    /// Whether the state of a giver may be taken: its clock is near ours, and it has no more of us
+    /// than we wrote.
     fn check_head(
         &mut self,
         now: Duration,
         store: &dyn Store,
         head: &DeltaHead,
+        clock: Tick,
     ) -> Result<bool, ProtocolError> {
         if !head.vector.covers_all(&head.floor) {
             return Err(ProtocolError::malformed("head of a state", Corruption::OutOfRange));
         }
-        let latest = head.vector.latest().max(head.dropped).ms();
+        let latest = head.vector.latest().max(head.dropped).max(clock).ms();
         let by_ms = latest.saturating_sub(store.wall_ms());
-        if by_ms <= DRIFT_MS_MAX {
+        if by_ms > DRIFT_MS_MAX {
+            self.group.release(store, self.peer)?;
+            self.park(now, by_ms);
+            return Ok(false);
+        }
+        if self.group.check_own(store, &head.vector)? == Own::Known {
             return Ok(true);
         }
         self.group.release(store, self.peer)?;
-        self.park(now, by_ms);
+        self.rest(now);
+        self.is_renewed = true;
         Ok(false)
     }
 
@@ -397,6 +408,10 @@ impl Take {
         };
         *chunks += 1;
         *until = now + STATE_WAIT_MAX;
+        if chunk.is_empty() {
+            // The giver found nothing for long, and goes on.
+            return Ok(());
+        }
         stage.add(chunk).map_err(|error| ProtocolError::refused("chunk of a delta", error))
     }
 

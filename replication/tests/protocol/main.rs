@@ -8,4 +8,5 @@ mod bench;
 mod catch_up;
 mod histories;
 mod net;
+mod own;
 mod standing;

@@ -26,7 +26,7 @@ impl Take {
         if !matches!(self.course, Course::Asked { wish: Wish::Tables, .. }) {
             return Err(ProtocolError::Unexpected { what: "list of tables" });
         }
-        if !self.check_head(now, store, &head.state)? {
+        if !self.check_head(now, store, &head.state, head.clock)? {
             return Ok(());
         }
         // Users do not write until all is here: only an empty scope takes tables.
