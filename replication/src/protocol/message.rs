@@ -1,7 +1,5 @@
 //! Control messages: flat rkyv types, at most 64 KiB, in a frame whose digest was checked before.
-//!
-//! rkyv decides the bytes. Its checks keep memory safe; what the numbers mean is checked here: a
-//! message that decodes keeps the rules of its fields.
+//! rkyv decides the bytes and keeps memory safe; what the numbers mean is checked here.
 //!
 //! | message   | says                                                                        |
 //! | ---       | ---                                                                         |
