@@ -111,7 +111,7 @@ fn all_content(db: &Db) -> BTreeMap<Name, Vec<u8>> {
         let name = match keyspace.name() {
             "recovered-1-1" => "a",
             "recovered-1-2" => "b",
-            "recovered-0-3" => "own",
+            "recovered-0-2147483651" => "own",
             name => name,
         };
         for (key, value) in content(&keyspace) {
@@ -128,7 +128,7 @@ fn is_reported(sample: &Sample, losses: &[Loss], name: &Name) -> bool {
             let keyspace = match keyspace.as_str() {
                 "recovered-1-1" | "1/1" => "a",
                 "recovered-1-2" | "1/2" => "b",
-                "recovered-0-3" | "0/3" => "own",
+                "recovered-0-2147483651" | "0/2147483651" => "own",
                 keyspace => keyspace,
             };
             let is_below = last.as_ref().is_none_or(|last| *name.1 <= **last);
