@@ -156,6 +156,10 @@ fn a_node_that_stops_confirms_what_it_took() {
     let one = a.start(&[&b]);
     let other = b.start(&[&a]);
     until("they have met", || is_online(&one, &b) && is_online(&other, &a));
+    // What nodes write about each other when they meet is over.
+    let members =
+        |node: &Served| node.run("scan --keyspace esker.roster --keys-only").text().lines().count();
+    until("both are entered", || members(&one) >= 4 && members(&other) >= 4);
     let lines: String = (0..500).map(|n| format!("k{n:03}\tvalue\n")).collect();
     one.run_with("load --format tsv -", lines.as_bytes()).ok();
     until("it has the last one", || other.run("get k499").code == Some(0));
