@@ -140,11 +140,12 @@ impl Session {
         }
     }
 
-    /// Whether what the peer says of another node counts: only authors are believed, and nobody says
-    /// what we have. What it says of what that node has of us is none of its own promises.
+    /// Whether what the peer says of another node counts: members are believed, readers too, which may
+    /// be the only way between two authors; nobody says what we have. What it says of what that node
+    /// has of us is none of its own promises.
     pub(super) fn may_pass_on(&self, of: NodeId) -> bool {
-        let is_author = self.group.role_of(self.peer()) == Some(Role::Author);
-        is_author && of != self.group.node()
+        let role = self.group.role_of(self.peer());
+        role.is_some_and(|role| role != Role::Deprecated) && of != self.group.node()
     }
 
     /// A peer that has more of us than we have: our tail was lost.

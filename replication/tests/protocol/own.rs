@@ -43,10 +43,11 @@ fn a_statement_that_is_passed_on_and_false_does_not_cost_our_life() {
     }
 }
 
-/// A reader promises nothing, and nobody knows from whom it has what it passes on.
+/// A reader may be the only way between two authors.
 #[test]
-fn statements_count_only_if_an_author_passes_them_on() {
-    for (role, is_told) in [(Role::Author, true), (Role::Observer, false)] {
+fn statements_count_only_if_a_member_passes_them_on() {
+    for (role, is_told) in [(Role::Author, true), (Role::Observer, true), (Role::Deprecated, false)]
+    {
         let (mut bench, _) = Bench::up(filled());
         for (node, role) in [(PEER, role), (2, Role::Author)] {
             bench.group.set_member(&bench.store, id(node), Member::new(role)).unwrap();
