@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! settings   what the command line or the file asks for
-//! life       from an open database to a closed one
+//! life       from a listener to a closed database
+//! door       where requests come in, before there is a node and after
+//! opening    what is answered while the database is being opened
 //! signals    what tells it to stop, or to read its configuration again
 //! server     the listener, its connections, and how they end
 //! routes     which path is answered by which of the handlers below
@@ -28,10 +30,12 @@
 mod body;
 mod checks;
 mod content;
+mod door;
 mod health;
 mod life;
 mod load;
 mod node;
+mod opening;
 mod origin;
 mod patience;
 mod peers;
@@ -46,6 +50,7 @@ mod signals;
 mod stream;
 
 pub(crate) use self::health::LagThresholds;
-pub(crate) use self::life::{Ready, serve};
+pub(crate) use self::life::{Opened, Ready, serve};
+pub(crate) use self::opening::Opening;
 pub(crate) use self::peers::{NewPeer, Promoted, StatusReport};
 pub(crate) use self::settings::Settings;

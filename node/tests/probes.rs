@@ -3,8 +3,9 @@
 
 mod shell;
 
-use shell::{Answered, Place, Served, exchange};
+use shell::{Answered, Place, Served, esker, exchange};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A value that is found in a table.
 const NEEDLE: &str = "qwvzkxjq";
@@ -64,6 +65,44 @@ fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
     let ready = get(&node, "/health/ready");
     assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("not_ready")));
     assert_eq!(get(&node, "/health/live").status, 200);
+}
+
+#[test]
+fn a_node_that_can_not_open_its_database_ends_as_commands_do() {
+    let place = Place::new();
+    place.fill(&[("a", "1")]);
+    std::fs::write(place.path("data/CURRENT"), "nonsense").unwrap();
+    let serve = ["serve", "--http", "127.0.0.1:0", "--path"].map(std::ffi::OsString::from);
+    let served = esker(serve.into_iter().chain([place.path("data").into()]));
+    let other = place.run("keyspaces");
+    assert_eq!((served.code, served.err.trim_end()), (other.code, other.err.trim_end()));
+    assert_eq!(served.code, Some(8));
+}
+
+#[test]
+fn a_node_is_alive_while_it_merges_everything() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    let value = "v".repeat(1000);
+    for round in 0..3 {
+        let lines: String = (0..3000).map(|n| format!("k{n:05}\t{round}{value}\n")).collect();
+        node.run_with("load --format tsv -", lines.as_bytes()).ok();
+        node.run("flush").ok();
+    }
+    let is_done = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            node.run("compact").ok();
+            is_done.store(true, Ordering::SeqCst);
+        });
+        let mut asked = 0;
+        while !is_done.load(Ordering::SeqCst) {
+            assert_eq!(get(&node, "/health/live").status, 200);
+            asked += 1;
+        }
+        asked
+    });
+    assert!(asked > 0);
 }
 
 /// Changes a byte of [`NEEDLE`] in whichever table below `folder` holds it.

@@ -8,7 +8,7 @@ use crate::logs;
 use crate::output::Output;
 use crate::place::Directory;
 use crate::replicas::{self, Role};
-use crate::serve::{self, Ready, Settings};
+use crate::serve::{self, Opened, Opening, Ready, Settings};
 use clap::ValueEnum;
 use engine::KeyspaceOptions;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 /// The command line of `esker serve`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
-Prints one line once it serves: ready node=ID listen=ADDR http=ADDR. SIGTERM and SIGINT end it: requests
-may finish for 30 seconds, or until a second signal. The database is created if it is missing. HTTP
-is without encryption and passwords, so it listens on this machine only. `esker config init` prints a file
-with every setting; the environment is over the file, and the options here over both. SIGHUP lets the node
-read them again.
+Answers /health while it opens the database, and prints one line once it serves: ready node=ID listen=ADDR
+http=ADDR. SIGTERM and SIGINT end it: requests may finish for 30 seconds, or until a second signal. The
+database is created if it is missing. HTTP is without encryption and passwords, so it listens on this
+machine only. `esker config init` prints a file with every setting; the environment is over the file, and
+the options here over both. SIGHUP lets the node read them again.
 
 Examples:
   esker serve --path data
@@ -60,16 +60,11 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let settings = Settings::of(gather(args)?)?;
     let logs = logs::start(&settings.config)?;
-    let options = settings.config.engine_options();
-    let directory = Directory::open_with(&settings.path, options)?;
-    for name in settings.config.list("local_keyspaces") {
-        let scope = engine::Scope::Local;
-        directory.db().keyspace(name, KeyspaceOptions { scope, ..KeyspaceOptions::default() })?;
-    }
-    let replicas = replicas::start(directory.db(), &settings)?;
     let again = args.clone();
     let reread = Box::new(move || gather(&again));
-    let served = serve::serve(directory, replicas, &settings, reread, |ready| {
+    let to_open = settings.clone();
+    let open = move |opening: &Opening| open(&to_open, opening);
+    let served = serve::serve(&settings, reread, open, |ready| {
         let Ready { node, listen, http } = ready;
         output.result(format_args!("ready node={node} listen={listen} http={http}"), ready)?;
         output.flush()
@@ -77,6 +72,19 @@ pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     // What was logged is written before the process ends.
     drop(logs);
     served
+}
+
+/// Opens the database that `settings` name, and begins to talk with its peers.
+fn open(settings: &Settings, opening: &Opening) -> Outcome<Opened> {
+    let options = settings.config.engine_options();
+    let directory = Directory::open_with(&settings.path, options, opening.progress())?;
+    for name in settings.config.list("local_keyspaces") {
+        let scope = engine::Scope::Local;
+        directory.db().keyspace(name, KeyspaceOptions { scope, ..KeyspaceOptions::default() })?;
+    }
+    opening.recovered();
+    let replicas = replicas::start(directory.db(), settings)?;
+    Ok(Opened { directory, replicas })
 }
 
 /// What the file, the environment and the command line ask for.

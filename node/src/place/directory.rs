@@ -7,7 +7,7 @@ use crate::digest::ContentDigest;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
 use crate::record::Record;
-use engine::{Batch, Create, Db, Keyspace, Options, Stats, WriteOptions};
+use engine::{Batch, Create, Db, Keyspace, Options, Platform, Progress, Stats, WriteOptions};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,14 @@ impl Directory {
         Ok(Directory { db, path: path.to_path_buf() })
     }
 
-    /// Opens the database at `path` as `options` say.
-    pub(crate) fn open_with(path: &Path, options: Options) -> Outcome<Directory> {
-        Ok(Directory { db: Db::open(path, options)?, path: path.to_path_buf() })
+    /// Opens the database at `path` as `options` say, and tells `progress` how far it is.
+    pub(crate) fn open_with(
+        path: &Path,
+        options: Options,
+        progress: &Progress,
+    ) -> Outcome<Directory> {
+        let db = Db::open_with_progress(Platform::at(path), options, progress)?;
+        Ok(Directory { db, path: path.to_path_buf() })
     }
 
     /// The open database.

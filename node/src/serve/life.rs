@@ -1,7 +1,9 @@
-//! From an open database to a closed one: the threads of a node, and the order in which they end.
+//! From a listener to a closed database: the threads of a node, and the order in which they begin and end.
 
-use super::node::{Node, Reread};
-use super::server::{Listener, run};
+use super::door::Door;
+use super::node::{Node, Reread, ended};
+use super::opening::Opening;
+use super::server::Server;
 use super::settings::Settings;
 use super::signals::EndOfInput;
 use crate::error::Outcome;
@@ -29,35 +31,101 @@ pub(crate) struct Ready {
     pub(crate) http: String,
 }
 
-/// Serves `directory` until a signal, then closes it. Tells `ready` once it serves. Asks `reread` for the
-/// configuration when SIGHUP comes.
+/// A database that was opened, and its peers.
+pub(crate) struct Opened {
+    /// The database.
+    pub(crate) directory: Directory,
+    /// Its peers.
+    pub(crate) replicas: Box<dyn Replicas>,
+}
+
+/// Listens, opens the database by `open`, and serves it until a signal; then closes it. Meanwhile whoever asks
+/// is told how far it is. Tells `ready` once it serves. Asks `reread` for the configuration when SIGHUP comes.
 pub(crate) fn serve(
-    directory: Directory,
-    replicas: Box<dyn Replicas>,
     settings: &Settings,
     reread: Reread,
+    open: impl FnOnce(&Opening) -> Outcome<Opened> + Send + 'static,
     ready: impl FnOnce(&Ready) -> Outcome,
 ) -> Outcome {
     let runtime = runtime()?;
-    let node = Arc::new(Node::new(directory.clone(), replicas, settings, reread));
-    node.watch(&settings.config)?;
-    let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
-    let served = runtime.block_on(async {
-        let listener = Listener::bind(settings.http, end).await?;
-        ready(&Ready {
-            node: directory.db().identity().node.to_string(),
-            listen: node.replicas().listens_at().to_string(),
-            http: listener.address().to_string(),
-        })?;
-        tracing::info!(http = %listener.address(), "serving");
-        run(listener, node.clone()).await;
-        tracing::info!("no requests any more");
-        Ok(())
+    let timeouts = settings.config.timeouts();
+    let (node, served) = runtime.block_on(async {
+        let opening = Arc::new(Opening::default());
+        let door = Door::new(opening.clone(), timeouts.clone());
+        let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
+        let mut server = match Server::bind(settings.http, end, door.clone()).await {
+            Ok(server) => server,
+            Err(failure) => return (None, Err(failure)),
+        };
+        let Opened { directory, replicas } = match open_meanwhile(&mut server, opening, open).await
+        {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return (None, Ok(())),
+            Err(failure) => return (None, Err(failure)),
+        };
+        let node = Arc::new(Node::new(directory, replicas, settings, timeouts.clone(), reread));
+        let served = answer(server, &door, &node, settings, ready).await;
+        (Some(node), served)
     });
+    let Some(node) = node else {
+        // A recovery that does not end is cut off as a crash would.
+        runtime.shutdown_timeout(timeouts.get(Timeout::Close));
+        return served;
+    };
     node.replicas().shutdown();
     runtime.shutdown_timeout(node.timeout(Timeout::Close));
-    let closed = Box::new(directory).close();
+    let closed = Box::new(node.directory().clone()).close();
     served.and(closed)
+}
+
+/// Opens the database while `server` answers. None if it was called off.
+async fn open_meanwhile(
+    server: &mut Server,
+    opening: Arc<Opening>,
+    open: impl FnOnce(&Opening) -> Outcome<Opened> + Send + 'static,
+) -> Outcome<Option<Opened>> {
+    let told = opening.clone();
+    let mut job = tokio::task::spawn_blocking(move || open(&told));
+    if let Some(opened) = server.answer_until(&mut job).await {
+        return opened.unwrap_or_else(|_| Err(ended())).map(Some);
+    }
+    tracing::info!("told to stop while the database is being opened");
+    opening.progress().cancel();
+    let opened = tokio::select! {
+        opened = job => opened.unwrap_or_else(|_| Err(ended())),
+        () = server.stop() => return Ok(None),
+    };
+    match opened {
+        Err(failure) if failure.code() == Error::Cancelled.code() => Ok(None),
+        Err(failure) => Err(failure),
+        // It was too late to call it off.
+        Ok(Opened { directory, replicas }) => {
+            replicas.shutdown();
+            Box::new(directory).close().map(|()| None)
+        }
+    }
+}
+
+/// Answers with `node` until a signal, and then no more.
+async fn answer(
+    mut server: Server,
+    door: &Door,
+    node: &Arc<Node>,
+    settings: &Settings,
+    ready: impl FnOnce(&Ready) -> Outcome,
+) -> Outcome {
+    node.watch(&settings.config)?;
+    door.open(node.clone());
+    ready(&Ready {
+        node: node.directory().db().identity().node.to_string(),
+        listen: node.replicas().listens_at().to_string(),
+        http: server.address().to_string(),
+    })?;
+    tracing::info!(http = %server.address(), "serving");
+    while server.answer_until(std::future::pending::<()>()).await.is_some() {}
+    server.end(node).await;
+    tracing::info!("no requests any more");
+    Ok(())
 }
 
 fn runtime() -> Outcome<Runtime> {
@@ -68,4 +136,148 @@ fn runtime() -> Outcome<Runtime> {
         .enable_all()
         .build();
     Ok(runtime.map_err(|e| Error::io("start", "threads", e))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use crate::replicas;
+    use rustix::process::{Signal, getpid, kill_process};
+    use serde_json::Value;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+    use std::time::Duration;
+
+    /// A signal is for the whole process: one story at a time.
+    static SIGNALS: Mutex<()> = Mutex::new(());
+
+    /// A node whose database is opened when the story says so.
+    struct Slow {
+        dir: tempfile::TempDir,
+        settings: Settings,
+        go: Sender<()>,
+        wait: Option<Receiver<()>>,
+    }
+
+    impl Slow {
+        fn new() -> Slow {
+            let dir = tempfile::tempdir().unwrap();
+            // A port that was free a moment ago.
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let path = dir.path().join("data");
+            let text = format!("path = '{}'\nhttp = '{free}'\n", path.display());
+            let mut layers = Layers::default();
+            layers.read_file(&text, Path::new("node.toml"));
+            let settings = Settings::of(layers.settle().unwrap()).unwrap();
+            let (go, wait) = channel();
+            Slow { dir, settings, go, wait: Some(wait) }
+        }
+
+        /// Serves until it ends; what is told when it is ready goes to `ready`.
+        fn serve(&mut self, ready: Sender<()>) -> thread::JoinHandle<Outcome> {
+            let (settings, wait) = (self.settings.clone(), self.wait.take().unwrap());
+            thread::spawn(move || {
+                let of = settings.clone();
+                let open = move |opening: &Opening| {
+                    wait.recv().unwrap();
+                    let options = of.config.engine_options();
+                    let directory = Directory::open_with(&of.path, options, opening.progress())?;
+                    let replicas = replicas::start(directory.db(), &of)?;
+                    Ok(Opened { directory, replicas })
+                };
+                let reread = Box::new(|| unreachable!("nobody asks"));
+                serve(&settings, reread, open, |_| {
+                    ready.send(()).unwrap();
+                    Ok(())
+                })
+            })
+        }
+
+        /// A connection, once it listens.
+        fn connect(&self) -> TcpStream {
+            for _ in 0..3000 {
+                if let Ok(stream) = TcpStream::connect(self.settings.http) {
+                    return stream;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            unreachable!("it never listened");
+        }
+    }
+
+    /// Asks on a connection that stays: status, head and body.
+    fn ask(stream: &mut TcpStream, path: &str) -> (u16, String, Value) {
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let len = field("content-length: ").unwrap().parse().unwrap();
+        let mut body = vec![0; len];
+        stream.read_exact(&mut body).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.clone(), serde_json::from_slice(&body).unwrap())
+    }
+
+    fn stop() {
+        kill_process(getpid(), Signal::TERM).unwrap();
+    }
+
+    #[test]
+    fn it_is_alive_before_it_is_ready_and_answers_on_the_same_connection_then() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slow = Slow::new();
+        let (sender, ready) = channel();
+        let node = slow.serve(sender);
+        let mut stream = slow.connect();
+        assert_eq!(ask(&mut stream, "/health/live").0, 200);
+        let (status, _, found) = ask(&mut stream, "/health/ready");
+        assert_eq!((status, found["status"].as_str()), (503, Some("not_ready")));
+        assert_eq!(found["recovery"]["phase"], "recovery");
+        assert_eq!(found["recovery"]["stages"], 12);
+        assert_eq!(ask(&mut stream, "/health").0, 503);
+        let record = "/v1/keyspaces/default/records/a";
+        let (status, head, refused) = ask(&mut stream, record);
+        assert_eq!((status, refused["code"].as_str()), (503, Some("Opening")));
+        assert_eq!(refused["category"], "retryable");
+        assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
+        slow.go.send(()).unwrap();
+        ready.recv().unwrap();
+        assert_eq!(ask(&mut stream, "/health/ready").0, 200);
+        assert_eq!(ask(&mut stream, record).0, 404);
+        stop();
+        node.join().unwrap().unwrap();
+        assert!(slow.dir.path().join("data").is_dir());
+    }
+
+    #[test]
+    fn an_opening_that_fails_ends_the_node_and_one_that_is_called_off_ends_it_well() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slow = Slow::new();
+        std::fs::write(slow.dir.path().join("data"), "no directory").unwrap();
+        let (sender, _ready) = channel();
+        let node = slow.serve(sender);
+        assert_eq!(ask(&mut slow.connect(), "/health/live").0, 200);
+        slow.go.send(()).unwrap();
+        assert_eq!(node.join().unwrap().unwrap_err().code(), "NotADatabase");
+        assert!(TcpStream::connect(slow.settings.http).is_err());
+
+        let mut slow = Slow::new();
+        let (sender, ready) = channel();
+        let node = slow.serve(sender);
+        assert_eq!(ask(&mut slow.connect(), "/health/live").0, 200);
+        stop();
+        slow.go.send(()).unwrap();
+        node.join().unwrap().unwrap();
+        assert!(ready.recv().is_err(), "it was never ready");
+    }
 }

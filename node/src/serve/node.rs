@@ -54,13 +54,14 @@ impl Node {
         directory: Directory,
         replicas: Box<dyn Replicas>,
         settings: &Settings,
+        timeouts: Timeouts,
         reread: Reread,
     ) -> Node {
         Node {
             directory,
             replicas,
             thresholds: Mutex::new(settings.thresholds),
-            timeouts: settings.config.timeouts(),
+            timeouts,
             config: Mutex::new(settings.config.clone()),
             reread,
             memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
@@ -293,7 +294,8 @@ impl Drop for Interest {
     }
 }
 
-fn ended() -> Failure {
+/// What cannot be done any more.
+pub(super) fn ended() -> Failure {
     Failure::new(Exit::Other, "ShuttingDown", "the node is shutting down")
         .action("ask again once it runs")
 }

@@ -78,7 +78,8 @@ pub(super) async fn detailed(State(node): State<Arc<Node>>) -> Response<Body> {
     if detailed.status == Wellness::Unhealthy { unavailable(response) } else { response }
 }
 
-fn unavailable(mut response: Response<Body>) -> Response<Body> {
+/// The same answer, with the status that sends users elsewhere.
+pub(super) fn unavailable(mut response: Response<Body>) -> Response<Body> {
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }

@@ -2,10 +2,13 @@
 
 use crate::error::{Exit, Failure};
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use std::time::Duration;
+
+/// When to ask again what may succeed later.
+const RETRY_SECONDS: &str = "1";
 
 /// Why a request was not carried out.
 #[derive(Debug)]
@@ -43,6 +46,13 @@ impl Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
             failure: failure.action("ask again later, or less at once"),
         }
+    }
+
+    /// The database is not open yet; `words` say how far it is.
+    pub(super) fn opening(words: String) -> Refusal {
+        let failure = Failure::new(Exit::Other, "Opening", words);
+        let action = "ask again when /health/ready answers 200";
+        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, failure: failure.action(action) }
     }
 
     /// A request that may come from a web page.
@@ -97,6 +107,10 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.failure.to_answer() + "\n"));
         *response.status_mut() = self.status;
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && self.failure.category() == "retryable"
+        {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        }
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
         response

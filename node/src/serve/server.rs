@@ -3,17 +3,15 @@
 //! At the first signal nothing new is accepted, idle connections are closed, and requests may finish; at a
 //! second one, or when their time is up, they are cut off.
 
+use super::door::Door;
 use super::node::Node;
 use super::patience::Patient;
-use super::routes::routes;
 use super::signals::{Asked, EndOfInput, Signals};
 use crate::error::Outcome;
-use axum::Router;
 use base::Error;
 use esker_node::resilience::Timeout;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,74 +26,101 @@ const HEAD_LEN_MAX: usize = 256 << 10;
 /// After a failed accept, such as for want of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where users connect, and what tells the node to stop.
-pub(super) struct Listener {
+/// Where users connect, their connections, and what tells the node to stop.
+pub(super) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     signals: Signals,
+    door: Door,
+    connections: JoinSet<()>,
+    room: Arc<Semaphore>,
+    /// Dropped when connections are to end.
+    drain: watch::Sender<()>,
+    draining: watch::Receiver<()>,
 }
 
-impl Listener {
-    /// Listens at `http`. From here on signals are caught.
-    pub(super) async fn bind(http: SocketAddr, end: EndOfInput) -> Outcome<Listener> {
+impl Server {
+    /// Listens at `http` for `door`. From here on signals are caught.
+    pub(super) async fn bind(http: SocketAddr, end: EndOfInput, door: Door) -> Outcome<Server> {
         let failed = |e| Error::io("listen at", http.to_string(), e);
         let listener = TcpListener::bind(http).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Listener { listener, address, signals: Signals::catch(end)? })
+        let (drain, draining) = watch::channel(());
+        Ok(Server {
+            listener,
+            address,
+            signals: Signals::catch(end)?,
+            door,
+            connections: JoinSet::new(),
+            room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            drain,
+            draining,
+        })
     }
 
     /// Where it listens, with the port that the system chose.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
-}
 
-/// Serves until a signal, then ends all connections.
-pub(super) async fn run(listener: Listener, node: Arc<Node>) {
-    let Listener { listener, mut signals, .. } = listener;
-    let (drain, draining) = watch::channel(());
-    let mut connections = JoinSet::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let router = routes(node.clone());
-    loop {
-        let accepted = async {
-            let place = room.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let accepted = tokio::select! {
-            accepted = accepted => accepted,
-            asked = signals.next() => match asked {
-                Asked::Stop => break,
-                Asked::Reload => {
-                    node.clone().reload_soon();
-                    continue;
-                }
-            },
-        };
-        let (Ok((stream, _)), Ok(place)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let connection = converse(stream, node.clone(), router.clone(), draining.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(place);
-        });
-        while connections.try_join_next().is_some() {}
+    /// Answers until `end` is there, which it returns, or until a signal asks to stop.
+    pub(super) async fn answer_until<T>(&mut self, end: impl Future<Output = T>) -> Option<T> {
+        let mut end = std::pin::pin!(end);
+        loop {
+            let accepted = async {
+                let place = self.room.clone().acquire_owned().await;
+                (self.listener.accept().await, place)
+            };
+            let accepted = tokio::select! {
+                accepted = accepted => accepted,
+                ended = end.as_mut() => return Some(ended),
+                asked = self.signals.next() => match (asked, self.door.node()) {
+                    (Asked::Stop, _) => return None,
+                    (Asked::Reload, Some(node)) => {
+                        node.clone().reload_soon();
+                        continue;
+                    }
+                    (Asked::Reload, None) => {
+                        tracing::warn!("the configuration was just read: the node is starting");
+                        continue;
+                    }
+                },
+            };
+            let (Ok((stream, _)), Ok(place)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let connection = converse(stream, self.door.clone(), self.draining.clone());
+            self.connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+            while self.connections.try_join_next().is_some() {}
+        }
     }
-    node.begin_drain();
-    // Whoever comes now is refused instead of waiting for nobody.
-    drop(listener);
-    drop(drain);
-    tokio::select! {
-        () = all_done(&mut connections) => return,
-        () = tokio::time::sleep(node.timeout(Timeout::Drain)) => {}
-        () = signals.stop() => {}
+
+    /// Waits for a signal that asks to stop.
+    pub(super) async fn stop(&mut self) {
+        self.signals.stop().await;
     }
-    node.end_work();
-    let patience = node.timeout(Timeout::Close);
-    if tokio::time::timeout(patience, all_done(&mut connections)).await.is_err() {
-        connections.shutdown().await;
+
+    /// Accepts nothing more, and ends all connections with `node`.
+    pub(super) async fn end(self, node: &Node) {
+        let Server { listener, mut signals, mut connections, drain, .. } = self;
+        node.begin_drain();
+        // Whoever comes now is refused instead of waiting for nobody.
+        drop(listener);
+        drop(drain);
+        tokio::select! {
+            () = all_done(&mut connections) => return,
+            () = tokio::time::sleep(node.timeout(Timeout::Drain)) => {}
+            () = signals.stop() => {}
+        }
+        node.end_work();
+        let patience = node.timeout(Timeout::Close);
+        if tokio::time::timeout(patience, all_done(&mut connections)).await.is_err() {
+            connections.shutdown().await;
+        }
     }
 }
 
@@ -104,22 +129,16 @@ async fn all_done(connections: &mut JoinSet<()>) {
 }
 
 /// Answers the requests of one connection, one after the other, until it or the node ends.
-async fn converse(
-    stream: TcpStream,
-    node: Arc<Node>,
-    router: Router,
-    mut draining: watch::Receiver<()>,
-) {
+async fn converse(stream: TcpStream, door: Door, mut draining: watch::Receiver<()>) {
     // Answers are small or already in large pieces.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     let builder = builder
         .timer(TokioTimer::new())
-        .header_read_timeout(node.timeout(Timeout::HttpHead))
+        .header_read_timeout(door.timeout(Timeout::HttpHead))
         .max_buf_size(HEAD_LEN_MAX);
-    let stream = Patient::new(stream, node.timeout(Timeout::HttpAnswer));
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = Patient::new(stream, door.timeout(Timeout::HttpAnswer));
+    let connection = builder.serve_connection(TokioIo::new(stream), door);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is between it and its client.
     tokio::select! {
