@@ -71,7 +71,9 @@ fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
 fn a_node_that_can_not_open_its_database_ends_as_commands_do() {
     let place = Place::new();
     place.fill(&[("a", "1")]);
-    std::fs::write(place.path("data/CURRENT"), "nonsense").unwrap();
+    for name in ["data/CURRENT", "data/CURRENT.copy"] {
+        std::fs::write(place.path(name), "nonsense").unwrap();
+    }
     let serve = ["serve", "--http", "127.0.0.1:0", "--path"].map(std::ffi::OsString::from);
     let served = esker(serve.into_iter().chain([place.path("data").into()]));
     let other = place.run("keyspaces");
