@@ -16,6 +16,8 @@ use sstable::{RangeDelete, ReadMode};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Entries that are looked at in one call, so that a call ends soon even where nothing is news.
+const LOOKS_MAX: u32 = 20_000;
 /// Bytes of entries that are read at a time.
 const ENTRIES_LEN: usize = 64 << 10;
 
@@ -71,6 +73,9 @@ impl Replication {
         delta.spaces.retain(|(_, space)| *space == state.space);
         let mut entries = Vec::new();
         while let Some(chunk) = delta.next(ENTRIES_LEN)? {
+            if chunk.is_empty() {
+                continue;
+            }
             for entry in StateChunk::decode(&chunk).map_err(unreadable)?.entries {
                 if let StateKind::Put(value) | StateKind::PutExpiring { value, .. } = entry.kind {
                     entries.push((entry.key.to_vec(), value.to_vec(), entry.stamp));
@@ -96,8 +101,9 @@ impl Delta {
         &self.moment.head
     }
 
-    /// The next chunk of about `len_max` bytes (an entry may be longer), or `None` at the end. Range
-    /// deletes come first, then entries by the name of their keyspace and by key.
+    /// The next chunk of about `len_max` bytes (an entry may be longer), or `None` at the end. No bytes
+    /// if there was nothing for long: ask again. Range deletes come first, then entries by the name of
+    /// their keyspace and by key.
     pub fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
         let mut writer = StateWriter::new(self.moment.scope);
         while writer.len() < len_max
@@ -107,10 +113,17 @@ impl Delta {
             let kind = StateKind::RangeDelete { end: &range.end };
             writer.push(&StateEntry { keyspace: &name, key: &range.start, stamp, kind });
         }
+        let (mut looks, mut is_over) = (LOOKS_MAX, false);
         if writer.is_empty() {
-            while writer.len() < len_max && self.advance(&mut writer, len_max)? {}
+            while writer.len() < len_max && looks > 0 && !is_over {
+                is_over = !self.advance(&mut writer, len_max, &mut looks)?;
+            }
         }
-        Ok(if writer.is_empty() { None } else { Some(writer.finish()) })
+        Ok(match (writer.is_empty(), is_over) {
+            (true, true) => None,
+            (true, false) => Some(Vec::new()),
+            (false, _) => Some(writer.finish()),
+        })
     }
 
     /// The range deletes that the other has not received, by keyspace name and start.
@@ -130,7 +143,12 @@ impl Delta {
     }
 
     /// Adds entries of the current keyspace, or goes on to the next one. False at the end.
-    fn advance(&mut self, writer: &mut StateWriter, len_max: usize) -> Result<bool> {
+    fn advance(
+        &mut self,
+        writer: &mut StateWriter,
+        len_max: usize,
+        looks: &mut u32,
+    ) -> Result<bool> {
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => match self.spaces.pop_front() {
@@ -139,10 +157,11 @@ impl Delta {
             },
         };
         while reading.merge.is_valid() {
-            if writer.len() >= len_max {
+            if writer.len() >= len_max || *looks == 0 {
                 self.reading = Some(reading);
                 return Ok(true);
             }
+            *looks -= 1;
             self.look(&mut reading, writer)?;
             reading.merge.step()?;
         }

@@ -113,9 +113,12 @@ impl Export {
 }
 
 fn head_of(state: &State, scope: ScopeId) -> DeltaHead {
+    let vector = state.vectors.get(&scope).cloned().unwrap_or_default();
+    // The floor may be above what is in tables.
+    let floor = state.floors.get(&scope).map(|floor| floor.common(&vector));
     DeltaHead {
-        vector: state.vectors.get(&scope).cloned().unwrap_or_default(),
-        floor: state.floors.get(&scope).cloned().unwrap_or_default(),
+        vector,
+        floor: floor.unwrap_or_default(),
         dropped: state.dropped_stamps.get(&scope).copied().unwrap_or(Tick::ZERO),
     }
 }

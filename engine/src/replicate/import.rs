@@ -78,6 +78,7 @@ impl Import {
         parts.refuse_if_closed()?;
         parts.refuse_if_read_only()?;
         let catalog = checked(scope, head)?;
+        super::stage::refuse_ahead(parts, latest_of(head, &catalog))?;
         parts.installer.with_state(|state| refuse_unless_fit(state, scope, &catalog))?;
         let mut kept = parts.admissions.take_received();
         let mut files = Vec::with_capacity(head.files.len());
@@ -249,6 +250,15 @@ fn placed(state: &State, added: Vec<Added>) -> Vec<Added> {
         _ => Added { order: place(added.order), ..added },
     });
     moved.collect()
+}
+
+/// The latest moment that a head speaks of.
+fn latest_of(head: &ExportHead, catalog: &Edit) -> Tick {
+    let super::DeltaHead { vector, floor, dropped } = &head.state;
+    let tables = catalog.added.iter().flat_map(|added| added.meta.latest());
+    let all = [head.clock, vector.latest(), floor.latest(), *dropped];
+    let all = all.into_iter().chain(catalog.horizon).chain(tables.map(|(_, tick)| tick));
+    all.max().unwrap_or(Tick::ZERO)
 }
 
 /// The catalog of a head that agrees with itself.

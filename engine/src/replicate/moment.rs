@@ -64,6 +64,8 @@ impl Moment {
         let live = parts.catalog.live().into_iter();
         let of_scope = live.filter(|state| state.space.scope() == scope);
         let spaces = of_scope.map(|state| (state.name.clone(), state.space)).collect();
+        // It may have risen since: nothing above the vector was here to be forgotten.
+        let floor = floor.common(&vector);
         let (head, now_ms) = (DeltaHead { vector, floor, dropped }, parts.clock.wall_ms());
         Ok(Moment { scope, view, at, now_ms, maps, spaces, head })
     }

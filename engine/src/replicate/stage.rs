@@ -203,15 +203,15 @@ fn out_of_order() -> Error {
 }
 
 /// Refuses what would carry the clock away.
-fn refuse_ahead(parts: &Parts, latest: Tick) -> Result<()> {
+pub(super) fn refuse_ahead(parts: &Parts, latest: Tick) -> Result<()> {
     let (now_ms, limit_ms) = (parts.clock.wall_ms(), parts.options.max_drift_ms());
     if latest.ms() <= now_ms.saturating_add(limit_ms) {
         return Ok(());
     }
     let by_ms = latest.ms().saturating_sub(now_ms);
     Err(Error::invalid(format!(
-        "the delta is {by_ms} ms ahead of the clock here, more than the {limit_ms} ms of max_drift; \
-         correct the clocks"
+        "what was received is {by_ms} ms ahead of the clock here, more than the {limit_ms} ms of \
+         max_drift; correct the clocks"
     )))
 }
 
