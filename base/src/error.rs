@@ -155,7 +155,8 @@ pub enum Error {
     TooManyTransactions { limit: u64 },
     /// The history asked for is no longer kept.
     HistoryGone { asked: u64, oldest: u64 },
-    /// The wall clock has jumped: what is written now would have a tick that is not to be believed.
+    /// The wall clock has jumped, here or at a peer: what is written now, or came from there, has a tick
+    /// that is not to be believed.
     ClockSkew { by_ms: u64, limit_ms: u64 },
     /// The operation was cancelled by its caller.
     Cancelled,
@@ -462,7 +463,10 @@ impl fmt::Display for Error {
                 write!(f, "tick {asked} is no longer kept; the oldest is {oldest}")
             }
             Error::ClockSkew { by_ms, limit_ms } => {
-                write!(f, "the wall clock has jumped by {by_ms} ms; at most {limit_ms} ms pass")
+                write!(
+                    f,
+                    "a wall clock, here or at a peer, has jumped by {by_ms} ms; at most {limit_ms} ms pass"
+                )
             }
             Error::Cancelled => f.write_str("the operation was cancelled"),
         }

@@ -52,7 +52,7 @@ pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
 pub use delta::{Delta, DeltaHead, Stamped};
 pub use elements::{Element, Elements};
 pub use export::{Export, ExportFile, ExportHead};
-pub use import::Import;
+pub use import::{Import, Settled};
 pub use late::Answers;
 pub use listener::Progress;
 pub use stage::{Purpose, Stage};

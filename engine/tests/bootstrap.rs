@@ -4,10 +4,15 @@
 
 mod fixture;
 
+use base::fs::SimOp;
 use base::fs::{CrashModel, SimFs};
-use esker::replicate::{Admission, ExportHead, Import, ScopeId, Vector};
-use esker::{Db, Error, Options, SyncMode};
-use fixture::{Content, Disk, START_MS, content, keyspace, local_keyspace, small};
+use esker::replicate::{
+    Admission, DeltaHead, ExportHead, Import, Incarnation, NodeId, Origin, ScopeId, Settled, Vector,
+};
+use esker::{Db, Error, Options, SyncMode, Tick};
+use fixture::{
+    Content, Disk, START_MS, content, eventually, keyspace, local_keyspace, small, small_busy,
+};
 
 const MAIN: ScopeId = ScopeId::MAIN;
 
@@ -73,6 +78,9 @@ fn bootstrap(from: &Db, to: &Db) -> esker::Result<()> {
     let head = from.replication().export(MAIN)?.head().clone();
     let mut import = to.replication().import(MAIN, &head)?;
     send(from, &mut import, usize::MAX)?;
+    while import.settle()? == Settled::NotYet {
+        std::thread::yield_now();
+    }
     import.install()
 }
 
@@ -166,7 +174,111 @@ fn a_broken_off_import_changes_nothing_and_goes_on_where_it_ended() {
     assert!(received.iter().zip(&head.files).take(2).all(|((_, len), file)| *len == file.len));
     assert!(matches!(import.add(head.files[0].id, 0, b"again"), Err(Error::InvalidInput { .. })));
     send(&a, &mut import, usize::MAX).unwrap();
+    assert_eq!(import.settle().unwrap(), Settled::Yes);
     import.install().unwrap();
+    assert_eq!(all(&b), all(&a));
+}
+
+/// It has the same tables under other numbers.
+#[test]
+fn a_broken_off_import_goes_on_with_another_giver() {
+    let (_, a) = giver();
+    let (_, b) = joiner(2);
+    local_keyspace(&b, "mine").put(b"moves", b"the numbers").unwrap();
+    b.flush().unwrap();
+    bootstrap(&a, &b).unwrap();
+    let (_, c) = joiner(3);
+    let head = a.replication().export(MAIN).unwrap().head().clone();
+    let mut import = c.replication().import(MAIN, &head).unwrap();
+    send(&a, &mut import, 2).unwrap();
+    let received: u64 = import.received().iter().map(|(_, len)| len).sum();
+    drop(import);
+    let other = b.replication().export(MAIN).unwrap().head().clone();
+    assert!(other.files.iter().zip(&head.files).any(|(b, a)| b.id != a.id));
+    let mut import = c.replication().import(MAIN, &other).unwrap();
+    assert_eq!(import.received().iter().map(|(_, len)| len).sum::<u64>(), received);
+    send(&b, &mut import, usize::MAX).unwrap();
+    assert_eq!(import.settle().unwrap(), Settled::Yes);
+    import.install().unwrap();
+    assert_eq!(all(&c), all(&a));
+}
+
+/// Whatever a scope holds, what is said of its tables was known before.
+#[test]
+fn an_export_reads_no_table() {
+    let (disk, a) = giver();
+    a.flush().unwrap();
+    let before = disk.fs.kinds().len();
+    let mut export = a.replication().export(MAIN).unwrap();
+    let reads = |from: usize| {
+        let kinds = disk.fs.kinds();
+        kinds[from..].iter().filter(|kind| **kind == SimOp::Read).count()
+    };
+    assert_eq!(reads(before), 0);
+    let file = export.head().files[0].clone();
+    assert_eq!(export.read(file.id, 0, 100).unwrap().len(), 100);
+    assert_eq!(reads(before), 1);
+}
+
+/// With threads nobody waits for the disk but they.
+#[test]
+fn files_are_verified_while_others_come() {
+    let (_, a) = giver();
+    let disk = Disk::new(2);
+    let b = disk.open(Options { sync: SyncMode::Async, ..small_busy() });
+    bootstrap(&a, &b).unwrap();
+    assert_eq!(all(&b), all(&a));
+    let disk = Disk::new(3);
+    let c = disk.open(Options { sync: SyncMode::Async, ..small_busy() });
+    let mut export = a.replication().export(MAIN).unwrap();
+    let head = export.head().clone();
+    let mut import = c.replication().import(MAIN, &head).unwrap();
+    let file = &head.files[0];
+    let mut bytes = export.read(file.id, 0, usize::MAX).unwrap();
+    bytes[10] ^= 1;
+    import.add(file.id, 0, &bytes).unwrap();
+    eventually("found damaged", || match import.settle() {
+        Ok(settled) => settled == Settled::Yes,
+        Err(error) => matches!(error, Error::Corrupt { .. }),
+    });
+    assert_eq!(import.received()[0], (file.id, 0));
+    drop(import);
+    bootstrap(&a, &c).unwrap();
+    assert_eq!(all(&c), all(&a));
+}
+
+/// What the head says of a state is true of it at once.
+#[test]
+fn a_floor_that_is_above_what_is_here_is_not_given_away() {
+    let (_, a) = giver();
+    let far = Origin { node: NodeId([7; 16]), incarnation: Incarnation(3) };
+    let floor = Vector::from_iter([(far, Tick::from_ms(START_MS))]);
+    a.replication().raise_floor(MAIN, &floor).unwrap();
+    assert!(!a.replication().applied(MAIN).covers_all(&a.replication().floor(MAIN)));
+    let of_tables = a.replication().export(MAIN).unwrap().head().state.clone();
+    let of_delta = a.replication().delta(MAIN, &Vector::default()).unwrap().head().clone();
+    for DeltaHead { vector, floor, .. } in [of_tables, of_delta] {
+        assert!(!vector.is_empty() && vector.covers_all(&floor), "{floor:?}");
+    }
+}
+
+/// The clock of a node would be carried away by its first commit after that.
+#[test]
+fn tables_that_are_ahead_of_the_clock_are_refused() {
+    let (of_a, a) = giver();
+    of_a.clock.set(START_MS + 3_600_000);
+    keyspace(&a, "users").put(b"far", b"ahead").unwrap();
+    let head = a.replication().export(MAIN).unwrap().head().clone();
+    let now = Tick::from_ms(START_MS);
+    let state = DeltaHead { vector: Vector::default(), ..head.state.clone() };
+    let says_less = ExportHead { clock: now, state, ..head.clone() };
+    let (of_b, b) = joiner(2);
+    for head in [&head, &says_less] {
+        let refused = b.replication().import(MAIN, head).unwrap_err();
+        assert!(matches!(refused, Error::ClockSkew { limit_ms: 10_000, .. }), "{refused}");
+    }
+    of_b.clock.set(START_MS + 3_600_000);
+    bootstrap(&a, &b).unwrap();
     assert_eq!(all(&b), all(&a));
 }
 
@@ -180,7 +292,8 @@ fn files_that_are_not_what_was_announced_are_refused() {
     let mut import = b.replication().import(MAIN, &head).unwrap();
     let mut bytes = export.read(file.id, 0, usize::MAX).unwrap();
     bytes[10] ^= 1;
-    assert!(matches!(import.add(file.id, 0, &bytes), Err(Error::Corrupt { .. })));
+    import.add(file.id, 0, &bytes).unwrap();
+    assert!(matches!(import.settle(), Err(Error::Corrupt { .. })));
     assert_eq!(import.received()[0], (file.id, 0));
     bytes.push(0);
     assert!(matches!(import.add(file.id, 0, &bytes), Err(Error::InvalidInput { .. })));
@@ -199,6 +312,7 @@ fn a_scope_that_is_not_empty_takes_no_tables() {
     let head = a.replication().export(MAIN).unwrap().head().clone();
     let mut import = b.replication().import(MAIN, &head).unwrap();
     send(&a, &mut import, usize::MAX).unwrap();
+    assert_eq!(import.settle().unwrap(), Settled::Yes);
     let k = keyspace(&b, "k");
     k.put(b"written", b"meanwhile").unwrap();
     assert!(matches!(import.install(), Err(Error::InvalidInput { .. })));

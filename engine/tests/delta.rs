@@ -397,6 +397,26 @@ impl Given {
     }
 }
 
+/// The giver's session lives by its calls: none may look through a whole scope for one entry.
+#[test]
+fn a_delta_of_little_news_comes_in_many_short_calls() {
+    let options = Options { memtable_bytes: 64 << 20, memory_bytes: 256 << 20, ..fast() };
+    let db = Disk::new(1).open(options);
+    let k = keyspace(&db, "k");
+    for number in 0..20_000u32 {
+        k.put(number.to_be_bytes(), [number as u8; 2000]).unwrap();
+    }
+    let known = db.replication().applied(MAIN);
+    k.put(u32::MAX.to_be_bytes(), b"news").unwrap();
+    let mut delta = db.replication().delta(MAIN, &known).unwrap();
+    let mut sizes = Vec::new();
+    while let Some(chunk) = delta.next(1 << 20).unwrap() {
+        sizes.push(chunk.len());
+    }
+    // 40 MB are looked at, 16 MiB a call.
+    assert!(sizes.len() == 3 && sizes[..2] == [0, 0] && sizes[2] > 0, "{sizes:?}");
+}
+
 /// A copy is another life: what it took over keeps its author, also when it is merged.
 #[test]
 fn what_a_former_life_wrote_keeps_its_author() {

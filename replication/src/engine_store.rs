@@ -3,7 +3,7 @@
 use crate::link::Bell;
 use crate::store::{
     Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
-    Moment, Outbound, Purpose, Stage, Store, Tail,
+    Moment, Outbound, Purpose, Settled, Stage, Store, Tail,
 };
 use base::state::StateEntry;
 use base::{Error, Origin, Result, ScopeId, Tick, Vector};
@@ -269,6 +269,13 @@ impl Import for given::Import {
         given::Import::add(self, id, offset, bytes)
     }
 
+    fn settle(&mut self) -> Result<Settled> {
+        Ok(match given::Import::settle(self)? {
+            given::Settled::Yes => Settled::Yes,
+            given::Settled::NotYet => Settled::NotYet,
+        })
+    }
+
     fn install(self: Box<Self>) -> Result<()> {
         given::Import::install(*self)
     }
@@ -292,8 +299,8 @@ impl From<given::ExportHead> for ExportHead {
     fn from(head: given::ExportHead) -> ExportHead {
         let given::ExportHead { state, clock, catalog, files } = head;
         let file = |file: given::ExportFile| {
-            let given::ExportFile { id, len, digest } = file;
-            ExportFile { id, len, digest }
+            let given::ExportFile { id, len, root } = file;
+            ExportFile { id, len, root }
         };
         let files = files.into_iter().map(file).collect();
         ExportHead { state: state.into(), clock, catalog, files }
@@ -304,8 +311,8 @@ impl From<ExportHead> for given::ExportHead {
     fn from(head: ExportHead) -> given::ExportHead {
         let ExportHead { state, clock, catalog, files } = head;
         let file = |file: ExportFile| {
-            let ExportFile { id, len, digest } = file;
-            given::ExportFile { id, len, digest }
+            let ExportFile { id, len, root } = file;
+            given::ExportFile { id, len, root }
         };
         let files = files.into_iter().map(file).collect();
         given::ExportHead { state: state.into(), clock, catalog, files }

@@ -48,6 +48,8 @@ pub enum ProtocolError {
     Gap { origin_have: Tick },
     /// Bytes of a file or payload that are not the next ones.
     OutOfPlace { what: &'static str, expected: u64, found: u64 },
+    /// A file came whole and is not what was announced.
+    FileDamaged,
     /// Nothing was heard for too long.
     Silent { waited_ms: u64 },
     /// The peer ended the session and said why.
@@ -116,6 +118,7 @@ impl ProtocolError {
             (ProtocolError::Fork { .. }, _) => {
                 "find out which of the two copies is right and restore the other with `--new-node`"
             }
+            (ProtocolError::FileDamaged, _) => "scrub the peer: its disk may be damaged",
             (ProtocolError::ReaderWrites { .. }, _) => "make the peer a writer, or start it anew",
             (_, Remedy::Retry) => "nothing: the nodes connect again by themselves",
             (_, _) => "look at the peer: it or the way to it is broken",
@@ -148,6 +151,7 @@ impl ProtocolError {
             ProtocolError::Over => (22, "Over", Remedy::Retry),
             ProtocolError::Store(_) => (23, "Store", Remedy::Retry),
             ProtocolError::Deprecated => (24, "Deprecated", Remedy::Retry),
+            ProtocolError::FileDamaged => (25, "FileDamaged", Remedy::Retry),
         }
     }
 }
@@ -221,6 +225,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::OutOfPlace { what, expected, found } => {
                 write!(f, "a {what} stands at byte {found} instead of {expected}")
             }
+            ProtocolError::FileDamaged => f.write_str("a table of the peer does not verify"),
             ProtocolError::Silent { waited_ms } => {
                 write!(f, "nothing was heard from the peer for {waited_ms} ms")
             }

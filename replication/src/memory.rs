@@ -53,6 +53,8 @@ struct Inner {
     wall_ms: u64,
     lives: u64,
     staged: BTreeMap<u64, Vec<u8>>,
+    /// How often work on state has nothing to show before it has.
+    idle_calls: u32,
     /// What is visible while something holds back what is written.
     barrier: Option<Vector>,
 }
@@ -78,7 +80,9 @@ impl MemoryStore {
         let (live, disk) = (life.clone(), life);
         let (sync, is_closed, lives) = (SyncWhen::Asked, false, 0);
         let staged = BTreeMap::new();
-        let inner = Inner { live, disk, sync, is_closed, wall_ms, lives, staged, barrier: None };
+        let (idle_calls, barrier) = (0, None);
+        let inner =
+            Inner { live, disk, sync, is_closed, wall_ms, lives, staged, idle_calls, barrier };
         MemoryStore { inner: Arc::new(Mutex::new(Rank::WriteQueue, inner)) }
     }
 
@@ -90,6 +94,11 @@ impl MemoryStore {
     /// Decides when requested syncs take effect.
     pub fn set_sync(&self, sync: SyncWhen) {
         self.inner.lock().sync = sync;
+    }
+
+    /// From now on each chunk of a delta, and the end of an import, takes so many calls more.
+    pub fn set_idle_calls(&self, calls: u32) {
+        self.inner.lock().idle_calls = calls;
     }
 
     /// Sets the wall clock.
@@ -320,9 +329,10 @@ impl Store for MemoryStore {
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>> {
         check(scope)?;
         self.sync();
-        let life = &self.inner.lock().live;
-        let items = delta::items(&life.content, after);
-        Ok(Box::new(MemoryDelta { head: head_of(life), items }))
+        let inner = self.inner.lock();
+        let items = delta::items(&inner.live.content, after);
+        let (head, idle) = (head_of(&inner.live), inner.idle_calls);
+        Ok(Box::new(MemoryDelta { head, items, idle, left: idle }))
     }
 
     fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>> {
@@ -352,7 +362,8 @@ impl Store for MemoryStore {
             };
             staged.retain(|id, bytes| is_of(id, bytes));
         });
-        Ok(Box::new(MemoryImport { store: self.clone(), head: head.clone() }))
+        let (store, head, idle) = (self.clone(), head.clone(), self.inner.lock().idle_calls);
+        Ok(Box::new(MemoryImport { store, head, idle }))
     }
 
     fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>> {

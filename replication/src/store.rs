@@ -265,8 +265,8 @@ pub struct ExportFile {
     pub id: u64,
     /// Its bytes.
     pub len: u64,
-    /// The Blake3 of all of them.
-    pub digest: [u8; 32],
+    /// What all of them are verified by.
+    pub root: [u8; 32],
 }
 
 /// What an export brings besides files.
@@ -299,8 +299,23 @@ pub trait Import: Send {
     /// Adds bytes of the file `id` at `offset`, which must be where it ends so far.
     fn add(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Verifies all files and makes them the content of the scope, durably.
+    /// Looks how far it is: complete files are verified while more comes. Does not wait for that.
+    ///
+    /// # Errors
+    /// `Corrupt` if a file is not the one that was announced: it has to be sent again.
+    fn settle(&mut self) -> Result<Settled>;
+
+    /// Makes all files the content of the scope, durably, once it is settled.
     fn install(self: Box<Self>) -> Result<()>;
+}
+
+/// Whether all files are here, and what was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// They are.
+    Yes,
+    /// Bytes are missing, or files are still being verified.
+    NotYet,
 }
 
 /// Keyspaces that replication keeps its own things in.

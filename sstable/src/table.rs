@@ -153,6 +153,12 @@ impl Table {
         verify::verify(self, pace)
     }
 
+    /// Reads all of the file and checks its digests, from the root down: then it is what was written,
+    /// which [`Table::verify`] looks at too.
+    pub fn verify_stored(&self) -> Result<()> {
+        verify::verify_stored(self)
+    }
+
     /// The blocks of `space`.
     pub(crate) fn blocks_of(&self, space: SpaceId) -> Range<usize> {
         self.index.blocks_of(space)

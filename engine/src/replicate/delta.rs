@@ -16,8 +16,11 @@ use sstable::{RangeDelete, ReadMode};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Entries that are looked at in one call, so that a call ends soon even where nothing is news.
-const LOOKS_MAX: u32 = 20_000;
+/// Bytes that a call looks at, so that it ends soon even where nothing is news: with what an entry and a
+/// look into other tables cost besides.
+const WORK_MAX: usize = 16 << 20;
+const ENTRY_WORK: usize = 64;
+const LOOK_UP_WORK: usize = 8 << 10;
 /// Bytes of entries that are read at a time.
 const ENTRIES_LEN: usize = 64 << 10;
 
@@ -45,6 +48,8 @@ pub struct Delta {
     /// Keyspaces to be sent, by name.
     spaces: VecDeque<(String, SpaceId)>,
     reading: Option<Reading>,
+    /// Bytes that the present call has looked at.
+    work: usize,
 }
 
 /// A keyspace being read.
@@ -91,7 +96,7 @@ impl Delta {
         let moment = Moment::of(parts, scope)?;
         let (after, ranges) = (after.clone(), VecDeque::new());
         let spaces = moment.spaces.clone().into();
-        let mut delta = Delta { moment, after, ranges, spaces, reading: None };
+        let mut delta = Delta { moment, after, ranges, spaces, reading: None, work: 0 };
         delta.ranges = delta.unknown_ranges();
         Ok(delta)
     }
@@ -103,7 +108,7 @@ impl Delta {
 
     /// The next chunk of about `len_max` bytes (an entry may be longer), or `None` at the end. No bytes
     /// if there was nothing for long: ask again. Range deletes come first, then entries by the name of
-    /// their keyspace and by key.
+    /// their keyspace and by key. Looks at 16 MiB at the most, and one entry.
     pub fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
         let mut writer = StateWriter::new(self.moment.scope);
         while writer.len() < len_max
@@ -113,10 +118,11 @@ impl Delta {
             let kind = StateKind::RangeDelete { end: &range.end };
             writer.push(&StateEntry { keyspace: &name, key: &range.start, stamp, kind });
         }
-        let (mut looks, mut is_over) = (LOOKS_MAX, false);
+        let mut is_over = false;
+        self.work = 0;
         if writer.is_empty() {
-            while writer.len() < len_max && looks > 0 && !is_over {
-                is_over = !self.advance(&mut writer, len_max, &mut looks)?;
+            while writer.len() < len_max && self.work < WORK_MAX && !is_over {
+                is_over = !self.advance(&mut writer, len_max)?;
             }
         }
         Ok(match (writer.is_empty(), is_over) {
@@ -143,12 +149,7 @@ impl Delta {
     }
 
     /// Adds entries of the current keyspace, or goes on to the next one. False at the end.
-    fn advance(
-        &mut self,
-        writer: &mut StateWriter,
-        len_max: usize,
-        looks: &mut u32,
-    ) -> Result<bool> {
+    fn advance(&mut self, writer: &mut StateWriter, len_max: usize) -> Result<bool> {
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => match self.spaces.pop_front() {
@@ -157,12 +158,12 @@ impl Delta {
             },
         };
         while reading.merge.is_valid() {
-            if writer.len() >= len_max || *looks == 0 {
+            if writer.len() >= len_max || self.work >= WORK_MAX {
                 self.reading = Some(reading);
                 return Ok(true);
             }
-            *looks -= 1;
-            self.look(&mut reading, writer)?;
+            self.work += ENTRY_WORK + reading.merge.key().len() + reading.merge.value().len();
+            self.work += self.look(&mut reading, writer)?;
             reading.merge.step()?;
         }
         Ok(true)
@@ -207,21 +208,21 @@ impl Delta {
         Ok(meta.latest().any(|latest| !self.after.covers_stamp(stamp(latest))))
     }
 
-    /// Adds the version under the merge if it is the newest of its key and news.
-    fn look(&self, reading: &mut Reading, writer: &mut StateWriter) -> Result<()> {
+    /// Adds the version under the merge if it is the newest of its key and news. Returns what that cost
+    /// besides.
+    fn look(&self, reading: &mut Reading, writer: &mut StateWriter) -> Result<usize> {
         let merge = &reading.merge;
         let (key, trailer, stored) = (merge.key(), merge.trailer(), merge.value());
         let moment = &self.moment;
         if trailer.seqno() > moment.at || reading.done.as_deref() == Some(key) {
-            return Ok(());
+            return Ok(0);
         }
         let local = merge.local().unwrap_or(moment.view.active.local());
         let of = moment.provenance(trailer, stored, local)?;
-        let is_news = !of.is_nothing()
+        let may_be_news = !of.is_nothing()
             && !self.after.covers_stamp(of.carrier)
-            && !moment.is_covered(reading.space, key, trailer, stored, local)
-            && self.is_newest(reading, key, trailer)?;
-        if is_news {
+            && !moment.is_covered(reading.space, key, trailer, stored, local);
+        if may_be_news && self.is_newest(reading, key, trailer)? {
             let (kind, stamp) = (moment.kind(trailer, stored, &of)?, of.stamp);
             writer.push(&StateEntry { keyspace: &reading.name, key, stamp, kind });
         }
@@ -229,7 +230,7 @@ impl Delta {
         done.clear();
         done.extend_from_slice(reading.merge.key());
         reading.done = Some(done);
-        Ok(())
+        Ok(if may_be_news && reading.is_partial { LOOK_UP_WORK } else { 0 })
     }
 
     /// Whether no table that was left out holds a newer version.

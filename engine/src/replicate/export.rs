@@ -14,9 +14,6 @@ use sstable::manifest::{Added, Edit, State};
 use sstable::{TableMeta, TableSource};
 use std::sync::Arc;
 
-/// Bytes that are read at once to compute a digest.
-const PIECE_LEN: usize = 256 << 10;
-
 /// A file of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportFile {
@@ -24,8 +21,8 @@ pub struct ExportFile {
     pub id: u64,
     /// Its bytes.
     pub len: u64,
-    /// The Blake3 of all of them.
-    pub digest: [u8; 32],
+    /// The digest that all of them are verified by, see [`sstable::TableMeta`].
+    pub root: [u8; 32],
 }
 
 /// What an export brings besides files.
@@ -52,8 +49,8 @@ pub struct Export {
 }
 
 impl Replication {
-    /// Flushes, and holds the tables of `scope` as they are then. Reads all of them once, for their
-    /// digests.
+    /// Flushes, and holds the tables of `scope` as they are then. Reads none of them: their roots are
+    /// known since they were written.
     pub fn export(&self, scope: ScopeId) -> Result<Export> {
         Export::of(&self.parts, scope)
     }
@@ -79,8 +76,11 @@ impl Export {
         let mut bytes = Vec::new();
         catalog.encode(&mut bytes);
         let fs = parts.fs.clone();
-        let files = tables.iter().map(|handle| digested(&*fs, handle.meta()));
-        let files = files.collect::<Result<_>>()?;
+        let files = tables.iter().map(|handle| {
+            let TableMeta { id, len, root, .. } = **handle.meta();
+            ExportFile { id, len, root }
+        });
+        let files = files.collect();
         let head = ExportHead { state, clock, catalog: bytes, files };
         Ok(Export { head, fs, _tables: tables, open: None })
     }
@@ -143,23 +143,6 @@ fn catalog_of(state: &State, scope: ScopeId, database: [u8; 16]) -> Edit {
         origins: numbers.zip(state.origins.iter().copied()).collect(),
         ..Edit::default()
     }
-}
-
-fn digested(fs: &dyn Fs, meta: &TableMeta) -> Result<ExportFile> {
-    let name = FileName::Table(meta.id).path();
-    let path = || full_path(fs, &name);
-    let file = fs.open(&name).map_err(|e| Error::io("open", path(), e))?;
-    let mut hasher = blake3::Hasher::new();
-    let mut piece = vec![0; PIECE_LEN];
-    let mut offset = 0;
-    while offset < meta.len {
-        let rest = usize::try_from(meta.len - offset).unwrap_or(PIECE_LEN);
-        let piece = piece.get_mut(..rest.min(PIECE_LEN)).unwrap_or_default();
-        file.read_exact_at(piece, offset).map_err(|e| Error::io("read", path(), e))?;
-        hasher.update(piece);
-        offset += piece.len() as u64;
-    }
-    Ok(ExportFile { id: meta.id, len: meta.len, digest: *hasher.finalize().as_bytes() })
 }
 
 impl std::fmt::Debug for Export {

@@ -7,16 +7,23 @@
 //! The list of authors is the giver's from then on, this node behind them: so the numbers in the tables
 //! mean what they meant. That is possible because a node without content names no author yet but
 //! itself, and that as "local".
+//!
+//! No call reads or syncs more than the bytes that it is given: what takes longer is done meanwhile.
 
-use super::{ExportFile, ExportHead, Moved, Replication};
+mod received;
+
+pub(crate) use received::Received;
+
+use super::stage::refuse_ahead;
+use super::{DeltaHead, ExportHead, Moved, Replication};
 use crate::commit::Queue;
 use crate::jobs;
 use crate::parts::Parts;
-use base::error::FileKind;
-use base::fs::{AppendFile, full_path};
-use base::{Corruption, Error, FileName, Origin, OriginNumber, RelPath, Result, ScopeId, Tick};
+use base::fs::full_path;
+use base::{Error, Origin, OriginNumber, RelPath, Result, ScopeId, Tick};
+use received::Checker;
+use sstable::TableMeta;
 use sstable::manifest::{Added, Edit, LAST_LEVEL, State};
-use sstable::{Cache, Table, TableMeta};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,17 +38,16 @@ pub struct Import {
     head: ExportHead,
     catalog: Edit,
     files: Vec<Received>,
+    checker: Checker,
 }
 
-/// A file on its way in.
-pub(crate) struct Received {
-    file: ExportFile,
-    /// Its number here.
-    number: u64,
-    /// None once it is complete and synced.
-    writer: Option<Box<dyn AppendFile>>,
-    received: u64,
-    hasher: blake3::Hasher,
+/// Whether all that was received is what was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is, and all is here: it can be installed.
+    Yes,
+    /// Bytes are missing, or complete files are still being verified.
+    NotYet,
 }
 
 impl Replication {
@@ -61,7 +67,8 @@ impl Replication {
     ///
     /// # Errors
     /// `InvalidInput` if the scope is not empty, if the head contradicts itself, or if a keyspace of
-    /// another scope has a number that the giver uses: then a delta is the way.
+    /// another scope has a number that the giver uses: then a delta is the way. `ClockSkew` if the head
+    /// or a table is ahead of the clock here by more than is allowed.
     pub fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Import> {
         Import::begin(&self.parts, scope, head)
     }
@@ -78,19 +85,22 @@ impl Import {
         parts.refuse_if_closed()?;
         parts.refuse_if_read_only()?;
         let catalog = checked(scope, head)?;
-        super::stage::refuse_ahead(parts, latest_of(head, &catalog))?;
+        refuse_ahead(parts, latest_of(head, &catalog))?;
         parts.installer.with_state(|state| refuse_unless_fit(state, scope, &catalog))?;
         let mut kept = parts.admissions.take_received();
+        let metas = catalog.added.iter().map(|added| (added.meta.id, &added.meta));
+        let metas: BTreeMap<u64, _> = metas.collect();
         let mut files = Vec::with_capacity(head.files.len());
         for file in &head.files {
-            let place = kept.iter().position(|incoming| incoming.file == *file);
-            files.push(match place {
-                Some(place) => kept.swap_remove(place),
-                None => Received::create(parts, file)?,
+            let Some(meta) = metas.get(&file.id) else { continue };
+            files.push(match kept.iter().position(|incoming| incoming.is_of(meta)) {
+                Some(place) => kept.swap_remove(place).announced_as(file),
+                None => Received::create(parts, file, meta)?,
             });
         }
-        kept.iter().for_each(|incoming| parts.obsolete.discard(parts, incoming.number));
-        Ok(Import { parts: parts.clone(), scope, head: head.clone(), catalog, files })
+        kept.iter().for_each(|incoming| parts.obsolete.discard(parts, incoming.meta.id));
+        let (parts, head, checker) = (parts.clone(), head.clone(), Checker::new(parts)?);
+        Ok(Import { parts, scope, head, catalog, files, checker })
     }
 
     /// How many bytes of each file are here already.
@@ -101,8 +111,7 @@ impl Import {
     /// Adds bytes of the file `id` at `offset`, which must be where it ends so far.
     ///
     /// # Errors
-    /// `InvalidInput` for other bytes than the next ones; `Corrupt` if the file is complete and is not the
-    /// one that was announced: it has to be sent again.
+    /// `InvalidInput` for other bytes than the next ones.
     pub fn add(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         let incoming = self.files.iter_mut().find(|incoming| incoming.file.id == id);
         let incoming = incoming.ok_or_else(|| Error::invalid("the file was not announced"))?;
@@ -110,27 +119,37 @@ impl Import {
         if offset != incoming.received || end.is_none_or(|end| end > incoming.file.len) {
             return Err(Error::invalid("the bytes are not the next ones of the file"));
         }
-        incoming.add(&self.parts, bytes)
+        incoming.add(&self.parts, &self.checker, bytes)
     }
 
-    /// Verifies all files and makes them the content of the scope, durably.
+    /// Looks how far it is. Complete files are synced and verified, every byte, while more comes.
     ///
     /// # Errors
-    /// `InvalidInput` if bytes are missing, or if the scope is not empty any more; `Corrupt` if a file is not
-    /// what the catalog says. Nothing was changed then.
+    /// `Corrupt` if a file is not the one that was announced: it has to be sent again.
+    pub fn settle(&mut self) -> Result<Settled> {
+        let (parts, files) = (&self.parts, &mut self.files);
+        files.iter_mut().try_for_each(|incoming| incoming.settle(parts))?;
+        Ok(if self.is_settled() { Settled::Yes } else { Settled::NotYet })
+    }
+
+    fn is_settled(&self) -> bool {
+        self.files.iter().all(Received::is_whole)
+    }
+
+    /// Makes all files the content of the scope, durably.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not settled, or if the scope is not empty any more. Nothing was changed
+    /// then.
     pub fn install(mut self) -> Result<()> {
-        if self.files.iter().any(|incoming| incoming.writer.is_some()) {
-            return Err(Error::invalid("not all bytes of the export are here"));
+        if !self.is_settled() {
+            return Err(Error::invalid("not all bytes of the export are here and verified"));
         }
         let parts = self.parts.clone();
         let folder = RelPath::folder(base::dir::TABLES_DIR);
         let path = || full_path(&*parts.fs, &folder);
         parts.fs.sync_dir(&folder).map_err(|e| Error::io("sync", path(), e))?;
         let added = self.numbered()?;
-        for added in &added {
-            let cache = Cache::new(0);
-            Table::open(&*parts.fs, added.meta.clone(), parts.identity().database, cache)?;
-        }
         let (vector, scope) = (self.head.state.vector.clone(), self.scope);
         let clock = self.head.clock.max(vector.latest()).max(self.head.state.dropped);
         parts.commits.with_queue(|queue| queue.observe(clock));
@@ -170,7 +189,7 @@ impl Import {
     /// The tables under their numbers here.
     fn numbered(&self) -> Result<Vec<Added>> {
         let numbers: BTreeMap<u64, u64> =
-            self.files.iter().map(|incoming| (incoming.file.id, incoming.number)).collect();
+            self.files.iter().map(|incoming| (incoming.file.id, incoming.meta.id)).collect();
         let added = self.catalog.added.iter().map(|added| {
             let id = *numbers.get(&added.meta.id)?;
             let meta = Arc::new(TableMeta { id, ..(*added.meta).clone() });
@@ -254,7 +273,7 @@ fn placed(state: &State, added: Vec<Added>) -> Vec<Added> {
 
 /// The latest moment that a head speaks of.
 fn latest_of(head: &ExportHead, catalog: &Edit) -> Tick {
-    let super::DeltaHead { vector, floor, dropped } = &head.state;
+    let DeltaHead { vector, floor, dropped } = &head.state;
     let tables = catalog.added.iter().flat_map(|added| added.meta.latest());
     let all = [head.clock, vector.latest(), floor.latest(), *dropped];
     let all = all.into_iter().chain(catalog.horizon).chain(tables.map(|(_, tick)| tick));
@@ -284,11 +303,15 @@ fn checked(scope: ScopeId, head: &ExportHead) -> Result<Edit> {
     if !metas().all(|it| is_listed(it.local) && it.latest().all(|(it, _)| is_listed(it))) {
         return Err(broken("a table names an author without a number"));
     }
-    let files = head.files.iter().map(|file| (file.id, file.len));
-    let tables = catalog.added.iter().map(|added| (added.meta.id, added.meta.len));
+    let files = head.files.iter().map(|file| (file.id, (file.len, file.root)));
+    let meta_of = |added: &Added| (added.meta.id, (added.meta.len, added.meta.root));
+    let tables = catalog.added.iter().map(meta_of);
     let (files, tables): (BTreeMap<_, _>, BTreeMap<_, _>) = (files.collect(), tables.collect());
     if files != tables || files.len() != head.files.len() {
         return Err(broken("files and tables are not the same"));
+    }
+    if head.files.iter().any(|file| file.len == 0) {
+        return Err(broken("a table has no bytes"));
     }
     let keep = Edit {
         added: catalog.added,
@@ -322,49 +345,10 @@ fn not_empty() -> Error {
     Error::invalid("tables can be imported only into an empty scope; take a delta instead")
 }
 
-impl Received {
-    fn create(parts: &Parts, file: &ExportFile) -> Result<Received> {
-        let number = parts.installer.next_table();
-        let name = FileName::Table(number).path();
-        let path = full_path(&*parts.fs, &name);
-        let writer = parts.fs.create(&name, 0).map_err(|e| Error::io("create", path, e))?;
-        let hasher = blake3::Hasher::new();
-        Ok(Received { file: file.clone(), number, writer: Some(writer), received: 0, hasher })
-    }
-
-    fn add(&mut self, parts: &Parts, bytes: &[u8]) -> Result<()> {
-        let path = || full_path(&*parts.fs, &FileName::Table(self.number).path());
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        writer.append(bytes).map_err(|e| Error::io("append to", path(), e))?;
-        self.hasher.update(bytes);
-        self.received += bytes.len() as u64;
-        if self.received < self.file.len {
-            return Ok(());
-        }
-        if *self.hasher.finalize().as_bytes() != self.file.digest {
-            let path = path();
-            parts.obsolete.discard(parts, self.number);
-            *self = Received::create(parts, &self.file)?;
-            let found = Corruption::DigestMismatch;
-            return Err(Error::corrupt(FileKind::Table, path, 0, found));
-        }
-        if let Some(writer) = self.writer.take() {
-            writer.finish().map_err(|e| Error::io("sync", path(), e))?;
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Import {
     /// What was received is kept for the next try.
     fn drop(&mut self) {
         self.parts.admissions.keep_received(&mut self.files);
-    }
-}
-
-impl std::fmt::Debug for Received {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Received {{ number: {}, bytes: {} }}", self.number, self.received)
     }
 }
 

@@ -82,8 +82,8 @@ impl Replication {
     /// Begins to take a delta of `scope` in.
     ///
     /// # Errors
-    /// `InvalidInput` if the head is ahead of the clock here by more than is allowed, or if what the
-    /// giver has forgotten is not all known here: then it takes a [`Purpose::Rejoin`].
+    /// `ClockSkew` if the head is ahead of the clock here by more than is allowed; `InvalidInput` if what
+    /// the giver has forgotten is not all known here: then it takes a [`Purpose::Rejoin`].
     pub fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Stage> {
         Stage::begin(&self.parts, scope, head, purpose)
     }
@@ -118,7 +118,8 @@ impl Stage {
     /// by key.
     ///
     /// # Errors
-    /// `InvalidInput` or `TooLarge` if it is no chunk, or not the next one; the stage is then as it was.
+    /// `InvalidInput` or `TooLarge` if it is no chunk, or not the next one, `ClockSkew` if it is ahead of
+    /// the clock here; the stage is then as it was.
     pub fn add(&mut self, chunk: &[u8]) -> Result<()> {
         if chunk.len() > CHUNK_LEN_MAX {
             let (limit, len) = (CHUNK_LEN_MAX as u64, chunk.len() as u64);
@@ -208,11 +209,7 @@ pub(super) fn refuse_ahead(parts: &Parts, latest: Tick) -> Result<()> {
     if latest.ms() <= now_ms.saturating_add(limit_ms) {
         return Ok(());
     }
-    let by_ms = latest.ms().saturating_sub(now_ms);
-    Err(Error::invalid(format!(
-        "what was received is {by_ms} ms ahead of the clock here, more than the {limit_ms} ms of \
-         max_drift; correct the clocks"
-    )))
+    Err(Error::ClockSkew { by_ms: latest.ms().saturating_sub(now_ms), limit_ms })
 }
 
 /// A delta holds nothing in the place of what its giver has forgotten: who does not know that needs

@@ -95,6 +95,9 @@ fn item(entry: &StateEntry<'_>) -> Item {
 pub(crate) struct MemoryDelta {
     pub(crate) head: DeltaHead,
     pub(crate) items: VecDeque<Item>,
+    /// Calls that find nothing before each that does, and how many are left.
+    pub(crate) idle: u32,
+    pub(crate) left: u32,
 }
 
 impl Delta for MemoryDelta {
@@ -103,6 +106,11 @@ impl Delta for MemoryDelta {
     }
 
     fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
+        if self.left > 0 {
+            self.left -= 1;
+            return Ok(Some(Vec::new()));
+        }
+        self.left = self.idle;
         Ok(chunk(&mut self.items, len_max))
     }
 }

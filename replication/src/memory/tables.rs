@@ -3,7 +3,7 @@
 use super::MemoryStore;
 use super::content::Content;
 use super::delta::{self, Item};
-use crate::store::{Export, ExportFile, ExportHead, Import};
+use crate::store::{Export, ExportFile, ExportHead, Import, Settled};
 use base::codec::Reader;
 use base::{Error, Result, Vector};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ pub(crate) fn files(content: &Content) -> BTreeMap<u64, Vec<u8>> {
 /// What a receiver is told about `files`.
 pub(crate) fn list(files: &BTreeMap<u64, Vec<u8>>) -> Vec<ExportFile> {
     let file = |(id, bytes): (&u64, &Vec<u8>)| {
-        let digest = *blake3::hash(bytes).as_bytes();
-        ExportFile { id: *id, len: bytes.len() as u64, digest }
+        let root = *blake3::hash(bytes).as_bytes();
+        ExportFile { id: *id, len: bytes.len() as u64, root }
     };
     files.iter().map(file).collect()
 }
@@ -58,6 +58,8 @@ impl Export for MemoryExport {
 pub(crate) struct MemoryImport {
     pub(crate) store: MemoryStore,
     pub(crate) head: ExportHead,
+    /// Looks that it takes yet once all is here.
+    pub(crate) idle: u32,
 }
 
 impl Import for MemoryImport {
@@ -78,6 +80,15 @@ impl Import for MemoryImport {
             held.extend_from_slice(bytes);
             Ok(())
         })
+    }
+
+    fn settle(&mut self) -> Result<Settled> {
+        let received = self.received();
+        let is_whole = |file: &ExportFile| received.contains(&(file.id, file.len));
+        let is_complete = self.head.files.iter().all(is_whole);
+        let is_settled = is_complete && self.idle == 0;
+        self.idle -= u32::from(is_complete && !is_settled);
+        Ok(if is_settled { Settled::Yes } else { Settled::NotYet })
     }
 
     fn install(self: Box<Self>) -> Result<()> {

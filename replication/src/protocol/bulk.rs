@@ -20,7 +20,7 @@
 //!   per file:
 //!    8        id
 //!    8        length
-//!   32        digest      Blake3 of all bytes
+//!   32        root        what all bytes are verified by: of a table, the digest in its footer
 //!  file bytes:
 //!    8      id
 //!    8      offset
@@ -76,7 +76,7 @@ impl<'a> Bulk<'a> {
                 for file in &head.files {
                     out.extend_from_slice(&file.id.to_le_bytes());
                     out.extend_from_slice(&file.len.to_le_bytes());
-                    out.extend_from_slice(&file.digest);
+                    out.extend_from_slice(&file.root);
                 }
             }
             Bulk::FileBytes { id, offset, bytes } => {
@@ -138,11 +138,11 @@ fn decode_tables(reader: &mut Reader<'_>) -> Decoded<ExportHead> {
     }
     let mut files: Vec<ExportFile> = Vec::with_capacity(count);
     for _ in 0..count {
-        let (id, len, digest) = (reader.u64()?, reader.u64()?, reader.array()?);
+        let (id, len, root) = (reader.u64()?, reader.u64()?, reader.array()?);
         if files.iter().rev().take(1).any(|before| before.id >= id) {
             return Err(Corruption::OutOfOrder);
         }
-        files.push(ExportFile { id, len, digest });
+        files.push(ExportFile { id, len, root });
     }
     Ok(ExportHead { state, clock, catalog, files })
 }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn samples(bytes: &[u8]) -> Vec<Bulk<'_>> {
-        let file = |id| ExportFile { id, len: 7, digest: [1; 32] };
+        let file = |id| ExportFile { id, len: 7, root: [1; 32] };
         let (catalog, files) = (bytes.to_vec(), vec![file(1), file(9)]);
         let tables = ExportHead { state: head(), clock: Tick::from_ms(8), catalog, files };
         vec![

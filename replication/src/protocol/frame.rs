@@ -34,6 +34,9 @@ const PIECE: u8 = 1;
 const PACKED: u8 = 2;
 /// The bit in a hello that says that packed payloads are understood.
 pub const FEATURE_PACKED: u64 = 1;
+/// The bit in a hello that says that tables are announced by their roots. Others announce them by a
+/// digest of all bytes, so between the two a delta takes the place of tables.
+pub const FEATURE_ROOTS: u64 = 2;
 /// Bytes of a frame at the most.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
 /// Bytes of a control message at the most.

@@ -4,6 +4,7 @@
 //! fenced as one is that was deprecated: the record that named it may be lost with a restored
 //! author, and then nobody waited for what it has. An author makes it a member, and it rejoins.
 
+use super::frame::FEATURE_ROOTS;
 use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
 use super::session::Session;
 use crate::error::ProtocolError;
@@ -130,7 +131,9 @@ impl Session {
             return Ok((!waits).then_some(Answer::Later));
         }
         let is_author = self.group.role() == Role::Author;
+        let features = self.handshake.peer.as_ref().map_or(0, |peer| peer.features);
         match wish {
+            Wish::Tables if features & FEATURE_ROOTS == 0 => Ok(Some(Answer::NoTables)),
             Wish::Rejoin if !is_author && !self.take.is_rejoining() => Ok(Some(Answer::Later)),
             Wish::CatchUp => self.refusal_of_stranger(store, &vector(&want.vector)?),
             _ if self.may_enrol() && !store.is_empty(self.group.scope())? => {

@@ -64,6 +64,8 @@ pub(crate) struct Take {
     /// Whether the peer waits, closed, for the state of this node.
     peer_waits: Waits,
     has_no_tables: bool,
+    /// Whether the peer announces tables as this node does, see [`super::frame::FEATURE_ROOTS`].
+    speaks_of_roots: bool,
     /// Whether this node began a new life because of what the peer has.
     pub(crate) is_renewed: bool,
     is_parked: bool,
@@ -87,6 +89,7 @@ impl Take {
             peer_role: Role::Observer,
             peer_waits: Waits::No,
             has_no_tables: false,
+            speaks_of_roots: false,
             is_renewed: false,
             is_parked: false,
             gaps: 0,
@@ -106,8 +109,8 @@ impl Take {
         match &self.course {
             Course::Idle { until }
             | Course::Asked { until, .. }
-            | Course::Staging { until, .. }
-            | Course::Importing(Importing { until, .. }) => Some(*until),
+            | Course::Staging { until, .. } => Some(*until),
+            Course::Importing(importing) => Some(importing.timeout()),
             Course::Subscribed { .. } => None,
         }
     }
@@ -122,6 +125,7 @@ impl Take {
         if is_live && self.is_rejoin_due(store) && self.may_rejoin_from() {
             self.choose(now, store)?;
         }
+        self.go_on_importing(now, store)?;
         if self.to_send.is_none() && self.timeout().is_some_and(|until| until <= now) {
             if matches!(self.course, Course::Idle { .. }) {
                 self.choose(now, store)?;
@@ -147,8 +151,11 @@ impl Take {
         if must_rejoin {
             return self.ask_to_rejoin(now, store);
         }
-        if wants_tables {
+        if wants_tables && self.speaks_of_roots {
             return self.ask(now, store, Wish::Tables);
+        }
+        if wants_tables {
+            return self.go_without_tables(now, store);
         }
         self.round += 1;
         let vector = entries(&store.applied(scope))?;
@@ -167,6 +174,14 @@ impl Take {
         self.to_send = Some(Message::Want(want));
         self.course = Course::Asked { wish, until: now + STATE_WAIT_MAX };
         Ok(())
+    }
+
+    /// The peer has no tables to give, or none that this node could take.
+    fn go_without_tables(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
+        self.has_no_tables = true;
+        self.group.settle();
+        self.group.release(store, self.peer)?;
+        self.choose(now, store)
     }
 
     fn give_up(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
@@ -201,10 +216,7 @@ impl Take {
                 self.take_state(now, store, &floor)
             }
             (Answer::NoTables, Course::Asked { wish: Wish::Tables, .. }) => {
-                self.has_no_tables = true;
-                self.group.settle();
-                self.group.release(store, self.peer)?;
-                self.choose(now, store)
+                self.go_without_tables(now, store)
             }
             (Answer::Later, _) => self.give_up(now, store),
             (Answer::Stranger, Course::Subscribed { .. }) if !self.was_stranger => {

@@ -235,8 +235,7 @@ fn asked_for_tables() -> (Bench, u32) {
 }
 
 fn tables(bytes: &[u8]) -> ExportHead {
-    let file =
-        ExportFile { id: 3, len: bytes.len() as u64, digest: *blake3::hash(bytes).as_bytes() };
+    let file = ExportFile { id: 3, len: bytes.len() as u64, root: *blake3::hash(bytes).as_bytes() };
     ExportHead { files: vec![file], ..ExportHead::default() }
 }
 

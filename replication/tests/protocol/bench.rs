@@ -6,7 +6,7 @@ use base::{Incarnation, Origin, Vector};
 use replication::ProtocolError;
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
-use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, Kind, Lane};
+use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_ROOTS, Kind, Lane};
 use replication::protocol::message::{Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
 use replication::roster::Role;
@@ -66,6 +66,7 @@ impl Bench {
         Hello {
             protocol_min: 1,
             protocol_max: 1,
+            features: FEATURE_ROOTS,
             proposal: [7; 16],
             node: id(PEER).0,
             incarnation: origin(PEER).incarnation.0,
@@ -136,7 +137,7 @@ impl Bench {
     /// As [`Bench::live`], with a peer that packs its payloads.
     pub(crate) fn live_packed() -> Bench {
         let mut bench = Bench::with(filled());
-        let features = FEATURE_PACKED;
+        let features = FEATURE_PACKED | FEATURE_ROOTS;
         bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
         let said = bench.answer();
         bench.begin(&said)

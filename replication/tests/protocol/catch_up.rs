@@ -3,6 +3,7 @@
 use crate::net::{Net, SCOPE, change, id};
 use replication::group::Writes;
 use replication::memory::Change;
+use replication::protocol::frame::FEATURE_PACKED;
 use replication::protocol::{Event, Tier};
 use replication::roster::{Member, Role};
 use replication::store::{Store, keyspaces};
@@ -86,6 +87,48 @@ fn a_node_behind_the_log_gets_a_delta() {
     net.heal();
     assert!(net.has_chosen(1, Tier::Delta), "{:?}", net.events);
     net.check_fold();
+}
+
+/// A node of before announces tables by other digests, so none are asked for and none are given.
+#[test]
+fn an_empty_node_gets_a_delta_of_a_peer_that_does_not_speak_of_roots() {
+    let mut net = Net::new(13, 2, 0);
+    net.tweak = |config| config.features = FEATURE_PACKED;
+    net.put(0, "a", "1");
+    net.nodes[0].store.trim_log(0);
+    net.heal();
+    assert!(net.has_chosen(1, Tier::Delta) && !net.has_chosen(1, Tier::Tables));
+    net.check_fold();
+}
+
+/// A giver that looks through much for little, and a taker whose disk is slow, are no less alive.
+#[test]
+fn state_that_takes_minutes_is_taken_all_the_same() {
+    for tier in [Tier::Delta, Tier::Tables] {
+        let mut net = Net::new(12, 2, 0);
+        net.put(0, "a", "1");
+        if tier == Tier::Delta {
+            net.heal();
+            net.cut(0, 1);
+            net.put(0, "b", "2");
+            net.nodes[0].store.trim_log(0);
+        }
+        net.nodes.iter().for_each(|node| node.store.set_idle_calls(400));
+        net.connect(0, 1);
+        let began = net.now_ms;
+        while !net.events.contains(&(1, Event::Installed(tier))) {
+            net.step();
+            net.pass(50);
+            assert!(net.now_ms < began + 3_600_000, "{tier:?}: {:?}", net.events);
+            assert!(net.failures.is_empty(), "{:?}", net.failures);
+        }
+        assert!(net.now_ms > began + 90_000, "{tier:?}: {} ms", net.now_ms - began);
+        let chose = net.events.iter().filter(|event| **event == (1, Event::Chose(tier)));
+        assert_eq!(chose.count(), 1);
+        net.nodes.iter().for_each(|node| node.store.set_idle_calls(0));
+        net.heal();
+        net.check_fold();
+    }
 }
 
 /// A node that was shut out and let in again must not bring back what was deleted meanwhile.

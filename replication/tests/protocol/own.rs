@@ -7,8 +7,8 @@ use base::Vector;
 use replication::memory::{MemoryStore, Whole};
 use replication::protocol::Event;
 use replication::protocol::bulk::Bulk;
-use replication::protocol::frame::{Channel, Extent, Kind};
-use replication::protocol::message::{Entry, Message, Statement, Want, Wish};
+use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_ROOTS, Kind};
+use replication::protocol::message::{Answer, Entry, Hello, Message, Statement, Want, Wish};
 use replication::roster::{Member, Role};
 use replication::store::{DeltaHead, ExportHead, Store};
 
@@ -78,6 +78,26 @@ fn asked_for_tables() -> (Bench, u32) {
         _ => None,
     });
     (bench, round.unwrap())
+}
+
+/// It would compare their bytes with digests that they do not have.
+#[test]
+fn who_does_not_speak_of_roots_gets_no_tables() {
+    for (features, is_given) in [(FEATURE_ROOTS, true), (FEATURE_PACKED, false)] {
+        let mut bench = Bench::with(filled());
+        bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
+        bench.answer();
+        let (wish, vector) = (Wish::Tables as u8, vec![]);
+        bench
+            .say(Message::Want(Want { scope: 1, round: 1, wish, vector, file: 0, offset: 0 }))
+            .unwrap();
+        let said = bench.hear_all();
+        let refused = said.iter().any(|message| match message {
+            Message::Offer(offer) => offer.answer() == Answer::NoTables,
+            _ => false,
+        });
+        assert_eq!(refused, !is_given, "{said:?}");
+    }
 }
 
 /// Else the first write of this node would look as if it was there already.

@@ -3,10 +3,14 @@
 use super::Table;
 use super::span::{Direction, Spans};
 use crate::block::Block;
+use crate::footer::digest_of;
 use crate::meta::TableKey;
 use crate::tally::Tally;
 use base::{Corruption, OriginNumber, Result, SpaceId, Trailer, key_hash};
 use std::cmp::Reverse;
+
+/// Bytes that are read at once.
+const PIECE_LEN: u64 = 256 << 10;
 
 /// How many entries the table has, if all of it is as the manifest says.
 ///
@@ -27,6 +31,35 @@ pub(super) fn verify(table: &Table, pace: &mut dyn FnMut(u64) -> Result<()>) -> 
     let end = table.file.len();
     walk.compare(table).map_err(|found| table.file.corrupt(end, found))?;
     Ok(walk.tally.entries)
+}
+
+/// Whether every block is what its digest in the index says.
+pub(super) fn verify_stored(table: &Table) -> Result<()> {
+    let mut piece = Vec::new();
+    let mut next = 0;
+    while next < table.index.len() {
+        let first = table.place(next)?;
+        let mut len = u64::from(first.stored_len);
+        let mut end = next + 1;
+        while len < PIECE_LEN && end < table.index.len() {
+            len += u64::from(table.place(end)?.stored_len);
+            end += 1;
+        }
+        table.file.read_into(&mut piece, first.position, len)?;
+        let mut rest = &*piece;
+        for number in next..end {
+            let place = table.place(number)?;
+            let corrupt = |found| table.file.corrupt(place.position, found);
+            let split = rest.split_at_checked(place.stored_len as usize);
+            let (stored, behind) = split.ok_or_else(|| corrupt(Corruption::Truncated))?;
+            if digest_of(stored) != place.digest {
+                return Err(corrupt(Corruption::DigestMismatch));
+            }
+            rest = behind;
+        }
+        next = end;
+    }
+    Ok(())
 }
 
 /// What was seen so far.

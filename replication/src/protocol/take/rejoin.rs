@@ -3,6 +3,7 @@
 use super::{Course, Take};
 use crate::error::ProtocolError;
 use crate::protocol::config::{Event, Tier};
+use crate::protocol::frame::FEATURE_ROOTS;
 use crate::protocol::handshake::Peer;
 use crate::protocol::message::Wish;
 use crate::roster::Role;
@@ -32,6 +33,7 @@ impl Take {
     pub(crate) fn meet(&mut self, peer: &Peer) {
         self.peer_role = peer.newest_role();
         self.must_rejoin |= peer.fences_us;
+        self.speaks_of_roots = peer.features & FEATURE_ROOTS != 0;
     }
 
     pub(crate) fn note_wait(&mut self, waits: Waits) {

@@ -4,16 +4,28 @@ use super::{Course, STATE_WAIT_MAX, Take};
 use crate::error::ProtocolError;
 use crate::protocol::config::{Event, Tier};
 use crate::protocol::message::{Message, Want, Wish};
-use crate::store::{ExportFile, ExportHead, Import, Store};
+use crate::store::{ExportFile, ExportHead, Import, Settled, Store};
+use base::Error;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+/// How often it is asked whether files are verified, once all are here.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Files of a giver on their way in.
 pub(super) struct Importing {
     import: Box<dyn Import>,
+    /// Those that are not complete; the first is on its way.
     files: VecDeque<ExportFile>,
     at: u64,
-    pub(super) until: Duration,
+    until: Duration,
+}
+
+impl Importing {
+    /// When to look at it although nothing comes.
+    pub(super) fn timeout(&self) -> Duration {
+        self.until
+    }
 }
 
 impl Take {
@@ -35,7 +47,15 @@ impl Take {
             self.group.release(store, self.peer)?;
             return self.choose(now, store);
         }
-        let import = store.import(self.group.scope(), head)?;
+        let import = match store.import(self.group.scope(), head) {
+            // The tables are ahead, though the head is not.
+            Err(Error::ClockSkew { by_ms, .. }) => {
+                self.group.release(store, self.peer)?;
+                self.park(now, by_ms);
+                return Ok(());
+            }
+            import => import?,
+        };
         self.events.push(Event::Chose(Tier::Tables));
         let files = head.files.iter().cloned().collect();
         let until = now + STATE_WAIT_MAX;
@@ -43,7 +63,7 @@ impl Take {
         self.next_file(now, store)
     }
 
-    /// Asks for the first file that is not complete, or installs all.
+    /// Asks for the first file that is not complete, if there is one.
     fn next_file(&mut self, now: Duration, store: &dyn Store) -> Result<(), ProtocolError> {
         let Course::Importing(importing) = &mut self.course else { return Ok(()) };
         let received = importing.import.received();
@@ -51,11 +71,28 @@ impl Take {
         while importing.files.front().is_some_and(|file| have(file.id) >= file.len) {
             importing.files.pop_front();
         }
-        if let Some(file) = importing.files.front() {
-            importing.at = have(file.id);
-            let (scope, round, wish) = (self.group.scope().0, self.round, Wish::File as u8);
-            let (file, offset, vector) = (file.id, importing.at, Vec::new());
-            self.to_send = Some(Message::Want(Want { scope, round, wish, vector, file, offset }));
+        let Some(file) = importing.files.front() else { return self.go_on_importing(now, store) };
+        importing.at = have(file.id);
+        let (scope, round, wish) = (self.group.scope().0, self.round, Wish::File as u8);
+        let (file, offset, vector) = (file.id, importing.at, Vec::new());
+        self.to_send = Some(Message::Want(Want { scope, round, wish, vector, file, offset }));
+        Ok(())
+    }
+
+    /// Looks at the files that are complete: installs all once they are verified. That is this
+    /// node's own work, so the peer is not to blame for how long it takes.
+    pub(super) fn go_on_importing(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        let Course::Importing(importing) = &mut self.course else { return Ok(()) };
+        let settled = importing.import.settle().map_err(damaged)?;
+        if !importing.files.is_empty() {
+            return Ok(());
+        }
+        if settled == Settled::NotYet {
+            importing.until = now + LOOK_EVERY;
             return Ok(());
         }
         let idle = Course::Idle { until: now };
@@ -91,5 +128,13 @@ impl Take {
         importing.at = end;
         importing.until = now + STATE_WAIT_MAX;
         if end == file.len { self.next_file(now, store) } else { Ok(()) }
+    }
+}
+
+/// What does not verify here did not at the giver.
+fn damaged(error: Error) -> ProtocolError {
+    match error {
+        Error::Corrupt { .. } => ProtocolError::FileDamaged,
+        error => error.into(),
     }
 }
