@@ -7,11 +7,11 @@ use crate::stamp::{Incarnation, NodeId, Origin};
 pub struct Identity {
     /// Random at creation; keys every file, so files of two databases never mix.
     pub database: [u8; 16],
-    /// The node's name. Derived from `secret`, see [`Identity::node`].
+    /// The node's name. Derived from the first `secret`; it stays when that is exchanged.
     pub node: NodeId,
     /// This life of the data.
     pub incarnation: Incarnation,
-    /// Random at creation; the node's key pair is derived from it. Never printed.
+    /// Random; the node's key pair is derived from it. Never printed.
     pub secret: [u8; 32],
 }
 

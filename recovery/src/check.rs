@@ -123,7 +123,7 @@ impl Examination<'_> {
     fn identity(&mut self) -> Option<[u8; 16]> {
         let file = self.keep(identity::read(self.fs))?;
         self.keep(keys::check(self.fs, &file));
-        if !identity::is_consistent(&file.identity) {
+        if !identity::is_consistent(&file) {
             let path = base::fs::full_path(self.fs, &FileName::Identity.path());
             let found = base::Corruption::Foreign;
             let error = Error::corrupt(base::error::FileKind::Identity, path, 48, found);

@@ -1,6 +1,7 @@
 //! Stage 2: who the database is.
 //!
-//! `IDENTITY` is written at creation, and once more, by way of `IDENTITY.tmp`, by a repair:
+//! `IDENTITY` is written at creation, and again, by way of `IDENTITY.tmp`, whenever another life or
+//! another key begins:
 //!
 //! ```text
 //! offset  size  field
@@ -11,11 +12,11 @@
 //!     11     1  reserved           0
 //!     12     4  key id             of the key ring; 0 while files are plain
 //!     16     8  required features  an unknown bit refuses to open
-//!     24     8  optional features  unknown bits are ignored
+//!     24     8  optional features  1 = the key was changed; unknown bits are ignored
 //!     32    16  database           random
-//!     48    16  node               first bytes of the Blake3 of the public key
+//!     48    16  node               first bytes of the Blake3 of the first public key
 //!     64     8  incarnation        random, new in every life of the data
-//!     72    32  secret             seed of the Ed25519 key pair
+//!     72    32  secret             seed of the present Ed25519 key pair
 //!    104    32  digest             keyed Blake3 of bytes 0..104
 //! ```
 
@@ -36,6 +37,8 @@ const _: () = assert!(LEN == 136, "as the diagram above says");
 
 /// Features of the format that this version understands.
 const REQUIRED_FEATURES: u64 = 0;
+/// The secret is not the one that the node is named after.
+const KEY_CHANGED: u64 = 1;
 
 /// What `IDENTITY` says.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct IdentityFile {
     pub(crate) identity: Identity,
     /// The key of the key ring; 0 while files are plain.
     pub(crate) key_id: u32,
+    /// Whether the node has changed its key.
+    is_key_changed: bool,
 }
 
 /// A new database of a new node.
@@ -71,7 +76,8 @@ pub fn public_key(identity: &Identity) -> [u8; 32] {
     *KeyPair::from_seed(Seed::new(identity.secret)).pk
 }
 
-/// The Blake3 of the node's public key, in hex: what operators compare. It starts with the node id.
+/// The Blake3 of the node's public key, in hex: what operators compare. It starts with the node id, unless
+/// the key was changed.
 pub fn public_key_fingerprint(identity: &Identity) -> String {
     let digest = blake3::hash(&public_key(identity));
     digest.as_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -85,9 +91,9 @@ fn node_of(identity: &Identity) -> NodeId {
     NodeId(digest.as_bytes().first_chunk().copied().unwrap_or_default())
 }
 
-/// Whether the node's name belongs to its secret.
-pub(crate) fn is_consistent(identity: &Identity) -> bool {
-    identity.node == node_of(identity)
+/// Whether the node's name belongs to its secret, as far as it must.
+pub(crate) fn is_consistent(file: &IdentityFile) -> bool {
+    file.is_key_changed || file.identity.node == node_of(&file.identity)
 }
 
 /// Writes `IDENTITY`, which must not exist, and makes it durable.
@@ -146,7 +152,7 @@ pub(crate) fn read(fs: &dyn Fs) -> Result<IdentityFile> {
     }
     let algorithms: [u8; 4] = reader.array().map_err(corrupt)?;
     let key_id = reader.u32().map_err(corrupt)?;
-    let (required, _optional) = (reader.u64().map_err(corrupt)?, reader.u64().map_err(corrupt)?);
+    let (required, optional) = (reader.u64().map_err(corrupt)?, reader.u64().map_err(corrupt)?);
     if required & !REQUIRED_FEATURES != 0 {
         let (found, supported) = (required, REQUIRED_FEATURES);
         return Err(Error::FormatUnsupported { path, found, supported });
@@ -155,7 +161,7 @@ pub(crate) fn read(fs: &dyn Fs) -> Result<IdentityFile> {
         return Err(corrupt(Corruption::UnknownAlgorithm));
     }
     let identity = decode(&mut reader).map_err(corrupt)?;
-    Ok(IdentityFile { identity, key_id })
+    Ok(IdentityFile { identity, key_id, is_key_changed: optional & KEY_CHANGED != 0 })
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {
@@ -165,7 +171,9 @@ fn encode(identity: &Identity) -> Vec<u8> {
     out.extend_from_slice(&ALGORITHMS);
     out.extend_from_slice(&0u32.to_le_bytes());
     out.extend_from_slice(&REQUIRED_FEATURES.to_le_bytes());
-    out.extend_from_slice(&0u64.to_le_bytes());
+    let is_key_changed = identity.node != node_of(identity);
+    let optional = if is_key_changed { KEY_CHANGED } else { 0 };
+    out.extend_from_slice(&optional.to_le_bytes());
     out.extend_from_slice(&identity.database);
     out.extend_from_slice(&identity.node.0);
     out.extend_from_slice(&identity.incarnation.0.to_le_bytes());

@@ -217,6 +217,12 @@ impl Group {
         self.state.lock().roster.clone()
     }
 
+    /// Whether records that every member is to have can be written here.
+    pub(crate) fn may_write_roster(&self) -> bool {
+        let state = self.state.lock();
+        state.is_settled && state.id != NO_GROUP
+    }
+
     /// Whether users may write.
     pub fn writes(&self) -> Writes {
         let state = self.state.lock();

@@ -8,7 +8,7 @@
 //! channel, frame      four streams a connection, frames of at most 1 MiB on each
 //! reset               a node that was started again ends the connections of its former life
 //! token, invites, join   how a new node is let in
-//! rotation            a node changes its key
+//! rotation, succession   a node changes its key, again and again
 //! conversation, driver   frames between a link and the state machine that talks over it
 //! mesh, dialer, breaker  one link to each peer, dialed again when it breaks, but not too often
 //! sim                 a made-up network for tests: real QUIC, seeded faults, time that jumps
@@ -42,6 +42,7 @@ mod settings;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod socket;
+mod succession;
 mod tls;
 mod token;
 
@@ -62,4 +63,5 @@ pub use pins::Pins;
 pub use rotation::Rotation;
 pub use settings::{Congestion, LinkSettings, Mtu};
 pub use socket::{Buffers, Wire};
+pub use succession::Succession;
 pub use token::Token;

@@ -5,6 +5,8 @@
 //! talk      a session over a link
 //! journal   what happened: errors, events, totals
 //! join      what a node that joins is told
+//! look      who is let in, and who is dialed
+//! keys      how the keys of nodes have changed
 //! ```
 //!
 //! A task looks after the group now and then: it raises floors, lets every member of the roster
@@ -13,17 +15,20 @@
 mod book;
 mod join;
 mod journal;
+mod keys;
+mod look;
 mod talk;
 
 pub use book::{Peer, PeerChange};
 pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
+pub use keys::new_secret;
 
 use crate::group::{Behind, Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
-    Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkKey,
-    LinkSettings, Mesh, MeshParts, PeerLink, Pins, Token, Wire,
+    Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkSettings,
+    Mesh, MeshParts, PeerLink, Pins, Token, Wire,
 };
 use crate::roster::{Member, Role};
 use crate::store::Store;
@@ -31,6 +36,7 @@ use base::lock::{Mutex, Rank};
 use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
 use book::Book;
 use journal::Journal;
+use keys::Keys;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,8 +44,6 @@ use std::time::Duration;
 use talk::Talks;
 use tokio::task::AbortHandle;
 
-/// How often the group is looked after.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it may take at the end until peers were told what was taken, in steps of so long.
 const CONFIRM_STEPS_MAX: u32 = 100;
 const CONFIRM_STEP: Duration = Duration::from_millis(10);
@@ -115,6 +119,7 @@ struct Shared {
     /// Who is being dialed, and where.
     dialed: Mutex<BTreeMap<NodeId, SocketAddr>>,
     journal: Arc<Journal>,
+    keys: Keys,
     driving: Driving,
 }
 
@@ -153,8 +158,10 @@ impl Replica {
         let first = if options.peers.is_empty() { Vec::new() } else { first.collect() };
         let config = GroupConfig { scope: ScopeId::MAIN, role: options.role, first };
         let group = Arc::new(Group::open(config, &*store)?);
-        let key = LinkKey::of(&identity).map_err(refused)?;
+        let (key, changes) = keys::own(&*store, &identity)?;
         let pins = Arc::new(Pins::default());
+        pins.follow(&changes).map_err(refused)?;
+        let keys = Keys::read(&*store, &pins)?;
         let endpoint = Endpoint::new(wire, key, pins.clone(), options.link.clone());
         let endpoint = Arc::new(endpoint.map_err(refused)?);
         let mut book = Book::read(&*store)?;
@@ -166,6 +173,7 @@ impl Replica {
             book: Mutex::new(Rank::Group, book),
             dialed: Mutex::new(Rank::Links, BTreeMap::new()),
             journal: Arc::new(Journal::default()),
+            keys,
             store,
             group,
             pins,
@@ -187,7 +195,7 @@ impl Replica {
             rng: rng.clone(),
         });
         let mesh = Arc::new(mesh);
-        let looking = tokio::spawn(look_after(shared.clone(), mesh.clone())).abort_handle();
+        let looking = tokio::spawn(look::look_after(shared.clone(), mesh.clone())).abort_handle();
         Ok(Replica { shared, mesh, endpoint, desk, rng, looking })
     }
 
@@ -198,11 +206,11 @@ impl Replica {
 
     /// Joins the group of the node that has issued `token` and listens at `address`.
     pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<()> {
-        let answer = crate::link::join(&self.endpoint, address, token).await.map_err(refused)?;
+        let (issuer, answer) =
+            crate::link::join(&self.endpoint, address, token).await.map_err(refused)?;
         let members = join::decode(&answer).map_err(|found| {
             Error::invalid(format!("the node that was joined answers nonsense: {found}"))
         })?;
-        let issuer = token.issuer().node();
         let mut book = self.shared.book.lock();
         book.add(&*self.shared.store, issuer, Some(address))?;
         for (node, addresses) in members {
@@ -422,61 +430,6 @@ impl Shared {
         }
         self.book.lock().add(&*self.store, node, None)?;
         Ok(join::encode(&self.group.roster(), &self.book.lock().all()))
-    }
-
-    /// Lets in and dials who should be, and nobody else.
-    fn look(&self, mesh: &Mesh) -> Result<()> {
-        self.group.tick(self.driving.now(), &*self.store)?;
-        let roster = self.group.roster();
-        let book = self.book.lock().clone();
-        let peers = book.all();
-        let is_welcome = |node: NodeId| {
-            let peer = peers.iter().find(|peer| peer.node == node);
-            let is_known = peer.is_some() || roster.role(node).is_some();
-            let is_off = peer.is_some_and(|peer| !peer.is_enabled) || book.has_forgotten(node);
-            is_known && !is_off && roster.role(node) != Some(Role::Deprecated)
-        };
-        let members = roster.members().map(|(node, _)| node);
-        let known: Vec<NodeId> = peers.iter().map(|peer| peer.node).chain(members).collect();
-        let welcome = known.into_iter().filter(|node| *node != self.group.node());
-        self.pins.set_named(welcome.filter(|node| is_welcome(*node)));
-        self.dial(mesh, &peers, is_welcome);
-        Ok(())
-    }
-
-    fn dial(&self, mesh: &Mesh, peers: &[Peer], is_welcome: impl Fn(NodeId) -> bool) {
-        let is_active = self.options.dialing == Dialing::Active;
-        let wanted: BTreeMap<NodeId, SocketAddr> = peers
-            .iter()
-            .filter(|peer| is_active && is_welcome(peer.node))
-            .filter_map(|peer| Some((peer.node, peer.address?)))
-            .collect();
-        let before = std::mem::replace(&mut *self.dialed.lock(), wanted.clone());
-        for (node, address) in &wanted {
-            if before.get(node) != Some(address) {
-                mesh.keep(*node, *address);
-            }
-        }
-        before.keys().filter(|node| !wanted.contains_key(node)).for_each(|node| mesh.forget(*node));
-    }
-}
-
-/// Runs until it is aborted.
-async fn look_after(shared: Arc<Shared>, mesh: Arc<Mesh>) {
-    loop {
-        let looked = match shared.options.calls {
-            Calls::Inline => shared.look(&mesh),
-            Calls::Threads => {
-                let (shared, mesh) = (shared.clone(), mesh.clone());
-                let looked = tokio::task::spawn_blocking(move || shared.look(&mesh)).await;
-                looked.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = looked {
-            tracing::warn!(%error, "the group of replicas could not be looked after");
-            shared.journal.note_error(None, shared.store.wall_ms(), error.code(), &error);
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -17,6 +17,10 @@
 //!   per address:
 //!    v+*       address     UTF-8, 1..=255 bytes
 //!
+//! key        'k' (1), node (16)          the changes of a member's key, if there were any
+//! size       field
+//!    *       changes       signed by the keys themselves; not looked into here, at most 3456 bytes
+//!
 //! key        'i' (1), node (16)          a life of a member, written by itself
 //! size       field
 //!    1       version       1
@@ -35,12 +39,15 @@ const VERSION: u8 = 1;
 const MEMBER: u8 = b'm';
 const FIRST: u8 = b'f';
 const LIFE: u8 = b'i';
+const KEYS: u8 = b'k';
 /// Addresses of a member at the most.
 pub const ADDRESSES_MAX: usize = 16;
 /// Bytes of an address at the most.
 pub const ADDRESS_LEN_MAX: usize = 255;
 /// Retired incarnations that are remembered.
 pub const RETIRED_MAX: usize = 64;
+/// Bytes of the changes of a key at the most.
+pub const KEYS_LEN_MAX: usize = 3456;
 /// Members at the most.
 pub const MEMBERS_MAX: usize = 256;
 
@@ -214,6 +221,7 @@ fn check_end(reader: &Reader<'_>) -> Decoded<()> {
 pub struct Roster {
     members: BTreeMap<NodeId, (Member, Stamp)>,
     lives: BTreeMap<NodeId, Life>,
+    keys: BTreeMap<NodeId, Vec<u8>>,
 }
 
 impl Roster {
@@ -221,7 +229,7 @@ impl Roster {
     pub fn first(authors: impl IntoIterator<Item = NodeId>) -> Roster {
         let members =
             authors.into_iter().map(|node| (node, (Member::new(Role::Author), Stamp::default())));
-        Roster { members: members.collect(), lives: BTreeMap::new() }
+        Roster { members: members.collect(), ..Roster::default() }
     }
 
     /// Adds the records of the keyspace, in the order of keys: decisions come last. Those that do not
@@ -245,6 +253,10 @@ impl Roster {
             FIRST | MEMBER if is_full => return Err(Corruption::OutOfRange),
             FIRST | MEMBER => drop(self.members.insert(node, (Member::decode(value)?, *stamp))),
             LIFE => drop(self.lives.insert(node, Life::decode(value)?)),
+            KEYS if value.len() > KEYS_LEN_MAX || self.keys.len() >= MEMBERS_MAX => {
+                return Err(Corruption::OutOfRange);
+            }
+            KEYS => drop(self.keys.insert(node, value.clone())),
             _ => return Err(Corruption::UnknownKind),
         }
         Ok(())
@@ -281,6 +293,16 @@ impl Roster {
     pub fn authors(&self) -> impl Iterator<Item = NodeId> + '_ {
         let is_author = |(_, member): &(NodeId, &Member)| member.role == Role::Author;
         self.members().filter(is_author).map(|(node, _)| node)
+    }
+
+    /// The changes of members' keys, as they are written.
+    pub fn keys(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
+        self.keys.iter().map(|(node, changes)| (*node, changes.as_slice()))
+    }
+
+    /// The key of the changes of a member's key.
+    pub fn keys_key(node: NodeId) -> Vec<u8> {
+        [&[KEYS][..], &node.0].concat()
     }
 
     /// What is known about the lives of a node.

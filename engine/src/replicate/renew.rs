@@ -13,6 +13,18 @@ use crate::jobs;
 use base::{Error, Identity, Origin, Result};
 
 impl Replication {
+    /// Puts another secret in the place of the node's, durably: its key is another one from the next open
+    /// on. Its name stays.
+    pub fn replace_secret(&self, secret: [u8; 32]) -> Result<()> {
+        let parts = &*self.parts;
+        parts.refuse_if_closed()?;
+        parts.refuse_if_read_only()?;
+        parts.admissions.pause(|| {
+            let present = recovery::read_identity(&*parts.fs)?;
+            recovery::replace_identity(&*parts.fs, &Identity { secret, ..present })
+        })
+    }
+
     /// Begins another life, durably: later commits have another incarnation, and what was written so far
     /// counts as that of any other author. Commits wait meanwhile; the log starts anew for peers.
     pub fn renew(&self) -> Result<Origin> {
@@ -22,8 +34,9 @@ impl Replication {
         parts.admissions.pause(|| {
             parts.commits.check_writable()?;
             let random = |e| Error::io("draw random bytes for", parts.fs.root(), e);
-            let identity: Identity =
-                recovery::new_life(&parts.identity(), &*parts.rng).map_err(random)?;
+            // Not what was opened: the secret may have been exchanged.
+            let present = recovery::read_identity(&*parts.fs)?;
+            let identity: Identity = recovery::new_life(&present, &*parts.rng).map_err(random)?;
             parts.number_of(identity.origin())?;
             let _held = parts.commits.hold();
             jobs::flush_all(parts)?;

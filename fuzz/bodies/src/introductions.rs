@@ -2,7 +2,7 @@
 
 use crate::damage::damage;
 use crate::input::Input;
-use replication::link::{Fingerprint, LinkKey, Rotation, Token};
+use replication::link::{Fingerprint, LinkKey, Rotation, Succession, Token};
 
 /// Decodes introductions. What is accepted has one form, and a genuine one that was damaged is
 /// refused or unchanged.
@@ -28,6 +28,9 @@ fn text(text: &str) {
 fn record(bytes: &[u8]) {
     if let Ok(rotation) = Rotation::decode(bytes) {
         assert_eq!(rotation.encode(), bytes);
+    }
+    if let Ok(changes) = Succession::decode(bytes) {
+        assert_eq!(changes.encode(), bytes);
     }
 }
 

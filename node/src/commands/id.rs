@@ -1,11 +1,15 @@
-//! `esker id`: who a database is.
+//! `esker id`: who a database is, and another key for it.
 
 use crate::args::DatabaseArgs;
+use crate::database;
 use crate::error::Outcome;
 use crate::output::Output;
 use base::error::FileKind;
 use base::fs::{Fs, OsFs};
-use base::{Error, FileName, RelPath};
+use base::{Error, FileName, OsRng, RelPath};
+use replication::engine_store::EngineStore;
+use replication::link::Bell;
+use replication::replica::new_secret;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
@@ -15,11 +19,19 @@ use std::path::Path;
 #[command(after_help = "\
 Reads one file and takes no lock, so it also works while the database is in use.
 
+With --rotate the node gets another key and keeps its name. The node must not run. Peers take the new key
+when they meet it, or hear of it from others, and the old one never again; a backup of before has the old
+one, so make another backup.
+
 Example:
-  esker id --path data --output json")]
+  esker id --path data --output json
+  esker id --path data --rotate")]
 pub(crate) struct IdArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Exchanges the key of the node
+    #[arg(long)]
+    rotate: bool,
 }
 
 /// Who a database is, as programs read it.
@@ -45,12 +57,24 @@ impl IdentityLine {
 
 /// Prints who it is.
 pub(crate) fn run(args: &IdArgs, output: &mut Output) -> Outcome {
+    if args.rotate {
+        rotate(&args.database)?;
+    }
     let line = IdentityLine::read(&args.database.path)?;
     let IdentityLine { node, incarnation, fingerprint } = &line;
     output.result(
         format_args!("node {node}\nincarnation {incarnation}\nfingerprint {fingerprint}"),
         &line,
     )
+}
+
+/// Exchanges the key.
+fn rotate(args: &DatabaseArgs) -> Outcome {
+    let db = database::open(args)?;
+    let store = EngineStore::new(db.clone(), &Bell::default());
+    let secret = new_secret(&store, &db.identity(), &OsRng)?;
+    db.replication().replace_secret(secret)?;
+    Ok(db.close()?)
 }
 
 /// Tells a database that lost its identity from a directory that never was one.

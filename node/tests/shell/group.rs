@@ -59,6 +59,11 @@ pub(crate) fn peer(node: &Served, other: &Home) -> Option<serde_json::Value> {
     all.into_iter().find(|peer| peer["node"] == other.id.as_str())
 }
 
+/// Waits until `node` has links to all `others`.
+pub(crate) fn until_met(node: &Served, others: &[&Home]) {
+    until("they have met", || others.iter().all(|other| is_online(node, other)));
+}
+
 /// Whether `node` has a link to `other`.
 pub(crate) fn is_online(node: &Served, other: &Home) -> bool {
     peer(node, other).is_some_and(|peer| peer["online"] == true)

@@ -285,6 +285,19 @@ pub(crate) fn answer_of(bytes: &[u8]) -> Answered {
     Answered { status: status.expect("a status"), body: bytes[end + 4..].to_vec() }
 }
 
+/// Copies the directory `from` to `to`, as `cp -r` does.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("there is nothing yet");
+    for entry in std::fs::read_dir(from).expect("it is a directory") {
+        let from = entry.expect("it is readable").path();
+        let to = to.join(from.file_name().expect("it has a name"));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(std::fs::copy(&from, &to).expect("it can be copied")),
+        }
+    }
+}
+
 /// Every file below `path` with its content, for comparing; but for `LOCK`, which holds no data and
 /// names whoever looked last.
 pub(crate) fn content_of(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {

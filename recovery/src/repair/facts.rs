@@ -68,7 +68,7 @@ impl Facts {
         if let Some(file) = &identity {
             crate::keys::check(fs, file)?;
         }
-        let identity = identity.map(|file| file.identity).filter(identity::is_consistent);
+        let identity = identity.filter(identity::is_consistent).map(|file| file.identity);
         let root = undamaged(read_root(fs))?.map(|roots| roots.root);
         let mut manifests = Vec::new();
         for &number in inventory.manifests.keys() {

@@ -10,7 +10,7 @@
 //! - A key that nobody knows, while an invitation is open, comes out as a guest, not as a link.
 
 use super::error::{CloseCode, LinkError, Side};
-use super::key::{Fingerprint, LinkKey, fingerprint_in};
+use super::key::{Fingerprint, LinkKey, fingerprint_in, node_in};
 use super::mesh::Traffic;
 use super::pins::{Pins, Standing};
 use super::reset;
@@ -128,6 +128,7 @@ pub enum Arrival {
 pub struct Guest {
     pub(crate) connection: Connection,
     pub(crate) key: Fingerprint,
+    pub(crate) node: NodeId,
 }
 
 /// One socket, on which this node listens and from which it dials.
@@ -325,7 +326,10 @@ fn admit(shared: &Shared, connection: Connection) -> Result<Arrival, LinkError> 
             let pins = shared.pins.clone();
             Ok(Arrival::Peer(Link::new(connection, (peer, key), Dialed::ByPeer, pins)))
         }
-        Standing::Guest => Ok(Arrival::Guest(Guest { connection, key })),
+        Standing::Guest => {
+            let node = named(&connection, key);
+            Ok(Arrival::Guest(Guest { connection, key, node }))
+        }
         Standing::Refused => {
             let error = LinkError::UnknownKey { by: Side::Us };
             let (code, reason) = error.closing();
@@ -335,6 +339,17 @@ fn admit(shared: &Shared, connection: Connection) -> Result<Arrival, LinkError> 
     }
 }
 
+/// Whose key the peer has shown.
+pub(crate) fn named(connection: &Connection, key: Fingerprint) -> NodeId {
+    let certificate = certificate(connection);
+    certificate.map_or(key.node(), |certificate| node_in(&certificate, key))
+}
+
+fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?;
+    chain.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
+}
+
 /// The key that the peer has shown, in the protocol that we speak.
 fn shown(connection: &Connection) -> Result<Fingerprint, LinkError> {
     let handshake = connection.handshake_data();
@@ -342,9 +357,7 @@ fn shown(connection: &Connection) -> Result<Fingerprint, LinkError> {
     if handshake.and_then(|data| data.protocol).as_deref() != Some(PROTOCOL) {
         return Err(LinkError::WrongProtocol);
     }
-    let chain = connection.peer_identity();
-    let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let key = chain.and_then(|chain| fingerprint_in(chain.first()?));
+    let key = certificate(connection).and_then(|certificate| fingerprint_in(&certificate));
     key.ok_or(LinkError::UnknownKey { by: Side::Us })
 }
 

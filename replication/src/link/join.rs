@@ -20,7 +20,7 @@
 
 use super::channel::{ChannelReceiver, ChannelSender};
 use super::conversation::Calls;
-use super::endpoint::{Endpoint, Guest};
+use super::endpoint::{Endpoint, Guest, named};
 use super::error::{LinkError, Side};
 use super::invites::{Binding, Invites};
 use super::key::Fingerprint;
@@ -108,7 +108,7 @@ impl Desk {
         let shown = decode_request(&request)?;
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
         self.redeem(now, &binding, &shown)?;
-        let node = guest.key.node();
+        let node = guest.node;
         let (register, key) = (self.register.clone(), guest.key);
         let roster = self.calls.wait(move || register(key, node)).await??;
         self.pins.pin(guest.key, node);
@@ -135,12 +135,12 @@ impl Desk {
     }
 }
 
-/// Joins at `address` with a token. The issuer is pinned by it; the roster is returned.
+/// Joins at `address` with a token. The issuer is pinned by it; its name and the roster are returned.
 pub async fn join(
     endpoint: &Endpoint,
     address: SocketAddr,
     token: &Token,
-) -> Result<Vec<u8>, LinkError> {
+) -> Result<(NodeId, Vec<u8>), LinkError> {
     let settings = endpoint.settings();
     let issuer = token.issuer();
     let connection = endpoint.connect(address, Wanted::Key(issuer)).await?;
@@ -150,10 +150,11 @@ pub async fn join(
     // What the issuer has said in closing is the truth about a stream that broke.
     let roster =
         answer.map_err(|error| connection.close_reason().map_or(error, LinkError::from))?;
-    endpoint.pins().pin(issuer, issuer.node());
+    let node = named(&connection, issuer);
+    endpoint.pins().pin(issuer, node);
     let (code, reason) = LinkError::Closed { by: Side::Us }.closing();
     connection.close(code, reason.as_bytes());
-    Ok(roster)
+    Ok((node, roster))
 }
 
 async fn ask(

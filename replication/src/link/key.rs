@@ -4,6 +4,7 @@
 //! names and dates are there because certificates have them, and nobody reads them.
 
 use super::error::LinkError;
+use super::succession::Succession;
 use base::{Identity, NodeId};
 use ed25519_compact::{KeyPair, Seed};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -18,8 +19,11 @@ const PKCS8_PREFIX: [u8; 16] = [
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// What the changes of a key stand under in its certificate: a name that is only ours.
+const CHANGES_OID: [u64; 3] = [2, 25, 0x4553_4b52_4b45_5901];
+
 /// The Blake3 of an Ed25519 public key: what operators compare and peers pin.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
@@ -87,6 +91,19 @@ impl LinkKey {
 
     /// The key of a seed, for nodes that have changed theirs.
     pub fn from_seed(seed: [u8; 32]) -> Result<LinkKey, LinkError> {
+        LinkKey::shown_with(seed, None)
+    }
+
+    /// The same key, with a certificate that shows the changes that have led to it.
+    pub fn succeeding(&self, changes: &Succession) -> Result<LinkKey, LinkError> {
+        let old = self.fingerprint;
+        if !changes.is_at(old) {
+            return Err(LinkError::Rotation { old, reason: "the changes lead to another key" });
+        }
+        LinkKey::shown_with(*self.pair.sk.seed(), Some(changes))
+    }
+
+    fn shown_with(seed: [u8; 32], changes: Option<&Succession>) -> Result<LinkKey, LinkError> {
         if seed == [0; 32] {
             return Err(LinkError::Key { reason: "its seed is all zeros".to_owned() });
         }
@@ -97,6 +114,10 @@ impl LinkKey {
         let signer = signer.map_err(bad)?;
         let mut params = rcgen::CertificateParams::new(["esker".to_owned()]).map_err(bad)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(changes) = changes.filter(|changes| !changes.is_empty()) {
+            let shown = rcgen::CustomExtension::from_oid_content(&CHANGES_OID, changes.encode());
+            params.custom_extensions.push(shown);
+        }
         let certificate = params.self_signed(&signer).map_err(bad)?.der().clone();
         let fingerprint = Fingerprint::of(&pair.pk);
         Ok(LinkKey { pair, fingerprint, certificate, private })
@@ -124,6 +145,14 @@ impl fmt::Debug for LinkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LinkKey {{ fingerprint: {} }}", self.fingerprint)
     }
+}
+
+/// Whose key a certificate shows, if its name is that of its first key or follows from the changes
+/// that it shows.
+pub(crate) fn node_in(certificate: &CertificateDer<'_>, key: Fingerprint) -> NodeId {
+    let changes = Succession::find_in(certificate).map(Succession::decode);
+    let changes = changes.and_then(Result::ok).filter(|changes| changes.is_at(key));
+    changes.map_or(key.node(), |changes| changes.node())
 }
 
 /// The fingerprint of the key in a certificate, if that is an Ed25519 key.

@@ -6,13 +6,11 @@
 use super::bell::{Bell, Ear};
 use super::error::LinkError;
 use super::key::Fingerprint;
-use super::rotation::Rotation;
+use super::succession::Succession;
+use crate::roster::MEMBERS_MAX;
 use base::NodeId;
 use base::lock::{Mutex, Rank};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Keys that are remembered as given up.
-const RETIRED_MAX: usize = 4096;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +44,18 @@ struct State {
     nodes: BTreeMap<Fingerprint, NodeId>,
     /// Nodes whose first key may connect, known by their names only.
     named: BTreeSet<NodeId>,
-    /// Keys that were given up: none of them comes back.
-    retired: BTreeSet<Fingerprint>,
+    /// How the keys of nodes have changed: none of those that were given up comes back.
+    successions: BTreeMap<NodeId, Succession>,
     guests: Guests,
 }
 
 impl State {
     fn node_of(&self, fingerprint: Fingerprint) -> Option<NodeId> {
         let named = || {
-            let node = fingerprint.node();
-            let is_open = self.named.contains(&node) && !self.retired.contains(&fingerprint);
-            is_open.then_some(node)
+            let changed = self.successions.values().find(|changes| changes.is_at(fingerprint));
+            let node = changed.map_or(fingerprint.node(), Succession::node);
+            let is_given_up = changed.is_none() && self.successions.contains_key(&node);
+            (self.named.contains(&node) && !is_given_up).then_some(node)
         };
         self.nodes.get(&fingerprint).copied().or_else(named)
     }
@@ -64,8 +63,8 @@ impl State {
 
 impl Default for Pins {
     fn default() -> Pins {
-        let (nodes, named, retired) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        let state = State { nodes, named, retired, guests: Guests::Unwanted };
+        let (nodes, named, successions) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let state = State { nodes, named, successions, guests: Guests::Unwanted };
         Pins { state: Mutex::new(Rank::Links, state), changed: Bell::default() }
     }
 }
@@ -96,28 +95,65 @@ impl Pins {
         self.changed.ring();
     }
 
-    /// Exchanges a node's key for the one that the old key names. Live connections of the old key
-    /// are closed; the new one may connect at once. The old one never can again, so an old record
-    /// that somebody kept moves nothing.
-    pub fn rotate(&self, rotation: &Rotation) -> Result<(), LinkError> {
-        let (old, new, node) = (rotation.old_key(), rotation.new_key(), rotation.node());
-        let refused = |reason| Err(LinkError::Rotation { old, reason });
+    /// Takes over the changes of a node's key. Live connections of its former keys are closed; the
+    /// last one may connect at once. A former one never can again, so an old record that somebody
+    /// kept moves nothing.
+    pub fn follow(&self, changes: &Succession) -> Result<(), LinkError> {
         let mut state = self.state.lock();
-        if state.node_of(old) != Some(node) {
-            return refused("it is not the pinned key of that node");
+        match state.successions.get(&changes.node()) {
+            Some(known) if known.follows(changes) => return Ok(()),
+            Some(known) if !changes.follows(known) => {
+                let old = known.present().unwrap_or_default();
+                let reason = "other changes of the key of that node are known";
+                return Err(LinkError::Rotation { old, reason });
+            }
+            None if changes.is_empty() => return Ok(()),
+            None if state.successions.len() >= MEMBERS_MAX => {
+                let old = changes.given_up().next().unwrap_or_default();
+                let reason = "the keys of too many nodes were changed";
+                return Err(LinkError::Rotation { old, reason });
+            }
+            Some(_) | None => {}
         }
-        if state.retired.contains(&new) || state.nodes.contains_key(&new) {
-            return refused("the new key was used before");
+        let (node, mut was_pinned) = (changes.node(), false);
+        for old in changes.given_up() {
+            was_pinned |= state.nodes.remove(&old).is_some();
         }
-        if state.retired.len() >= RETIRED_MAX {
-            return refused("too many keys were exchanged");
+        if let Some(present) = changes.present().filter(|_| was_pinned) {
+            state.nodes.insert(present, node);
         }
-        state.nodes.remove(&old);
-        state.nodes.insert(new, node);
-        state.retired.insert(old);
+        state.successions.insert(node, changes.clone());
         drop(state);
         self.changed.ring();
         Ok(())
+    }
+
+    /// Hears what a certificate says about `key`, if that may belong to a node that may connect.
+    /// What is signed by the keys before it needs no proof that the peer holds it.
+    pub(crate) fn hear(&self, key: Fingerprint, certificate: &[u8]) {
+        if self.node_of(key).is_some() {
+            return;
+        }
+        let Some(bytes) = Succession::find_in(certificate) else { return };
+        // Signatures are expensive: not for whoever comes.
+        if !Succession::node_named_in(bytes).is_some_and(|node| self.may_connect(node)) {
+            return;
+        }
+        let followed = Succession::decode(bytes)
+            .and_then(|changes| if changes.is_at(key) { self.follow(&changes) } else { Ok(()) });
+        if let Err(error) = followed {
+            tracing::warn!(%key, %error, "a peer shows changes of its key that are not believed");
+        }
+    }
+
+    fn may_connect(&self, node: NodeId) -> bool {
+        let state = self.state.lock();
+        state.named.contains(&node) || state.nodes.values().any(|of| *of == node)
+    }
+
+    /// All changes of keys that are known, by node.
+    pub fn successions(&self) -> Vec<Succession> {
+        self.state.lock().successions.values().cloned().collect()
     }
 
     pub(crate) fn set_guests(&self, guests: Guests) {
@@ -158,20 +194,31 @@ mod tests {
         LinkKey::from_seed([seed; 32]).unwrap()
     }
 
+    /// The changes of the node of key 1 to the keys that follow.
+    fn changes(keys: &[u8]) -> Succession {
+        let mut all = Succession::none(key(1).fingerprint().node());
+        let mut present = key(1);
+        for seed in keys {
+            all = all.then(&present, &key(*seed)).unwrap();
+            present = key(*seed);
+        }
+        all
+    }
+
     #[test]
-    fn a_change_of_keys_moves_the_pin_and_cannot_be_repeated_or_undone() {
+    fn a_change_of_keys_moves_the_pin_and_cannot_be_undone() {
         let (pins, node) = (Pins::default(), key(1).fingerprint().node());
         pins.pin(key(1).fingerprint(), node);
-        let (there, back) =
-            (Rotation::sign(node, &key(1), &key(2)), Rotation::sign(node, &key(2), &key(1)));
 
-        pins.rotate(&there).unwrap();
+        pins.follow(&changes(&[2])).unwrap();
 
         assert_eq!(pins.all(), [(key(2).fingerprint(), node)]);
-        assert_eq!(pins.rotate(&there).unwrap_err().code(), "Rotation");
-        assert_eq!(pins.rotate(&back).unwrap_err().code(), "Rotation");
-        pins.rotate(&Rotation::sign(node, &key(2), &key(3))).unwrap();
+        assert_eq!(pins.follow(&changes(&[3])).unwrap_err().code(), "Rotation");
+        pins.follow(&changes(&[2, 3])).unwrap();
+        pins.follow(&changes(&[2])).unwrap();
         assert_eq!(pins.node_of(key(3).fingerprint()), Some(node), "the name stays");
+        assert_eq!(pins.node_of(key(2).fingerprint()), None);
+        assert_eq!(pins.successions(), [changes(&[2, 3])]);
     }
 
     #[test]
@@ -180,25 +227,24 @@ mod tests {
         pins.set_named([node].into_iter());
         assert_eq!(pins.node_of(key(1).fingerprint()), Some(node));
         assert_eq!(pins.node_of(key(2).fingerprint()), None);
-        pins.rotate(&Rotation::sign(node, &key(1), &key(2))).unwrap();
+        pins.follow(&changes(&[2])).unwrap();
         assert_eq!(pins.node_of(key(1).fingerprint()), None);
         assert_eq!(pins.node_of(key(2).fingerprint()), Some(node));
         pins.set_named(std::iter::empty());
-        assert_eq!(pins.node_of(key(2).fingerprint()), Some(node));
+        assert_eq!(pins.node_of(key(2).fingerprint()), None, "it is no peer any more");
     }
 
     #[test]
-    fn a_node_can_change_only_its_own_key() {
+    fn changes_that_a_peer_shows_are_heard_only_of_nodes_that_may_connect() {
         let (pins, node) = (Pins::default(), key(1).fingerprint().node());
-        pins.pin(key(1).fingerprint(), node);
-        pins.pin(key(2).fingerprint(), key(2).fingerprint().node());
-        for wrong in [
-            Rotation::sign(node, &key(2), &key(3)),
-            Rotation::sign(node, &key(4), &key(3)),
-            Rotation::sign(node, &key(1), &key(2)),
-        ] {
-            assert_eq!(pins.rotate(&wrong).unwrap_err().code(), "Rotation");
-        }
-        assert_eq!(pins.all().len(), 2);
+        let shown = key(3).succeeding(&changes(&[2, 3])).unwrap();
+        pins.hear(shown.fingerprint(), &shown.certificate());
+        assert!(pins.successions().is_empty());
+        pins.set_named([node].into_iter());
+        pins.hear(key(4).fingerprint(), &shown.certificate());
+        assert!(pins.successions().is_empty(), "they lead to another key");
+        pins.hear(shown.fingerprint(), &shown.certificate());
+        assert_eq!(pins.node_of(shown.fingerprint()), Some(node));
+        assert_eq!(pins.node_of(key(1).fingerprint()), None);
     }
 }

@@ -18,7 +18,7 @@ use base::codec::{Decoded, Reader};
 use base::{Corruption, NodeId};
 use ed25519_compact::{PublicKey, Signature};
 
-const MAGIC: [u8; 8] = *b"ESKRKEY\x01";
+pub(crate) const MAGIC: [u8; 8] = *b"ESKRKEY\x01";
 const SIGNED_BY_OLD: usize = 88;
 const SIGNED_BY_NEW: usize = SIGNED_BY_OLD + 64;
 const LEN: usize = SIGNED_BY_NEW + 64;

@@ -123,7 +123,9 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        match self.pins.standing(shown(end_entity, intermediates)?) {
+        let shown = shown(end_entity, intermediates)?;
+        self.pins.hear(shown, end_entity);
+        match self.pins.standing(shown) {
             Standing::Pinned(_) | Standing::Guest => Ok(ClientCertVerified::assertion()),
             Standing::Refused => Err(refused()),
         }
@@ -170,7 +172,10 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let shown = shown(end_entity, intermediates)?;
         let is_wanted = match self.wanted {
-            Wanted::Node(node) => self.pins.node_of(shown) == Some(node),
+            Wanted::Node(node) => {
+                self.pins.hear(shown, end_entity);
+                self.pins.node_of(shown) == Some(node)
+            }
             Wanted::Key(key) => key == shown,
         };
         if is_wanted { Ok(ServerCertVerified::assertion()) } else { Err(refused()) }

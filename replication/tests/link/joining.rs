@@ -3,8 +3,8 @@
 use crate::bed::{Node, settings, within};
 use base::rng::SeededRng;
 use replication::link::{
-    Arrival, Calls, Channel, Desk, FRAME_LEN_MAX, Fingerprint, INVITE_LASTS, Link, LinkError,
-    Rotation, Side, Token, join,
+    Arrival, Calls, Channel, Desk, FRAME_LEN_MAX, Fingerprint, INVITE_LASTS, Link, LinkError, Side,
+    Succession, Token, join,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,7 +46,9 @@ impl Issuer {
     }
 
     async fn joined_by(&self, node: &Node, token: &Token) -> Result<Vec<u8>, LinkError> {
-        within(join(&node.endpoint, self.node.address, token)).await
+        let (issuer, roster) = within(join(&node.endpoint, self.node.address, token)).await?;
+        assert_eq!(issuer, self.node.id());
+        Ok(roster)
     }
 }
 
@@ -131,9 +133,10 @@ async fn a_changed_key_closes_links_of_the_old_one_and_lets_the_new_one_in() {
     let link = old.dial(&one).await.unwrap();
     let accepted = one.accept().await;
     let key = |seed| replication::link::LinkKey::from_seed([seed; 32]).unwrap();
-    let record = Rotation::sign(name, &key(2), &key(3)).encode();
+    let changes = Succession::none(name).then(&key(2), &key(3)).unwrap();
+    let changes = Succession::decode(&changes.encode()).unwrap();
 
-    one.pins.rotate(&Rotation::decode(&record).unwrap()).unwrap();
+    one.pins.follow(&changes).unwrap();
 
     let error = within(link.closed()).await;
     assert!(matches!(error, LinkError::Revoked { by: Side::Peer }), "{error}");

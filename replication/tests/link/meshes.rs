@@ -141,8 +141,8 @@ async fn a_banned_peer_that_dials_is_turned_away_and_others_are_not() {
 async fn a_node_joins_a_mesh_with_a_token() {
     let (issuer, joiner) = (meshed(1, 2, 1000), meshed(2, 2, 1000));
     let token = issuer.desk.invite(Duration::ZERO, &SeededRng::new(4)).unwrap();
-    let roster = within(join(&joiner.node.endpoint, issuer.node.address, &token)).await.unwrap();
-    assert_eq!(roster, b"roster");
+    let joined = within(join(&joiner.node.endpoint, issuer.node.address, &token)).await.unwrap();
+    assert_eq!(joined, (issuer.node.id(), b"roster".to_vec()));
     joiner.mesh.keep(issuer.node.id(), issuer.node.address);
     issuer.has_all_of(&joiner, 2).await;
     joiner.has_all_of(&issuer, 2).await;

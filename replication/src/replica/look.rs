@@ -1,0 +1,74 @@
+//! Looks after the group now and then: who is let in, who is dialed, what is read and written of it.
+
+use super::{Dialing, Peer, Shared};
+use crate::link::{Calls, Mesh};
+use crate::roster::Role;
+use base::{NodeId, Result};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Shared {
+    /// Lets in and dials who should be, and nobody else.
+    pub(super) fn look(&self, mesh: &Mesh) -> Result<()> {
+        self.group.tick(self.driving.now(), &*self.store)?;
+        let roster = self.group.roster();
+        self.look_at_keys(&roster)?;
+        let book = self.book.lock().clone();
+        let peers = book.all();
+        let is_welcome = |node: NodeId| {
+            let peer = peers.iter().find(|peer| peer.node == node);
+            let is_known = peer.is_some() || roster.role(node).is_some();
+            let is_off = peer.is_some_and(|peer| !peer.is_enabled) || book.has_forgotten(node);
+            is_known && !is_off && roster.role(node) != Some(Role::Deprecated)
+        };
+        let members = roster.members().map(|(node, _)| node);
+        let known: Vec<NodeId> = peers.iter().map(|peer| peer.node).chain(members).collect();
+        let welcome = known.into_iter().filter(|node| *node != self.group.node());
+        self.pins.set_named(welcome.filter(|node| is_welcome(*node)));
+        // Who has joined by a token is shut out like any other.
+        let joined = self.pins.all().into_iter().filter(|(_, node)| !is_welcome(*node));
+        joined.for_each(|(key, _)| self.pins.revoke(key));
+        self.dial(mesh, &peers, is_welcome);
+        Ok(())
+    }
+
+    fn dial(&self, mesh: &Mesh, peers: &[Peer], is_welcome: impl Fn(NodeId) -> bool) {
+        let is_active = self.options.dialing == Dialing::Active;
+        let wanted: BTreeMap<NodeId, SocketAddr> = peers
+            .iter()
+            .filter(|peer| is_active && is_welcome(peer.node))
+            .filter_map(|peer| Some((peer.node, peer.address?)))
+            .collect();
+        let before = std::mem::replace(&mut *self.dialed.lock(), wanted.clone());
+        for (node, address) in &wanted {
+            if before.get(node) != Some(address) {
+                mesh.keep(*node, *address);
+            }
+        }
+        before.keys().filter(|node| !wanted.contains_key(node)).for_each(|node| mesh.forget(*node));
+    }
+}
+
+/// Runs until it is aborted.
+pub(super) async fn look_after(shared: Arc<Shared>, mesh: Arc<Mesh>) {
+    loop {
+        let looked = match shared.options.calls {
+            Calls::Inline => shared.look(&mesh),
+            Calls::Threads => {
+                let (shared, mesh) = (shared.clone(), mesh.clone());
+                let looked = tokio::task::spawn_blocking(move || shared.look(&mesh)).await;
+                looked.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = looked {
+            tracing::warn!(%error, "the group of replicas could not be looked after");
+            shared.journal.note_error(None, shared.store.wall_ms(), error.code(), &error);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
