@@ -19,6 +19,7 @@ use recovery::backup::{
 use sstable::manifest::{Archiving, Edit, State, Version};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How a backup is made. Name what you change and end with `..BackupOptions::default()`.
@@ -157,8 +158,23 @@ impl BackupInfo {
     }
 }
 
-/// Makes a backup in the directory `to`.
+/// Makes a backup in the directory `to`, and counts it.
 pub(crate) fn backup(parts: &Parts, to: &Path, options: &BackupOptions) -> Result<BackupInfo> {
+    let made = backup_uncounted(parts, to, options);
+    let meters = &parts.meters;
+    match &made {
+        Ok(info) => {
+            meters.backups.fetch_add(1, Ordering::Relaxed);
+            meters.last_backup_ms.store(info.made.ms, Ordering::Relaxed);
+        }
+        // Whoever asked for it does not want it any more.
+        Err(Error::Cancelled | Error::Closed) => {}
+        Err(_) => drop(meters.backup_failures.fetch_add(1, Ordering::Relaxed)),
+    }
+    made
+}
+
+fn backup_uncounted(parts: &Parts, to: &Path, options: &BackupOptions) -> Result<BackupInfo> {
     check_rate("bytes_per_second", options.bytes_per_second)?;
     let _one_at_a_time = parts.backing_up.lock();
     let store = Store::new(parts.fs.at(to));

@@ -7,7 +7,7 @@ use crate::options::{Compression, WriteOptions};
 use crate::parts::Parts;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
-use base::{Op, OpKind, Result, SpaceId, Tick};
+use base::{Op, OpKind, Result, SpaceId, Stamp, Tick};
 use sstable::manifest::{KeyspaceRecord, KeyspaceSettings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,6 +122,12 @@ impl Keyspace {
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.parts.get(&self.state, key.as_ref(), Value::copy_of)
+    }
+
+    /// The value of `key`, and who wrote it when: the same on every node that has it. For writes that are
+    /// to happen only if nobody else wrote, see [`crate::Transaction::get_stamped`].
+    pub fn get_stamped(&self, key: impl AsRef<[u8]>) -> Result<Option<(Value, Stamp)>> {
+        self.parts.get_stamped(&self.state, key.as_ref())
     }
 
     /// Writes the value of `key` into `value`, replacing what it held. Returns whether there is one.

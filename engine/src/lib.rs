@@ -58,6 +58,7 @@ mod install;
 mod iter;
 mod jobs;
 mod keyspace;
+mod lookup;
 mod memtable;
 mod merge;
 mod obsolete;
@@ -89,7 +90,7 @@ mod workers;
 
 pub use backup::{BackupInfo, BackupOptions, BackupSchedule};
 pub use backups::{Backups, Listing};
-pub use base::{Category, Corruption, Error, Identity, Result, Tick};
+pub use base::{Category, Corruption, Error, Identity, Origin, Result, Stamp, Tick};
 pub use batch::Batch;
 pub use bounds::KeyBounds;
 pub use changes::{Change, ChangeKind, Changes, Commit};

@@ -266,66 +266,6 @@ impl Parts {
         }
     }
 
-    /// Calls `found` with the current value of `key`, if it has one.
-    #[inline]
-    pub(crate) fn get<R>(
-        &self,
-        keyspace: &KeyspaceState,
-        key: &[u8],
-        found: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        let sample = self.meters.add(Counter::Gets, 1).is_multiple_of(SAMPLE_EVERY);
-        let started = if sample { Some(self.clock.monotonic()) } else { None };
-        let result = self.get_newest(keyspace, key, found);
-        if let Some(started) = started {
-            self.meters.get_latency.record(self.clock.monotonic().saturating_sub(started));
-        }
-        if matches!(result, Ok(Some(_))) {
-            self.meters.add(Counter::Hits, 1);
-        }
-        result
-    }
-
-    #[inline]
-    fn get_newest<R>(
-        &self,
-        keyspace: &KeyspaceState,
-        key: &[u8],
-        found: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        self.check_readable(keyspace)?;
-        let mut found = Some(found);
-        loop {
-            let result = self.views.with(|view| {
-                let at = self.commits.visible();
-                // A commit after `at` may stand in a memtable that this view does not know, but
-                // none up to `at` can, unless the view was replaced in between.
-                if !self.views.is_current(view) {
-                    return None;
-                }
-                let found = found.take()?;
-                Some(read::get(view, keyspace.space, key, at, || self.clock.wall_ms(), found))
-            });
-            if let Some(result) = result {
-                return result;
-            }
-        }
-    }
-
-    /// Calls `found` with the value that `key` had at `at`, a point that a snapshot holds.
-    pub(crate) fn get_at<R>(
-        &self,
-        keyspace: &KeyspaceState,
-        key: &[u8],
-        at: Tick,
-        found: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        self.check_readable(keyspace)?;
-        self.meters.add(Counter::Gets, 1);
-        let now_ms = || self.clock.wall_ms();
-        self.views.with(|view| read::get(view, keyspace.space, key, at, now_ms, found))
-    }
-
     /// The values of `keys`, all as of one moment.
     pub(crate) fn multi_get<K: AsRef<[u8]>>(
         &self,
@@ -372,7 +312,7 @@ impl Parts {
     }
 
     #[inline]
-    fn check_readable(&self, keyspace: &KeyspaceState) -> Result<()> {
+    pub(crate) fn check_readable(&self, keyspace: &KeyspaceState) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }

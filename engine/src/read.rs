@@ -1,8 +1,9 @@
 //! One key through a view.
 
 use crate::origins::Origins;
+use crate::value::Value;
 use crate::view::View;
-use base::foreign::plain_value;
+use base::foreign::{plain_value, stamp_of};
 use base::{EntryKind, Origin, Result, SpaceId, Stamp, Tick, Trailer, key_hash};
 
 /// The moment a read is about.
@@ -54,22 +55,54 @@ pub(crate) fn get<R>(
     now_ms: impl Fn() -> u64,
     found: impl FnOnce(&[u8]) -> R,
 ) -> Result<Option<R>> {
+    get_entry(view, space, key, at, now_ms, |_, value| found(value))
+}
+
+/// The value of `key` if it has one, and who wrote it when.
+pub(crate) fn get_stamped(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    now_ms: impl Fn() -> u64,
+) -> Result<Option<(Value, Stamp)>> {
+    get_entry(view, space, key, at, now_ms, |entry, value| {
+        let local = || entry.local.unwrap_or(view.active.local());
+        let stamp = stamp_of(entry.trailer, entry.stored);
+        let stamp = stamp.map(|stamp| view.origins.entry_stamp(stamp, local));
+        // An entry whose value could be read has a stamp.
+        (Value::copy_of(value), stamp.unwrap_or_default())
+    })
+}
+
+/// As [`get`], with the entry that holds the value.
+#[inline]
+fn get_entry<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    now_ms: impl Fn() -> u64,
+    found: impl FnOnce(&Found<'_>, &[u8]) -> R,
+) -> Result<Option<R>> {
     let covered = match view.has_range_deletes() {
         true => covering(view, space, key, at),
         false => None,
     };
-    newest(view, space, key, at, |Found { trailer, stored, local }| {
+    newest(view, space, key, at, |entry| {
+        let Found { trailer, stored, local } = entry;
         let local = || local.unwrap_or(view.active.local());
         if covered.is_some_and(|range| is_covered(range, trailer, stored, local, &view.origins)) {
             return None;
         }
         let now_ms = if trailer.kind() == Some(EntryKind::PutExpiring) { now_ms() } else { 0 };
-        live_value(trailer, stored, now_ms).map(found)
+        live_value(trailer, stored, now_ms).map(|value| found(&entry, value))
     })
     .map(Option::flatten)
 }
 
 /// An entry as it is stored.
+#[derive(Clone, Copy)]
 pub(crate) struct Found<'a> {
     pub(crate) trailer: Trailer,
     pub(crate) stored: &'a [u8],

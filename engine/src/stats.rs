@@ -37,6 +37,9 @@ pub(crate) struct Meters {
     pub(crate) bytes_compacted: AtomicU64,
     pub(crate) scrubs: AtomicU64,
     pub(crate) tables_healed: AtomicU64,
+    pub(crate) backups: AtomicU64,
+    pub(crate) backup_failures: AtomicU64,
+    pub(crate) last_backup_ms: AtomicU64,
     pub(crate) scrub_bytes_done: AtomicU64,
     pub(crate) scrub_bytes_total: AtomicU64,
     pub(crate) scrub_findings: AtomicU64,
@@ -223,6 +226,12 @@ pub struct Stats {
     pub scrubs: u64,
     /// Damaged tables that were made whole from a peer since the database was opened.
     pub tables_healed: u64,
+    /// Backups made since the database was opened, those of the log alone as well.
+    pub backups: u64,
+    /// Backups that failed since then.
+    pub backup_failures: u64,
+    /// When the last one was made, in milliseconds since the Unix epoch; zero if there was none since then.
+    pub last_backup_ms: u64,
     /// Bytes that the running scrub, or else the last one, has read.
     pub scrub_bytes_done: u64,
     /// Bytes of tables that the running scrub will read; zero while none runs.

@@ -16,7 +16,7 @@ use crate::parts::Parts;
 use crate::snapshot::Held;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
-use base::{Error, OpKind, Result, SpaceId, Tick};
+use base::{Error, OpKind, Result, SpaceId, Stamp, Tick};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -70,6 +70,18 @@ impl Transaction {
         }
         self.reads.keys.push(slot);
         self.parts.get_at(keyspace.state(), key, self.reads.at, Value::copy_of)
+    }
+
+    /// The value that `key` had when the transaction began, whatever it has written since, and who had
+    /// written that when. It counts as read.
+    pub fn get_stamped(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<(Value, Stamp)>> {
+        let key = key.as_ref();
+        self.reads.keys.push((keyspace.state().space, key.into()));
+        self.parts.get_stamped_at(keyspace.state(), key, self.reads.at)
     }
 
     /// Whether `key` has a value.

@@ -294,3 +294,29 @@ fn an_inverted_range_is_empty_and_conflicts_with_nothing() {
     k.put(b"m", b"2").unwrap();
     assert!(!conflicts(transaction.commit()));
 }
+
+#[test]
+fn a_stamp_says_which_write_a_value_is_of_and_holds_its_key_for_the_commit() {
+    let (_disk, db, k) = open();
+    assert!(k.get_stamped(b"a").unwrap().is_none());
+    let written = k.put(b"a", b"1").unwrap();
+    let (value, stamp) = k.get_stamped(b"a").unwrap().unwrap();
+    let identity = db.identity();
+    assert_eq!((&*value, stamp.tick), (&b"1"[..], written));
+    assert_eq!(
+        (stamp.origin.node, stamp.origin.incarnation),
+        (identity.node, identity.incarnation)
+    );
+    db.flush().unwrap();
+    assert_eq!(k.get_stamped(b"a").unwrap().unwrap().1, stamp, "also from a table");
+
+    let mut transaction = db.transaction().unwrap();
+    transaction.put(&k, b"a", b"2").unwrap();
+    let stored = transaction.get_stamped(&k, b"a").unwrap().unwrap();
+    assert_eq!((&*stored.0, stored.1), (&b"1"[..], stamp), "not its own write");
+    k.put(b"a", b"3").unwrap();
+    assert!(conflicts(transaction.commit()));
+    assert!(k.get_stamped(b"a").unwrap().unwrap().1 > stamp);
+    k.delete(b"a").unwrap();
+    assert!(k.get_stamped(b"a").unwrap().is_none());
+}

@@ -17,11 +17,16 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 const FAILURE_LEN_MAX: u64 = 64 << 10;
 const BUFFER_LEN: usize = 256 << 10;
 
+/// The variable of the environment with the token for a node that wants one.
+pub(crate) const TOKEN_VARIABLE: &str = "ESKER_TOKEN";
+
 /// A node that is talked to.
 pub(crate) struct Client {
     agent: Agent,
     /// Its URL without a slash at the end.
     url: String,
+    /// Says who asks, if there is a token.
+    authorization: Option<String>,
 }
 
 /// What a request does.
@@ -78,7 +83,9 @@ impl Client {
             .timeout_connect(Some(CONNECT_PATIENCE))
             .max_idle_age(IDLE_MAX)
             .build();
-        Ok(Client { agent: config.into(), url: trimmed.to_owned() })
+        let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        Ok(Client { agent: config.into(), url: trimmed.to_owned(), authorization })
     }
 
     /// How messages name the node.
@@ -96,6 +103,10 @@ impl Client {
         let builder = Request::builder().uri(format!("{}{}", self.url, call.path));
         let builder = match call.key {
             Some(key) => builder.header(wire::KEY_HEADER, key),
+            None => builder,
+        };
+        let builder = match &self.authorization {
+            Some(authorization) => builder.header("authorization", authorization),
             None => builder,
         };
         let invalid = |_| Failure::input("it is not a URL").at(self.name());

@@ -16,7 +16,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::files::RotatingFile;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -35,6 +35,8 @@ static LOGS: OnceLock<Handles> = OnceLock::new();
 /// What changes and tells of the logs while they are written.
 struct Handles {
     levels: reload::Handle<Targets, Registry>,
+    /// Level and filter as words.
+    words: Mutex<(String, String)>,
     dropped: ErrorCounter,
 }
 
@@ -65,16 +67,36 @@ pub(crate) fn start(config: &Config) -> Outcome<Logs> {
     let all = tracing_subscriber::registry().with(lines.with_filter(levels)).with(audit);
     let begun = all.try_init();
     begun.map_err(|_| Failure::new(Exit::Bug, "Bug", "the logs were begun twice"))?;
-    let _ = LOGS.set(Handles { levels: handle, dropped });
+    let (level, filter) = words_of(config);
+    let words = Mutex::new((level.to_owned(), filter.to_owned()));
+    let _ = LOGS.set(Handles { levels: handle, words, dropped });
     Ok(Logs { _guards: guards })
 }
 
-/// Changes what is worth a line, from now on.
+/// Changes what is worth a line, from now on, to what `config` says.
 pub(crate) fn change(config: &Config) -> Outcome {
-    let levels = levels_of(config)?;
-    match LOGS.get().map(|logs| logs.levels.reload(levels)) {
-        None | Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(Failure::new(Exit::Bug, "Bug", error.to_string())),
+    let (level, filter) = words_of(config);
+    set(level, filter)
+}
+
+/// Changes what is worth a line, from now on.
+pub(crate) fn set(level: &str, filter: &str) -> Outcome {
+    let levels = parse(level, filter)?;
+    let Some(logs) = LOGS.get() else { return Ok(()) };
+    let bug = |error: reload::Error| Failure::new(Exit::Bug, "Bug", error.to_string());
+    logs.levels.reload(levels).map_err(bug)?;
+    *logs.words() = (level.to_owned(), filter.to_owned());
+    Ok(())
+}
+
+/// Level and filter of this moment, as words.
+pub(crate) fn levels() -> (String, String) {
+    LOGS.get().map(|logs| logs.words().clone()).unwrap_or_default()
+}
+
+impl Handles {
+    fn words(&self) -> MutexGuard<'_, (String, String)> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,8 +133,21 @@ fn file(config: &Config, path: &Path) -> Outcome<RotatingFile> {
 
 /// The level, and those of components over it.
 fn levels_of(config: &Config) -> Outcome<Targets> {
+    let (level, filter) = words_of(config);
+    parse(level, filter)
+}
+
+fn words_of(config: &Config) -> (&str, &str) {
     let level = config.text("log.level").unwrap_or("info");
-    let filter = config.text("log.filter").unwrap_or_default();
+    (level, config.text("log.filter").unwrap_or_default())
+}
+
+fn parse(level: &str, filter: &str) -> Outcome<Targets> {
+    if level.parse::<LevelFilter>().is_err() {
+        let message =
+            format!("log.level is {level:?}; error, warn, info, debug and trace are allowed");
+        return Err(Failure::new(Exit::Input, "ConfigInvalid", message).action("name one of these"));
+    }
     let words = [level, filter].into_iter().filter(|words| !words.is_empty());
     let words = words.collect::<Vec<_>>().join(",");
     words.parse().map_err(|error| {

@@ -4,6 +4,7 @@
 //! engine      operations, log, memtables, cache, levels, compaction, snapshots, transactions
 //! recovery    what opening the database took
 //! peers       lag, bytes and failures by peer
+//! breakers    their states and calls, by name
 //! process     memory, processor time, file handles
 //! requests    HTTP by route; the only ones that are counted here
 //! sheet       families of metrics, one after the other
@@ -13,6 +14,7 @@
 //! The engine counts for itself and knows nothing of metrics: a scrape reads its numbers. A name, once
 //! published, keeps its meaning; all of them are listed in `deploy/METRICS.md`, which a test compares.
 
+mod breakers;
 mod engine;
 mod peers;
 mod process;
@@ -30,9 +32,11 @@ use ::engine::{Db, Health, Stats};
 use ::recovery::Report;
 use base::NodeId;
 use base::fs::Space;
+use esker_node::resilience::BreakerReport;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What all names begin with.
@@ -48,11 +52,16 @@ pub(crate) struct Scrape {
     report: Report,
     space: Option<Space>,
     peers: Vec<Peer>,
+    breakers: BTreeMap<String, BreakerReport>,
 }
 
 impl Scrape {
-    /// Reads the numbers of `db`, and takes those of its `peers`.
-    pub(crate) fn take(db: &Db, peers: Vec<Peer>) -> Scrape {
+    /// Reads the numbers of `db`, and takes those of its `peers` and `breakers`.
+    pub(crate) fn take(
+        db: &Db,
+        peers: Vec<Peer>,
+        breakers: BTreeMap<String, BreakerReport>,
+    ) -> Scrape {
         Scrape {
             node: db.identity().node,
             stats: db.stats(),
@@ -60,6 +69,7 @@ impl Scrape {
             report: db.recovery_report().clone(),
             space: db.space().ok(),
             peers,
+            breakers,
         }
     }
 
@@ -96,6 +106,7 @@ impl Collector for Scrape {
         recovery::write(&mut sheet, &self.report)?;
         let help = "Lines of the log that were dropped because too many waited";
         sheet.counter("log_lines_dropped", help, logs::dropped())?;
-        peers::write(&mut sheet, &self.peers)
+        peers::write(&mut sheet, &self.peers)?;
+        breakers::write(&mut sheet, &self.breakers)
     }
 }

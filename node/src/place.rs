@@ -4,10 +4,12 @@
 //! which one it is. The node itself answers from the same [`Directory`] that a command with `--path`
 //! opens.
 
+mod conditional;
 mod directory;
 mod remote;
 mod walk;
 
+pub(crate) use self::conditional::{Change, Condition, Operation, no_such_key};
 pub(crate) use self::directory::Directory;
 pub(crate) use self::remote::Remote;
 pub(crate) use self::walk::{Direction, Entry, KeyRange, Part, Selection, Walk, Which};

@@ -123,7 +123,7 @@ fn grows(text: &[u8]) -> bool {
 }
 
 /// The bytes of the field `name`, given as text or as base64.
-fn bytes_of(
+pub(crate) fn bytes_of(
     name: &str,
     text: Option<Cow<'_, str>>,
     encoded: Option<Cow<'_, str>>,

@@ -9,6 +9,8 @@
 //! server     the listener, its connections, and how they end
 //! routes     which path is answered by which of the handlers below
 //! record     get, put and delete of one record
+//! condition  stamps as entity tags, and what requests want to be so
+//! batch      several writes as one commit
 //! stream     scan and export: records as lines, as slowly as their reader likes
 //! content    digest, keyspaces, numbers, flush and compaction
 //! load       lines into batches
@@ -19,6 +21,10 @@
 //! node       what all handlers share, and how they call the engine
 //! body       bodies of requests, bounded in bytes and time
 //! query      the parts of a URL
+//! admin      what operators change while it runs: mode, log, timeouts, breakers
+//! upkeep     checkpoints, backups, scrubs
+//! mode       what users may ask for now
+//! callers    who may ask: tokens, or whoever is on this machine
 //! origin     keeps web pages out
 //! refusal    a failure as an answer
 //! patience   a connection that ends if its reader stops reading
@@ -27,13 +33,18 @@
 //! This is the only asynchronous part of the command. Every call to the engine runs on a thread that may
 //! block. All memory that a request can ask for is bounded, and so is all time that it can hold it.
 
+mod admin;
+mod batch;
 mod body;
+mod callers;
 mod checks;
+mod condition;
 mod content;
 mod door;
 mod health;
 mod life;
 mod load;
+mod mode;
 mod node;
 mod opening;
 mod origin;
@@ -48,6 +59,7 @@ mod server;
 mod settings;
 mod signals;
 mod stream;
+mod upkeep;
 
 pub(crate) use self::health::LagThresholds;
 pub(crate) use self::life::{Opened, Ready, serve};

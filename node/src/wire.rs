@@ -35,6 +35,9 @@ pub(crate) const OBJECT_LEN_MAX: usize = 64 << 20;
 /// The code of the failure that says a key has no value.
 pub(crate) const NO_SUCH_KEY: &str = "NotFound";
 
+/// The code of the failure that says a record is not as a condition wants it.
+pub(crate) const STAMP_MISMATCH: &str = "StampMismatch";
+
 /// Where a key travels.
 pub(crate) enum KeyPlace {
     /// In the path, which is this.

@@ -49,9 +49,9 @@ fn every_mistake_is_named_at_once_and_nothing_starts() {
     let checked = config("check", &file).fails(5, "ConfigInvalid");
     let mistakes = checked.json()[0]["mistakes"].clone();
     assert_eq!(mistakes.as_array().unwrap().len(), 2, "{mistakes}");
-    assert_eq!(mistakes[0]["key"], "http");
-    assert_eq!(mistakes[0]["value"], "'0.0.0.0:1'");
-    assert_eq!(mistakes[1]["key"], "engine.sinc");
+    assert_eq!(mistakes[0]["key"], "engine.sinc");
+    assert_eq!(mistakes[1]["key"], "http");
+    assert_eq!(mistakes[1]["value"], "\"0.0.0.0:1\"");
     let mut child = serve(&file, &[("ESKER_ROLE", "king")], &["--listen", "here"]);
     assert_eq!(child.wait().unwrap().code(), Some(5));
     let mut said = String::new();

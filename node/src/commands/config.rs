@@ -1,9 +1,10 @@
 //! `esker config`: the configuration of a node, checked, shown or begun.
 
-use crate::config::{Config, Layers, Mistake, effective, refuse, template};
-use crate::error::Outcome;
+use crate::config::{Config, Layers, Mistake, effective, refuse, template, token_of};
+use crate::error::{Failure, Outcome};
 use crate::files;
 use crate::output::Output;
+use base::{Error, OsRng, Rng};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -19,7 +20,8 @@ command line of `serve`; the right one wins. A mistake exits with 5, after all o
 Examples:
   esker config init > node.toml
   esker config check --config node.toml
-  esker config show --config node.toml --output json")]
+  esker config show --config node.toml --output json
+  esker config token ada")]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     what: What,
@@ -34,6 +36,12 @@ enum What {
     Show(FileArgs),
     /// Prints a file with every setting, commented out at its default
     Init,
+    /// Draws a token for HTTP: for its owner, and as the hash that a node knows it by
+    Token {
+        /// Who it is for
+        #[arg(value_name = "NAME", default_value = "operator")]
+        name: String,
+    },
 }
 
 #[derive(clap::Args, Debug)]
@@ -52,7 +60,23 @@ pub(crate) fn run(args: &ConfigArgs, output: &mut Output) -> Outcome {
             let text = template();
             output.result(format_args!("{}", text.trim_end()), &json!({ "file": text }))
         }
+        What::Token { name } => token(name, output),
     }
+}
+
+/// Draws a token that cannot be guessed. The node is given what can not be turned back into it.
+fn token(name: &str, output: &mut Output) -> Outcome {
+    let mut bytes = [0; 32];
+    OsRng.fill(&mut bytes).map_err(|e| Error::io("draw randomness for", "a token", e))?;
+    let token = blake3::Hash::from_bytes(bytes).to_hex();
+    let words = format!("{name}:{}", blake3::hash(token.as_bytes()).to_hex());
+    if token_of(&words).is_none() {
+        return Err(Failure::input(
+            "a name has 1 to 64 letters, digits and dashes, and is not `file`",
+        ));
+    }
+    let lines = format!("export ESKER_TOKEN={token}\n\n[auth]\ntokens = [\"{words}\"]");
+    output.result(format_args!("{lines}"), &json!({ "token": token.as_str(), "tokens": [words] }))
 }
 
 fn check(args: &FileArgs, output: &mut Output) -> Outcome {

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Answers /health while it opens the database, and prints one line once it serves: ready node=ID listen=ADDR
 http=ADDR. SIGTERM and SIGINT end it: requests may finish for 30 seconds, or until a second signal. The
-database is created if it is missing. HTTP is without encryption and passwords, so it listens on this
-machine only. `esker config init` prints a file with every setting; the environment is over the file, and
+database is created if it is missing. HTTP is without encryption, and listens beyond this
+machine only if the configuration has tokens. `esker config init` prints a file with every setting; the environment is over the file, and
 the options here over both. SIGHUP lets the node read them again.
 
 Examples:
@@ -36,7 +36,7 @@ pub(crate) struct ServeArgs {
     /// Where peers connect; port 0 takes any [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where users connect, on this machine; port 0 takes any [default: 127.0.0.1:8080]
+    /// Where users connect; port 0 takes any [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// A peer of the first roster, given on every side; may be repeated

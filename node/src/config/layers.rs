@@ -5,6 +5,7 @@ use super::keys::{KEYS, Key, Reload};
 use super::presets;
 use super::typed;
 use super::value::{Value, invitation_of};
+use crate::client::TOKEN_VARIABLE;
 use crate::error::{Exit, Failure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -170,8 +171,9 @@ impl Layers {
 
     /// Reads the variables of the environment whose names begin with `ESKER_`.
     pub(crate) fn read_environment(&mut self, all: impl Iterator<Item = (String, String)>) {
-        // An empty variable is one that is not set.
-        let all = all.filter(|(name, words)| name.starts_with("ESKER_") && !words.is_empty());
+        // An empty variable is one that is not set; the token is for commands that ask a node.
+        let is_setting = |name: &str| name.starts_with("ESKER_") && name != TOKEN_VARIABLE;
+        let all = all.filter(|(name, words)| is_setting(name) && !words.is_empty());
         for (name, words) in all {
             let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
                 self.mistake(name.clone(), &name, &words, "there is no such setting".to_owned());

@@ -11,19 +11,34 @@ use std::time::Duration;
 const MEMTABLES: u64 = 3;
 
 /// Settings that are allowed, each for itself, and not together.
-pub(super) fn contradictions(config: &Config) -> Option<Mistake> {
+pub(super) fn contradictions(config: &Config) -> impl Iterator<Item = Mistake> {
+    too_little_memory(config).into_iter().chain(open_to_all(config))
+}
+
+fn too_little_memory(config: &Config) -> Option<Mistake> {
     let (memory, memtable) = ("engine.memory_bytes", "engine.memtable_bytes");
     let least = config.number(memtable).saturating_mul(MEMTABLES);
-    if config.number(memory) >= least {
+    let allowed = format!("at least {} times {memtable}, {}", MEMTABLES, in_units(least));
+    if config.number(memory) >= least { None } else { mistake(config, memory, allowed) }
+}
+
+/// An address that others reach, where nobody has to say who they are.
+fn open_to_all(config: &Config) -> Option<Mistake> {
+    let is_loopback = config.address("http").is_none_or(|address| address.ip().is_loopback());
+    let has_tokens =
+        !config.list("auth.tokens").is_empty() || config.text("auth.token_file").is_some();
+    if is_loopback || has_tokens {
         return None;
     }
-    let (value, source) = config.with_source(memory)?;
-    Some(Mistake {
-        place: source.to_string(),
-        key: memory.to_owned(),
-        value: value.to_string(),
-        allowed: format!("at least {} times {memtable}, {}", MEMTABLES, in_units(least)),
-    })
+    let allowed = "an address of this machine's loopback and a port, such as 127.0.0.1:8080; others with \
+                   auth.tokens or auth.token_file";
+    mistake(config, "http", allowed.to_owned())
+}
+
+fn mistake(config: &Config, key: &str, allowed: String) -> Option<Mistake> {
+    let (value, source) = config.with_source(key)?;
+    let (key, value) = (key.to_owned(), value.to_string());
+    Some(Mistake { place: source.to_string(), key, value, allowed })
 }
 
 impl Config {

@@ -3,7 +3,7 @@
 use crate::database;
 use base::limits::check_keyspace_name;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// The value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(crate) enum Kind {
     Path,
     /// An address of this machine, with a port.
     Address,
-    /// An address that only this machine reaches.
-    Loopback,
+    /// Tokens by name, each as its hash: NAME:HASH.
+    Tokens,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Bytes between the two, in a file also with a unit: "64 MiB".
@@ -56,9 +56,11 @@ impl Kind {
             Kind::Text => "a text".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Address => "an address and a port, such as 127.0.0.1:7400".to_owned(),
-            Kind::Loopback => "an address of this machine's loopback and a port, such as \
-                               127.0.0.1:8080: HTTP has no encryption and no passwords"
-                .to_owned(),
+            Kind::Tokens => {
+                "NAME:HASH: a name of letters, digits and dashes that is not `file`, and 64 \
+                             hexadecimal digits, as `esker config token` prints them"
+                    .to_owned()
+            }
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
             Kind::Bytes(least, most) => {
                 format!(
@@ -86,16 +88,13 @@ impl Kind {
             Kind::Number(..) => Value::Number(words.trim().parse().ok()?),
             Kind::Bytes(..) => Value::Number(bytes_of(words)?),
             Kind::Flag => Value::Flag(words.trim().parse().ok()?),
-            Kind::Peers | Kind::Keyspaces => {
+            Kind::Peers | Kind::Keyspaces | Kind::Tokens => {
                 let parts = words.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Value::List(parts.map(str::to_owned).collect())
             }
-            Kind::Text
-            | Kind::Path
-            | Kind::Address
-            | Kind::Loopback
-            | Kind::Choice(_)
-            | Kind::Invitation => Value::Text(words.to_owned()),
+            Kind::Text | Kind::Path | Kind::Address | Kind::Choice(_) | Kind::Invitation => {
+                Value::Text(words.to_owned())
+            }
         };
         self.admit(value)
     }
@@ -110,8 +109,8 @@ impl Kind {
         let is_allowed = match (self, &value) {
             (Kind::Text | Kind::Path, Value::Text(_)) | (Kind::Flag, Value::Flag(_)) => true,
             (Kind::Address, Value::Text(words)) => words.parse::<SocketAddr>().is_ok(),
-            (Kind::Loopback, Value::Text(words)) => {
-                words.parse::<SocketAddr>().is_ok_and(|address| is_loopback(address.ip()))
+            (Kind::Tokens, Value::List(tokens)) => {
+                tokens.iter().all(|words| token_of(words).is_some())
             }
             (Kind::Choice(allowed), Value::Text(words)) => allowed.contains(&words.as_str()),
             (Kind::Bytes(least, most) | Kind::Number(least, most), Value::Number(number)) => {
@@ -138,8 +137,16 @@ pub(super) fn invitation_of(words: &str) -> Option<(&str, SocketAddr)> {
     Some((token, address.parse().ok()?)).filter(|_| !token.is_empty())
 }
 
-fn is_loopback(address: IpAddr) -> bool {
-    address.is_loopback()
+/// The name of the token that a file holds.
+pub(crate) const FILE_TOKEN: &str = "file";
+
+/// Name and hash of a token written NAME:HASH.
+pub(crate) fn token_of(words: &str) -> Option<(String, blake3::Hash)> {
+    let (name, hash) = words.split_once(':')?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_named = (1..=64).contains(&name.len()) && name.bytes().all(is_name);
+    let hash = blake3::Hash::from_hex(hash).ok()?;
+    (is_named && name != FILE_TOKEN).then(|| (name.to_owned(), hash))
 }
 
 /// A number of bytes, perhaps with a unit behind it.
@@ -200,8 +207,12 @@ mod tests {
     #[test]
     fn what_is_not_allowed_is_not_admitted() {
         let text = |words: &str| Value::Text(words.to_owned());
-        assert_eq!(Kind::Loopback.admit(text("0.0.0.0:8080")), None);
-        assert!(Kind::Loopback.admit(text("[::1]:0")).is_some());
+        let hash = "0f".repeat(32);
+        assert!(Kind::Tokens.read(&format!("ada:{hash},bob-2:{hash}")).is_some());
+        for words in ["ada", &hash, &format!(":{hash}"), &format!("a b:{hash}"), "ada:00"] {
+            assert_eq!(Kind::Tokens.read(words), None, "{words}");
+        }
+        assert_eq!(Kind::Tokens.read(&format!("file:{hash}")), None);
         assert_eq!(Kind::Address.admit(text("localhost:1")), None);
         assert_eq!(Kind::Choice(&["a", "b"]).admit(text("c")), None);
         assert_eq!(Kind::Number(1, 9).admit(Value::Number(10)), None);

@@ -89,6 +89,10 @@ fn tables(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.gauges("level_bytes", "Bytes of tables by level", &by_level(|level| level.bytes))?;
     let help = "Entries of tables by level, all versions and tombstones";
     sheet.gauges("level_entries", help, &by_level(|level| level.entries))?;
+    sheet.counter("backups", "Backups made, those of the log alone as well", stats.backups)?;
+    sheet.counter("backup_failures", "Backups that failed", stats.backup_failures)?;
+    let help = "When the last backup was made, in Unix time; 0 if none since the start";
+    sheet.gauge("last_backup_seconds", help, stats.last_backup_ms as f64 / 1000.0)?;
     sheet.counter("scrubs", "Scrubs that were completed", stats.scrubs)?;
     let help = "Damaged files that the last scrub has found";
     sheet.gauge("scrub_findings", help, stats.scrub_findings as f64)?;

@@ -1,5 +1,6 @@
 //! Trying again what may succeed later.
 
+use super::Guarded;
 use backon::{BackoffBuilder, BlockingRetryable};
 use base::Category;
 use std::fmt;
@@ -73,6 +74,16 @@ pub trait RetryError {
 impl RetryError for base::Error {
     fn is_retryable(&self) -> bool {
         self.category() == Category::Retryable
+    }
+}
+
+impl<E: RetryError> RetryError for Guarded<E> {
+    /// What a breaker leaves alone is not tried again at once.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Guarded::Rejected { .. } => false,
+            Guarded::Failed(error) => error.is_retryable(),
+        }
     }
 }
 

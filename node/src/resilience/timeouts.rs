@@ -83,6 +83,16 @@ impl Timeout {
         Timeout::ALL.into_iter().find(|timeout| timeout.name() == name)
     }
 
+    /// Whether the timeout `name` can be set to `value`.
+    pub fn check(name: &str, value: Duration) -> Result<Timeout, BadTimeout> {
+        let timeout = Timeout::named(name);
+        let timeout = timeout.ok_or_else(|| BadTimeout::Unknown { name: name.to_owned() })?;
+        match (SHORTEST..=LONGEST).contains(&value) {
+            true => Ok(timeout),
+            false => Err(BadTimeout::OutOfRange { name: timeout.name(), value }),
+        }
+    }
+
     fn of(self, profile: Profile) -> Duration {
         let seconds = match self {
             Timeout::HttpHead | Timeout::HttpBody | Timeout::Share => [10, 30, 1],
@@ -154,11 +164,7 @@ impl Timeouts {
 
     /// Changes the timeout `name`; what waits already is not changed.
     pub fn set(&self, name: &str, value: Duration) -> Result<(), BadTimeout> {
-        let timeout = Timeout::named(name);
-        let timeout = timeout.ok_or_else(|| BadTimeout::Unknown { name: name.to_owned() })?;
-        if !(SHORTEST..=LONGEST).contains(&value) {
-            return Err(BadTimeout::OutOfRange { name: timeout.name(), value });
-        }
+        let timeout = Timeout::check(name, value)?;
         if let Some(millis) = self.millis.get(timeout as usize) {
             millis.store(millis_of(value), Ordering::Relaxed);
         }

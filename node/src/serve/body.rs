@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 /// A body read whole, and the memory that it may take.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _memory: Option<OwnedSemaphorePermit>,
+    pub(super) memory: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads all of a body of at most `len_max` bytes, called `what` in errors. One that says that it is longer is
@@ -44,7 +44,7 @@ pub(super) async fn read_whole(
         }
         bytes.extend_from_slice(&part);
     }
-    Ok(Whole { bytes, _memory: memory })
+    Ok(Whole { bytes, memory })
 }
 
 /// The next bytes of a body that may stand still for `patience`; `None` at its end.

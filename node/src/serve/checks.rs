@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::process::Machine;
 use engine::{Db, Latency, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
-use esker_node::resilience::Timeout;
+use esker_node::resilience::{BreakerSettings, Breakers, Timeout};
 use std::sync::{Arc, Weak};
 
 /// Milliseconds of the slowest hundredth of syncs.
@@ -45,7 +45,8 @@ pub(super) fn add(
     let db = || node.directory().db().clone();
     let (engine, disk, syncs, debt) = (db(), db(), db(), db());
     checks.add("engine", timing, move || of_engine(&engine))?;
-    checks.add("disk", timing, move || of_disk(&disk, disk_limit))?;
+    let breakers = node.breakers().clone();
+    checks.add("disk", timing, move || of_disk(&disk, &breakers, disk_limit))?;
     checks.add("memory", timing, move || of_memory(memory_limit))?;
     let mut before = Machine::read();
     checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit))?;
@@ -74,8 +75,8 @@ fn of_engine(db: &Db) -> Finding {
     }
 }
 
-fn of_disk(db: &Db, limit: f64) -> Finding {
-    match db.space() {
+fn of_disk(db: &Db, breakers: &Breakers, limit: f64) -> Finding {
+    match breakers.call("disk", BreakerSettings::default(), || db.space()) {
         Ok(space) => {
             let free = space.disk_bytes as f64;
             let used = 1.0 - free / space.disk_total_bytes.max(1) as f64;

@@ -1,5 +1,6 @@
 //! Where requests come in: it is open before there is a node to answer them.
 
+use super::callers::Callers;
 use super::node::Node;
 use super::opening::{self, Opening};
 use super::routes::routes;
@@ -31,8 +32,8 @@ struct Inside {
 
 impl Door {
     /// A door behind which `opening` is told of.
-    pub(super) fn new(opening: Arc<Opening>, timeouts: Timeouts) -> Door {
-        let opening = TowerToHyperService::new(opening::routes(opening));
+    pub(super) fn new(opening: Arc<Opening>, timeouts: Timeouts, callers: Arc<Callers>) -> Door {
+        let opening = TowerToHyperService::new(opening::routes(opening, callers));
         Door { inside: Arc::new(Inside { timeouts, opening, opened: OnceLock::new() }) }
     }
 

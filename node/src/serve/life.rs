@@ -1,5 +1,6 @@
 //! From a listener to a closed database: the threads of a node, and the order in which they begin and end.
 
+use super::callers::Callers;
 use super::door::Door;
 use super::node::{Node, Reread, ended};
 use super::opening::Opening;
@@ -49,9 +50,10 @@ pub(crate) fn serve(
 ) -> Outcome {
     let runtime = runtime()?;
     let timeouts = settings.config.timeouts();
+    let callers = Arc::new(Callers::of(&settings.config)?);
     let (node, served) = runtime.block_on(async {
         let opening = Arc::new(Opening::default());
-        let door = Door::new(opening.clone(), timeouts.clone());
+        let door = Door::new(opening.clone(), timeouts.clone(), callers.clone());
         let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
         let mut server = match Server::bind(settings.http, end, door.clone()).await {
             Ok(server) => server,
@@ -63,7 +65,9 @@ pub(crate) fn serve(
             Ok(None) => return (None, Ok(())),
             Err(failure) => return (None, Err(failure)),
         };
-        let node = Arc::new(Node::new(directory, replicas, settings, timeouts.clone(), reread));
+        let (timeouts, callers) = (timeouts.clone(), callers.clone());
+        let node = Node::new(directory, replicas, settings, timeouts, callers, reread);
+        let node = Arc::new(node);
         let served = answer(server, &door, &node, settings, ready).await;
         (Some(node), served)
     });

@@ -53,13 +53,7 @@ impl Plan {
         let mut query = Query::of(uri, &PARAMETERS)?;
         let keyspace = query.text("keyspace")?.unwrap_or_else(|| DEFAULT_KEYSPACE.to_owned());
         check_keyspace_name(&keyspace)?;
-        let durability = match query.text("sync")? {
-            None => Durability::Sync,
-            Some(name) => Durability::ALL
-                .into_iter()
-                .find(|mode| mode.name() == name)
-                .ok_or_else(|| Failure::input("the parameter `sync` is sync, periodic or async"))?,
-        };
+        let durability = query.durability("sync")?.unwrap_or(Durability::Sync);
         Ok(Plan {
             keyspace,
             batch_records: query.number("batch")?.unwrap_or(BATCH_RECORDS),

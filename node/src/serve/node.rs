@@ -1,7 +1,9 @@
 //! What all handlers share, and how they call the engine.
 
+use super::callers::Callers;
 use super::checks;
 use super::health::LagThresholds;
+use super::mode::CurrentMode;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use crate::config::Config;
@@ -10,11 +12,12 @@ use crate::logs;
 use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Behind, Replicas};
-use base::{Clock, SystemClock};
+use base::{Clock, Error, SystemClock};
 use esker_node::health::Checks;
-use esker_node::resilience::{Timeout, Timeouts};
+use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry, Timeout, Timeouts};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -46,6 +49,11 @@ pub(super) struct Node {
     checks: OnceLock<Checks>,
     is_draining: AtomicBool,
     clock: SystemClock,
+    callers: RwLock<Arc<Callers>>,
+    /// Whether only this machine reaches it.
+    is_on_loopback: bool,
+    mode: CurrentMode,
+    breakers: Breakers,
 }
 
 impl Node {
@@ -55,6 +63,7 @@ impl Node {
         replicas: Box<dyn Replicas>,
         settings: &Settings,
         timeouts: Timeouts,
+        callers: Arc<Callers>,
         reread: Reread,
     ) -> Node {
         Node {
@@ -72,6 +81,10 @@ impl Node {
             checks: OnceLock::new(),
             is_draining: AtomicBool::new(false),
             clock: SystemClock::default(),
+            callers: RwLock::new(callers),
+            is_on_loopback: settings.http.ip().is_loopback(),
+            mode: CurrentMode::default(),
+            breakers: breakers(),
         }
     }
 
@@ -103,7 +116,14 @@ impl Node {
     /// have changed and wait for the next start.
     pub(super) fn reload(&self) -> Outcome<Vec<&'static str>> {
         let config = (self.reread)()?;
+        let callers = Callers::of(&config)?;
+        if callers.need_no_token() && !self.is_on_loopback {
+            let message = "without tokens everybody could ask what others than this machine reach";
+            return Err(Failure::new(Exit::Input, "ConfigInvalid", message)
+                .action("keep a token until the node listens on loopback"));
+        }
         logs::change(&config)?;
+        *self.callers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(callers);
         *lock(&self.thresholds) = LagThresholds::of(&config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
@@ -118,6 +138,59 @@ impl Node {
         // What waits is compared with what is in effect, the next time as well.
         before.take_live(&config);
         Ok(waiting)
+    }
+
+    /// Those who may ask.
+    pub(super) fn callers(&self) -> Arc<Callers> {
+        self.callers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What users may ask for.
+    pub(super) fn mode(&self) -> &CurrentMode {
+        &self.mode
+    }
+
+    /// What leaves alone for a while what fails again and again.
+    pub(super) fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// A path of the configuration, if it is set.
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        lock(&self.config).text(key).map(PathBuf::from)
+    }
+
+    /// A number of the configuration.
+    pub(super) fn number(&self, key: &str) -> u64 {
+        lock(&self.config).number(key)
+    }
+
+    /// All timeouts.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Makes `call` through the breaker `name`, and again as `retry` says. May block.
+    pub(super) fn guarded<T>(
+        &self,
+        name: &str,
+        retry: Retry,
+        call: impl Fn() -> Result<T, Error>,
+    ) -> Outcome<T> {
+        let ending = self.ending();
+        let settings = BreakerSettings::default();
+        let tried = retry.run(std::thread::sleep, |_| match ending.check() {
+            Ok(()) => self.breakers.call(name, settings, &call),
+            Err(_) => Err(Guarded::Failed(Error::Closed)),
+        });
+        tried.map_err(|guarded| match guarded {
+            Guarded::Failed(error) => error.into(),
+            Guarded::Rejected { .. } => {
+                let message = format!("{name} has failed too often and is left alone for a while");
+                Failure::new(Exit::Other, "BreakerOpen", message)
+                    .action("see the log for the reason; ask again in half a minute")
+            }
+        })
     }
 
     /// How long something may take now.
@@ -191,13 +264,15 @@ impl Node {
 
     /// Its numbers, for Prometheus.
     pub(super) fn metrics(&self) -> Outcome<String> {
-        let scrape = Scrape::take(self.directory.db(), self.replicas.peers());
+        let scrape =
+            Scrape::take(self.directory.db(), self.replicas.peers(), self.breakers.reports());
         let rendered = scrape.render(&self.requests);
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
     }
 
     /// Refuses writes of users where they are not taken.
     pub(super) fn check_takes_writes(&self) -> Outcome {
+        self.mode.check_writes()?;
         self.replicas.check_writes()
     }
 
@@ -259,6 +334,14 @@ impl Node {
             Err(_) => Err(ended().into()),
         }
     }
+}
+
+/// Breakers that say when they open and close.
+fn breakers() -> Breakers {
+    let clock = Arc::new(SystemClock::default());
+    Breakers::with_listener(clock, |name, before, after| {
+        tracing::warn!(breaker = name, %before, %after, "a breaker has changed");
+    })
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,15 +12,15 @@
 //! "recovery": {"phase":"peers"}
 //! ```
 
-use super::origin;
+use super::callers::Callers;
 use super::probes::{live, unavailable};
 use super::refusal::Refusal;
 use super::routes::json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::Response;
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use engine::{Progress, Stage};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ impl Opening {
 }
 
 /// All routes until there is a node.
-pub(super) fn routes(opening: Arc<Opening>) -> Router {
+pub(super) fn routes(opening: Arc<Opening>, callers: Arc<Callers>) -> Router {
     Router::new()
         .route("/health", get(unhealthy))
         .route("/health/live", get(live))
@@ -87,8 +87,17 @@ pub(super) fn routes(opening: Arc<Opening>) -> Router {
         .route("/health/detailed", get(unhealthy))
         .fallback(refuse)
         .method_not_allowed_fallback(refuse)
-        .layer(middleware::from_fn(origin::keep_out))
+        .layer(middleware::from_fn_with_state(callers, admit))
         .with_state(opening)
+}
+
+async fn admit(
+    State(callers): State<Arc<Callers>>,
+    request: Request,
+    next: Next,
+) -> Result<Response<Body>, Refusal> {
+    callers.admit(request.uri().path(), request.headers())?;
+    Ok(next.run(request).await)
 }
 
 async fn ready(State(opening): State<Arc<Opening>>) -> Response<Body> {

@@ -1,27 +1,15 @@
 //! Keeps web pages out.
 //!
-//! A node on loopback has no passwords, but a browser on the same machine carries out what any page asks
+//! A node on loopback needs no token, but a browser on the same machine carries out what any page asks
 //! of it. Two headers, which pages can not forge, tell: `Origin` names the page that asks, and `Host` the name
 //! by which the node was found, also where a page made its own name point to this machine.
 
 use super::refusal::Refusal;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::Response;
 use axum::http::header::{HOST, HeaderMap, ORIGIN};
-use axum::middleware::Next;
-use axum::response::IntoResponse;
 use std::net::IpAddr;
 
 /// Refuses what a page of another origin asks.
-pub(super) async fn keep_out(request: Request, next: Next) -> Response<Body> {
-    match check(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(HOST);
     if host.is_some_and(|host| !is_loopback(host)) {

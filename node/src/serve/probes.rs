@@ -44,6 +44,9 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
     if node.is_draining() {
         reasons.push("the node is shutting down".to_owned());
     }
+    if node.mode().check_reads().is_err() {
+        reasons.push("the node is being maintained".to_owned());
+    }
     let health = node.directory().db().health();
     match health.status {
         Status::Healthy | Status::Degraded | Status::ReadOnly => {}

@@ -1,5 +1,6 @@
 //! The parts of a URL, each bounded and decoded to bytes.
 
+use crate::args::Durability;
 use crate::error::{Failure, Outcome};
 use crate::wire::percent_decode;
 use axum::http::Uri;
@@ -49,6 +50,15 @@ impl Query {
     pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Outcome<Option<T>> {
         let refuse = |_| Failure::input(format!("the parameter `{name}` is not a number in range"));
         self.text(name)?.map(|text| text.parse().map_err(|_| refuse(()))).transpose()
+    }
+
+    /// When a commit is acknowledged.
+    pub(super) fn durability(&mut self, name: &str) -> Outcome<Option<Durability>> {
+        let Some(words) = self.text(name)? else { return Ok(None) };
+        let mode = Durability::ALL.into_iter().find(|mode| mode.name() == words);
+        let refuse =
+            || Failure::input(format!("the parameter `{name}` is sync, periodic or async"));
+        mode.ok_or_else(refuse).map(Some)
     }
 
     /// A parameter that is there or not.

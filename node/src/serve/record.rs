@@ -1,17 +1,21 @@
 //! Get, put and delete of one record.
 
 use super::body::{Held, read_whole};
+use super::condition::{condition_of, tag_of};
 use super::node::Node;
-use super::query::{segment, text_segment};
+use super::query::{Query, segment, text_segment};
 use super::refusal::Refusal;
 use super::routes::json;
-use crate::error::{Exit, Failure, Outcome};
-use crate::place::Place;
-use crate::wire::{KEY_HEADER, NO_SUCH_KEY, Written, key_of_header};
+use crate::args::Durability;
+use crate::error::{Failure, Outcome};
+use crate::place::{Change, Condition, Operation, no_such_key};
+use crate::wire::{KEY_HEADER, Written, key_of_header};
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::request::Parts;
-use axum::http::{Response, header};
+use axum::http::{Response, StatusCode};
+use base::Stamp;
 use base::limits::{VALUE_LEN_MAX, check_key, check_keyspace_name};
 use std::sync::Arc;
 
@@ -38,53 +42,99 @@ impl Address {
     }
 }
 
-/// Answers with the value as it is.
+/// Answers with the value as it is, and its stamp.
 pub(super) async fn get(
     State(node): State<Arc<Node>>,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     let (head, _) = request.into_parts();
     let Address { keyspace, key } = Address::of(&head)?;
-    let value = node
+    let condition = condition_of(&head.headers)?;
+    let (value, stamp) = node
         .blocking(move |node| {
-            let value = node.directory().get(&keyspace, &key)?;
-            value.ok_or_else(|| no_such_key(&keyspace))
+            let found = node.directory().get_stamped(&keyspace, &key)?;
+            found.ok_or_else(|| no_such_key(&keyspace))
         })
         .await?;
-    let memory = node.memory(value.len()).await?;
-    let mut response = Response::new(Body::new(Held::new(value.into(), memory)));
-    let bytes = header::HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, bytes);
+    let mut response = match (condition.holds(Some(stamp)), condition) {
+        (true, _) => {
+            let memory = node.memory(value.len()).await?;
+            let mut response = Response::new(Body::new(Held::new(value.into_bytes(), memory)));
+            response.headers_mut().insert(CONTENT_TYPE, BYTES);
+            response
+        }
+        (false, Condition::IsNot(_)) => of_status(StatusCode::NOT_MODIFIED),
+        (false, _) => return Err(Refusal::not_as_wanted()),
+    };
+    response.headers_mut().extend(tagged(stamp));
     Ok(response)
 }
 
-/// Stores the body as the value.
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Stores the body as the value, if the record is as the headers want it.
 pub(super) async fn put(
     State(node): State<Arc<Node>>,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
-    let Address { keyspace, key } = Address::of(&head)?;
+    let (address, wanted) = (Address::of(&head)?, Wanted::of(&head)?);
     let value = read_whole(&node, &head.headers, body, VALUE_LEN_MAX, "value").await?;
-    node.check_takes_writes()?;
-    let seqno =
-        node.blocking(move |node| node.directory().put(&keyspace, &key, &value.bytes)).await?;
-    Ok(json(&Written { seqno: Some(seqno) }))
+    let _held = value.memory;
+    write(node, address, wanted, Change::Put(value.bytes)).await
 }
 
-/// Deletes the key, whether it exists or not.
+/// Deletes the key, whether it exists or not, if the record is as the headers want it.
 pub(super) async fn delete(
     State(node): State<Arc<Node>>,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     let (head, _) = request.into_parts();
-    let Address { keyspace, key } = Address::of(&head)?;
-    node.check_takes_writes()?;
-    let seqno = node.blocking(move |node| node.directory().delete(&keyspace, &key)).await?;
-    Ok(json(&Written { seqno }))
+    let (address, wanted) = (Address::of(&head)?, Wanted::of(&head)?);
+    write(node, address, wanted, Change::Delete).await
 }
 
-fn no_such_key(keyspace: &str) -> Failure {
-    Failure::new(Exit::NotFound, NO_SUCH_KEY, format!("keyspace {keyspace:?} has no such key"))
-        .action("scan the keyspace to see its keys")
+/// How a record is to be written.
+struct Wanted {
+    condition: Condition,
+    durability: Option<Durability>,
+}
+
+impl Wanted {
+    fn of(head: &Parts) -> Outcome<Wanted> {
+        let durability = Query::of(&head.uri, &["sync"])?.durability("sync")?;
+        Ok(Wanted { condition: condition_of(&head.headers)?, durability })
+    }
+}
+
+async fn write(
+    node: Arc<Node>,
+    Address { keyspace, key }: Address,
+    Wanted { condition, durability }: Wanted,
+    change: Change,
+) -> Result<Response<Body>, Refusal> {
+    node.check_takes_writes()?;
+    let is_put = matches!(change, Change::Put(_));
+    let operation = Operation { keyspace, key, change, condition };
+    let (seqno, stamp) = node
+        .blocking(move |node| {
+            let seqno = node.directory().apply(&[operation], durability)?;
+            Ok((seqno, seqno.and_then(|seqno| node.own_stamp(seqno))))
+        })
+        .await?;
+    let mut response = json(&Written { seqno });
+    response.headers_mut().extend(stamp.filter(|_| is_put).and_then(tagged));
+    Ok(response)
+}
+
+/// The header that says which write a value is of.
+fn tagged(stamp: Stamp) -> Option<(HeaderName, HeaderValue)> {
+    let tag = format!("\"{}\"", tag_of(stamp));
+    HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag))
+}
+
+fn of_status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
 }

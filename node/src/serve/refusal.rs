@@ -1,8 +1,9 @@
 //! A failure as an answer: a status, and the object that `error` describes.
 
 use crate::error::{Exit, Failure};
+use crate::wire::STAMP_MISMATCH;
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use std::time::Duration;
@@ -64,6 +65,21 @@ impl Refusal {
         }
     }
 
+    /// A request of somebody who did not say who they are.
+    pub(super) fn unauthenticated(message: &str) -> Refusal {
+        let failure = Failure::new(Exit::Denied, "Unauthenticated", message);
+        let action =
+            "send the header `Authorization: Bearer TOKEN`; commands take it from ESKER_TOKEN";
+        Refusal { status: StatusCode::UNAUTHORIZED, failure: failure.action(action) }
+    }
+
+    /// A record whose stamp is another than the one asked for.
+    pub(super) fn not_as_wanted() -> Refusal {
+        let message = "the record is not as the request wants it";
+        let failure = Failure::new(Exit::Conflict, STAMP_MISMATCH, message);
+        failure.action("get the record again, and decide anew").into()
+    }
+
     /// A path that means nothing.
     pub(super) fn no_such_path() -> Refusal {
         let failure = Failure::new(Exit::Input, "UnknownPath", "the node has nothing at this path");
@@ -93,6 +109,7 @@ fn status_of(failure: &Failure) -> StatusCode {
     match failure.exit() {
         Exit::Usage | Exit::Input => StatusCode::BAD_REQUEST,
         Exit::NotFound => StatusCode::NOT_FOUND,
+        Exit::Conflict if failure.code() == STAMP_MISMATCH => StatusCode::PRECONDITION_FAILED,
         Exit::Exists | Exit::Conflict => StatusCode::CONFLICT,
         Exit::Denied => StatusCode::FORBIDDEN,
         Exit::Bug | Exit::Integrity | Exit::CheckFailed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -107,6 +124,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.failure.to_answer() + "\n"));
         *response.status_mut() = self.status;
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE && self.failure.category() == "retryable"
         {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));

@@ -1,7 +1,8 @@
 //! Which path is answered by which handler. How keys travel in paths is described in `wire`.
 //!
 //! ```text
-//! GET PUT DELETE  /v1/keyspaces/{keyspace}/records/{key}    the value as it is; {"seqno":..}
+//! GET PUT DELETE  /v1/keyspaces/{keyspace}/records/{key}    the value as it is; {"seqno":..}; see
+//!                                                           `condition`
 //! GET PUT DELETE  /v1/keyspaces/{keyspace}/record           the same, the key in a header
 //! GET             /v1/keyspaces/{keyspace}/records          lines; prefix start end reverse limit
 //!                                                           keys_only
@@ -11,6 +12,9 @@
 //! GET             /v1/digest                                the digest of all keyspaces
 //! GET             /v1/stats                                 numbers by name
 //! POST            /v1/flush, /v1/compact                    null; keyspace
+//! ..              /v1/checkpoint, backup, backups, scrub    see `upkeep`
+//! ..              /v1/mode, log, timeouts, reload, breakers see `admin`
+//! POST            /v1/batch                                 operations in, all or nothing; keyspace sync
 //! POST            /v1/load                                  lines in; keyspace batch sync skip_bad
 //! GET             /v1/status                                node, role, peers, errors, totals
 //! GET             /v1/peers                                 the peers
@@ -22,12 +26,13 @@
 //! GET             /health                                   200 or 503
 //! GET             /health/{live,ready,detailed}             see `probes`
 //! GET             /metrics                                  what Prometheus reads
+//! GET             /openapi.json                             all of this, for programs
 //! ```
 
 use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
-use super::{content, load, origin, peers, probes, record, stream};
+use super::{admin, batch, content, load, peers, probes, record, stream, upkeep};
 use crate::error::Failure;
 use crate::logs::AUDIT;
 use crate::metrics;
@@ -38,21 +43,31 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Method, Response, StatusCode};
 use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use esker_node::health::Wellness;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The document that a test holds against the routes.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// All routes of `node`.
 pub(super) fn routes(node: Arc<Node>) -> Router {
+    data(&node)
+        .merge(of_operators())
+        .merge(of_watchers())
+        .fallback(async || Refusal::no_such_path())
+        .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .layer(middleware::from_fn_with_state(node.clone(), attend))
+        .with_state(node)
+}
+
+/// What users ask.
+fn data(node: &Arc<Node>) -> Router<Arc<Node>> {
     let record = || get(record::get).put(record::put).delete(record::delete);
     Router::new()
-        .route("/health", get(health))
-        .route("/health/live", get(probes::live))
-        .route("/health/ready", get(probes::ready))
-        .route("/health/detailed", get(probes::detailed))
-        .route("/metrics", get(metrics))
         .route("/v1/keyspaces", get(content::keyspaces))
         .route("/v1/keyspaces/{keyspace}/records", get(stream::scan))
         .route("/v1/keyspaces/{keyspace}/records/{key}", record())
@@ -60,29 +75,52 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
         .route("/v1/keyspaces/{keyspace}/digest", get(content::digest))
         .route("/v1/digest", get(content::digest))
         .route("/v1/export", get(stream::export))
-        .route("/v1/stats", get(content::stats))
+        .route("/v1/batch", post(batch::batch))
+        .route("/v1/load", post(load::load))
+        .route_layer(middleware::from_fn_with_state(node.clone(), keep_bound))
+}
+
+/// What operators ask.
+fn of_operators() -> Router<Arc<Node>> {
+    Router::new()
         .route("/v1/flush", post(content::flush))
         .route("/v1/compact", post(content::compact))
-        .route("/v1/load", post(load::load))
+        .route("/v1/checkpoint", post(upkeep::checkpoint))
+        .route("/v1/backup", post(upkeep::backup))
+        .route("/v1/backups", get(upkeep::backups))
+        .route("/v1/scrub", post(upkeep::scrub))
+        .route("/v1/mode", get(admin::mode).post(admin::set_mode))
+        .route("/v1/log", get(admin::log).post(admin::set_log))
+        .route("/v1/timeouts", get(admin::timeouts).post(admin::set_timeouts))
+        .route("/v1/reload", post(admin::reload))
+        .route("/v1/breakers", get(admin::breakers))
+        .route("/v1/breakers/{name}/reset", post(admin::reset_breaker))
         .route("/v1/status", get(peers::status))
         .route("/v1/peers", get(peers::list).post(peers::add))
         .route("/v1/peers/{id}/{change}", post(peers::change))
         .route("/v1/promote", post(peers::promote))
         .route("/v1/invitations", post(peers::invite))
-        .fallback(async || Refusal::no_such_path())
-        .method_not_allowed_fallback(async || Refusal::no_such_method())
-        .layer(middleware::from_fn_with_state(node.clone(), keep_bound))
-        .layer(middleware::from_fn(origin::keep_out))
-        .layer(middleware::from_fn_with_state(node.clone(), count))
-        .with_state(node)
 }
 
-/// Refuses a request that asks for newer data than a replica has.
+/// What those ask who watch.
+fn of_watchers() -> Router<Arc<Node>> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/health/live", get(probes::live))
+        .route("/health/ready", get(probes::ready))
+        .route("/health/detailed", get(probes::detailed))
+        .route("/metrics", get(metrics))
+        .route("/v1/stats", get(content::stats))
+        .route("/openapi.json", get(openapi))
+}
+
+/// Refuses users where nothing is answered, and those who ask for newer data than a replica has.
 async fn keep_bound(
     State(node): State<Arc<Node>>,
     request: Request,
     next: Next,
 ) -> Result<Response<Body>, Refusal> {
+    node.mode().check_reads()?;
     if let Some(max) = request.headers().get(MAX_LAG_HEADER) {
         let max = max.to_str().ok().and_then(|text| text.parse().ok());
         let max_ms = max.ok_or_else(|| {
@@ -93,20 +131,25 @@ async fn keep_bound(
     Ok(next.run(request).await)
 }
 
-/// Counts a request and its answer.
-async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response<Body> {
+/// Lets in who may ask, counts the request and its answer, and notes what operators do.
+async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response<Body> {
     let open = node.requests().begin();
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
+    let callers = node.callers();
+    let admitted = callers.admit(request.uri().path(), request.headers());
     let changes = path.as_ref().is_some_and(|path| is_of_operators(&method, path.as_str()));
     let changed = changes.then(|| request.uri().path().to_owned());
-    let response = next.run(request).await;
+    let (caller, response) = match admitted {
+        Ok(caller) => (caller, next.run(request).await),
+        Err(refusal) => ("stranger", refusal.into_response()),
+    };
     drop(open);
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     let status = response.status().as_u16();
     if let Some(operation) = changed {
-        tracing::info!(target: AUDIT, operation, status, "an operator has asked");
+        tracing::info!(target: AUDIT, operation, caller, status, "an operator has asked");
     }
     node.requests().answered(method.as_str(), route, status, started.elapsed());
     response
@@ -114,7 +157,14 @@ async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
 
 /// Whether it changes how a node works; such paths hold no keys.
 fn is_of_operators(method: &Method, route: &str) -> bool {
-    method == Method::POST && route != "/v1/load" && !route.starts_with("/v1/keyspaces/")
+    method == Method::POST && !matches!(route, "/v1/load" | "/v1/batch")
+}
+
+/// What can be asked, for programs that make clients.
+async fn openapi() -> Response<Body> {
+    let mut response = Response::new(Body::from(OPENAPI));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The numbers of this moment.

@@ -188,6 +188,11 @@ impl Served {
         self.child.id()
     }
 
+    /// Asks it over HTTP; `headers` are whole lines.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answered {
+        exchange(&self.http, &request(method, path, headers, body.as_bytes()))
+    }
+
     /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.http)
@@ -251,10 +256,27 @@ impl Drop for Served {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
+    /// All that stands in front of the body, as it came.
+    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Answered {
+    /// The header `name`, given in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(had, _)| had.to_lowercase() == name).map(|(_, value)| value)
+    }
+
+    /// Asserts the status and, for a failure, its code; returns itself.
+    #[track_caller]
+    pub(crate) fn is(self, status: u16, code: &str) -> Answered {
+        let body = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, status, "{body}");
+        assert!(code.is_empty() || self.json()["code"] == code, "{code}: {body}");
+        self
+    }
+
     /// The body as one JSON value.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
@@ -276,13 +298,24 @@ pub(crate) fn exchange(address: &str, request: &[u8]) -> Answered {
     answer_of(&all)
 }
 
+/// A request with a body, `headers` being whole lines.
+pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let len = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}content-length: {len}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
 /// The answer in `bytes`, whose body is not in parts.
 pub(crate) fn answer_of(bytes: &[u8]) -> Answered {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
     let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Answered { status: status.expect("a status"), body: bytes[end + 4..].to_vec() }
+    let (status, head) = (status.expect("a status"), head.to_owned());
+    Answered { status, head, body: bytes[end + 4..].to_vec() }
 }
 
 /// Copies the directory `from` to `to`, as `cp -r` does.

@@ -1,0 +1,103 @@
+//! Single keys, as they are now or were at a point: counted, and some of them timed.
+
+use crate::keyspace::KeyspaceState;
+use crate::parts::Parts;
+use crate::read;
+use crate::stats::{Counter, SAMPLE_EVERY};
+use crate::value::Value;
+use crate::view::View;
+use base::{Result, Stamp, Tick};
+
+impl Parts {
+    /// Calls `found` with the current value of `key`, if it has one.
+    #[inline]
+    pub(crate) fn get<R>(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_readable(keyspace)?;
+        self.counted(|| {
+            self.with_newest(|view, at| {
+                read::get(view, keyspace.space, key, at, || self.clock.wall_ms(), found)
+            })
+        })
+    }
+
+    /// The current value of `key`, and who wrote it when.
+    pub(crate) fn get_stamped(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+    ) -> Result<Option<(Value, Stamp)>> {
+        self.check_readable(keyspace)?;
+        self.counted(|| {
+            self.with_newest(|view, at| {
+                read::get_stamped(view, keyspace.space, key, at, || self.clock.wall_ms())
+            })
+        })
+    }
+
+    /// Counts a read and whether it found something.
+    #[inline]
+    fn counted<R>(&self, read: impl FnOnce() -> Result<Option<R>>) -> Result<Option<R>> {
+        let sample = self.meters.add(Counter::Gets, 1).is_multiple_of(SAMPLE_EVERY);
+        let started = if sample { Some(self.clock.monotonic()) } else { None };
+        let result = read();
+        if let Some(started) = started {
+            self.meters.get_latency.record(self.clock.monotonic().saturating_sub(started));
+        }
+        if matches!(result, Ok(Some(_))) {
+            self.meters.add(Counter::Hits, 1);
+        }
+        result
+    }
+
+    /// Calls `read` with a view and the last commit that is visible in it.
+    #[inline]
+    fn with_newest<R>(&self, read: impl FnOnce(&View, Tick) -> Result<R>) -> Result<R> {
+        let mut read = Some(read);
+        loop {
+            let result = self.views.with(|view| {
+                let at = self.commits.visible();
+                // A commit after `at` may stand in a memtable that this view does not know, but
+                // none up to `at` can, unless the view was replaced in between.
+                if !self.views.is_current(view) {
+                    return None;
+                }
+                Some(read.take()?(view, at))
+            });
+            if let Some(result) = result {
+                return result;
+            }
+        }
+    }
+
+    /// Calls `found` with the value that `key` had at `at`, a point that a snapshot holds.
+    pub(crate) fn get_at<R>(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        at: Tick,
+        found: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_readable(keyspace)?;
+        self.meters.add(Counter::Gets, 1);
+        let now_ms = || self.clock.wall_ms();
+        self.views.with(|view| read::get(view, keyspace.space, key, at, now_ms, found))
+    }
+
+    /// As [`Parts::get_at`], with who had written it when.
+    pub(crate) fn get_stamped_at(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        at: Tick,
+    ) -> Result<Option<(Value, Stamp)>> {
+        self.check_readable(keyspace)?;
+        self.meters.add(Counter::Gets, 1);
+        let now_ms = || self.clock.wall_ms();
+        self.views.with(|view| read::get_stamped(view, keyspace.space, key, at, now_ms))
+    }
+}

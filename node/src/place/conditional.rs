@@ -1,0 +1,263 @@
+//! Writes that happen only if nobody else wrote meanwhile, and several writes as one commit.
+//!
+//! A condition names the stamp that the record is to have. It is checked and held in one transaction of the
+//! engine, so it is true at the moment of the commit, on this node. What another node has written and
+//! this one has not received yet does not count.
+
+use super::{Directory, Place};
+use crate::args::Durability;
+use crate::database;
+use crate::error::{Exit, Failure, Outcome};
+use crate::wire::{NO_SUCH_KEY, STAMP_MISMATCH};
+use base::{Error, Stamp};
+use engine::{Batch, Keyspace, Value, WriteOptions};
+use std::collections::HashMap;
+
+/// How often a transaction is run that others disturb.
+const TRIES: usize = 16;
+
+/// What has to be so for a write to happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Nothing.
+    #[default]
+    None,
+    /// There is no record.
+    Absent,
+    /// There is a record.
+    Present,
+    /// The record has one of these stamps.
+    Is(Vec<Stamp>),
+    /// There is no record, or it has none of these stamps.
+    IsNot(Vec<Stamp>),
+}
+
+impl Condition {
+    /// Whether a record with `stamp`, or none, is as wanted.
+    pub(crate) fn holds(&self, stamp: Option<Stamp>) -> bool {
+        let is_among = |stamps: &[Stamp]| stamp.is_some_and(|stamp| stamps.contains(&stamp));
+        match self {
+            Condition::None => true,
+            Condition::Absent => stamp.is_none(),
+            Condition::Present => stamp.is_some(),
+            Condition::Is(stamps) => is_among(stamps),
+            Condition::IsNot(stamps) => !is_among(stamps),
+        }
+    }
+}
+
+/// What happens to a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It gets this value.
+    Put(Vec<u8>),
+    /// It goes.
+    Delete,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    /// Where.
+    pub(crate) keyspace: String,
+    /// To which record.
+    pub(crate) key: Vec<u8>,
+    /// What.
+    pub(crate) change: Change,
+    /// If what is so.
+    pub(crate) condition: Condition,
+}
+
+impl Directory {
+    /// The value of `key`, and who wrote it when.
+    pub(crate) fn get_stamped(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+    ) -> Outcome<Option<(Value, Stamp)>> {
+        match database::keyspace_to_read(self.db(), keyspace)? {
+            Some(keyspace) => Ok(keyspace.get_stamped(key)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Carries out all of `operations` as one commit, or none if a condition does not hold. Returns its
+    /// seqno; none if there was nothing to do.
+    pub(crate) fn apply(
+        &self,
+        operations: &[Operation],
+        durability: Option<Durability>,
+    ) -> Outcome<Option<u64>> {
+        if let ([one], None) = (operations, durability)
+            && one.condition == Condition::None
+        {
+            return match &one.change {
+                Change::Put(value) => self.put(&one.keyspace, &one.key, value).map(Some),
+                Change::Delete => self.delete(&one.keyspace, &one.key),
+            };
+        }
+        let options = WriteOptions { sync: durability.map(Durability::mode) };
+        let keyspaces = self.keyspaces_of(operations)?;
+        let is_conditional = |one: &Operation| one.condition != Condition::None;
+        if !operations.iter().any(is_conditional) {
+            return self.apply_blindly(operations, &keyspaces, options);
+        }
+        for _ in 0..TRIES {
+            match self.apply_if(operations, &keyspaces, options) {
+                // Somebody wrote one of the records in between: the next try sees what.
+                Err(failure) if failure.code() == Error::Conflict.code() => {}
+                decided => return decided,
+            }
+        }
+        Err(Error::Conflict.into())
+    }
+
+    /// The keyspaces that are written to, made if need be. One that is only deleted from is not made.
+    fn keyspaces_of(&self, operations: &[Operation]) -> Outcome<HashMap<String, Keyspace>> {
+        let mut all = HashMap::new();
+        for Operation { keyspace: name, change, .. } in operations {
+            if all.contains_key(name) {
+                continue;
+            }
+            database::check_changeable(name)?;
+            let keyspace = match change {
+                Change::Put(_) => Some(database::keyspace_to_write(self.db(), name)?),
+                Change::Delete => database::keyspace_to_read(self.db(), name)?,
+            };
+            all.extend(keyspace.map(|keyspace| (name.clone(), keyspace)));
+        }
+        Ok(all)
+    }
+
+    fn apply_blindly(
+        &self,
+        operations: &[Operation],
+        keyspaces: &HashMap<String, Keyspace>,
+        options: WriteOptions,
+    ) -> Outcome<Option<u64>> {
+        let mut batch = Batch::new();
+        for Operation { keyspace, key, change, .. } in operations {
+            // Nothing was ever stored in one that is not there.
+            let Some(keyspace) = keyspaces.get(keyspace) else { continue };
+            match change {
+                Change::Put(value) => batch.put(keyspace, key, value),
+                Change::Delete => batch.delete(keyspace, key),
+            }
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.db().write_with(batch, options)?.raw()))
+    }
+
+    fn apply_if(
+        &self,
+        operations: &[Operation],
+        keyspaces: &HashMap<String, Keyspace>,
+        options: WriteOptions,
+    ) -> Outcome<Option<u64>> {
+        let mut transaction = self.db().transaction()?;
+        let mut count = 0;
+        for (at, Operation { keyspace, key, change, condition }) in operations.iter().enumerate() {
+            let Some(keyspace) = keyspaces.get(keyspace) else {
+                match condition.holds(None) {
+                    true => continue,
+                    false => return Err(mismatch(at, operations.len())),
+                }
+            };
+            if *condition != Condition::None {
+                let found = transaction.get_stamped(keyspace, key)?;
+                if !condition.holds(found.map(|(_, stamp)| stamp)) {
+                    return Err(mismatch(at, operations.len()));
+                }
+            }
+            count += 1;
+            match change {
+                Change::Put(value) => transaction.put(keyspace, key, value)?,
+                Change::Delete => transaction.delete(keyspace, key)?,
+            }
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        Ok(Some(transaction.commit_with(options)?.raw()))
+    }
+}
+
+fn mismatch(at: usize, count: usize) -> Failure {
+    let message = match count {
+        1 => "the record is not as the request wants it".to_owned(),
+        _ => format!("the record of operation {at} is not as the request wants it"),
+    };
+    Failure::new(Exit::Conflict, STAMP_MISMATCH, message)
+        .action("get the record again, and decide anew")
+}
+
+/// There is no such record.
+pub(crate) fn no_such_key(keyspace: &str) -> Failure {
+    Failure::new(Exit::NotFound, NO_SUCH_KEY, format!("keyspace {keyspace:?} has no such key"))
+        .action("scan the keyspace to see its keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{Options, Progress};
+    use std::sync::Barrier;
+
+    fn directory() -> (tempfile::TempDir, Directory) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let directory =
+            Directory::open_with(&path, Options::default(), &Progress::default()).unwrap();
+        (dir, directory)
+    }
+
+    fn put(key: &[u8], value: &[u8], condition: Condition) -> Operation {
+        let change = Change::Put(value.to_vec());
+        Operation { keyspace: "k".to_owned(), key: key.to_vec(), change, condition }
+    }
+
+    #[test]
+    fn a_batch_with_one_condition_that_fails_does_nothing() {
+        let (_dir, directory) = directory();
+        directory.apply(&[put(b"a", b"1", Condition::Absent)], None).unwrap();
+        let both = [put(b"b", b"1", Condition::None), put(b"a", b"2", Condition::Is(Vec::new()))];
+        let refused = directory.apply(&both, None).unwrap_err();
+        assert_eq!(refused.code(), STAMP_MISMATCH);
+        assert!(refused.to_text().contains("operation 1"), "{}", refused.to_text());
+        assert_eq!(directory.get_stamped("k", b"b").unwrap(), None);
+        let (value, stamp) = directory.get_stamped("k", b"a").unwrap().unwrap();
+        assert_eq!(&*value, b"1");
+        let seqno = directory.apply(&[put(b"a", b"2", Condition::Is(vec![stamp]))], None).unwrap();
+        let (_, stamp) = directory.get_stamped("k", b"a").unwrap().unwrap();
+        assert_eq!(seqno, Some(stamp.tick.raw()));
+    }
+
+    /// Each adds one to what it has read, and writes only if nobody else did.
+    #[test]
+    fn counters_that_many_raise_at_once_lose_nothing() {
+        let (_dir, directory) = directory();
+        directory.apply(&[put(b"n", b"0", Condition::None)], None).unwrap();
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    let mut done = 0;
+                    while done < 25 {
+                        let (value, stamp) = directory.get_stamped("k", b"n").unwrap().unwrap();
+                        let count: u64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
+                        let next = (count + 1).to_string();
+                        let condition = Condition::Is(vec![stamp]);
+                        match directory.apply(&[put(b"n", next.as_bytes(), condition)], None) {
+                            Ok(_) => done += 1,
+                            Err(failure) => assert_eq!(failure.code(), STAMP_MISMATCH),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(&*directory.get_stamped("k", b"n").unwrap().unwrap().0, b"100");
+    }
+}

@@ -1,0 +1,137 @@
+//! Who may ask.
+//!
+//! With tokens, whoever sends one: `Authorization: Bearer TOKEN`; only whether the node is alive and ready is told
+//! to everybody. Without tokens a node listens on loopback only, and answers whoever is on this machine
+//! and is no web page. Of tokens a node knows the Blake3 hash, so a file of settings gives none away.
+
+use super::origin;
+use super::refusal::Refusal;
+use crate::config::{Config, FILE_TOKEN, token_of};
+use crate::error::{Exit, Failure, Outcome};
+use crate::files;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use std::path::Path;
+
+/// Bytes of a file with a token at most.
+const TOKEN_FILE_LEN_MAX: usize = 4096;
+/// Bytes of a token at least: shorter ones can be guessed.
+const TOKEN_LEN_MIN: usize = 16;
+/// What may be asked without a token.
+const OPEN_PATHS: [&str; 2] = ["/health/live", "/health/ready"];
+/// Who asks where there are no tokens.
+const LOOPBACK: &str = "loopback";
+/// Who asks what everybody may.
+const ANYBODY: &str = "anybody";
+
+/// Those who may ask.
+#[derive(Debug)]
+pub(super) struct Callers {
+    tokens: Vec<(String, blake3::Hash)>,
+}
+
+impl Callers {
+    /// Those of `config`.
+    pub(super) fn of(config: &Config) -> Outcome<Callers> {
+        let listed = config.list("auth.tokens").iter();
+        let mut tokens: Vec<_> = listed.filter_map(|words| token_of(words)).collect();
+        if let Some(path) = config.text("auth.token_file") {
+            let path = Path::new(path);
+            let text = files::read_text(path, TOKEN_FILE_LEN_MAX)?;
+            let token = text.trim();
+            if token.len() < TOKEN_LEN_MIN {
+                let message = format!("a token has at least {TOKEN_LEN_MIN} bytes");
+                return Err(Failure::new(Exit::Input, "ConfigInvalid", message)
+                    .at(path)
+                    .action("make one with `esker config token`"));
+            }
+            tokens.push((FILE_TOKEN.to_owned(), blake3::hash(token.as_bytes())));
+        }
+        Ok(Callers { tokens })
+    }
+
+    /// Whether anybody on this machine may ask, and nobody else should reach it.
+    pub(super) fn need_no_token(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Who asks for `path`, by name, if that is allowed.
+    pub(super) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<&str, Refusal> {
+        if self.tokens.is_empty() {
+            return origin::check(headers).map(|()| LOOPBACK);
+        }
+        if OPEN_PATHS.contains(&path) {
+            return Ok(ANYBODY);
+        }
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = given.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let token = token.ok_or_else(|| Refusal::unauthenticated("the request has no token"))?;
+        let hash = blake3::hash(token.as_bytes());
+        // Hashes are compared in constant time.
+        let known = self.tokens.iter().find(|(_, known)| *known == hash);
+        let refuse = || Refusal::unauthenticated("the token of the request is not known here");
+        known.map(|(name, _)| name.as_str()).ok_or_else(refuse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use axum::http::header::HOST;
+
+    fn callers(names: &[&str]) -> Callers {
+        let token = |name: &&str| {
+            let token = format!("{name}-{name}-{name}-{name}");
+            ((*name).to_owned(), blake3::hash(token.as_bytes()))
+        };
+        Callers { tokens: names.iter().map(token).collect() }
+    }
+
+    fn asked(callers: &Callers, path: &str, sent: Option<&'static str>) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("node.example:8080"));
+        sent.map(|sent| headers.insert(AUTHORIZATION, HeaderValue::from_static(sent)));
+        callers.admit(path, &headers).ok().map(str::to_owned)
+    }
+
+    #[test]
+    fn who_has_a_token_is_let_in_by_its_name() {
+        let callers = callers(&["ada", "bob"]);
+        for sent in ["Bearer bob-bob-bob-bob", "bearer  bob-bob-bob-bob"] {
+            assert_eq!(asked(&callers, "/v1/stats", Some(sent)).as_deref(), Some("bob"));
+        }
+        for sent in [
+            None,
+            Some(""),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some("Bearer eve-eve-eve-eve"),
+            Some("Basic bob-bob-bob-bob"),
+            Some("bob-bob-bob-bob"),
+        ] {
+            assert_eq!(asked(&callers, "/v1/stats", sent), None, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn probes_are_open_and_nothing_that_looks_like_one() {
+        let callers = callers(&["ada"]);
+        for path in OPEN_PATHS {
+            assert_eq!(asked(&callers, path, None).as_deref(), Some(ANYBODY));
+        }
+        for path in ["/health", "/health/detailed", "/health/live/", "/metrics", "/"] {
+            assert_eq!(asked(&callers, path, None), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn without_tokens_a_name_of_this_machine_is_needed() {
+        let callers = callers(&[]);
+        assert!(callers.need_no_token());
+        assert_eq!(asked(&callers, "/health/live", None), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! Work on the database that operators ask for: checkpoints, backups, scrubs.
+//!
+//! ```text
+//! POST  /v1/checkpoint   {"name":..} below `checkpoint.to`
+//! POST  /v1/backup       kind=full | incremental, into `backup.to`
+//! GET   /v1/backups      what is there
+//! POST  /v1/scrub        reads and verifies everything
+//! ```
+//!
+//! Requests name no paths: where a node writes is for its configuration to say. A backup fails for reasons of
+//! its own disk; it is tried again, and left alone when it fails again and again.
+
+use super::admin::body_of;
+use super::node::Node;
+use super::query::Query;
+use super::refusal::Refusal;
+use super::routes::json;
+use crate::error::{Exit, Failure, Outcome};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Response, Uri};
+use engine::{BackupKind, BackupOptions, Backups, Progress};
+use esker_node::resilience::Retry;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Before a backup that failed is tried again.
+const BACKUP_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of the name of a checkpoint at most.
+const NAME_LEN_MAX: usize = 255;
+/// The breaker of backups.
+const BACKUP: &str = "backup";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointBody {
+    name: String,
+}
+
+/// Makes a database of its own that holds everything committed so far.
+pub(super) async fn checkpoint(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
+    let CheckpointBody { name } = body_of(&node, request, "{\"name\":\"before-upgrade\"}").await?;
+    let folder = configured(&node, "checkpoint.to")?;
+    let parts = Path::new(&name).components().collect::<Vec<_>>();
+    let is_one = matches!(parts.as_slice(), [Component::Normal(only)] if *only == name.as_str());
+    let is_plain = is_one && !name.starts_with('.') && name.len() <= NAME_LEN_MAX;
+    if !is_plain {
+        return Err(Failure::input("a checkpoint has a plain name, without slashes").into());
+    }
+    let _turn = node.load().await?;
+    let path = folder.join(&name);
+    let target = path.clone();
+    let seqno = node.blocking(move |node| Ok(node.directory().db().checkpoint(&target)?)).await?;
+    Ok(json(&json!({ "path": path.display().to_string(), "seqno": seqno.raw() })))
+}
+
+/// Makes a backup.
+pub(super) async fn backup(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    let kind = match Query::of(&uri, &["kind"])?.text("kind")?.as_deref() {
+        None | Some("incremental") => BackupKind::Incremental,
+        Some("full") => BackupKind::Full,
+        Some(_) => {
+            return Err(Failure::input("the parameter `kind` is full or incremental").into());
+        }
+    };
+    let store = configured(&node, "backup.to")?;
+    let _turn = node.load().await?;
+    let progress = Arc::new(Progress::default());
+    let _wanted = Wanted(progress.clone());
+    let bytes_per_second = node.number("backup.bytes_per_second");
+    let options = BackupOptions { kind, bytes_per_second, progress };
+    let info = node.blocking(move |node| {
+        let again = Retry { first: BACKUP_PAUSE, ..Retry::default() };
+        node.guarded(BACKUP, again, || node.directory().db().backup(&store, &options))
+    });
+    let info = info.await?;
+    Ok(json(&json!({
+        "number": info.number,
+        "kind": name_of(info.kind),
+        "parent": info.parent,
+        "madeMs": info.made.ms,
+        "tables": info.tables,
+        "tableBytes": info.table_bytes,
+        "segments": info.segments,
+        "segmentBytes": info.segment_bytes,
+    })))
+}
+
+/// The backups that are there, oldest first.
+pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let store = configured(&node, "backup.to")?;
+    let listing = node.blocking(move |_| Ok(Backups::open(&store)?.list()?)).await?;
+    let lines = listing.backups.iter().map(|info| {
+        json!({
+            "number": info.number,
+            "kind": name_of(info.kind),
+            "parent": info.parent,
+            "madeMs": info.made.ms,
+            "tables": info.tables,
+            "tableBytes": info.table_bytes,
+        })
+    });
+    Ok(json(&lines.collect::<Vec<Value>>()))
+}
+
+/// Reads and verifies everything.
+pub(super) async fn scrub(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    Query::of(&uri, &[])?;
+    let _turn = node.load().await?;
+    let report = node.blocking(|node| Ok(node.directory().db().scrub()?)).await?;
+    let finding = |finding: &engine::ScrubFinding| json!({ "path": finding.path.display().to_string(), "offset": finding.offset, "what": finding.what });
+    Ok(json(&json!({
+        "tables": report.tables,
+        "segments": report.segments,
+        "bytes": report.bytes,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+    })))
+}
+
+/// Calls a backup off when nobody waits for it any more.
+struct Wanted(Arc<Progress>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn name_of(kind: BackupKind) -> &'static str {
+    match kind {
+        BackupKind::Full => "full",
+        BackupKind::Incremental => "incremental",
+        BackupKind::Log => "log",
+    }
+}
+
+/// The directory that the setting `key` names.
+fn configured(node: &Node, key: &str) -> Outcome<PathBuf> {
+    node.path(key).ok_or_else(|| {
+        let message = format!("the configuration of the node names no directory `{key}`");
+        Failure::new(Exit::Input, "NotConfigured", message)
+            .action("set it and start the node again")
+    })
+}

@@ -1,0 +1,212 @@
+//! What operators do over HTTP, on real processes; and who may.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shell;
+
+use shell::{ESKER, Place, Served, esker, exchange, request};
+use std::fs;
+use std::process::Command;
+
+const ADA: &str = "/v1/keyspaces/default/records/ada";
+
+/// A node with a file of settings that has `text` in it.
+fn with_settings(place: &Place, text: &str) -> Served {
+    let file = place.path("node.toml");
+    fs::write(&file, text).unwrap();
+    Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()])
+}
+
+#[test]
+fn a_mode_says_what_users_may_ask_for() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    node.ask("PUT", ADA, &[], "1").is(200, "");
+    let set = |mode: &str| {
+        node.ask("POST", "/v1/mode", &[], &format!("{{\"mode\":\"{mode}\"}}")).is(200, "");
+        assert_eq!(node.ask("GET", "/v1/mode", &[], "").json()["mode"], mode);
+    };
+    set("read-only");
+    node.ask("PUT", ADA, &[], "2").is(403, "ReadOnlyMode");
+    node.ask("POST", "/v1/batch", &[], "").is(403, "ReadOnlyMode");
+    node.ask("POST", "/v1/load", &[], "").is(403, "ReadOnlyMode");
+    assert_eq!(node.ask("GET", ADA, &[], "").is(200, "").body, b"1");
+    node.ask("GET", "/health/ready", &[], "").is(200, "");
+    set("maintenance");
+    for path in [ADA, "/v1/keyspaces", "/v1/export", "/v1/digest"] {
+        let refused = node.ask("GET", path, &[], "").is(503, "Maintenance");
+        assert_eq!(refused.header("retry-after"), Some("1"), "{path}");
+    }
+    node.ask("GET", "/health/ready", &[], "").is(503, "");
+    node.ask("GET", "/health/live", &[], "").is(200, "");
+    node.ask("POST", "/v1/flush", &[], "").is(200, "");
+    node.ask("GET", "/v1/stats", &[], "").is(200, "");
+    set("normal");
+    node.ask("PUT", ADA, &[], "2").is(200, "");
+    node.ask("POST", "/v1/mode", &[], "{\"mode\":\"asleep\"}").is(400, "InvalidInput");
+}
+
+#[test]
+fn the_log_tells_more_when_it_is_told_to_and_every_change_is_in_the_audit() {
+    let place = Place::new();
+    let audit = place.path("audit.log");
+    let node = with_settings(&place, &format!("[log]\naudit_file = {audit:?}\n"));
+    assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["level"], "error");
+    let body = "{\"level\":\"debug\",\"filter\":\"esker=warn\"}";
+    node.ask("POST", "/v1/log", &[], body).is(200, "");
+    assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["filter"], "esker=warn");
+    for bad in
+        ["{\"level\":\"loud\"}", "{\"filter\":\"a=b=c\"}", "{\"level\":1}", "{\"lvl\":\"info\"}"]
+    {
+        assert_eq!(node.ask("POST", "/v1/log", &[], bad).status, 400, "{bad}");
+    }
+    assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["level"], "debug");
+
+    let before = node.ask("GET", "/v1/timeouts", &[], "").json();
+    node.ask("POST", "/v1/timeouts", &[], "{\"drain\":1234,\"close\":0}").is(400, "InvalidInput");
+    node.ask("POST", "/v1/timeouts", &[], "{\"drain\":1234,\"nap\":1}").is(400, "InvalidInput");
+    assert_eq!(node.ask("GET", "/v1/timeouts", &[], "").json(), before, "all or none");
+    let after = node.ask("POST", "/v1/timeouts", &[], "{\"drain\":1234}").is(200, "").json();
+    assert_eq!((&after["drain"], &after["close"]), (&1234.into(), &before["close"]));
+    let waiting = node.ask("POST", "/v1/reload", &[], "").is(200, "").json();
+    assert_eq!(waiting["waiting"], serde_json::json!([]));
+    assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["level"], "error", "as configured");
+    node.ask("PUT", ADA, &[], "1").is(200, "");
+    assert_eq!(node.stop().0, Some(0));
+
+    let text = fs::read_to_string(&audit).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let asked = |operation: &str, status: u64| {
+        let is_it = |line: &&serde_json::Value| {
+            let fields = &line["fields"];
+            fields["operation"] == operation && fields["status"] == status
+        };
+        let found: Vec<_> = lines.iter().filter(is_it).collect();
+        assert!(found.iter().all(|line| line["fields"]["caller"] == "loopback"), "{found:?}");
+        found.len()
+    };
+    assert_eq!((asked("/v1/log", 200), asked("/v1/log", 400)), (1, 4));
+    assert_eq!((asked("/v1/timeouts", 200), asked("/v1/reload", 200)), (1, 1));
+    assert!(!text.contains("ada"), "{text}");
+    let drain = |line: &serde_json::Value| line["fields"]["name"] == "drain";
+    assert_eq!(lines.iter().filter(|line| drain(line)).count(), 1, "{text}");
+}
+
+#[test]
+fn checkpoints_backups_and_scrubs_are_made_where_the_configuration_says() {
+    let place = Place::new();
+    let bare = Served::start(&place.path("data"));
+    let checkpoint = |node: &Served, name: &str| {
+        node.ask("POST", "/v1/checkpoint", &[], &format!("{{\"name\":{name:?}}}"))
+    };
+    checkpoint(&bare, "one").is(400, "NotConfigured");
+    bare.ask("POST", "/v1/backup", &[], "").is(400, "NotConfigured");
+    assert_eq!(bare.stop().0, Some(0));
+
+    let (copies, store) = (place.path("copies"), place.path("store"));
+    fs::create_dir(&copies).unwrap();
+    let text = format!("[checkpoint]\nto = {copies:?}\n[backup]\nto = {store:?}\n");
+    let node = with_settings(&place, &text);
+    node.run("put ada 1815").ok();
+    for bad in ["", ".", "..", "a/b", "/tmp/x", ".hidden", "a/", "./a"] {
+        checkpoint(&node, bad).is(400, "InvalidInput");
+    }
+    let made = checkpoint(&node, "one").is(200, "").json();
+    assert_eq!(made["path"], copies.join("one").to_str().unwrap());
+    checkpoint(&node, "one").is(409, "AlreadyExists");
+    let copy =
+        esker(["get".as_ref(), "--path".as_ref(), copies.join("one").as_os_str(), "ada".as_ref()]);
+    assert_eq!(copy.ok().text(), "1815\n");
+
+    let full = node.ask("POST", "/v1/backup?kind=full", &[], "").is(200, "").json();
+    assert_eq!(full["kind"], "full");
+    node.ask("POST", "/v1/backup?kind=half", &[], "").is(400, "InvalidInput");
+    node.ask("POST", "/v1/backup", &[], "").is(200, "");
+    let all = node.ask("GET", "/v1/backups", &[], "").is(200, "").json();
+    let has_full =
+        |one: &serde_json::Value| one["number"] == full["number"] && one["kind"] == "full";
+    assert!(all.as_array().unwrap().iter().any(has_full), "{all}");
+    let scrubbed = node.ask("POST", "/v1/scrub", &[], "").is(200, "").json();
+    assert_eq!(scrubbed["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_store_that_fails_again_and_again_is_left_alone_until_the_breaker_is_reset() {
+    let place = Place::new();
+    let store = place.path("store");
+    fs::write(&store, "not a directory").unwrap();
+    let node = with_settings(&place, &format!("[backup]\nto = {store:?}\n"));
+    let mut last = String::new();
+    for _ in 0..10 {
+        let failed = node.ask("POST", "/v1/backup", &[], "");
+        assert!(failed.status >= 400, "{}", failed.status);
+        last = failed.json()["code"].as_str().unwrap().to_owned();
+        if last == "BreakerOpen" {
+            break;
+        }
+    }
+    assert_eq!(last, "BreakerOpen");
+    let state = |node: &Served| node.ask("GET", "/v1/breakers", &[], "").json()["backup"].clone();
+    assert_eq!(state(&node)["state"], 1);
+    fs::remove_file(&store).unwrap();
+    node.ask("POST", "/v1/breakers/nobody/reset", &[], "").is(404, "BreakerNotFound");
+    node.ask("POST", "/v1/breakers/backup/reset", &[], "").is(200, "");
+    assert_eq!(state(&node)["state"], 0);
+    node.ask("POST", "/v1/backup", &[], "").is(200, "");
+}
+
+#[test]
+fn with_tokens_nobody_is_answered_without_one_but_probes() {
+    let place = Place::new();
+    let made = esker(["config", "token", "ada", "--output", "json"]).ok().json();
+    let (token, hash) =
+        (made[0]["token"].as_str().unwrap(), made[0]["tokens"][0].as_str().unwrap());
+    let secret = place.path("secret");
+    fs::write(&secret, "a-secret-of-a-cluster\n").unwrap();
+    let audit = place.path("audit.log");
+    let file = place.path("node.toml");
+    let with = |tokens: &str| {
+        let text = format!(
+            "[auth]\ntokens = [{tokens}]\ntoken_file = {secret:?}\n[log]\naudit_file = {audit:?}\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    with(&format!("{hash:?}"));
+    let data = place.path("data");
+    let words = ["serve", "--path", data.to_str().unwrap(), "--config", file.to_str().unwrap()];
+    let words = words.into_iter().chain(["--http", "0.0.0.0:0", "--listen", "127.0.0.1:0"]);
+    let mut node = Served::of(shell::start(words));
+    node.http = node.http.replace("0.0.0.0", "127.0.0.1");
+
+    let named = "GET /health/ready HTTP/1.1\r\nhost: node.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(exchange(&node.http, named.as_bytes()).status, 200);
+    let refused = node.ask("GET", ADA, &[], "").is(401, "Unauthenticated");
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    for path in ["/metrics", "/health", "/openapi.json", "/v1/stats", "/nothing"] {
+        node.ask("GET", path, &[], "").is(401, "Unauthenticated");
+    }
+    let ada = format!("authorization: Bearer {token}");
+    node.ask("PUT", ADA, &[&ada], "1").is(200, "");
+    let file_token = "authorization: Bearer a-secret-of-a-cluster";
+    node.ask("POST", "/v1/flush", &[file_token], "").is(200, "");
+    node.ask("POST", "/v1/flush", &[], "").is(401, "Unauthenticated");
+    let run = |token: &str| {
+        let mut command = Command::new(ESKER);
+        command.args(["get", "--url", &node.url(), "ada"]).env("ESKER_TOKEN", token);
+        command.output().unwrap()
+    };
+    assert_eq!(run(token).stdout, b"1\n");
+    assert_eq!(run("wrong").status.code(), Some(6));
+
+    with("");
+    node.ask("POST", "/v1/reload", &[file_token], "").is(200, "");
+    node.ask("GET", ADA, &[&ada], "").is(401, "Unauthenticated");
+    let slow = request("GET", ADA, &[file_token], b"");
+    assert_eq!(exchange(&node.http, &slow).status, 200);
+    assert_eq!(node.stop().0, Some(0));
+    let text = fs::read_to_string(&audit).unwrap();
+    for caller in ["\"caller\":\"file\"", "\"caller\":\"stranger\""] {
+        assert!(text.contains(caller), "{text}");
+    }
+    assert!(!text.contains("a-secret") && !text.contains(token), "{text}");
+}
