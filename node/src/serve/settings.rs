@@ -14,7 +14,7 @@ pub(crate) struct Settings {
     pub(crate) path: PathBuf,
     /// Where peers connect.
     pub(crate) listen: SocketAddr,
-    /// Where users connect: on this machine.
+    /// Where users connect.
     pub(crate) http: SocketAddr,
     /// The first peers.
     pub(crate) peers: Vec<PeerAddress>,
