@@ -318,7 +318,7 @@ mod tests {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         for expected in [
             "node.toml line 2: htp = 'x'; allowed: there is no such setting; perhaps http is meant",
-            "node.toml line 3: http = '0.0.0.0:80'; allowed: an address of this machine's loopback",
+            "node.toml line 3: http = \"0.0.0.0:80\"; allowed: an address of this machine's loopback",
             "node.toml line 6: engine.memory_bytes = 7; allowed: 16 MiB to 16 TiB",
             "node.toml line 7: engine.sync = true; allowed: one of sync, periodic, async",
             "node.toml line 9: engines.table_bytes = 1; allowed: there is no such setting; perhaps \
