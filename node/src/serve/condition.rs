@@ -37,7 +37,7 @@ pub(super) fn stamp_of(tag: &str) -> Option<Stamp> {
     let node = node_of(parts.next()?)?;
     let incarnation = Incarnation(number(parts.next()?)?);
     let is_all = parts.next().is_none();
-    is_all.then(|| Stamp { tick, origin: Origin { node, incarnation } })
+    is_all.then_some(Stamp { tick, origin: Origin { node, incarnation } })
 }
 
 /// What `headers` want to be so.
