@@ -1,5 +1,5 @@
 //! Writes that happen only if nobody else wrote, and several writes as one commit, over HTTP.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod shell;
 
