@@ -370,10 +370,12 @@ impl Group {
         self.state.lock().is_settled = true;
     }
 
-    /// A live author's writes up to the start of its session are all here.
-    pub fn meet(&self, author: NodeId) {
+    /// What a live member had at the start of its session is all here: a new life may be announced.
+    /// Readers count, for one may be the only way to an author; users may write once an author has
+    /// confirmed the announcement.
+    pub fn meet(&self, member: NodeId) {
         let mut state = self.state.lock();
-        if state.roster.role(author).is_none_or(|role| role == Role::Author) {
+        if state.roster.role(member).is_none_or(|role| role != Role::Deprecated) {
             state.has_met = true;
         }
     }

@@ -184,6 +184,34 @@ fn a_restored_node_waits_for_an_author_and_gets_its_own_writes_back() {
     net.check_fold();
 }
 
+/// An author confirms the new life over the reader between them.
+#[test]
+fn a_restored_node_behind_a_relay_that_only_reads_may_write_again() {
+    let mut net = Net::new(8, 2, 1);
+    let through_the_reader = |net: &mut Net| {
+        net.connect(0, 2);
+        net.connect(2, 1);
+        net.run(10_000);
+    };
+    net.put(0, "a", "1");
+    through_the_reader(&mut net);
+    let backup = net.nodes[0].store.backup();
+    net.put(0, "b", "2");
+    net.run(10_000);
+    net.restore(0, &backup);
+    net.connect(0, 2);
+    net.cut(2, 1);
+    net.run(10_000);
+    assert_eq!(net.nodes[0].group.writes(), Writes::Announcing);
+    through_the_reader(&mut net);
+    assert_eq!(net.nodes[0].group.writes(), Writes::Open);
+    assert_eq!(net.get(0, "b"), Some("2".into()));
+    assert!(net.put(0, "c", "3"));
+    through_the_reader(&mut net);
+    assert_eq!(net.get(1, "c"), Some("3".into()));
+    net.check_fold();
+}
+
 /// A disk that lied: the peer has writes that their author lost.
 #[test]
 fn a_node_whose_tail_is_gone_heals_from_its_peer() {

@@ -13,6 +13,7 @@ impl<M: Machine> World<M> {
         for at in 0..NODES {
             lines.extend(self.describe(at));
         }
+        lines.extend(self.not_in_all());
         self.log.extend(lines);
     }
 
@@ -37,6 +38,22 @@ impl<M: Machine> World<M> {
         }
         lines.extend(self.troubles(node));
         lines
+    }
+
+    /// What some nodes read and others do not.
+    fn not_in_all(&self) -> Vec<String> {
+        let mut who_reads: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            for row in node.machine.content().unwrap_or_default() {
+                who_reads.entry(row).or_default().push(at);
+            }
+        }
+        who_reads.retain(|_, readers| readers.len() < NODES);
+        let line = |((keyspace, key, value), readers): ((String, Vec<u8>, Vec<u8>), Vec<usize>)| {
+            let (key, value) = (key.escape_ascii(), value.escape_ascii());
+            format!("only in {readers:?}: {keyspace}/{key} = {value}")
+        };
+        who_reads.into_iter().map(line).collect()
     }
 
     fn troubles(&self, node: &Node<M>) -> Vec<String> {

@@ -11,7 +11,7 @@ use std::ops::Range;
 use story::{Counts, EngineMachine, Machine, MemoryMachine, Outcome, tell};
 
 /// How many stories are told each time.
-const ENGINE_SEEDS: Range<u64> = 0..250;
+const ENGINE_SEEDS: Range<u64> = 0..400;
 const MEMORY_SEEDS: Range<u64> = 0..100;
 
 fn check(store: &str, seed: u64, outcome: &Outcome) {
