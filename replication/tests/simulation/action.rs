@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The two keyspaces of users.
 const KEYSPACES: [&str; 2] = ["moon", "tide"];
 /// The operator of a group sits at this node, if it is up.
-const OPERATOR: usize = 0;
+pub(crate) const OPERATOR: usize = 0;
 
 impl<M: Machine> World<M> {
     /// The nodes start, and become a group of the planned shape.

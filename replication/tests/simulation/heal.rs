@@ -1,10 +1,12 @@
 //! All is made well: then all must become equal, to what was written.
 
+use crate::story::action::OPERATOR;
 use crate::story::machine::{Chore, Content, Machine};
 use crate::story::plan::Plan;
 use crate::story::world::{Found, NODES, Node, World};
 use base::{ScopeId, Tick, Vector};
 use replication::link::sim::Weather;
+use replication::replica::Replica;
 use replication::roster::Role;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,6 +15,8 @@ use tokio::time::Instant;
 const HEALING: Duration = Duration::from_secs(600);
 /// Until when all must know that.
 const AGREEING: Duration = Duration::from_secs(60);
+/// By how much a clock may be set right without its node taking that for a jump.
+const DRIFT_MS_MAX: u64 = 10_000;
 
 impl<M: Machine> World<M> {
     /// Returns a digest of what all have.
@@ -23,14 +27,15 @@ impl<M: Machine> World<M> {
         (self.slow, self.weather) = (None, Weather::default());
         for at in 0..NODES {
             let node = &mut self.nodes[at];
-            node.skew_ms = 0;
+            let jump_ms = std::mem::take(&mut node.skew_ms).unsigned_abs();
+            let is_jump = jump_ms > DRIFT_MS_MAX || node.started_skew_ms != 0;
             node.sync_after_ms = node.sync_after_ms.min(300);
             if node.role == Role::Deprecated {
                 node.role = Role::Author;
                 node.waits_for_word = true;
             }
             // Whose clock was set right by a jump takes no writes until it is opened again.
-            if node.is_up() && node.started_skew_ms != 0 {
+            if node.is_up() && is_jump {
                 self.stop(at).await?;
             }
             if !self.nodes[at].is_up() {
@@ -92,7 +97,8 @@ impl<M: Machine> World<M> {
                 let peers = other.replica.as_ref().map(|r| r.peers()).unwrap_or_default();
                 other.id == id || peers.iter().any(|p| p.peer.node == id && p.role == Some(role))
             };
-            if self.nodes[at].waits_for_word || !self.nodes.iter().all(is_known) {
+            let waits = self.nodes[at].waits_for_word || !self.knows_its_role(at);
+            if waits || !self.nodes.iter().all(is_known) {
                 agree = false;
                 self.order_if_needed(at, role);
             }
@@ -100,11 +106,18 @@ impl<M: Machine> World<M> {
         agree
     }
 
+    /// Those who let it in again may be gone, and their word with them: it asks to be let in.
+    fn knows_its_role(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        let is_role = |replica: &Replica| replica.role() == node.role;
+        at == OPERATOR || node.replica.as_ref().is_some_and(is_role)
+    }
+
     fn order_if_needed(&mut self, at: usize, role: Role) {
         let id = self.nodes[at].id;
-        let peers = self.nodes[0].replica.as_ref().map(|r| r.peers()).unwrap_or_default();
+        let peers = self.nodes[OPERATOR].replica.as_ref().map(|r| r.peers()).unwrap_or_default();
         let is_known = peers.iter().any(|p| p.peer.node == id && p.role == Some(role));
-        let waits = self.nodes[at].waits_for_word;
+        let waits = self.nodes[at].waits_for_word || !self.knows_its_role(at);
         if (waits || !is_known) && self.order(at, role) {
             self.nodes[at].waits_for_word = false;
             self.say(format!("the operator says again that {at} is {role:?}"));
