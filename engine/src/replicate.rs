@@ -55,7 +55,7 @@ pub use export::{Export, ExportFile, ExportHead};
 pub use import::{Import, Settled};
 pub use late::Answers;
 pub use listener::Progress;
-pub use stage::{Purpose, Stage};
+pub use stage::{Installed, Purpose, Stage};
 pub use tail::{Outbound, Tail};
 
 use crate::keyspace::Keyspace;

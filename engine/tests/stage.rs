@@ -7,7 +7,8 @@ mod fixture;
 use base::fs::{CrashModel, SimFs};
 use base::state::{StateEntry, StateKind, StateWriter};
 use esker::replicate::{
-    Admission, Answers, DeltaHead, NodeId, Origin, Purpose, ScopeId, Stage, Stamp, Vector,
+    Admission, Answers, DeltaHead, Installed, NodeId, Origin, Purpose, ScopeId, Stage, Stamp,
+    Vector,
 };
 use esker::{Db, Error, Options, SyncMode, Tick};
 use fixture::{Content, Disk, START_MS, content, keyspace, local_keyspace, small, small_busy};
@@ -55,7 +56,8 @@ fn staged(from: &Db, to: &Db, purpose: Purpose, len_max: usize) -> esker::Result
 }
 
 fn give(from: &Db, to: &Db, purpose: Purpose) {
-    staged(from, to, purpose, 1 << 20).unwrap().install().unwrap();
+    let installed = staged(from, to, purpose, 1 << 20).unwrap().install().unwrap();
+    assert_eq!(installed, Installed::All);
 }
 
 /// What a node that lost everything but its vector has: nothing that it holds says what is missing.
@@ -465,7 +467,7 @@ fn a_late_put_of_a_delta_is_erased_everywhere_and_kept_in_quarantine() {
 
 /// Counterexample 6: an observer finds a late write.
 #[test]
-fn who_may_not_answer_a_late_put_parks_it_and_asks_an_author() {
+fn who_may_not_answer_a_late_put_takes_no_delta_with_it_and_asks_an_author() {
     let (b, c) = late();
     let (_, author) = node(6);
     ship(&b, &author);
@@ -474,14 +476,43 @@ fn who_may_not_answer_a_late_put_parks_it_and_asks_an_author() {
         ship(&c, &author)[..],
         [_, Admission::Taken { late: 1, .. }] | [Admission::Taken { late: 1, .. }]
     ));
-    b.replication().set_answers(MAIN, Answers::Park);
-    give(&c, &b, Purpose::CatchUp);
-    assert_eq!((get(&b, "w"), quarantined(&b)), (None, 0));
-    assert!(!b.replication().is_whole(MAIN));
+    b.replication().set_answers(MAIN, Answers::Reader);
+    let before = (b.replication().applied(MAIN), all(&b));
+    let installed = staged(&c, &b, Purpose::CatchUp, 1 << 20).unwrap().install().unwrap();
+    assert_eq!(installed, Installed::Unanswered { late: 1 });
+    assert_eq!((b.replication().applied(MAIN), all(&b)), before);
+    assert!(b.replication().is_whole(MAIN));
     keyspace(&author, "k").put("more", "of an author").unwrap();
     give(&author, &b, Purpose::Rejoin);
     assert_eq!((all(&b), quarantined(&b)), (all(&author), 2));
     assert!(b.replication().is_whole(MAIN));
+}
+
+/// What it lacks was deleted, unless its giver knows better: one that has not received the delete does
+/// not, and what both have received does not come back from there.
+#[test]
+fn a_reader_takes_late_puts_only_from_an_author_that_has_received_what_was_forgotten() {
+    let (_, author) = node(6);
+    let (_, c) = node(1);
+    let (disk_b, b) = node(5);
+    keyspace(&c, "k").put("gone", "1").unwrap();
+    ship(&c, &b);
+    keyspace(&c, "k").put("w", "late").unwrap();
+    disk_b.clock.set(START_MS + 1);
+    keyspace(&b, "k").delete("gone").unwrap();
+    ship(&b, &author);
+    forget(&b);
+    b.replication().set_answers(MAIN, Answers::Reader);
+    let install =
+        |from: &Db| staged(from, &b, Purpose::Rejoin, 1 << 20).unwrap().install().unwrap();
+
+    assert_eq!(install(&c), Installed::Unanswered { late: 1 });
+    assert_eq!((get(&b, "gone"), get(&b, "w")), (None, None));
+
+    ship(&c, &author);
+    assert_eq!(get(&author, "w").unwrap(), b"late");
+    assert_eq!(install(&author), Installed::All);
+    assert_eq!((all(&b), quarantined(&b)), (all(&author), 0));
 }
 
 /// Counterexample 3: an erase of an older put takes the place of a newer put that was let go.
@@ -569,7 +600,7 @@ fn a_rejoin_answers_puts_here_that_the_other_would_find_late() {
     forget(&b);
     keyspace(&b, "k").put("other", "newer").unwrap();
     // Who may not write leaves it to B.
-    reader.replication().set_answers(MAIN, Answers::Park);
+    reader.replication().set_answers(MAIN, Answers::Reader);
     give(&b, &reader, Purpose::Rejoin);
     assert_eq!((get(&reader, "w").unwrap(), quarantined(&reader)), (b"late".to_vec(), 0));
 

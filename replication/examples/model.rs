@@ -49,7 +49,7 @@ const RULES: [Rule; 22] = [
     Rule::EraseByCarrier,
     Rule::AbsenceByStamp,
     Rule::EraseShadows,
-    Rule::ObserverParks,
+    Rule::ObserverRefuses,
     Rule::RejoinerClosed,
     Rule::PushOfAllOrigins,
     Rule::RejoinBothWays,

@@ -3,7 +3,7 @@
 use crate::link::Bell;
 use crate::store::{
     Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
-    Moment, Outbound, Purpose, Settled, Stage, Store, Tail,
+    Installed, Moment, Outbound, Purpose, Settled, Stage, Store, Tail,
 };
 use base::state::StateEntry;
 use base::{Error, Origin, Result, ScopeId, Tick, Vector};
@@ -68,7 +68,7 @@ impl Store for EngineStore {
     fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()> {
         let answers = match answers {
             Answers::Author => given::Answers::Author,
-            Answers::Park => given::Answers::Park,
+            Answers::Reader => given::Answers::Reader,
         };
         self.replication.set_answers(scope, answers);
         Ok(())
@@ -111,6 +111,7 @@ impl Store for EngineStore {
             given::Admission::Gap { have } => Admission::Gap { have },
             given::Admission::Fork { origin, at } => Admission::Fork { origin, at },
             given::Admission::ClockAhead { by_ms } => Admission::ClockAhead { by_ms },
+            given::Admission::Unanswered { late } => Admission::Unanswered { late },
             given::Admission::Closed => Admission::Closed,
         })
     }
@@ -240,8 +241,11 @@ impl Stage for given::Stage {
         given::Stage::add(self, chunk)
     }
 
-    fn install(self: Box<Self>) -> Result<()> {
-        given::Stage::install(*self)
+    fn install(self: Box<Self>) -> Result<Installed> {
+        Ok(match given::Stage::install(*self)? {
+            given::Installed::All => Installed::All,
+            given::Installed::Unanswered { late } => Installed::Unanswered { late },
+        })
     }
 }
 

@@ -457,7 +457,7 @@ impl Group {
         let mut roster = Roster::first(self.config.first.iter().copied());
         roster.read(&records);
         let is_author = self.role_in(&roster) == Role::Author;
-        let answers = if is_author { Answers::Author } else { Answers::Park };
+        let answers = if is_author { Answers::Author } else { Answers::Reader };
         let mut state = self.state.lock();
         state.roster = roster.clone();
         if state.answers != Some(answers) {

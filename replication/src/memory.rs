@@ -188,13 +188,13 @@ impl MemoryStore {
     }
 
     /// Changes what is applied, and makes it durable.
-    fn change(&self, with: impl FnOnce(&mut Life, u64) -> Result<()>) -> Result<()> {
+    fn change<T>(&self, with: impl FnOnce(&mut Life, u64) -> Result<T>) -> Result<T> {
         let inner = &mut *self.inner.lock();
         let mut life = inner.live.clone();
-        with(&mut life, inner.wall_ms)?;
+        let changed = with(&mut life, inner.wall_ms)?;
         inner.disk = life.clone();
         inner.live = life;
-        Ok(())
+        Ok(changed)
     }
 
     fn staged<T>(&self, with: impl FnOnce(&mut BTreeMap<u64, Vec<u8>>) -> T) -> T {

@@ -19,10 +19,10 @@
 //!    record that readmitted it, it commits that roster record now; the rejoiner begins a new
 //!    incarnation. From here to the install the rejoiner is closed: it writes, admits, drops,
 //!    donates and states nothing.
-//! 2. Push: the rejoiner sends what the donor's vector does not cover, of all origins, and its
-//!    parked puts. The donor admits it as one install, late puts answered ([`is_late`]).
+//! 2. Push: the rejoiner sends what the donor's vector does not cover, of all origins. The donor
+//!    admits it as one install, late puts answered ([`is_late`]).
 //!    If the donor has not passed the rejoiner's floor, in the same install: what the rejoiner let
-//!    go goes there too ([`is_let_go`]; parked puts are erased instead), its own puts that the
+//!    go goes there too ([`is_let_go`]), its own puts that the
 //!    rejoiner would have found late ([`is_late`] with the rejoiner's vector, highest dropped stamp
 //!    and ranks) are erased, and it adopts the rejoiner's floor and highest dropped stamp.
 //! 3. Fetch: a snapshot of a donor that covers the rejoiner's whole vector and the record that
@@ -126,8 +126,9 @@ pub fn is_news(version: &Version, vector: &Vector) -> bool {
 /// stamp that this node ever dropped, `held` the rank of the greatest version of the key here,
 /// range deletes included. A late put is not inserted. An author answers it with an erase and a
 /// copy in quarantine, in a record that is committed before or together with the one that brought
-/// the put. Who may not author parks it: the put is remembered beside the scope, the node's
-/// absences say nothing, and it rejoins with an author, to which it pushes the parked put too.
+/// the put. Who may not author takes nothing of the record or install, so what it lacks stays
+/// what was deleted, and rejoins with an author; what that has then is late no more, for it has
+/// received all deletes that were forgotten here.
 ///
 /// Only for keyspaces in which something is ever deleted: entries of the roster and of the
 /// quarantine are never late.

@@ -28,8 +28,8 @@ pub trait Store: Send + Sync {
     /// incarnation, and what the old one wrote counts as that of any other author.
     fn renew(&self) -> Result<Origin>;
 
-    /// Says whether this node may answer late writes by commits of its own. One that may not parks
-    /// them: it takes the shipment but for them, and is not whole from then on.
+    /// Says whether this node may answer late writes by commits of its own. One that may not takes
+    /// nothing that holds any, until an author has answered them.
     fn set_answers(&self, scope: ScopeId, answers: Answers) -> Result<()>;
 
     /// Refuses writes of users, and shipments with [`Admission::Closed`], until [`Store::reopen`]:
@@ -127,6 +127,11 @@ pub enum Admission {
         /// By how much.
         by_ms: u64,
     },
+    /// Nothing of it was taken: puts in it are late, and this node may not answer them.
+    Unanswered {
+        /// Puts that came after their deletion was forgotten.
+        late: u64,
+    },
     /// The scope takes nothing now: a bootstrap or a rejoin is unfinished.
     Closed,
 }
@@ -137,7 +142,7 @@ pub enum Answers {
     /// By an erase, and a copy in quarantine.
     Author,
     /// It may not write.
-    Park,
+    Reader,
 }
 
 /// A live entry.
@@ -201,7 +206,8 @@ pub enum Purpose {
     /// T2: what is here stays unless something newer comes.
     CatchUp,
     /// T3: besides, what the giver has received but does not hold any more goes here too, and the
-    /// scope is whole afterwards. While it is not whole, its vector excuses no entry.
+    /// scope is whole afterwards. While it is not whole, its vector excuses no entry. Who only reads
+    /// takes what would be late from a giver that has received all that was forgotten here.
     Rejoin,
     /// After an audit: entries that were received before and are missing, or older, are stored again.
     /// What was never received is left to the tail.
@@ -255,7 +261,19 @@ pub trait Stage: Send {
     fn add(&mut self, chunk: &[u8]) -> Result<()>;
 
     /// Makes all of it count at once, together with the vector, durably.
-    fn install(self: Box<Self>) -> Result<()>;
+    fn install(self: Box<Self>) -> Result<Installed>;
+}
+
+/// How an installation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// All of it counts.
+    All,
+    /// Nothing was changed: puts in it are late, and this node may not answer them.
+    Unanswered {
+        /// How many.
+        late: u64,
+    },
 }
 
 /// A file of an export.

@@ -23,15 +23,13 @@ use base::lock::{Mutex, Rank};
 use base::record::encode_author_header;
 use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
 use base::{Error, KeyspaceId, Op, Origin, Result, ScopeId, Shipment, SpaceId, Tick, key_hash};
-use sstable::manifest::Edit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of a shipment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace, or wait
-    /// for an author if this node may not answer them: then it is not whole any more.
+    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace.
     Taken {
         /// Ops that were stored.
         won: u64,
@@ -59,6 +57,12 @@ pub enum Admission {
         /// By how much.
         by_ms: u64,
     },
+    /// Nothing of it was taken: puts in it are late, and this node may not answer them. An author has
+    /// to, and what that author has is taken as state.
+    Unanswered {
+        /// Puts that came after their deletion may have been forgotten.
+        late: u64,
+    },
     /// The scope takes nothing now: see [`super::Replication::close`].
     Closed,
 }
@@ -71,7 +75,7 @@ pub(crate) struct Admissions {
     /// Files of an import that was broken off.
     incoming: Mutex<Vec<Received>>,
     /// Scopes in which this node may not write.
-    parking: Mutex<Vec<ScopeId>>,
+    reading: Mutex<Vec<ScopeId>>,
     won: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
@@ -88,9 +92,9 @@ impl Default for Admissions {
     fn default() -> Admissions {
         let admitting = Mutex::new(Rank::Admission, Known::default());
         let incoming = Mutex::new(Rank::Stats, Vec::new());
-        let parking = Mutex::new(Rank::Stats, Vec::new());
+        let reading = Mutex::new(Rank::Stats, Vec::new());
         let zero = AtomicU64::default;
-        Admissions { admitting, incoming, parking, won: zero(), lost: zero(), late: zero() }
+        Admissions { admitting, incoming, reading, won: zero(), lost: zero(), late: zero() }
     }
 }
 
@@ -113,18 +117,18 @@ impl Admissions {
 
     /// Whether late writes are answered here.
     pub(super) fn answers(&self, scope: ScopeId) -> Answers {
-        match self.parking.lock().contains(&scope) {
-            true => Answers::Park,
+        match self.reading.lock().contains(&scope) {
+            true => Answers::Reader,
             false => Answers::Author,
         }
     }
 
     /// Says whether late writes are answered here.
     pub(super) fn set_answers(&self, scope: ScopeId, answers: Answers) {
-        let mut parking = self.parking.lock();
-        parking.retain(|parked| *parked != scope);
-        if answers == Answers::Park {
-            parking.push(scope);
+        let mut reading = self.reading.lock();
+        reading.retain(|read| *read != scope);
+        if answers == Answers::Reader {
+            reading.push(scope);
         }
     }
 
@@ -235,8 +239,8 @@ struct Decided {
     verdicts: Vec<Verdict>,
     outcomes: Outcomes,
     answer: Answer,
-    /// Whether late puts wait for the answer of an author.
-    parks: bool,
+    /// Late puts that this node may not answer.
+    unanswered: u64,
 }
 
 impl Task<'_> {
@@ -271,12 +275,10 @@ impl Task<'_> {
                 }
             };
             let decided = self.decide(verdicts, quarantine);
-            if decided.parks && !self.is_incomplete() {
+            if decided.unanswered > 0 {
                 queue.give_back(need);
                 drop(queue);
-                // Before the commit: who parks something is not whole, whenever the power fails.
-                self.mark_incomplete()?;
-                continue;
+                return Ok(Some(self.refuse(decided.unanswered)));
             }
             let write = |queue: &mut Queue, seqno| self.write(queue, seqno, &decided, &recent);
             let insert = |memtable: &Memtable, seqno| self.insert(memtable, seqno, &decided);
@@ -327,8 +329,8 @@ impl Task<'_> {
 
     /// Where copies of late puts go, if there may be any and this node may answer them.
     fn quarantine(&self, dropped: Tick) -> Result<Option<SpaceId>> {
-        let parks = || self.parts.admissions.answers(self.shipment.scope) == Answers::Park;
-        if self.may_be_late(dropped).next().is_none() || parks() {
+        let answers = || self.parts.admissions.answers(self.shipment.scope);
+        if self.may_be_late(dropped).next().is_none() || answers() == Answers::Reader {
             return Ok(None);
         }
         open_keyspace(self.parts, self.shipment.scope, QUARANTINE).map(|state| Some(state.space))
@@ -351,7 +353,7 @@ impl Task<'_> {
     fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
         let Arrivals { points, ranges, count, .. } = &self.arrivals;
         let (mut outcomes, mut answer) = (Outcomes::lost(*count), Answer::default());
-        let mut parks = false;
+        let mut unanswered = 0;
         ranges.iter().for_each(|range| outcomes.set(range.index, Outcome::Won));
         for (point, verdict) in points.iter().zip(&verdicts) {
             match (verdict, quarantine) {
@@ -360,24 +362,18 @@ impl Task<'_> {
                     outcomes.set(point.index, Outcome::Late);
                     answer.add(point, self.author.origin, self.name_of(point.space), quarantine);
                 }
-                (Verdict::Late, None) => {
-                    outcomes.set(point.index, Outcome::Late);
-                    parks = true;
-                }
+                (Verdict::Late, None) => unanswered += 1,
                 (Verdict::Lost, _) => {}
             }
         }
-        Decided { verdicts, outcomes, answer, parks }
+        Decided { verdicts, outcomes, answer, unanswered }
     }
 
-    fn is_incomplete(&self) -> bool {
-        let scope = self.shipment.scope;
-        self.parts.installer.with_state(|state| state.incomplete.contains_key(&scope))
-    }
-
-    fn mark_incomplete(&self) -> Result<()> {
-        let incomplete = vec![(self.shipment.scope, self.parts.commits.visible())];
-        self.parts.record_then(|_| Edit { incomplete, ..Edit::default() }, |_| {})
+    /// What is not taken is not in the vector either: what this node lacks stays what was deleted.
+    fn refuse(&self, late: u64) -> Admission {
+        let node = self.author.origin.node;
+        tracing::warn!(target: "esker", late, %node, "late writes: an author has to answer them");
+        Admission::Unanswered { late }
     }
 
     fn name_of(&self, space: SpaceId) -> &str {
@@ -455,12 +451,7 @@ impl Task<'_> {
         counts.late.fetch_add(late, Ordering::Relaxed);
         if late > 0 {
             let node = self.author.origin.node;
-            match decided.parks {
-                false => tracing::warn!(target: "esker", late, %node, "late writes: in quarantine"),
-                true => {
-                    tracing::warn!(target: "esker", late, %node, "late writes: an author answers")
-                }
-            }
+            tracing::warn!(target: "esker", late, %node, "late writes: in quarantine");
         }
         Admission::Taken { won, lost, late }
     }

@@ -30,8 +30,8 @@ use base::{KeyspaceId, Op, OpKind, Origin, SpaceId, Stamp};
 pub enum Answers {
     /// By an erase, and a copy in quarantine.
     Author,
-    /// It may not write: it takes everything else, and is not whole from then on.
-    Park,
+    /// It may not write: it takes nothing that holds late writes until an author has answered them.
+    Reader,
 }
 
 /// Where copies are kept.

@@ -47,6 +47,18 @@ pub enum Purpose {
     Disown,
 }
 
+/// How an installation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// All of it counts.
+    All,
+    /// Nothing was changed: puts in it are late, and this node may not answer them.
+    Unanswered {
+        /// How many.
+        late: u64,
+    },
+}
+
 /// A delta on its way in.
 pub struct Stage {
     parts: Arc<Parts>,
@@ -161,7 +173,7 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Replication::stage`]; `Poisoned`, `DiskFull`, ...: nothing was changed then.
-    pub fn install(self) -> Result<()> {
+    pub fn install(self) -> Result<Installed> {
         self.parts.refuse_if_closed()?;
         self.parts.admissions.pause(|| install::install(&self))
     }

@@ -141,12 +141,20 @@ impl Tail {
             return Err(gone(known, Tick::ZERO));
         }
         let mut going = Going { parts, scope: *scope, own: *own, writer, ready };
+        // The answer to late puts goes before them: who has it finds nothing late.
+        let mut answered = None;
         for record in Records::new(commit.payload) {
             let record = record.map_err(broken)?;
-            if record.scope == *scope && record.manifest.is_none() {
-                going.take(&record, known)?;
+            if record.scope != *scope || record.manifest.is_some() {
+                continue;
             }
+            let next = match record.remote {
+                Some(_) => answered.replace(record),
+                None => Some(record),
+            };
+            next.map_or(Ok(()), |next| going.take(&next, known))?;
         }
+        answered.map_or(Ok(()), |answered| going.take(&answered, known))?;
         self.follow();
         Ok(Step::Read)
     }

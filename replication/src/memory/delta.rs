@@ -4,7 +4,7 @@ use super::MemoryStore;
 use super::content::{Content, Outcome, Place, Range, Says, Version};
 use super::life::{Life, Taken, Write, answer_to_late};
 use crate::rules;
-use crate::store::{Answers, Delta, DeltaHead, Purpose, Stage, keyspaces};
+use crate::store::{Answers, Delta, DeltaHead, Installed, Purpose, Stage, keyspaces};
 use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
 use base::{Error, Result, ScopeId, Vector};
 use std::collections::VecDeque;
@@ -139,15 +139,15 @@ impl Stage for MemoryStage {
         Ok(())
     }
 
-    fn install(self: Box<Self>) -> Result<()> {
+    fn install(self: Box<Self>) -> Result<Installed> {
         let MemoryStage { store, head, purpose, items } = *self;
         store.change(|life, wall_ms| match purpose {
             Purpose::CatchUp | Purpose::Rejoin => install(life, wall_ms, &head, purpose, items),
             Purpose::Mend => {
                 mend(life, items);
-                Ok(())
+                Ok(Installed::All)
             }
-            Purpose::Disown => disown(life, wall_ms, items),
+            Purpose::Disown => disown(life, wall_ms, items).map(|()| Installed::All),
         })
     }
 }
@@ -158,7 +158,7 @@ fn install(
     head: &DeltaHead,
     purpose: Purpose,
     items: Vec<Item>,
-) -> Result<()> {
+) -> Result<Installed> {
     if purpose == Purpose::CatchUp && !rules::may_take_delta(&life.vector, &head.floor) {
         return Err(Error::invalid("what the giver has forgotten is not all known here"));
     }
@@ -170,8 +170,12 @@ fn install(
             Item::Point(place, version) => drop(giver.insert(place, version)),
         }
     }
+    let reads_only = life.answers == Answers::Reader;
+    let is_rejoin = purpose == Purpose::Rejoin;
+    let is_vouched_for = is_rejoin && reads_only && head.vector.covers_all(&life.floor);
+    let before = reads_only.then(|| life.content.clone());
     let mut late: Vec<Write> = Vec::new();
-    if purpose == Purpose::Rejoin {
+    if is_rejoin {
         late.extend(late_there(life, head, &giver));
         forget_absent(life, head, &giver);
     }
@@ -180,21 +184,27 @@ fn install(
             Item::Range(range) if !rules::is_news(&range.as_ruled(), &known) => {}
             Item::Range(range) => life.content.insert_range(range),
             Item::Point(_, version) if !rules::is_news(&version.as_ruled(), &known) => {}
-            Item::Point(place, version) => match life.take(place, version, false) {
+            // The giver has received all deletes that were forgotten here.
+            Item::Point(place, version) => match life.take(place, version, is_vouched_for) {
                 Taken::Now(Outcome::Won | Outcome::Lost) => {}
                 Taken::Late(answer) => late.extend(answer),
             },
         }
     }
+    if let Some(before) = before.filter(|_| !late.is_empty()) {
+        life.content = before;
+        return Ok(Installed::Unanswered { late: late.len() as u64 / 2 });
+    }
     take_head(life, head);
-    life.is_whole |= purpose == Purpose::Rejoin;
-    life.answer(wall_ms, &late)
+    life.is_whole |= is_rejoin;
+    life.answer(wall_ms, &late)?;
+    Ok(Installed::All)
 }
 
 /// The answers to own puts that the giver has not received, but would find late: whoever takes its
 /// floor over vouches for what was forgotten below it.
 fn late_there(life: &Life, head: &DeltaHead, giver: &Content) -> Vec<Write> {
-    if life.answers == Answers::Park {
+    if life.answers == Answers::Reader {
         return Vec::new();
     }
     let dropped = rules::greatest_of(head.dropped);

@@ -128,6 +128,7 @@ impl Life {
         if previous < have && !shipment.commits.iter().any(|commit| commit.tick == have) {
             return Ok(Admission::Fork { origin, at: have });
         }
+        let before = (self.answers == Answers::Reader).then(|| self.content.clone());
         self.clock = self.clock.observe(last);
         let (mut won, mut lost, mut late) = (0, 0, Vec::new());
         for commit in shipment.commits.iter().filter(|commit| commit.tick > have) {
@@ -136,22 +137,26 @@ impl Life {
             lost += counts.lost;
             late.extend(counts.late);
         }
+        let late_count = (late.len() / 2) as u64;
+        if late_count > 0
+            && let Some(before) = before
+        {
+            self.content = before;
+            return Ok(Admission::Unanswered { late: late_count });
+        }
         self.vector.raise(origin, last);
         let first = shipment.commits.first().map_or(last, |commit| commit.tick);
         self.log.push(origin, previous, first, last, bytes);
-        let late_count = (late.len() / 2) as u64;
         self.answer(wall_ms, &late)?;
         Ok(Admission::Taken { won, lost, late: late_count })
     }
 
-    /// Answers late puts, if this node may.
+    /// Answers late puts.
     pub(crate) fn answer(&mut self, wall_ms: u64, late: &[Write]) -> Result<()> {
-        match self.answers {
-            _ if late.is_empty() => {}
-            Answers::Author => drop(self.commit(wall_ms, late)?),
-            Answers::Park => self.is_whole = false,
+        match late.is_empty() {
+            true => Ok(()),
+            false => self.commit(wall_ms, late).map(drop),
         }
-        Ok(())
     }
 
     /// What a commit leaves: its last op of each key, and its range deletes.

@@ -78,6 +78,8 @@ pub enum Event {
     },
     /// Puts that came after their deletion was forgotten were erased and put into quarantine.
     LateWrites(u64),
+    /// There are such puts, and an author has to answer them.
+    Unanswered(u64),
     /// A peer has more of this node's own writes than this node: they are fetched back.
     Healing,
     /// This node is in a new incarnation: connect again.

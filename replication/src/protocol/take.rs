@@ -24,7 +24,7 @@ use crate::error::ProtocolError;
 use crate::group::{Group, Own};
 use crate::roster::{Member, Role};
 use crate::rules;
-use crate::store::{Admission, DeltaHead, Purpose, Stage, Store, keyspaces};
+use crate::store::{Admission, DeltaHead, Installed, Purpose, Stage, Store, keyspaces};
 use base::{Corruption, NodeId, OpKind, Shipment, Tick};
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,8 +269,9 @@ impl Take {
                     return Ok(());
                 }
                 self.events.push(Event::LateWrites(late));
-                if store.is_whole(self.group.scope()) { Ok(()) } else { self.choose(now, store) }
+                Ok(())
             }
+            Admission::Unanswered { late } => self.need_answer(now, store, late),
             Admission::Known => {
                 self.gaps = 0;
                 self.unconfirmed += bytes.len() as u64;
@@ -443,7 +444,11 @@ impl Take {
             let (expected, found) = (told, chunks);
             return Err(ProtocolError::OutOfPlace { what: "end of a delta", expected, found });
         }
-        stage.install().map_err(|error| ProtocolError::refused("delta", error))?;
+        let installed = stage.install().map_err(|error| ProtocolError::refused("delta", error))?;
+        if let Installed::Unanswered { late } = installed {
+            self.group.release(store, self.peer)?;
+            return self.need_answer(now, store, late);
+        }
         let tier = if purpose == Purpose::Rejoin { Tier::Rejoin } else { Tier::Delta };
         self.finish(now, store, tier)
     }

@@ -88,6 +88,9 @@ impl Talk {
             Event::LateWrites(count) => {
                 trouble("LateWrites", format!("{count} late writes went into quarantine"));
             }
+            Event::Unanswered(count) => {
+                tracing::info!(%peer, count, "late writes wait for an author's answer");
+            }
             Event::Healing => trouble("Healing", "it has more of our writes than we".to_owned()),
             Event::Renewed => tracing::info!(%peer, "this node has begun a new life"),
             Event::Audited(report) if report.diverged() == 0 => {

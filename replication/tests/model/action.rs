@@ -190,11 +190,10 @@ impl World {
             return false;
         }
         let Some(record) = self.record_after(author, have).cloned() else { return false };
-        self.admit(to, author, &record, rules);
-        true
+        self.admit(to, author, &record, rules)
     }
 
-    /// A node that parked something still relays its log, which is whole.
+    /// Whether what it has comes in the order of its log.
     fn may_send_log(&self, from: Name, rules: &Rules) -> bool {
         let node = &self.nodes[from];
         node.durable.is_none()

@@ -73,9 +73,16 @@ impl World {
         streams.entry(origin).or_default().push(Record { tick, ops });
     }
 
-    /// `at` takes the next record of `author`.
-    pub(crate) fn admit(&mut self, at: Name, author: Origin, record: &Record, rules: &Rules) {
+    /// `at` takes the next record of `author`. Returns whether anything changed.
+    pub(crate) fn admit(
+        &mut self,
+        at: Name,
+        author: Origin,
+        record: &Record,
+        rules: &Rules,
+    ) -> bool {
         let stamp = Stamp { tick: record.tick, origin: author };
+        let before_all = self.nodes[at].clone();
         let node = self.node_mut(at);
         let before = node.scope.vector.clone();
         let mut late = Vec::new();
@@ -95,10 +102,29 @@ impl World {
         }
         node.scope.vector.raise(author, record.tick);
         node.clock = node.clock.observe(record.tick);
-        self.answer(at, late, rules);
+        self.answer_or_undo(at, late, before_all, rules)
     }
 
-    /// Erases late puts if `at` may author, and parks them if not.
+    /// Answers late puts, or takes nothing of what brought them. Returns whether anything changed.
+    pub(crate) fn answer_or_undo(
+        &mut self,
+        at: Name,
+        late: Vec<Late>,
+        before: Arc<Node>,
+        rules: &Rules,
+    ) -> bool {
+        let may_answer = late.is_empty() || self.may_author(at, rules);
+        if may_answer || !rules.keep(Rule::ObserverRefuses) {
+            self.answer(at, late, rules);
+            return true;
+        }
+        let is_known = before.needs_answer;
+        self.nodes[at] = before;
+        self.node_mut(at).needs_answer = true;
+        !is_known
+    }
+
+    /// Erases late puts.
     pub(crate) fn answer(&mut self, at: Name, late: Vec<Late>, rules: &Rules) {
         if late.is_empty() {
             return;
@@ -107,8 +133,6 @@ impl World {
             let ops = late.into_iter().map(|(slot, victim)| Op::Erase(slot, victim)).collect();
             let tick = self.nodes[at].clock.next();
             self.commit(at, tick, ops, rules);
-        } else if rules.keep(Rule::ObserverParks) {
-            self.node_mut(at).parked.extend(late);
         } else {
             let node = self.node_mut(at);
             late.into_iter().for_each(|(slot, stamp)| {

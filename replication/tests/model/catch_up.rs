@@ -4,8 +4,7 @@ use crate::admit::Late;
 use crate::rule::{Rule, Rules};
 use crate::world::{Name, Node, Op, Purpose, Role, Scope, Slot, Staged, World};
 use base::{Stamp, Vector};
-use replication::rules::{self, Version, VersionKind};
-use std::collections::BTreeSet;
+use replication::rules::{self, Version};
 use std::sync::Arc;
 
 impl World {
@@ -48,7 +47,7 @@ impl World {
         let is_observer = rejoiner.scope.role(from) == Some(Role::Observer);
         let is_below =
             !has_passed_floor(rejoiner, donor) || is_observer && !has_passed_floor(donor, rejoiner);
-        let is_due = is_fenced || is_below || rejoiner.is_rejoining || !rejoiner.parked.is_empty();
+        let is_due = is_fenced || is_below || rejoiner.is_rejoining || rejoiner.needs_answer;
         let newest = rejoiner.scope.roster[to].max(donor.scope.roster[to]);
         let is_author = newest.is_some_and(|member| member.role == Role::Author);
         let is_ready = from != to
@@ -89,7 +88,7 @@ impl World {
         if from == to || !is_linked || !is_able {
             return false;
         }
-        let is_due = rejoiner.is_rejoining || !rejoiner.parked.is_empty();
+        let is_due = rejoiner.is_rejoining || rejoiner.needs_answer;
         let is_covered = donor.scope.vector.covers_all(&rejoiner.scope.vector)
             || !rules.keep(Rule::PushOfAllOrigins);
         // What it then states must cover the record that others count it by.
@@ -130,11 +129,12 @@ impl World {
             return false;
         }
         let Some(staged) = self.node_mut(at).staged.take() else { return false };
+        let before = self.nodes[at].clone();
         let donor = &staged.donor;
         match staged.purpose {
             Purpose::Delta => {
                 let late = self.node_mut(at).take_news(donor, rules);
-                self.answer(at, late, rules);
+                self.answer_or_undo(at, late, before, rules);
             }
             Purpose::Rejoin => self.node_mut(at).rejoin(donor, rules),
             Purpose::Bootstrap => {
@@ -219,12 +219,10 @@ impl Node {
     fn absorb(&mut self, rejoiner: &Node, rules: &Rules) -> Vec<Late> {
         let is_mutual = !rules::may_take_delta(&self.scope.vector, &rejoiner.scope.floor)
             && rules.keep(Rule::RejoinBothWays);
-        let mut late;
+        let mut late = Vec::new();
         if is_mutual {
             self.let_go(rejoiner, rules);
             late = self.late_for(rejoiner, rules);
-        } else {
-            late = self.take_parked(rejoiner, rules);
         }
         let is_all = rules.keep(Rule::PushOfAllOrigins);
         let sent = if is_all { snapshot(rejoiner) } else { own_part(rejoiner) };
@@ -237,16 +235,13 @@ impl Node {
 
     /// Removes what `other` knew and let go.
     fn let_go(&mut self, other: &Node, rules: &Rules) {
-        let is_gone = |(slot, version): (Slot, Version)| {
-            let is_parked = other.parked.contains(&(slot, version.stamp));
-            !is_parked && rules.is_let_go(&version, slot, other)
-        };
+        let is_gone = |(slot, version): (Slot, Version)| rules.is_let_go(&version, slot, other);
         let gone: Vec<_> = versions(&self.scope).filter(|held| is_gone(*held)).collect();
         gone.into_iter().for_each(|(slot, _)| self.scope.slots[slot] = None);
     }
 
-    /// Puts that are late for `other`, which dropped what should have met them: those of this node
-    /// that it has not seen, and those that it parked.
+    /// Puts of this node that are late for `other`, which dropped what should have met them and has
+    /// not seen them.
     fn late_for(&self, other: &Node, rules: &Rules) -> Vec<Late> {
         let theirs = &other.scope;
         let is_late = |(slot, put): &(Slot, Version)| {
@@ -254,26 +249,7 @@ impl Node {
         };
         let own = versions(&self.scope).filter(|_| rules.keep(Rule::DonorsLatePuts));
         let own = own.filter(is_late).map(|(slot, put)| (slot, put.stamp));
-        let is_open = |(slot, stamp): &Late| {
-            let put = Version::written(*stamp, VersionKind::Put);
-            let held = self.scope.slots[*slot];
-            held == Some(put) || is_new(&put, self, *slot)
-        };
-        let parked = other.parked.iter().copied().filter(is_open);
-        own.chain(parked).collect::<BTreeSet<Late>>().into_iter().collect()
-    }
-
-    /// The puts that `other` parked, as if their records came now.
-    fn take_parked(&mut self, other: &Node, rules: &Rules) -> Vec<Late> {
-        let before = self.scope.vector.clone();
-        let mut late = Vec::new();
-        for (slot, stamp) in &other.parked {
-            let put = Version::written(*stamp, VersionKind::Put);
-            if rules.is_news(&put, &before) {
-                late.extend(self.scope.receive(*slot, put, &before, rules));
-            }
-        }
-        late
+        own.collect()
     }
 
     fn adopt_floor(&mut self, scope: &Scope) {
@@ -290,7 +266,7 @@ impl Node {
         self.jump(&donor.scope.vector);
         self.raise_clock(rules);
         (self.is_rejoining, self.is_unannounced) = (false, false);
-        self.parked.clear();
+        self.needs_answer = false;
         self.readmitted = Stamp::default();
     }
 
@@ -301,11 +277,6 @@ impl Node {
         self.raise_clock(rules);
         self.is_empty = false;
     }
-}
-
-/// Whether `put` is new to `node` and would win there.
-fn is_new(put: &Version, node: &Node, slot: Slot) -> bool {
-    rules::is_news(put, &node.scope.vector) && rules::is_winner(put, node.scope.rank_at(slot))
 }
 
 /// Only what the rejoiner wrote itself.

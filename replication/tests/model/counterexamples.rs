@@ -153,7 +153,7 @@ fn a_statement_waits_for_every_component() {
 
 /// History 6: C has dropped what should have met the late put, and may not erase it.
 #[test]
-fn an_observer_parks_a_late_put() {
+fn an_observer_refuses_a_late_put() {
     let steps = [
         put(B, Y),
         Action::Deprecate { at: A, who: B },
@@ -168,7 +168,7 @@ fn an_observer_parks_a_late_put() {
         ship(A, C, A),
         ship(B, C, B),
     ];
-    shows(Rule::ObserverParks, World::new(C_RELAYS, None), &steps);
+    shows(Rule::ObserverRefuses, World::new(C_RELAYS, None), &steps);
 }
 
 /// History 8: A's put survived the restore of A on C only; C rejoins over the delete of it.

@@ -53,7 +53,7 @@ impl World {
     /// Checks that what `at` shows is what its vector says.
     pub(crate) fn check_node(&self, at: Name) -> Result<(), Violation> {
         let node = &self.nodes[at];
-        if node.is_empty || !node.parked.is_empty() {
+        if node.is_empty {
             return Ok(());
         }
         let mut greatest: [Option<(Rank, Option<Stamp>)>; KEYS] = [None; KEYS];

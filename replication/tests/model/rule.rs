@@ -33,8 +33,8 @@ pub(crate) enum Rule {
     AbsenceByStamp,
     /// An erase stays as a marker that shadows its victim and older versions.
     EraseShadows,
-    /// Who may not author parks a late put, and is incomplete until it has reconciled.
-    ObserverParks,
+    /// Who may not author takes nothing that brings a late put, and rejoins.
+    ObserverRefuses,
     /// A rejoiner does nothing else until the install is durable.
     RejoinerClosed,
     /// A rejoiner first sends what the other lacks of all origins, not only of its own.

@@ -94,7 +94,7 @@ impl fmt::Display for Node {
             (self.is_empty, "empty "),
             (self.is_unannounced, "unannounced "),
             (self.is_rejoining, "rejoining "),
-            (!self.parked.is_empty(), "parked "),
+            (self.needs_answer, "unanswered "),
             (self.staged.is_some(), "staged "),
             (self.durable.is_some(), "unsynced "),
         ];

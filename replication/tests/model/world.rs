@@ -114,8 +114,8 @@ pub(crate) struct Node {
     pub(crate) is_rejoining: bool,
     /// The roster record that let it come back, until its install.
     pub(crate) readmitted: Stamp,
-    /// Late puts that it may not erase. While there are any, its absences say nothing.
-    pub(crate) parked: BTreeSet<(Slot, Stamp)>,
+    /// It met late puts, which it may not erase: it took nothing of what brought them, and rejoins.
+    pub(crate) needs_answer: bool,
     pub(crate) staged: Option<Arc<Staged>>,
     pub(crate) backup: Option<Arc<Node>>,
     /// What survives a power loss, while there is something that does not.
@@ -163,7 +163,7 @@ impl Scope {
 impl Node {
     /// Whether it holds all that its vector covers, and may say so.
     pub(crate) fn is_whole(&self) -> bool {
-        !(self.is_empty || self.is_unannounced || self.is_rejoining || !self.parked.is_empty())
+        !(self.is_empty || self.is_unannounced || self.is_rejoining)
     }
 
     /// Raises the vector to `to`, and the log begins behind what was jumped over.
@@ -195,7 +195,7 @@ impl World {
             is_unannounced: false,
             is_rejoining: false,
             readmitted: Stamp::default(),
-            parked: BTreeSet::new(),
+            needs_answer: false,
             staged: None,
             backup: None,
             durable: None,

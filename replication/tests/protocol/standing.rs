@@ -265,14 +265,14 @@ fn a_life_that_was_fenced_while_its_session_is_up_rejoins() {
 
 /// The put of B comes to the reader C while its session with the author A is up.
 #[test]
-fn a_late_put_that_a_reader_parked_is_answered_by_an_author() {
+fn a_late_put_that_a_reader_refused_is_answered_by_an_author() {
     let mut net = Net::new(34, 2, 1);
     net.put(0, "a", "1");
     net.heal();
     net.cut_all(1);
     assert!(net.put(1, "x", "late"));
     net.pass(50);
-    net.delete(0, "x");
+    net.delete(0, "a");
     net.run(1_000);
     for node in [0, 2] {
         // As if B had confirmed: what an operator answers for.
@@ -286,7 +286,7 @@ fn a_late_put_that_a_reader_parked_is_answered_by_an_author() {
     net.run(10_000);
     net.heal();
     assert!(
-        net.events.iter().any(|it| matches!(it, (2, Event::LateWrites(1)))),
+        net.events.iter().any(|it| matches!(it, (2, Event::Unanswered(1)))),
         "{:?}",
         net.events
     );

@@ -6,7 +6,7 @@ use super::super::{Answers, Moved, admit};
 use super::judge::{Here, Judge, Own};
 use super::output::{Tables, discard};
 use super::staged::Staged;
-use super::{Purpose, Stage, refuse_unless_above_floor};
+use super::{Installed, Purpose, Stage, refuse_unless_above_floor};
 use crate::commit::{Barrier, Queue};
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
@@ -37,18 +37,20 @@ struct Written {
     /// The oldest first.
     runs: Vec<Vec<TableMeta>>,
     late: u64,
-    parked: u64,
+    unanswered: u64,
 }
 
 /// How an attempt to install ended.
 enum Attempt {
     Done(Tick),
+    /// Nothing was changed: there are late puts, and this node may not answer them.
+    Unanswered(u64),
     /// There are late puts, or a keyspace was dropped, that nobody had expected.
     Outdated,
 }
 
 /// Installs `stage` while nobody admits.
-pub(super) fn install(stage: &Stage) -> Result<()> {
+pub(super) fn install(stage: &Stage) -> Result<Installed> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     parts.commits.check_writable()?;
     let mends = mends(stage);
@@ -65,15 +67,17 @@ pub(super) fn install(stage: &Stage) -> Result<()> {
     number_authors(stage)?;
     let place = loop {
         let places = places(stage)?;
-        if let Attempt::Done(place) = attempt(stage, &places, mends)? {
-            break place;
+        match attempt(stage, &places, mends)? {
+            Attempt::Done(place) => break place,
+            Attempt::Unanswered(late) => return Ok(Installed::Unanswered { late }),
+            Attempt::Outdated => {}
         }
     };
     // The log has none of it.
     parts.commits.bear_witness(parts.installer.durable(), place);
     parts.update_pressure();
     parts.compaction_bell.ring();
-    Ok(())
+    Ok(Installed::All)
 }
 
 /// Every author has a number before an entry names it.
@@ -144,10 +148,13 @@ fn attempt(stage: &Stage, places: &Places, mends: Mends) -> Result<Attempt> {
             Mends::Nothing => Unnamed::of(parts, Vec::new()),
         };
         let here = here(parts, scope, barrier, &remains.all)?;
-        let written = write(stage, places, &here, barrier.seqno, copies)?;
-        if written.parked > 0 && answers == Answers::Author {
+        let written = write(stage, places, &here, barrier.seqno, (answers, copies))?;
+        if written.unanswered > 0 {
             discard(parts, &written.runs);
-            return Ok(Attempt::Outdated);
+            return Ok(match answers {
+                Answers::Author => Attempt::Outdated,
+                Answers::Reader => Attempt::Unanswered(written.unanswered),
+            });
         }
         let mut vector = stage.head.vector.clone();
         if copies.is_some() {
@@ -250,6 +257,8 @@ fn here(parts: &Parts, scope: ScopeId, barrier: Barrier, remains: &[Remains]) ->
     let dropped = dropped(parts, scope);
     let is_whole = parts.installer.with_state(|state| !state.incomplete.contains_key(&scope));
     let vector = parts.commits.at_visible(|_, vectors| vectors.of(scope));
+    let floor = parts.installer.with_state(|state| state.floors.get(&scope).cloned());
+    let floor = floor.unwrap_or_else(|| vector.clone());
     let is_excuse = is_whole && remains.is_empty();
     let known = if is_excuse { vector.clone() } else { Vector::default() };
     let mut replaced = BTreeMap::new();
@@ -260,7 +269,7 @@ fn here(parts: &Parts, scope: ScopeId, barrier: Barrier, remains: &[Remains]) ->
         }
         replaced.insert(*id, tables);
     }
-    Ok(Here { view, at: barrier.before, vector, known, dropped, salvages, replaced })
+    Ok(Here { view, at: barrier.before, vector, known, floor, dropped, salvages, replaced })
 }
 
 /// Compares everything, and writes what is to be stored.
@@ -269,13 +278,15 @@ fn write(
     places: &Places,
     here: &Here,
     seqno: Tick,
-    quarantine: Option<SpaceId>,
+    (answers, quarantine): (Answers, Option<SpaceId>),
 ) -> Result<Written> {
     let parts = &*stage.parts;
     let staged = Staged::open(stage)?;
     let (ranges, map) = ranges(&staged, places, here, seqno)?;
     let mut tables = Tables::new(parts, seqno, ranges, quarantine);
-    let mut judge = Judge { stage, here, ranges: &map, tables: &mut tables, late: 0, parked: 0 };
+    let (ranges, tables_ref) = (&map, &mut tables);
+    let mut judge =
+        Judge { stage, here, ranges, tables: tables_ref, answers, late: 0, unanswered: 0 };
     for (space, Place { state, first }) in places {
         let mut own = match stage.purpose {
             Purpose::CatchUp | Purpose::Mend | Purpose::Disown => None,
@@ -291,8 +302,8 @@ fn write(
             own.pass(&mut judge, None)?;
         }
     }
-    let Judge { late, parked, .. } = judge;
-    Ok(Written { runs: tables.finish()?, late, parked })
+    let Judge { late, unanswered, .. } = judge;
+    Ok(Written { runs: tables.finish()?, late, unanswered })
 }
 
 /// The range deletes that are news here, and the map of all that the delta has.
@@ -352,18 +363,14 @@ fn edit(stage: &Stage, state: &State, written: &Written, vector: Vector, seqno: 
         floors: vec![(scope, head.floor.clone())],
         dropped_stamps: vec![(scope, head.dropped)],
         whole: (stage.purpose == Purpose::Rejoin).then_some(scope).into_iter().collect(),
-        incomplete: (written.parked > 0).then_some((scope, seqno)).into_iter().collect(),
         ..Edit::default()
     }
 }
 
 fn count(stage: &Stage, written: &Written) {
-    let Written { late, parked, .. } = *written;
+    let late = written.late;
     if late > 0 {
         stage.parts.admissions.count_late(late);
         tracing::warn!(target: "esker", late, "late writes of a delta were put into quarantine");
-    }
-    if parked > 0 {
-        tracing::warn!(target: "esker", parked, "late writes of a delta wait for an author's answer");
     }
 }

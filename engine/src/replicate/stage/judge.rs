@@ -17,6 +17,7 @@
 //! A tombstone that only the giver has let go may stay: it hides what the giver has not either, and
 //! the floor that comes with the delta lets it go here too. So do range deletes.
 
+use super::super::Answers;
 use super::super::incoming::Precedence;
 use super::output::Tables;
 use super::{Purpose, Stage};
@@ -44,6 +45,8 @@ pub(super) struct Here {
     pub(super) vector: Vector,
     /// What of that excuses an entry: nothing while content is missing.
     pub(super) known: Vector,
+    /// What may have been forgotten here; not older than the view.
+    pub(super) floor: Vector,
     /// The highest tick of a tombstone that was dropped; not older than the view.
     pub(super) dropped: Tick,
     /// Tables replaced by what verifies of them, before the view was taken.
@@ -74,10 +77,12 @@ pub(super) struct Judge<'j, 'a> {
     /// The range deletes of the delta.
     pub(super) ranges: &'j RangeMap,
     pub(super) tables: &'j mut Tables<'a>,
+    /// Whether late puts are answered here.
+    pub(super) answers: Answers,
     /// Late puts that were answered.
     pub(super) late: u64,
     /// Late puts that nobody here may answer.
-    pub(super) parked: u64,
+    pub(super) unanswered: u64,
 }
 
 /// The newest entry of a key here.
@@ -129,7 +134,7 @@ impl Judge<'_, '_> {
             return Ok(());
         }
         match above {
-            _ if self.is_late(entry) => self.answer(space, entry),
+            _ if self.is_late(entry) && !self.is_vouched_for() => self.answer(space, entry),
             Some(_) => Ok(()),
             None => self.tables.add(space, entry),
         }
@@ -143,10 +148,10 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Answers a put that may not stay, or parks it.
+    /// Answers a put that may not stay, if this node may.
     fn answer(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
         if !self.tables.answers() {
-            self.parked += 1;
+            self.unanswered += 1;
             return Ok(());
         }
         self.late += 1;
@@ -199,6 +204,14 @@ impl Judge<'_, '_> {
         let covering = read::covering(&self.here.view, space, key, self.here.at);
         theirs.is_none_or(|theirs| rank_of(theirs) < mine.rank)
             && hiding.max(covering).is_none_or(|range| range < mine.rank.stamp)
+    }
+
+    /// Whether the giver, an author, has received all deletes that were forgotten here: what it holds
+    /// was not deleted. Other authors answer for themselves.
+    fn is_vouched_for(&self) -> bool {
+        self.stage.purpose == Purpose::Rejoin
+            && self.answers == Answers::Reader
+            && self.stage.head.vector.covers_all(&self.here.floor)
     }
 
     /// Whether it is a put whose deletion may have been forgotten. Nothing is ever deleted in the

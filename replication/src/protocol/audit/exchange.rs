@@ -168,8 +168,10 @@ impl Exchange {
         }
     }
 
+    /// Nothing of it is late: it was received before, or an author answers it here.
     fn install(&mut self) -> Result<()> {
-        [self.mend.take(), self.disown.take()].into_iter().flatten().try_for_each(Stage::install)
+        let stages = [self.mend.take(), self.disown.take()];
+        stages.into_iter().flatten().try_for_each(|stage| stage.install().map(drop))
     }
 
     fn hear_chunk(&mut self, store: &dyn Store, chunk: &[u8]) -> Result<(), Trouble> {

@@ -48,6 +48,24 @@ impl Take {
         roles.contains(&Some(Role::Author)) || self.peer_waits == Waits::Yes
     }
 
+    /// What the peer has is late here, and this node may not answer it: it gets in line with the peer
+    /// if that is an author, which answers what it has not deleted; others have to wait for one.
+    pub(super) fn need_answer(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        late: u64,
+    ) -> Result<(), ProtocolError> {
+        self.events.push(Event::Unanswered(late));
+        let is_again = self.must_reconcile;
+        self.must_reconcile = self.may_rejoin_from();
+        if is_again || !self.must_reconcile {
+            self.rest(now);
+            return Ok(());
+        }
+        self.choose(now, store)
+    }
+
     pub(super) fn is_rejoin_due(&self, store: &dyn Store) -> bool {
         let is_whole = store.is_whole(self.group.scope());
         self.must_rejoin || self.must_reconcile || !is_whole || self.group.is_fenced()
