@@ -457,7 +457,11 @@ fn every_case_of_the_table_has_its_tests() {
     for row in table.lines().filter(|line| line.starts_with("| ")) {
         for name in row.split('`').skip(1).step_by(2) {
             if name.ends_with(".rs") {
-                let folder = if name.starts_with("src/") { "" } else { "tests/" };
+                let folder = match name.split('/').next() {
+                    Some("src") => "",
+                    Some("engine") => "../",
+                    _ => "tests/",
+                };
                 source = read(&format!("{folder}{name}"));
             } else {
                 assert!(source.contains(&format!("fn {name}(")), "there is no test {name}");
