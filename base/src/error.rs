@@ -2,6 +2,8 @@
 //!
 //! A decoder returns its own small [`Corruption`]; the caller who knows path and offset wraps it.
 
+mod metadata;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod clock;
 pub mod codec;
+pub mod codes;
 pub mod cursor;
 pub mod defect;
 pub mod dir;

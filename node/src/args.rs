@@ -97,6 +97,38 @@ pub(crate) enum Command {
     Peers(commands::peers::PeersArgs),
 }
 
+impl Command {
+    /// Its name on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Command::Init(_) => "init",
+            Command::Demo(_) => "demo",
+            Command::Load(_) => "load",
+            Command::Put(_) => "put",
+            Command::Get(_) => "get",
+            Command::Delete(_) => "delete",
+            Command::Scan(_) => "scan",
+            Command::Export(_) => "export",
+            Command::Digest(_) => "digest",
+            Command::Keyspaces(_) => "keyspaces",
+            Command::Stats(_) => "stats",
+            Command::Check(_) => "check",
+            Command::Repair(_) => "repair",
+            Command::Backup(_) => "backup",
+            Command::Restore(_) => "restore",
+            Command::Compact(_) => "compact",
+            Command::Flush(_) => "flush",
+            Command::Bench(_) => "bench",
+            Command::Dump(_) => "dump",
+            Command::Id(_) => "id",
+            Command::Config(_) => "config",
+            Command::Serve(_) => "serve",
+            Command::Status(_) => "status",
+            Command::Peers(_) => "peers",
+        }
+    }
+}
+
 /// The database of a command.
 #[derive(Args, Debug)]
 pub(crate) struct DatabaseArgs {

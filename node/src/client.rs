@@ -2,13 +2,20 @@
 
 use crate::error::{Exit, Failure, Outcome};
 use crate::wire;
+use esker_node::resilience::{Jitter, Retry, RetryError};
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 use ureq::http::{Request, StatusCode};
 use ureq::{Agent, Body, BodyReader};
 
+/// The code of the failure that says nothing came back.
+const UNREACHABLE: &str = "Unreachable";
+/// Before a call is sent for the second time.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a node may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is not used again: the node may be closing it.
@@ -61,6 +68,38 @@ impl<'a> Call<'a> {
     }
 }
 
+impl Call<'_> {
+    /// Whether the same call may succeed later and does no harm if it was carried out already.
+    fn may_be_sent_again(&self, failure: &Failure) -> bool {
+        match failure.code() {
+            // The node says so before it has begun.
+            "Opening" | "Overloaded" => true,
+            UNREACHABLE => !matches!(self.method, Method::Post),
+            _ => false,
+        }
+    }
+}
+
+/// A try that failed.
+#[derive(Debug)]
+struct Tried {
+    failure: Failure,
+    /// Whether another may help.
+    again: bool,
+}
+
+impl RetryError for Tried {
+    fn is_retryable(&self) -> bool {
+        self.again
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.failure.to_text())
+    }
+}
+
 impl Client {
     /// A client of the node at `url`: `http://`, a host and a port.
     pub(crate) fn new(url: &str) -> Outcome<Client> {
@@ -94,8 +133,18 @@ impl Client {
     }
 
     /// Sends `call` and waits for the beginning of the answer. A failure that the node answers with is
-    /// returned as if it had happened here.
+    /// returned as if it had happened here. What was not begun, or may be done twice, is tried again.
     pub(crate) fn send(&self, call: &Call<'_>) -> Outcome<Answer> {
+        let jitter = Jitter::Seeded(u64::from(std::process::id()));
+        let again = Retry { first: RETRY_PAUSE, jitter, ..Retry::default() };
+        let sent = again.run(thread::sleep, |_| {
+            self.send_once(call)
+                .map_err(|failure| Tried { again: call.may_be_sent_again(&failure), failure })
+        });
+        sent.map_err(|tried| tried.failure.during("ask the node"))
+    }
+
+    fn send_once(&self, call: &Call<'_>) -> Outcome<Answer> {
         if call.path.len() > wire::URL_LEN_MAX {
             let (limit, len) = (wire::URL_LEN_MAX as u64, call.path.len() as u64);
             return Err(base::Error::too_large("URL with encoded bounds", limit, len).into());
@@ -120,7 +169,11 @@ impl Client {
         };
         let (head, body) = result.map_err(|error| self.unreachable(&error))?.into_parts();
         let answer = Answer { body, url: self.url.clone() };
-        if head.status.is_success() { Ok(answer) } else { Err(answer.into_failure(head.status)) }
+        if head.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(answer.into_failure(head.status).during("ask"))
+        }
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
@@ -128,7 +181,7 @@ impl Client {
             ureq::Error::Io(source) => source.to_string(),
             other => other.to_string(),
         };
-        Failure::new(Exit::Io, "Unreachable", format!("no answer from the node: {why}"))
+        Failure::new(Exit::Io, UNREACHABLE, format!("no answer from the node: {why}"))
             .at(self.name())
             .action("see whether it runs and listens there")
     }
@@ -215,4 +268,78 @@ pub(crate) fn broken_off(url: &str, why: &str) -> Failure {
     Failure::new(Exit::Io, "BrokenOff", format!("the answer of the node is not whole: {why}"))
         .at(Path::new(url))
         .action("see whether the node still runs, then ask again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    /// Answers one connection after the other with these, and counts them. An empty one is hung up on.
+    fn node(answers: Vec<String>) -> (Client, thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answering = thread::spawn(move || {
+            let mut count = 0;
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                count += 1;
+                if answer == "end" {
+                    break;
+                }
+                if !answer.is_empty() {
+                    read_head(&mut stream);
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            }
+            count
+        });
+        (Client::new(&url).unwrap(), answering)
+    }
+
+    fn read_head(stream: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+    }
+
+    fn answer(status: &str, body: &str) -> String {
+        let len = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn what_may_be_done_twice_is_tried_again_when_the_connection_is_lost() {
+        for method in [Method::Get, Method::Put, Method::Delete] {
+            let (client, answering) = node(vec![String::new(), answer("200 OK", "yes")]);
+            let sent = client.send(&Call::new(method, "/v1/stats"));
+            assert_eq!(sent.unwrap().bytes(10).unwrap(), b"yes", "{method:?}");
+            assert_eq!(answering.join().unwrap(), 2);
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_done_twice_is_only_sent_again_if_it_was_not_begun() {
+        let (client, answering) = node(vec![String::new(), "end".to_owned()]);
+        let failure = client.send(&Call::new(Method::Post, "/v1/load")).err().unwrap();
+        assert_eq!(failure.code(), UNREACHABLE);
+        let address = client.url.strip_prefix("http://").unwrap();
+        drop(TcpStream::connect(address).unwrap());
+        assert_eq!(answering.join().unwrap(), 2, "one was ours");
+
+        let opening = Failure::new(Exit::Other, "Opening", "not yet").to_answer();
+        let refused = answer("503 Service Unavailable", &opening);
+        let (client, answering) =
+            node(vec![refused.clone(), refused.clone(), answer("200 OK", "")]);
+        client.send(&Call::new(Method::Post, "/v1/load")).map(drop).unwrap();
+        assert_eq!(answering.join().unwrap(), 3);
+        let (client, answering) = node(vec![refused.clone(), refused.clone(), refused]);
+        let failure = client.send(&Call::new(Method::Get, "/v1/stats")).err().unwrap();
+        assert_eq!(failure.code(), "Opening");
+        assert_eq!(answering.join().unwrap(), 3, "three tries and no more");
+    }
 }

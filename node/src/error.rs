@@ -4,18 +4,23 @@
 //!
 //! ```text
 //! error[CODE]: what failed; where; what to do
-//! {"code":..,"category":..,"message":..,"action":..,"file":..,"offset":..,"line":..}
+//! {"code":..,"family":..,"category":..,"message":..,"action":..,"file":..,"offset":..,"line":..,
+//!  "metadata":{..},"operations":[..],"errors":[..]}
 //! ```
+//!
+//! `deploy/ERRORS.md` lists all codes, and says what the fields are.
 //!
 //! A node answers with the same object and one field more, `exit`, so that a command says the same
 //! and ends the same with `--url` as with `--path`.
 //!
 //! Neither ever holds a key or a value: logs travel further than data may.
 
+use base::Error;
+use base::codes::code_named;
 use base::error::FileKind;
-use base::{Category, Error};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,18 +96,27 @@ pub(crate) struct Failure {
 struct Details {
     exit: Exit,
     code: Cow<'static, str>,
+    family: Cow<'static, str>,
     category: Cow<'static, str>,
     message: String,
     action: String,
     file: Option<PathBuf>,
     offset: Option<u64>,
     line: Option<u64>,
+    /// Numbers and names by name.
+    metadata: BTreeMap<Cow<'static, str>, String>,
+    /// What was being done, innermost first.
+    operations: Vec<Cow<'static, str>>,
+    /// What else has failed.
+    errors: Vec<Failure>,
 }
 
 /// A failure as programs read it.
 #[derive(Deserialize, Serialize)]
 struct FailureObject<'a> {
     code: Cow<'a, str>,
+    #[serde(default = "unknown")]
+    family: Cow<'a, str>,
     category: Cow<'a, str>,
     message: Cow<'a, str>,
     action: Cow<'a, str>,
@@ -110,6 +124,12 @@ struct FailureObject<'a> {
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FailureObject<'a>>,
     /// From a node only: what a command that met it ends with.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<u8>,
@@ -118,20 +138,28 @@ struct FailureObject<'a> {
 impl Failure {
     /// A failure of this program's own making.
     pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Failure {
-        let (category, action) = match exit {
-            Exit::Usage | Exit::Input | Exit::NotFound | Exit::Exists => {
-                ("invalid_input", "correct the call")
-            }
-            Exit::Integrity => ("critical", "run `esker repair` or restore a backup"),
-            Exit::CheckFailed | Exit::Bug => ("critical", "report it with this output"),
-            Exit::Other | Exit::Denied | Exit::Io | Exit::Database | Exit::Conflict => {
-                ("retryable", "try again")
-            }
+        let known = code_named(code);
+        let category = known.map_or(UNKNOWN, |code| code.category.name());
+        let action = match exit {
+            Exit::Usage | Exit::Input | Exit::NotFound | Exit::Exists => "correct the call",
+            Exit::Integrity => "run `esker repair` or restore a backup",
+            Exit::CheckFailed | Exit::Bug => "report it with this output",
+            Exit::Other | Exit::Denied | Exit::Io | Exit::Database | Exit::Conflict => "try again",
         };
-        let (message, action) = (message.into(), action.to_owned());
-        let (code, category) = (Cow::Borrowed(code), Cow::Borrowed(category));
-        let (file, offset, line) = (None, None, None);
-        let details = Details { exit, code, category, message, action, file, offset, line };
+        let details = Details {
+            exit,
+            code: code.into(),
+            family: known.map_or(UNKNOWN, |code| code.family.name()).into(),
+            category: category.into(),
+            message: message.into(),
+            action: action.to_owned(),
+            file: None,
+            offset: None,
+            line: None,
+            metadata: BTreeMap::new(),
+            operations: Vec::new(),
+            errors: Vec::new(),
+        };
         Failure { details: Box::new(details) }
     }
 
@@ -163,20 +191,35 @@ impl Failure {
         self
     }
 
+    /// While `operation` was being done. Called from the inside out.
+    pub(crate) fn during(mut self, operation: impl Into<Cow<'static, str>>) -> Failure {
+        self.details.operations.push(operation.into());
+        self
+    }
+
+    /// With all of `errors`, which it sums up.
+    pub(crate) fn of_all(mut self, errors: Vec<Failure>) -> Failure {
+        self.details.errors.extend(errors);
+        self
+    }
+
+    /// How something ended, and what had to follow it; both failures if there are two.
+    pub(crate) fn both(first: Outcome, then: Outcome) -> Outcome {
+        match (first, then) {
+            (Err(mut first), Err(then)) => {
+                let also = format!("; then {}: {}", then.code(), then.details.message);
+                first.details.message.push_str(&also);
+                Err(first.of_all(vec![then]))
+            }
+            (first, then) => first.and(then),
+        }
+    }
+
     /// The failure that a node answered with, if `json` is one.
     pub(crate) fn from_answer(json: &[u8]) -> Option<Failure> {
         let object: FailureObject<'_> = serde_json::from_slice(json).ok()?;
-        let details = Details {
-            exit: Exit::of_number(object.exit?),
-            code: object.code.into_owned().into(),
-            category: object.category.into_owned().into(),
-            message: object.message.into_owned(),
-            action: object.action.into_owned(),
-            file: object.file.map(PathBuf::from),
-            offset: object.offset,
-            line: object.line,
-        };
-        Some(Failure { details: Box::new(details) })
+        let exit = Exit::of_number(object.exit?);
+        Some(object.into_failure(exit))
     }
 
     /// The stable name of the failure.
@@ -226,8 +269,14 @@ impl Failure {
 
     fn object(&self, exit: Option<u8>) -> FailureObject<'_> {
         let details = &*self.details;
+        let borrow = |text| Cow::Borrowed(text);
+        let metadata = details.metadata.iter();
         FailureObject {
             code: Cow::Borrowed(&details.code),
+            family: Cow::Borrowed(&details.family),
+            metadata: metadata.map(|(name, value)| (borrow(&**name), borrow(value))).collect(),
+            operations: details.operations.iter().rev().map(|name| borrow(name)).collect(),
+            errors: details.errors.iter().map(|failure| failure.object(None)).collect(),
             category: Cow::Borrowed(&details.category),
             message: Cow::Borrowed(&details.message),
             action: Cow::Borrowed(&details.action),
@@ -237,6 +286,35 @@ impl Failure {
             exit,
         }
     }
+}
+
+impl FailureObject<'_> {
+    fn into_failure(self, exit: Exit) -> Failure {
+        let metadata = self.metadata.into_iter();
+        let owned = |text: Cow<'_, str>| -> Cow<'static, str> { text.into_owned().into() };
+        let details = Details {
+            exit,
+            code: owned(self.code),
+            family: owned(self.family),
+            category: owned(self.category),
+            message: self.message.into_owned(),
+            action: self.action.into_owned(),
+            file: self.file.map(PathBuf::from),
+            offset: self.offset,
+            line: self.line,
+            metadata: metadata.map(|(name, value)| (owned(name), value.into_owned())).collect(),
+            operations: self.operations.into_iter().rev().map(owned).collect(),
+            errors: self.errors.into_iter().map(|error| error.into_failure(exit)).collect(),
+        };
+        Failure { details: Box::new(details) }
+    }
+}
+
+/// The family and category of a code that is not listed here.
+const UNKNOWN: &str = "unknown";
+
+fn unknown<'a>() -> Cow<'a, str> {
+    UNKNOWN.into()
 }
 
 const BROKEN_PIPE: &str = "BrokenPipe";
@@ -251,15 +329,20 @@ impl From<Error> for Failure {
         {
             return Failure::new(Exit::Other, BROKEN_PIPE, "standard output was closed");
         }
+        let metadata = error.metadata().into_iter();
         let details = Details {
             exit: exit_of(&error),
             code: error.code().into(),
-            category: category_name(error.category()).into(),
+            family: error.family().name().into(),
+            category: error.category().name().into(),
             message: error.to_string(),
             action: error.action().to_owned(),
             file: error.path().map(Path::to_path_buf),
             offset: error.offset(),
             line: None,
+            metadata: metadata.map(|(name, value)| (name.into(), value)).collect(),
+            operations: Vec::new(),
+            errors: Vec::new(),
         };
         Failure { details: Box::new(details) }
     }
@@ -291,16 +374,6 @@ fn exit_of(error: &Error) -> Exit {
         | Error::ResourceShort { .. } => Exit::Database,
         Error::Conflict | Error::TooManyTransactions { .. } => Exit::Conflict,
         _ => Exit::Other,
-    }
-}
-
-/// The name of a category, for programs.
-fn category_name(category: Category) -> &'static str {
-    match category {
-        Category::Critical => "critical",
-        Category::Retryable => "retryable",
-        Category::Recoverable => "recoverable",
-        Category::InvalidInput => "invalid_input",
     }
 }
 
@@ -346,6 +419,29 @@ mod tests {
         for other in ["", "[]", "{}", "null", &failure.to_json()] {
             assert!(Failure::from_answer(other.as_bytes()).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_was_done_and_what_else_failed_goes_with_it_also_over_http() {
+        let first = Failure::from(Error::too_large("key", 7, 9)).during("put").during("load");
+        let then = Failure::from(Error::Poisoned).during("close");
+        let both = Failure::both(Err(first), Err(then)).unwrap_err().during("serve");
+        let object: serde_json::Value = serde_json::from_str(&both.to_json()).unwrap();
+        assert_eq!(object["operations"], serde_json::json!(["serve", "load", "put"]));
+        assert_eq!(object["metadata"]["limit"], "7");
+        assert_eq!(object["family"], "INPUT_ERROR");
+        assert_eq!(object["errors"][0]["code"], "Poisoned");
+        assert_eq!(object["errors"][0]["family"], "PERSISTENCE_ERROR");
+        assert!(both.to_text().contains("; then Poisoned: "), "{}", both.to_text());
+        let answered = Failure::from_answer(both.to_answer().as_bytes()).unwrap();
+        assert_eq!(answered.to_json(), both.to_json());
+        assert!(Failure::both(Ok(()), Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_code_that_is_not_listed_is_unknown() {
+        let failure = Failure::new(Exit::Other, "Tomorrow", "words");
+        assert_eq!(failure.category(), "unknown");
     }
 
     #[test]

@@ -55,7 +55,9 @@ fn run(cli: Cli) -> ExitCode {
         Command::Load(_) | Command::Demo(_) | Command::Bench(_) | Command::Serve(_)
     );
     let mut output = Output::new(format, cli.verbosity());
+    let name = cli.command.name();
     let outcome = commands::run(cli.command, &mut output).and_then(|()| output.flush());
+    let outcome = outcome.map_err(|failure| failure.during(name));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => {

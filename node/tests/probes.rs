@@ -4,6 +4,7 @@
 mod shell;
 
 use shell::{Answered, Place, Served, esker, exchange};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -105,6 +106,29 @@ fn a_node_is_alive_while_it_merges_everything() {
         asked
     });
     assert!(asked > 0);
+}
+
+#[test]
+fn probes_are_answered_while_others_hold_all_places() {
+    let place = Place::new();
+    let file = place.path("node.toml");
+    std::fs::write(&file, "[timeouts]\nhttp_head_ms = 600000\n").unwrap();
+    let node = Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()]);
+    let crowd: Vec<_> = (0..270).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    assert_eq!(get(&node, "/health/live").status, 200);
+    assert_eq!(get(&node, "/health/ready").status, 200);
+    for mut held in &crowd {
+        held.set_nonblocking(true).unwrap();
+        let read = std::io::Read::read(&mut held, &mut [0]);
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is still there");
+    }
+    // Whoever wants more waits until there is a place.
+    let asking = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| get(&node, "/v1/stats").status);
+        drop(crowd);
+        asking.join().unwrap()
+    });
+    assert_eq!(asking, 200);
 }
 
 /// Changes a byte of [`NEEDLE`] in whichever table below `folder` holds it.

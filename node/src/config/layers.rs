@@ -252,6 +252,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
+const CONFIG_INVALID: &str = "ConfigInvalid";
+
 /// All mistakes as one failure.
 pub(crate) fn refuse(mistakes: &[Mistake]) -> Failure {
     let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
@@ -259,7 +261,12 @@ pub(crate) fn refuse(mistakes: &[Mistake]) -> Failure {
         1 => format!("a mistake in the configuration: {}", lines.concat()),
         count => format!("{count} mistakes in the configuration: {}", lines.join(" | ")),
     };
-    Failure::new(Exit::Input, "ConfigInvalid", message).action("correct the settings")
+    let one = |mistake: &Mistake| {
+        Failure::new(Exit::Input, CONFIG_INVALID, mistake.to_string()).action("correct the setting")
+    };
+    Failure::new(Exit::Input, CONFIG_INVALID, message)
+        .action("correct the settings")
+        .of_all(mistakes.iter().map(one).collect())
 }
 
 #[cfg(test)]

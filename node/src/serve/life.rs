@@ -7,7 +7,7 @@ use super::opening::Opening;
 use super::server::Server;
 use super::settings::Settings;
 use super::signals::EndOfInput;
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::place::{Directory, Place};
 use crate::replicas::Replicas;
 use base::Error;
@@ -79,7 +79,7 @@ pub(crate) fn serve(
     node.replicas().shutdown();
     runtime.shutdown_timeout(node.timeout(Timeout::Close));
     let closed = Box::new(node.directory().clone()).close();
-    served.and(closed)
+    Failure::both(served, closed.map_err(|failure| failure.during("close")))
 }
 
 /// Opens the database while `server` answers. None if it was called off.
@@ -91,7 +91,8 @@ async fn open_meanwhile(
     let told = opening.clone();
     let mut job = tokio::task::spawn_blocking(move || open(&told));
     if let Some(opened) = server.answer_until(&mut job).await {
-        return opened.unwrap_or_else(|_| Err(ended())).map(Some);
+        let opened = opened.unwrap_or_else(|_| Err(ended()));
+        return opened.map(Some).map_err(|failure| failure.during("open"));
     }
     tracing::info!("told to stop while the database is being opened");
     opening.progress().cancel();

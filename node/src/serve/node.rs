@@ -183,14 +183,15 @@ impl Node {
             Ok(()) => self.breakers.call(name, settings, &call),
             Err(_) => Err(Guarded::Failed(Error::Closed)),
         });
-        tried.map_err(|guarded| match guarded {
-            Guarded::Failed(error) => error.into(),
+        let tried = tried.map_err(|guarded| match guarded {
+            Guarded::Failed(error) => Failure::from(error),
             Guarded::Rejected { .. } => {
                 let message = format!("{name} has failed too often and is left alone for a while");
                 Failure::new(Exit::Other, "BreakerOpen", message)
                     .action("see the log for the reason; ask again in half a minute")
             }
-        })
+        });
+        tried.map_err(|failure| failure.during(name.to_owned()))
     }
 
     /// How long something may take now.

@@ -1,5 +1,8 @@
 //! The listener, its connections, and how they end.
 //!
+//! Whoever comes when all places are taken waits for one; only probes do not, so that a node under full load
+//! is not taken for dead.
+//!
 //! At the first signal nothing new is accepted, idle connections are closed, and requests may finish; at a
 //! second one, or when their time is up, they are cut off.
 
@@ -8,19 +11,29 @@ use super::node::Node;
 use super::patience::Patient;
 use super::signals::{Asked, EndOfInput, Signals};
 use crate::error::Outcome;
+use axum::body::Body;
 use base::Error;
 use esker_node::resilience::Timeout;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// Connections at a time; further ones wait to be accepted.
+/// Connections that are answered at a time.
 const CONNECTIONS_MAX: usize = 256;
+/// Further ones that are accepted: probes are answered, other requests wait until there is a place.
+const WAITING_MAX: usize = 32;
+/// What is answered also to who has no place.
+const PROBES: &str = "/health";
 /// Bytes of the head of a request: the longest URL and the longest key in a header.
 const HEAD_LEN_MAX: usize = 256 << 10;
 /// After a failed accept, such as for want of file handles.
@@ -34,6 +47,8 @@ pub(super) struct Server {
     door: Door,
     connections: JoinSet<()>,
     room: Arc<Semaphore>,
+    /// Of those that have a place and those that wait for one.
+    entrance: Arc<Semaphore>,
     /// Dropped when connections are to end.
     drain: watch::Sender<()>,
     draining: watch::Receiver<()>,
@@ -53,6 +68,7 @@ impl Server {
             door,
             connections: JoinSet::new(),
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            entrance: Arc::new(Semaphore::new(CONNECTIONS_MAX + WAITING_MAX)),
             drain,
             draining,
         })
@@ -68,8 +84,8 @@ impl Server {
         let mut end = std::pin::pin!(end);
         loop {
             let accepted = async {
-                let place = self.room.clone().acquire_owned().await;
-                (self.listener.accept().await, place)
+                let entered = self.entrance.clone().acquire_owned().await;
+                (self.listener.accept().await, entered)
             };
             let accepted = tokio::select! {
                 accepted = accepted => accepted,
@@ -86,14 +102,15 @@ impl Server {
                     }
                 },
             };
-            let (Ok((stream, _)), Ok(place)) = accepted else {
+            let (Ok((stream, _)), Ok(entered)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let connection = converse(stream, self.door.clone(), self.draining.clone());
+            let visitor = Visitor::new(self.door.clone(), self.room.clone());
+            let connection = converse(stream, visitor, self.draining.clone());
             self.connections.spawn(async move {
                 connection.await;
-                drop(place);
+                drop(entered);
             });
             while self.connections.try_join_next().is_some() {}
         }
@@ -128,8 +145,47 @@ async fn all_done(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
+/// Who is on a connection, with a place or waiting for one.
+struct Visitor {
+    door: Door,
+    room: Arc<Semaphore>,
+    place: Arc<OnceLock<OwnedSemaphorePermit>>,
+}
+
+impl Visitor {
+    /// Somebody who takes a place if there is one.
+    fn new(door: Door, room: Arc<Semaphore>) -> Visitor {
+        let place = OnceLock::new();
+        if let Ok(free) = room.clone().try_acquire_owned() {
+            let _ = place.set(free);
+        }
+        Visitor { door, room, place: Arc::new(place) }
+    }
+}
+
+impl Service<Request<Incoming>> for Visitor {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let is_probe = request.uri().path().starts_with(PROBES);
+        if is_probe || self.place.get().is_some() {
+            return Box::pin(self.door.call(request));
+        }
+        let (door, room, place) = (self.door.clone(), self.room.clone(), self.place.clone());
+        Box::pin(async move {
+            if let Ok(free) = room.acquire_owned().await {
+                let _ = place.set(free);
+            }
+            door.call(request).await
+        })
+    }
+}
+
 /// Answers the requests of one connection, one after the other, until it or the node ends.
-async fn converse(stream: TcpStream, door: Door, mut draining: watch::Receiver<()>) {
+async fn converse(stream: TcpStream, visitor: Visitor, mut draining: watch::Receiver<()>) {
+    let door = &visitor.door;
     // Answers are small or already in large pieces.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
@@ -138,7 +194,7 @@ async fn converse(stream: TcpStream, door: Door, mut draining: watch::Receiver<(
         .header_read_timeout(door.timeout(Timeout::HttpHead))
         .max_buf_size(HEAD_LEN_MAX);
     let stream = Patient::new(stream, door.timeout(Timeout::HttpAnswer));
-    let connection = builder.serve_connection(TokioIo::new(stream), door);
+    let connection = builder.serve_connection(TokioIo::new(stream), visitor);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is between it and its client.
     tokio::select! {

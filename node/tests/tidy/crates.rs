@@ -29,7 +29,8 @@ pub(crate) const HOUSE: &[House] = &[
     House {
         folder: "benches",
         knows: &["base", "wal", "sstable", "engine", "replication"],
-        tests_know: &[],
+        // What a call of a breaker costs.
+        tests_know: &["node"],
     },
     House {
         folder: "fuzz",

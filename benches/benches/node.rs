@@ -1,0 +1,105 @@
+//! What a node adds to what it does: a count, a line in the log, a call through a breaker.
+//!
+//! Libraries and settings are those of `node/src/metrics` and `node/src/logs.rs`. Calls at once are by two
+//! threads; what is told is the time of one call of one of them.
+
+use base::SystemClock;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use esker_node::resilience::{BreakerSettings, Breakers};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use std::hint::black_box;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing_appender::non_blocking::NonBlockingBuilder;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// Threads that call at once.
+const CALLERS: u32 = 2;
+/// Lines that may wait, as in a node.
+const QUEUE_LEN: usize = 16 << 10;
+
+/// Times `call`, by one thread and by several at once.
+fn both(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn() + Sync) {
+    group.bench_function(format!("{name}/alone"), |bencher| bencher.iter(&call));
+    group.bench_function(format!("{name}/{CALLERS} at once"), |bencher| {
+        bencher.iter_custom(|count| {
+            let times: Vec<Duration> = thread::scope(|scope| {
+                let caller = || {
+                    let started = Instant::now();
+                    (0..count).for_each(|_| call());
+                    started.elapsed()
+                };
+                let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+                callers.into_iter().filter_map(|caller| caller.join().ok()).collect()
+            });
+            times.iter().sum::<Duration>() / CALLERS
+        });
+    });
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Route {
+    route: String,
+    status: u16,
+}
+
+fn metrics(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("metrics");
+    let counter: Counter = Counter::default();
+    both(&mut group, "inc", || {
+        let _ = black_box(counter.inc());
+    });
+    let histogram =
+        Histogram::new([0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
+    both(&mut group, "observe", || histogram.observe(black_box(0.002)));
+    let family: Family<Route, Counter> = Family::default();
+    both(&mut group, "inc by labels", || {
+        let route = "/v1/keyspaces/{keyspace}/records/{key}".to_owned();
+        let _ = black_box(family.get_or_create(&Route { route, status: 200 }).inc());
+    });
+    group.finish();
+}
+
+fn breakers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("breaker");
+    let breakers = Breakers::new(Arc::new(SystemClock::default()));
+    let settings = BreakerSettings::default();
+    both(&mut group, "call", || {
+        let called = breakers.call("disk", settings, || Ok::<_, io::Error>(black_box(1)));
+        drop(black_box(called));
+    });
+    for _ in 0..settings.failures {
+        let _ = breakers.call("broken", settings, || Err::<(), _>(io::Error::other("x")));
+    }
+    both(&mut group, "rejected", || {
+        drop(black_box(breakers.call("broken", settings, || Ok::<_, io::Error>(1))));
+    });
+    group.finish();
+}
+
+fn logs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("logs");
+    let (writer, _guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE_LEN)
+        .lossy(true)
+        .finish(io::sink());
+    let lines = fmt::layer().json().with_writer(writer);
+    let all = tracing_subscriber::registry().with(lines.boxed());
+    let all = tracing::Dispatch::new(all);
+    both(&mut group, "line", || {
+        tracing::dispatcher::with_default(&all, || {
+            tracing::info!(number = 7, took_ms = 12, "made a backup");
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(all, metrics, breakers, logs);
+criterion_main!(all);
