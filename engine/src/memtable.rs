@@ -31,7 +31,7 @@ use base::foreign::{
 use base::lock::{Rank, RwLock};
 use base::remote::Author;
 use base::{Error, Op, OpKind, Origin, OriginNumber, Result, SpaceId, Tick, Trailer, key_hash};
-use list::{HEAD_LEN, List};
+use list::{HEAD_LEN, List, Trail};
 use sstable::RangeDelete;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +45,19 @@ const SPACE_ENTRY_LEN: usize = 16 + HEAD_LEN;
 const BYTES_PER_FILTER_WORD: usize = 512;
 /// What the fixed parts and one keyspace's directory entry may take beyond the entries.
 const SLACK: usize = 64 << 10;
+
+/// An op of another author on its way in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForeignOp<'a> {
+    /// Its keyspace here.
+    pub(crate) space: SpaceId,
+    /// The commit here that brings it.
+    pub(crate) seqno: Tick,
+    /// When its author wrote it.
+    pub(crate) tick: Tick,
+    /// The op, with our number of its keyspace.
+    pub(crate) op: Op<'a>,
+}
 
 /// See the module.
 pub(crate) struct Memtable {
@@ -183,18 +196,27 @@ impl Memtable {
         Ok(())
     }
 
-    /// Inserts ops of another author, each with the tick that it has there.
+    /// Inserts ops of another author. Those that come in the order of their keys, the newest of a key
+    /// first, take less time.
     ///
     /// Fails only if the caller did not reserve enough.
     pub(crate) fn insert_foreign<'o>(
         &self,
-        seqno: Tick,
         author: &Author,
-        ops: impl Iterator<Item = (SpaceId, Tick, Op<'o>)>,
+        ops: impl Iterator<Item = ForeignOp<'o>>,
     ) -> Result<()> {
         let mut stored = Vec::new();
-        for (space, tick, op) in ops {
-            let list = self.list_or_create(space)?;
+        let mut cached: Option<(SpaceId, List<'_>)> = None;
+        let mut trail = Trail::default();
+        for ForeignOp { space, seqno, tick, op } in ops {
+            let list = match cached {
+                Some((of, list)) if of == space => list,
+                _ => {
+                    trail = Trail::default();
+                    self.list_or_create(space)?
+                }
+            };
+            cached = Some((space, list));
             let stamp = NumberedStamp { origin: author.number, tick };
             let kind = op.entry_kind();
             stored.clear();
@@ -222,7 +244,8 @@ impl Memtable {
                 stored.extend_from_slice(value);
             }
             let hash = key_hash(space, op.key);
-            if !list.insert(op.key, trailer, &stored, spread(hash, seqno)) {
+            let spread = spread(hash, seqno);
+            if !list.insert_behind(&mut trail, op.key, trailer, &stored, spread) {
                 return Err(Error::invalid("a memtable is full although room was reserved"));
             }
             self.filter_add(hash);

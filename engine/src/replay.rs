@@ -6,7 +6,7 @@
 
 use crate::compaction::Overlap;
 use crate::flush::write_memtables;
-use crate::memtable::Memtable;
+use crate::memtable::{ForeignOp, Memtable};
 use crate::options::Options;
 use crate::origins::Origins;
 use crate::output::{Depth, Output, OutputHost, OutputPlan};
@@ -142,8 +142,8 @@ impl Waiting {
             match author {
                 None => memtable.insert(*seqno, std::iter::once((*space, op)))?,
                 Some((author, tick)) => {
-                    let op = std::iter::once((*space, tick, op));
-                    memtable.insert_foreign(*seqno, &author, op)?;
+                    let op = ForeignOp { space: *space, seqno: *seqno, tick, op };
+                    memtable.insert_foreign(&author, std::iter::once(op))?;
                 }
             }
         }

@@ -21,8 +21,10 @@
 //! Nothing here knows peers: a session asks, and is told by a bell ([`Replication::on_commit`]) when it is
 //! worth asking again.
 
+mod admissions;
 mod admit;
 mod clock;
+mod convoy;
 mod decide;
 mod delta;
 mod elements;
@@ -40,7 +42,7 @@ mod stage;
 mod tail;
 mod vectors;
 
-pub(crate) use admit::Admissions;
+pub(crate) use admissions::Admissions;
 pub(crate) use clock::{ClockWatch, raise_bound};
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
@@ -75,6 +77,8 @@ impl Replication {
     pub(crate) fn new(parts: Arc<Parts>) -> Replication {
         if !parts.is_read_only {
             parts.clock_watch.start(&*parts.clock);
+            // What is written here from now on is told apart from what was before.
+            parts.commits.with_queue(|queue| drop(queue.recent().clone()));
         }
         Replication { parts }
     }
@@ -141,6 +145,15 @@ impl Replication {
     /// its keyspaces exists here in another scope; `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn admit(&self, shipment: &[u8]) -> Result<Admission> {
         admit::admit(&self.parts, shipment)
+    }
+
+    /// As [`Replication::admit`], of shipments in their order: of each what became of it, up to the first
+    /// that was neither known nor taken. Together they take less time than one by one; nothing else differs.
+    ///
+    /// # Errors
+    /// As [`Replication::admit`], of the first that fails; those before it are admitted.
+    pub fn admit_all(&self, shipments: &[&[u8]]) -> Result<Vec<Admission>> {
+        convoy::admit_all(&self.parts, shipments)
     }
 
     /// Says whether this node may answer late writes by commits of its own, as it does until told

@@ -190,14 +190,25 @@ impl World {
             Err(Error::HistoryGone { .. }) => return self.give_delta(from, to, Purpose::CatchUp),
             Err(error) => panic!("{error}"),
         };
-        for _ in 0..count {
-            let known = taker.applied(MAIN);
-            let Some(shipment) = tail.next(&known, len_max).unwrap() else { break };
-            match taker.admit(&shipment.bytes).unwrap() {
-                Admission::Taken { late: 0, .. } | Admission::Known => {}
-                other => panic!("{other:?}"),
+        let convoy = 1 + self.dice.below(3) as usize;
+        let (mut known, mut sent) = (taker.applied(MAIN), 0);
+        while sent < count {
+            let mut shipments = Vec::new();
+            while shipments.len() < convoy.min(count - sent) {
+                let Some(shipment) = tail.next(&known, len_max).unwrap() else { break };
+                known.raise(shipment.origin, shipment.last);
+                shipments.push(shipment.bytes);
             }
-            self.nodes[to].seen.push(shipment.bytes);
+            if shipments.is_empty() {
+                break;
+            }
+            sent += shipments.len();
+            let bytes: Vec<&[u8]> = shipments.iter().map(|it| &**it).collect();
+            let admitted = taker.admit_all(&bytes).unwrap();
+            let is_in =
+                |it: &Admission| matches!(it, Admission::Taken { late: 0, .. } | Admission::Known);
+            assert!(admitted.len() == bytes.len() && admitted.iter().all(is_in), "{admitted:?}");
+            self.nodes[to].seen.append(&mut shipments);
         }
     }
 

@@ -105,15 +105,12 @@ impl Store for EngineStore {
     }
 
     fn admit(&self, shipment: &[u8]) -> Result<Admission> {
-        Ok(match self.replication.admit(shipment)? {
-            given::Admission::Taken { won, lost, late } => Admission::Taken { won, lost, late },
-            given::Admission::Known => Admission::Known,
-            given::Admission::Gap { have } => Admission::Gap { have },
-            given::Admission::Fork { origin, at } => Admission::Fork { origin, at },
-            given::Admission::ClockAhead { by_ms } => Admission::ClockAhead { by_ms },
-            given::Admission::Unanswered { late } => Admission::Unanswered { late },
-            given::Admission::Closed => Admission::Closed,
-        })
+        Ok(self.replication.admit(shipment)?.into())
+    }
+
+    fn admit_all(&self, shipments: &[&[u8]]) -> Result<Vec<Admission>> {
+        let admitted = self.replication.admit_all(shipments)?;
+        Ok(admitted.into_iter().map(Admission::from).collect())
     }
 
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>> {
@@ -282,6 +279,20 @@ impl Import for given::Import {
 
     fn install(self: Box<Self>) -> Result<()> {
         given::Import::install(*self)
+    }
+}
+
+impl From<given::Admission> for Admission {
+    fn from(admission: given::Admission) -> Admission {
+        match admission {
+            given::Admission::Taken { won, lost, late } => Admission::Taken { won, lost, late },
+            given::Admission::Known => Admission::Known,
+            given::Admission::Gap { have } => Admission::Gap { have },
+            given::Admission::Fork { origin, at } => Admission::Fork { origin, at },
+            given::Admission::ClockAhead { by_ms } => Admission::ClockAhead { by_ms },
+            given::Admission::Unanswered { late } => Admission::Unanswered { late },
+            given::Admission::Closed => Admission::Closed,
+        }
     }
 }
 

@@ -15,7 +15,8 @@
 //! Bounds, per session: nothing is queued for sending, a frame is made when the driver asks for
 //! one. A payload of at most 1 MiB is held as one frame; a longer one (a single commit or value) is
 //! held whole while its pieces travel, up to 65 MiB on the tail and 34 MiB on the bulk channel.
-//! Shipments on their way, sent and not confirmed, are 16 MiB or 1000; of these only numbers are
+//! Shipments that came at once are held, 4 MiB of them, until they are admitted together. Those on their
+//! way, sent and not confirmed, are 16 MiB or 1000; of these only numbers are
 //! kept, the bytes stay in the log. Deltas are staged by the store, on disk.
 
 pub mod audit;
@@ -30,6 +31,7 @@ pub mod message;
 mod notice;
 mod packing;
 pub mod pieces;
+mod received;
 pub mod session;
 mod standing;
 mod take;

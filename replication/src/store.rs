@@ -69,6 +69,21 @@ pub trait Store: Send + Sync {
     /// `InvalidInput` or `TooLarge` if it is no shipment of this scope; `Poisoned`, `DiskFull`, ...
     fn admit(&self, shipment: &[u8]) -> Result<Admission>;
 
+    /// As [`Store::admit`], of shipments in their order: of each what became of it, up to the first that
+    /// was neither known nor taken.
+    fn admit_all(&self, shipments: &[&[u8]]) -> Result<Vec<Admission>> {
+        let mut admitted = Vec::with_capacity(shipments.len());
+        for shipment in shipments {
+            let admission = self.admit(shipment)?;
+            let goes_on = matches!(admission, Admission::Known | Admission::Taken { .. });
+            admitted.push(admission);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(admitted)
+    }
+
     /// The entries that `after` does not cover, as of now: T2. With an empty vector all there are: T3.
     /// What it holds is durable here.
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>>;

@@ -2,7 +2,7 @@
 //! must stand still.
 
 use super::pending::Line;
-use super::{Commits, Committed, Queue};
+use super::{Commits, Queue};
 use crate::memtable::Memtable;
 use crate::replicate::{Moved, Progress, Vectors};
 use crate::space::Weight;
@@ -53,45 +53,69 @@ impl Commits {
         }
     }
 
-    /// Appends what `write` makes of the next tick, and inserts with `insert` what it is about.
+    /// Appends commits, one for each of `needs`: what `write` makes of its number and its tick. Then inserts
+    /// with `insert` what they are about, given the ticks of those that were appended. Returns how many
+    /// were: the rest only if the log took no more.
     pub(crate) fn admit(
         &self,
         mut queue: MutexGuard<'_, Queue>,
+        needs: &[usize],
+        write: impl Fn(&mut Queue, usize, Tick) -> Option<Admitted>,
+        insert: impl FnOnce(&Memtable, &[Tick]) -> Result<()>,
+    ) -> Result<usize> {
+        let mut seqnos = Vec::with_capacity(needs.len());
+        for (number, need) in needs.iter().enumerate() {
+            let seqno = queue.next_tick(self.clock.wall_ms());
+            let Some(admitted) = write(&mut queue, number, seqno) else { break };
+            if let Err(error) = self.append_admitted(&mut queue, seqno, *need, admitted) {
+                queue.give_back(needs.iter().skip(number).sum());
+                if seqnos.is_empty() {
+                    return Err(error);
+                }
+                break;
+            }
+            seqnos.push(seqno);
+        }
+        let (memtable, wants_spare) = (Arc::clone(queue.active()), queue.wants_spare());
+        drop(queue);
+        if let Err(error) = insert(&memtable, &seqnos) {
+            self.poison();
+            return Err(error);
+        }
+        self.publish(|pending| {
+            seqnos.iter().fold(None, |visible, seqno| pending.inserted(*seqno).or(visible))
+        });
+        if self.is_log_asleep.load(Ordering::Relaxed) {
+            self.wake_log();
+        } else if wants_spare {
+            self.bells.log.ring();
+        }
+        Ok(seqnos.len())
+    }
+
+    fn append_admitted(
+        &self,
+        queue: &mut Queue,
+        seqno: Tick,
         need: usize,
-        write: impl FnOnce(&mut Queue, Tick) -> Admitted,
-        insert: impl FnOnce(&Memtable, Tick) -> Result<()>,
-    ) -> Result<Committed> {
-        let seqno = queue.next_tick(self.clock.wall_ms());
-        let Admitted { record, moved, weight } = write(&mut queue, seqno);
+        Admitted { record, moved, weight }: Admitted,
+    ) -> Result<()> {
         let granted = match queue.next_segment(record.len().max(need)) {
-            Some(next) => self.grant(&mut queue, next, weight),
+            Some(next) => self.grant(queue, next, weight),
             None => Ok(()),
         };
         let appended = granted.and_then(|()| queue.append_admitted(seqno, &record, &moved));
-        let position = appended.inspect_err(|error| {
+        appended.inspect_err(|error| {
             if let Error::DiskFull { .. } = error {
                 self.space.note_full();
             }
-            queue.give_back(need);
             self.note(error);
             if queue.is_log_poisoned() {
                 self.poison();
             }
         })?;
         self.pending.lock().push(seqno, Position::ZERO, moved);
-        let (memtable, wants_spare) = (Arc::clone(queue.active()), queue.wants_spare());
-        drop(queue);
-        if let Err(error) = insert(&memtable, seqno) {
-            self.poison();
-            return Err(error);
-        }
-        self.publish(|pending| pending.inserted(seqno));
-        if self.is_log_asleep.load(Ordering::Relaxed) {
-            self.wake_log();
-        } else if wants_spare {
-            self.bells.log.ring();
-        }
-        Ok(Committed { seqno, position, sync: false })
+        Ok(())
     }
 
     /// Takes over a vector whose commits came as tables, which are durable. Called at the barrier `place`,

@@ -26,6 +26,10 @@
 //! - A node is written wholly before a release store publishes it at level 0; readers load links
 //!   with acquire, so what they reach is complete. Nothing but links changes afterwards.
 
+mod trail;
+
+pub(super) use trail::Trail;
+
 use super::arena::{Arena, Place};
 use super::fingers::{FINGER_HEIGHT, Fingers, SURVEY_MIN};
 use base::{Trailer, key_prefix};
@@ -108,19 +112,26 @@ impl<'a> List<'a> {
     /// Inserts an entry. `spread` is a hash of it, from which its height is drawn. Returns false if
     /// the arena is full.
     #[must_use]
+    #[inline]
     pub(super) fn insert(self, key: &[u8], trailer: Trailer, value: &[u8], spread: u64) -> bool {
         let height = height_of(spread);
         let Some(node) = self.create(height, key, trailer, value) else { return false };
         let target = Target { prefix: key_prefix(key), key, seqno: trailer.0 >> 8 };
         let mut splice =
             self.tail_splice(&target).unwrap_or_else(|| self.find_splice(&target, height));
+        self.splice_in_all(node, height, &target, &mut splice);
+        true
+    }
+
+    /// Links a new node on all its levels.
+    #[inline]
+    fn splice_in_all(self, node: Place, height: usize, target: &Target<'_>, splice: &mut Splice) {
         for level in 0..height {
-            self.splice_in(node, level, &target, &mut splice);
+            self.splice_in(node, level, target, splice);
         }
         if height >= FINGER_HEIGHT {
             self.count_tall();
         }
-        true
     }
 
     /// Counts a tall node; surveys the list when it has grown enough.

@@ -6,25 +6,23 @@
 //!                                                └── found may be outdated ┘
 //! ```
 
+use super::admissions::Known;
 use super::decide::{Basis, Verdict};
-use super::import::Received;
 use super::incoming::{Arrivals, Incoming};
 use super::late::{Answer, Answers, QUARANTINE};
 use super::{Moved, Recent, provisional};
 use crate::commit::{Admitted, Queue};
 use crate::creation;
 use crate::keyspace::KeyspaceState;
-use crate::memtable::Memtable;
+use crate::memtable::{ForeignOp, Memtable};
 use crate::parts::Parts;
 use crate::space::Weight;
 use crate::view::View;
 use base::batch::Ops;
-use base::lock::{Mutex, Rank};
 use base::record::encode_author_header;
 use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
 use base::{Error, KeyspaceId, Op, Origin, Result, ScopeId, Shipment, SpaceId, Tick, key_hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of a shipment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,115 +65,67 @@ pub enum Admission {
     Closed,
 }
 
-/// What admissions remember from one to the next.
-#[derive(Debug)]
-pub(crate) struct Admissions {
-    /// Held by the one who admits: the vectors of others do not move meanwhile.
-    admitting: Mutex<Known>,
-    /// Files of an import that was broken off.
-    incoming: Mutex<Vec<Received>>,
-    /// Scopes in which this node may not write.
-    reading: Mutex<Vec<ScopeId>>,
-    won: AtomicU64,
-    lost: AtomicU64,
-    late: AtomicU64,
-}
-
-/// What was known at the last admission.
-#[derive(Debug, Default)]
-struct Known {
-    /// The highest tick of a dropped tombstone, as of a generation of the view.
-    dropped: Option<(u64, ScopeId, Tick)>,
-}
-
-impl Default for Admissions {
-    fn default() -> Admissions {
-        let admitting = Mutex::new(Rank::Admission, Known::default());
-        let incoming = Mutex::new(Rank::Stats, Vec::new());
-        let reading = Mutex::new(Rank::Stats, Vec::new());
-        let zero = AtomicU64::default;
-        Admissions { admitting, incoming, reading, won: zero(), lost: zero(), late: zero() }
-    }
-}
-
-impl Admissions {
-    /// Takes what an import has received that was broken off.
-    pub(crate) fn take_received(&self) -> Vec<Received> {
-        std::mem::take(&mut *self.incoming.lock())
-    }
-
-    /// Keeps what an import has received that was broken off.
-    pub(crate) fn keep_received(&self, files: &mut Vec<Received>) {
-        self.incoming.lock().append(files);
-    }
-
-    /// Calls `f` while nobody admits.
-    pub(super) fn pause<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _admitting = self.admitting.lock();
-        f()
-    }
-
-    /// Whether late writes are answered here.
-    pub(super) fn answers(&self, scope: ScopeId) -> Answers {
-        match self.reading.lock().contains(&scope) {
-            true => Answers::Reader,
-            false => Answers::Author,
-        }
-    }
-
-    /// Says whether late writes are answered here.
-    pub(super) fn set_answers(&self, scope: ScopeId, answers: Answers) {
-        let mut reading = self.reading.lock();
-        reading.retain(|read| *read != scope);
-        if answers == Answers::Reader {
-            reading.push(scope);
-        }
-    }
-
-    /// Counts late puts that were answered.
-    pub(super) fn count_late(&self, late: u64) {
-        self.late.fetch_add(late, Ordering::Relaxed);
-    }
-}
-
 /// Views that may change before lookups are repeated under the lock of the queue.
-const LOOKS_MAX: u32 = 4;
+pub(super) const LOOKS_MAX: u32 = 4;
 
 /// See [`super::Replication::admit`].
 pub(crate) fn admit(parts: &Parts, bytes: &[u8]) -> Result<Admission> {
+    admit_one(parts, &Shipped::decode(bytes)?)
+}
+
+/// A shipment as it came.
+pub(super) struct Shipped<'a> {
+    pub(super) shipment: Shipment<'a>,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Shipped<'a> {
+    /// Refuses what is none, or of a scope that is each node's own.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Shipped<'a>> {
+        let shipment = Shipment::decode(bytes).map_err(|found| {
+            Error::invalid(format!("what was received is no shipment: {found}"))
+        })?;
+        match shipment.scope.is_replicated() {
+            true => Ok(Shipped { shipment, bytes }),
+            false => Err(Error::invalid("a shipment of scope 0, which is each node's own")),
+        }
+    }
+}
+
+/// Admits a shipment that was decoded.
+pub(super) fn admit_one(parts: &Parts, shipped: &Shipped<'_>) -> Result<Admission> {
+    let Shipped { shipment, bytes } = shipped;
     parts.refuse_if_closed()?;
     parts.refuse_if_read_only()?;
-    let shipment = Shipment::decode(bytes)
-        .map_err(|found| Error::invalid(format!("what was received is no shipment: {found}")))?;
-    if !shipment.scope.is_replicated() {
-        return Err(Error::invalid("a shipment of scope 0, which is each node's own"));
-    }
     parts.let_pass(bytes.len())?;
     super::raise_bound(parts)?;
     let mut known = parts.admissions.admitting.lock();
-    let before = match place_of(parts, &shipment) {
+    let before = match place_of(parts, shipment) {
         Ok(before) => before,
         Err(refused) => return Ok(refused),
     };
     let origin = shipment.origin;
     let author = Author { number: parts.number_of(origin)?, origin };
     loop {
-        let keyspaces = keyspaces_of(parts, &shipment)?;
-        let arrivals = Arrivals::of(&shipment, before, &keyspaces);
-        let task = Task { parts, shipment: &shipment, bytes, author, before, keyspaces, arrivals };
+        let task = Task::new(parts, shipped, author, before)?;
         if let Some(taken) = task.run(&mut known)? {
             return Ok(taken);
         }
     }
 }
 
+/// How far `tick` is ahead of the clock here; 0 if no more than it may be.
+pub(super) fn by_ms_ahead(parts: &Parts, tick: Tick) -> u64 {
+    let by_ms = tick.ms().saturating_sub(parts.clock.wall_ms());
+    if by_ms > parts.options.max_drift_ms() { by_ms } else { 0 }
+}
+
 /// Up to where the shipment is known here, if the rest of it can follow.
-fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, Admission> {
+pub(super) fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, Admission> {
     let origin = shipment.origin;
-    let limit_ms = parts.clock.wall_ms().saturating_add(parts.options.max_drift_ms());
-    if shipment.last().ms() > limit_ms {
-        let by_ms = shipment.last().ms().saturating_sub(parts.clock.wall_ms());
-        return Err(Admission::ClockAhead { by_ms });
+    match by_ms_ahead(parts, shipment.last()) {
+        0 => {}
+        by_ms => return Err(Admission::ClockAhead { by_ms }),
     }
     let have = parts.commits.with_queue(|queue| {
         queue.check_scope(shipment.scope)?;
@@ -223,19 +173,19 @@ pub(crate) fn open_keyspace(
 }
 
 /// One shipment, ready to be compared.
-struct Task<'a> {
+pub(super) struct Task<'a> {
     parts: &'a Parts,
-    shipment: &'a Shipment<'a>,
+    pub(super) shipment: &'a Shipment<'a>,
     bytes: &'a [u8],
     author: Author,
     before: Tick,
     /// Those of the shipment, in its order.
     keyspaces: Vec<Arc<KeyspaceState>>,
-    arrivals: Arrivals<'a>,
+    pub(super) arrivals: Arrivals<'a>,
 }
 
 /// What is to be done with the ops of a shipment.
-struct Decided {
+pub(super) struct Decided {
     verdicts: Vec<Verdict>,
     outcomes: Outcomes,
     answer: Answer,
@@ -243,7 +193,19 @@ struct Decided {
     unanswered: u64,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// The new part of a shipment: that behind `before`. Keyspaces that are missing are created.
+    pub(super) fn new(
+        parts: &'a Parts,
+        Shipped { shipment, bytes }: &'a Shipped<'a>,
+        author: Author,
+        before: Tick,
+    ) -> Result<Task<'a>> {
+        let keyspaces = keyspaces_of(parts, shipment)?;
+        let arrivals = Arrivals::of(shipment, before, &keyspaces);
+        Ok(Task { parts, shipment, bytes, author, before, keyspaces, arrivals })
+    }
+
     /// Decides and commits. None if a keyspace was dropped meanwhile.
     fn run(&self, known: &mut Known) -> Result<Option<Admission>> {
         let commits = &self.parts.commits;
@@ -280,19 +242,22 @@ impl Task<'_> {
                 drop(queue);
                 return Ok(Some(self.refuse(decided.unanswered)));
             }
-            let write = |queue: &mut Queue, seqno| self.write(queue, seqno, &decided, &recent);
-            let insert = |memtable: &Memtable, seqno| self.insert(memtable, seqno, &decided);
-            commits.admit(queue, need, write, insert)?;
+            let write =
+                |queue: &mut Queue, _, seqno| Some(self.write(queue, seqno, &decided, &recent));
+            let insert = |memtable: &Memtable, seqnos: &[Tick]| {
+                seqnos.iter().try_for_each(|seqno| self.insert(memtable, *seqno, &decided))
+            };
+            commits.admit(queue, &[need], write, insert)?;
             return Ok(Some(self.count(&decided)));
         }
     }
 
-    fn look(&self, view: Arc<View>, dropped: Tick, recent: &Recent) -> Result<Basis> {
+    pub(super) fn look(&self, view: Arc<View>, dropped: Tick, recent: &Recent) -> Result<Basis> {
         Basis::look(view, &self.arrivals, self.author.origin, dropped, recent)
     }
 
     /// Decides by what was found. The queue is locked.
-    fn judge(&self, basis: &Basis, recent: &Recent) -> Result<Judged> {
+    pub(super) fn judge(&self, basis: &Basis, recent: &Recent) -> Result<Judged> {
         if self.keyspaces.iter().any(|state| state.check_live().is_err()) {
             return Ok(Judged::Dropped);
         }
@@ -311,7 +276,7 @@ impl Task<'_> {
     }
 
     /// The highest tick of a tombstone ever dropped, not older than `view`, which was taken before.
-    fn dropped(&self, view: &View, known: &mut Known) -> Tick {
+    pub(super) fn dropped(&self, view: &View, known: &mut Known) -> Tick {
         let (scope, generation) = (self.shipment.scope, view.generation());
         let dropped = match known.dropped {
             Some((of, of_scope, tick)) if of == generation && of_scope == scope => tick,
@@ -323,7 +288,7 @@ impl Task<'_> {
         dropped
     }
 
-    fn may_be_late(&self, dropped: Tick) -> impl Iterator<Item = &Incoming<'_>> {
+    pub(super) fn may_be_late(&self, dropped: Tick) -> impl Iterator<Item = &Incoming<'_>> {
         self.arrivals.points.iter().filter(move |it| it.may_be_late && it.tick <= dropped)
     }
 
@@ -337,7 +302,7 @@ impl Task<'_> {
     }
 
     /// The most bytes that all of it can take in the memtable.
-    fn reservation(&self, dropped: Tick) -> usize {
+    pub(super) fn reservation(&self, dropped: Tick) -> usize {
         let Arrivals { points, ranges, .. } = &self.arrivals;
         let ops = points.iter().chain(ranges).map(|it| Memtable::reservation_foreign(&it.op));
         let late = self.may_be_late(dropped).map(Answer::reservation);
@@ -345,12 +310,12 @@ impl Task<'_> {
         ops.chain(late).sum::<usize>() + spaces
     }
 
-    fn weight(&self) -> Weight {
+    pub(super) fn weight(&self) -> Weight {
         if self.arrivals.stores_values() { Weight::Puts } else { Weight::Deletes }
     }
 
     /// What follows from the verdicts.
-    fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
+    pub(super) fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
         let Arrivals { points, ranges, count, .. } = &self.arrivals;
         let (mut outcomes, mut answer) = (Outcomes::lost(*count), Answer::default());
         let mut unanswered = 0;
@@ -382,7 +347,7 @@ impl Task<'_> {
     }
 
     /// The records of the commit `seqno`, and what else the queue must know of it.
-    fn write(
+    pub(super) fn write(
         &self,
         queue: &mut Queue,
         seqno: Tick,
@@ -411,7 +376,7 @@ impl Task<'_> {
             moved.push((scope, queue.vectors().own(), seqno));
         }
         let conflicts = queue.conflicts();
-        let stored = self.stored(decided);
+        let stored = self.stored(decided, seqno).map(|it| (it.space, it.tick, it.op));
         let answered = self.answered(decided).map(|(space, op)| (space, seqno, op));
         for (space, tick, op) in stored.chain(answered) {
             recent.raise(key_hash(space, op.key), tick);
@@ -423,15 +388,20 @@ impl Task<'_> {
     }
 
     fn insert(&self, memtable: &Memtable, seqno: Tick, decided: &Decided) -> Result<()> {
-        memtable.insert_foreign(seqno, &self.author, self.stored(decided))?;
+        memtable.insert_foreign(&self.author, self.stored(decided, seqno))?;
         memtable.insert(seqno, self.answered(decided))
     }
 
     /// The ops that are stored with their author's stamp.
-    fn stored<'d>(&'d self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Tick, Op<'d>)> {
+    pub(super) fn stored<'d>(
+        &'d self,
+        decided: &'d Decided,
+        seqno: Tick,
+    ) -> impl Iterator<Item = ForeignOp<'d>> {
         let points = self.arrivals.points.iter().zip(&decided.verdicts);
         let won = points.filter(|(_, verdict)| **verdict == Verdict::Won).map(|(point, _)| point);
-        won.chain(&self.arrivals.ranges).map(|it| (it.space, it.tick, it.op))
+        let all = won.chain(&self.arrivals.ranges);
+        all.map(move |it| ForeignOp { space: it.space, seqno, tick: it.tick, op: it.op })
     }
 
     /// The ops of this node that answer late puts.
@@ -440,15 +410,12 @@ impl Task<'_> {
         Ops::encoded(&decided.answer.ops).map(move |op| (SpaceId::new(scope, op.keyspace), op))
     }
 
-    fn count(&self, decided: &Decided) -> Admission {
+    pub(super) fn count(&self, decided: &Decided) -> Admission {
         let of = |wanted| decided.verdicts.iter().filter(|it| **it == wanted).count() as u64;
         let won = of(Verdict::Won) + self.arrivals.ranges.len() as u64;
         let late = of(Verdict::Late);
         let lost = (self.arrivals.new as u64).saturating_sub(won + late);
-        let counts = &self.parts.admissions;
-        counts.won.fetch_add(won, Ordering::Relaxed);
-        counts.lost.fetch_add(lost, Ordering::Relaxed);
-        counts.late.fetch_add(late, Ordering::Relaxed);
+        self.parts.admissions.count(won, lost, late);
         if late > 0 {
             let node = self.author.origin.node;
             tracing::warn!(target: "esker", late, %node, "late writes: in quarantine");
@@ -458,8 +425,8 @@ impl Task<'_> {
 }
 
 /// What the verdicts are.
-enum Judged {
-    Done(Vec<Verdict>),
+pub(super) enum Judged<V = Vec<Verdict>> {
+    Done(V),
     /// What was found before may not be all there is now.
     Outdated,
     /// A keyspace is gone.

@@ -48,6 +48,8 @@ pub(crate) struct Arrivals<'a> {
     pub(crate) count: usize,
     /// How many of them are new.
     pub(crate) new: usize,
+    /// Whether each op stands for what its author wrote of one key: no range deletes, no erases.
+    pub(crate) is_plain: bool,
 }
 
 impl Incoming<'_> {
@@ -75,7 +77,7 @@ impl<'a> Arrivals<'a> {
             known.ok().and_then(|place| spaces.get(place))
         };
         let (mut points, mut ranges) = (Vec::new(), Vec::new());
-        let (mut count, mut new) = (0, 0);
+        let (mut count, mut new, mut is_plain) = (0, 0, true);
         for commit in &shipment.commits {
             for op in commit.ops.clone() {
                 let index = count;
@@ -90,13 +92,14 @@ impl<'a> Arrivals<'a> {
                 let hash = key_hash(space, op.key);
                 let may_be_late = op.stores_value() && !is_reserved(&state.name);
                 let incoming = Incoming { index, space, hash, tick, op, may_be_late };
+                is_plain &= !matches!(op.kind, OpKind::RangeDelete { .. } | OpKind::Erase { .. });
                 match op.kind {
                     OpKind::RangeDelete { .. } => ranges.push(incoming),
                     _ => points.push(incoming),
                 }
             }
         }
-        let mut arrivals = Arrivals { points, ranges, count, new };
+        let mut arrivals = Arrivals { points, ranges, count, new, is_plain };
         arrivals.settle(shipment.origin);
         arrivals
     }

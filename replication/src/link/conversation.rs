@@ -17,6 +17,16 @@ pub trait Conversation: Send {
     /// Takes a frame that has come on `channel`.
     fn receive(&mut self, now: Duration, channel: Channel, frame: &[u8]) -> Result<(), Parting>;
 
+    /// Takes frames that have come on `channel`, in this order.
+    fn receive_all(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frames: &[Vec<u8>],
+    ) -> Result<(), Parting> {
+        frames.iter().try_for_each(|frame| self.receive(now, channel, frame))
+    }
+
     /// The next frame to send on `channel`, or `None` if there is none now.
     ///
     /// Asked again after every frame received on any channel and every control frame sent, when

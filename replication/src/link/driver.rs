@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A channel has a reader and a writer. Calls may run on threads of their own, which costs more than
-//! most frames do, so one call takes, or asks for, all frames that there are, up to a bound. A writer
+//! most frames do, so one call takes, or asks for, all frames that there are, up to a bound; what comes
+//! meanwhile is read already. A writer
 //! asks for more once QUIC has taken the last, so a peer that does not read costs that bound a channel,
 //! and the send window. The first error ends all, and closes the link with its code.
 
@@ -17,6 +18,7 @@ use super::endpoint::{Dialed, Link};
 use super::error::LinkError;
 use super::settings::LinkSettings;
 use crate::channel::Channel;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -26,6 +28,10 @@ use tokio::time::{Instant, timeout};
 /// Bytes from which on a call takes no further frame, and frames of a call at the most.
 const CALL_BYTES: usize = 512 << 10;
 const CALL_FRAMES: usize = 64;
+/// The same of what is read while a call is under way, on the channels that bring much: neither waits for
+/// the other, and what is taken at once costs less.
+const AHEAD_BYTES: usize = 4 << 20;
+const AHEAD_FRAMES: usize = 1024;
 
 /// What all conversations of a node are driven with.
 #[derive(Clone, Debug)]
@@ -181,20 +187,32 @@ impl Wheel {
     }
 
     async fn read(&self, channel: Channel, mut receiver: ChannelReceiver) -> Ended {
+        let (mut ahead, mut ended) = (Ahead::of(channel), None);
         loop {
-            let first = receiver.receive().await?.ok_or(LinkError::ChannelEnded { channel })?;
-            let mut bytes = first.len();
-            let mut frames = vec![first];
-            while bytes < CALL_BYTES && frames.len() < CALL_FRAMES {
-                let Some(frame) = receiver.received() else { break };
-                bytes += frame.len();
-                frames.push(frame);
+            if ahead.frames.is_empty() {
+                ended = match ended {
+                    Some(error) => return Err(error),
+                    None => ahead.note(channel, receiver.receive().await),
+                };
+                continue;
             }
-            let now = self.driving.now();
-            let receive = move |talk: &mut dyn Conversation| {
-                frames.iter().try_for_each(|frame| talk.receive(now, channel, frame))
-            };
-            self.driving.calls.run(&self.talk, receive).await?;
+            while ended.is_none() && ahead.has_room() {
+                let Some(frame) = receiver.received() else { break };
+                ahead.push(frame);
+            }
+            let (frames, now) = (ahead.take(), self.driving.now());
+            let receive =
+                move |talk: &mut dyn Conversation| talk.receive_all(now, channel, &frames);
+            let mut call = pin!(self.driving.calls.run(&self.talk, receive));
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut call => break done?,
+                    next = receiver.receive(), if ended.is_none() && ahead.has_room() => {
+                        ended = ahead.note(channel, next);
+                    }
+                }
+            }
             self.turn.ring();
         }
     }
@@ -241,6 +259,54 @@ impl Wheel {
                 }
             }
         }
+    }
+}
+
+/// Frames that have come and wait for the call before to end.
+struct Ahead {
+    frames: Vec<Vec<u8>>,
+    bytes: usize,
+    bytes_max: usize,
+    frames_max: usize,
+}
+
+impl Ahead {
+    fn of(channel: Channel) -> Ahead {
+        let (bytes_max, frames_max) = match channel {
+            Channel::Tail | Channel::Bulk => (AHEAD_BYTES, AHEAD_FRAMES),
+            Channel::Control | Channel::Reconcile => (CALL_BYTES, CALL_FRAMES),
+        };
+        Ahead { frames: Vec::new(), bytes: 0, bytes_max, frames_max }
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < self.bytes_max && self.frames.len() < self.frames_max
+    }
+
+    fn push(&mut self, frame: Vec<u8>) {
+        self.bytes += frame.len();
+        self.frames.push(frame);
+    }
+
+    /// Takes in what came; why nothing more will come, if so.
+    fn note(
+        &mut self,
+        channel: Channel,
+        came: Result<Option<Vec<u8>>, LinkError>,
+    ) -> Option<LinkError> {
+        match came {
+            Ok(Some(frame)) => {
+                self.push(frame);
+                None
+            }
+            Ok(None) => Some(LinkError::ChannelEnded { channel }),
+            Err(error) => Some(error),
+        }
+    }
+
+    fn take(&mut self) -> Vec<Vec<u8>> {
+        self.bytes = 0;
+        std::mem::take(&mut self.frames)
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Session {
     goodbye: Option<u16>,
     lanes_out: [Lane; 4],
     lanes_in: [Lane; 4],
-    assembled_tail: Assembler,
+    pub(super) assembled_tail: Assembler,
     assembled_bulk: Assembler,
     assembled_audit: Assembler,
     pub(super) give: Give,
@@ -145,9 +145,24 @@ impl Session {
         frame: &[u8],
         store: &dyn Store,
     ) -> Result<(), ProtocolError> {
+        self.receive_all(now, channel, &[frame], store)
+    }
+
+    /// Frames of one channel came, in this order: what they hold is taken together where that pays.
+    pub fn receive_all(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frames: &[impl AsRef<[u8]>],
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
         self.refuse_if_over()?;
         self.now = now;
-        let done = self.receive_frame(now, channel, frame, store);
+        let mut frames = frames.iter().map(AsRef::as_ref);
+        let done = match channel {
+            Channel::Tail => self.receive_of_tail(now, frames, store),
+            _ => frames.try_for_each(|frame| self.receive_frame(now, channel, frame, store)),
+        };
         self.end_if_failed(done)
     }
 
@@ -185,22 +200,14 @@ impl Session {
         frame: &[u8],
         store: &dyn Store,
     ) -> Result<(), ProtocolError> {
-        let [control, tail, bulk, reconcile] = &mut self.lanes_in;
-        let lane = match channel {
-            Channel::Control => control,
-            Channel::Tail => tail,
-            Channel::Bulk => bulk,
-            Channel::Reconcile => reconcile,
-        };
-        let frame = lane.open(frame)?;
-        self.heard_at = now;
+        let frame = self.open(now, channel, frame)?;
         match channel {
             Channel::Control => {
                 let message = Message::decode(frame.kind, &frame.payload)?;
                 self.receive_message(now, message, store)
             }
             _ if !self.handshake.is_up() => self.refuse_before_hello(),
-            Channel::Tail => self.receive_of_tail(now, frame, store),
+            Channel::Tail => Ok(()),
             Channel::Bulk => match self.assembled_bulk.take(frame)? {
                 Some((kind, payload)) => {
                     self.take.bulk(now, store, kind, &payload)?;
@@ -216,28 +223,27 @@ impl Session {
         }
     }
 
-    fn refuse_before_hello(&self) -> Result<(), ProtocolError> {
-        Err(ProtocolError::Unexpected { what: "frame before the hellos" })
-    }
-
-    fn receive_of_tail(
+    /// Checks that a frame is the next one of its channel.
+    pub(super) fn open<'f>(
         &mut self,
         now: Duration,
-        frame: Frame<'_>,
-        store: &dyn Store,
-    ) -> Result<(), ProtocolError> {
-        use super::frame::Kind;
-        if frame.kind == Kind::TailStart && frame.extent == Extent::Whole {
-            return self.take.tail_start(&frame.payload);
-        }
-        if frame.extent == Extent::Whole && self.assembled_tail.is_empty() {
-            return self.take.shipment(now, store, &frame.payload);
-        }
-        match self.assembled_tail.take(frame)? {
-            Some((Kind::Shipment, payload)) => self.take.shipment(now, store, &payload),
-            Some(_) => Err(ProtocolError::Unexpected { what: "start of a tail in pieces" }),
-            None => Ok(()),
-        }
+        channel: Channel,
+        frame: &'f [u8],
+    ) -> Result<Frame<'f>, ProtocolError> {
+        let [control, tail, bulk, reconcile] = &mut self.lanes_in;
+        let lane = match channel {
+            Channel::Control => control,
+            Channel::Tail => tail,
+            Channel::Bulk => bulk,
+            Channel::Reconcile => reconcile,
+        };
+        let frame = lane.open(frame)?;
+        self.heard_at = now;
+        Ok(frame)
+    }
+
+    pub(super) fn refuse_before_hello(&self) -> Result<(), ProtocolError> {
+        Err(ProtocolError::Unexpected { what: "frame before the hellos" })
     }
 
     fn receive_message(

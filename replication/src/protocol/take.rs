@@ -12,6 +12,7 @@
 //! what this node has stays as it was said; the giver waits until it has all of that.
 
 mod rejoin;
+mod shipments;
 mod tables;
 
 pub(crate) use rejoin::Waits;
@@ -22,10 +23,10 @@ use super::frame::Kind;
 use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vector};
 use crate::error::ProtocolError;
 use crate::group::{Group, Own};
-use crate::roster::{Member, Role};
+use crate::roster::Role;
 use crate::rules;
-use crate::store::{Admission, DeltaHead, Installed, Purpose, Stage, Store, keyspaces};
-use base::{Corruption, NodeId, OpKind, Shipment, Tick};
+use crate::store::{DeltaHead, Installed, Purpose, Stage, Store};
+use base::{Corruption, NodeId, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
@@ -245,84 +246,6 @@ impl Take {
         Ok(())
     }
 
-    /// A shipment came.
-    pub(crate) fn shipment(
-        &mut self,
-        now: Duration,
-        store: &dyn Store,
-        bytes: &[u8],
-    ) -> Result<(), ProtocolError> {
-        if self.round == 0 {
-            return Err(ProtocolError::Unexpected { what: "shipment" });
-        }
-        if !matches!(self.course, Course::Subscribed { is_live: true }) {
-            // It answers a subscription of before; what is in it will come again.
-            return Ok(());
-        }
-        self.check_author(store, bytes)?;
-        match store.admit(bytes).map_err(|error| ProtocolError::refused("shipment", error))? {
-            Admission::Taken { late, .. } => {
-                self.gaps = 0;
-                self.unconfirmed += bytes.len() as u64;
-                self.unpark();
-                if late == 0 {
-                    return Ok(());
-                }
-                self.events.push(Event::LateWrites(late));
-                Ok(())
-            }
-            Admission::Unanswered { late } => self.need_answer(now, store, late),
-            Admission::Known => {
-                self.gaps = 0;
-                self.unconfirmed += bytes.len() as u64;
-                Ok(())
-            }
-            Admission::Gap { have } => {
-                self.gaps += 1;
-                if self.gaps > GAPS_MAX {
-                    return Err(ProtocolError::Gap { origin_have: have });
-                }
-                self.choose(now, store)
-            }
-            Admission::Fork { origin, at } => {
-                let fork = ProtocolError::Fork { origin, at };
-                self.events.push(Event::Incident(fork.to_string()));
-                Err(fork)
-            }
-            Admission::ClockAhead { by_ms } => {
-                self.park(now, by_ms);
-                Ok(())
-            }
-            Admission::Closed => {
-                self.rest(now);
-                Ok(())
-            }
-        }
-    }
-
-    /// A node that may only read does not begin to write. What it wrote before it became a reader
-    /// may still be under way.
-    fn check_author(&self, store: &dyn Store, bytes: &[u8]) -> Result<(), ProtocolError> {
-        let malformed = |found| ProtocolError::malformed("shipment", found);
-        let (scope, origin) = Shipment::author(bytes).map_err(malformed)?;
-        if scope != self.group.scope() {
-            return Err(ProtocolError::WrongScope { found: scope.0 });
-        }
-        let reads_only = origin.node == self.peer
-            && self.group.role_of(self.peer) == Some(Role::Observer)
-            && store.applied(scope).get(origin) == Tick::ZERO;
-        if !reads_only {
-            return Ok(());
-        }
-        let shipment = Shipment::decode(bytes).map_err(malformed)?;
-        let first = shipment.commits.first().map_or(Tick::MAX, |commit| commit.tick);
-        let is_of_before = first <= self.group.roster().since(origin.node).tick;
-        if is_of_before || is_promotion(&shipment) {
-            return Ok(());
-        }
-        Err(ProtocolError::ReaderWrites { node: origin.node })
-    }
-
     /// The peer's clock is ahead: nothing is merged, nothing is lost, the log keeps it.
     fn park(&mut self, now: Duration, by_ms: u64) {
         self.is_parked = true;
@@ -474,20 +397,4 @@ impl Take {
         self.group.release(store, self.peer)?;
         self.choose(now, store)
     }
-}
-
-/// Whether a node begins to write by the record that makes it an author: an operator promoted it,
-/// maybe because all who could have written that record are gone.
-fn is_promotion(shipment: &Shipment<'_>) -> bool {
-    let roster = shipment.keyspaces.iter().find(|(_, name)| *name == keyspaces::ROSTER);
-    let (Some((roster, _)), Some(commit)) = (roster, shipment.commits.first()) else {
-        return false;
-    };
-    let key = Member::key(shipment.origin.node);
-    commit.ops.clone().any(|op| match op.kind {
-        OpKind::Put(value) if op.keyspace == *roster && op.key == key => {
-            Member::decode(value).is_ok_and(|member| member.role == Role::Author)
-        }
-        _ => false,
-    })
 }

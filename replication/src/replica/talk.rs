@@ -61,6 +61,24 @@ impl Talk {
         done.map_err(|error| parting(&error))
     }
 
+    fn hear(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frames: &[impl AsRef<[u8]>],
+    ) -> Result<(), Parting> {
+        let wall_ms = self.shared.store.wall_ms();
+        self.shared.journal.count(self.peer, |totals| {
+            totals.frames_received += frames.len() as u64;
+            totals.bytes_received +=
+                frames.iter().map(|frame| frame.as_ref().len() as u64).sum::<u64>();
+            totals.heard_ms = wall_ms;
+        });
+        let store = self.shared.store.clone();
+        let done = self.session.receive_all(now, channel, frames, &*store);
+        self.done(done)
+    }
+
     fn note(&self, event: &Event) {
         let peer = self.peer;
         let trouble = |code, message: String| {
@@ -115,15 +133,16 @@ impl Talk {
 
 impl Conversation for Talk {
     fn receive(&mut self, now: Duration, channel: Channel, frame: &[u8]) -> Result<(), Parting> {
-        let wall_ms = self.shared.store.wall_ms();
-        self.shared.journal.count(self.peer, |totals| {
-            totals.frames_received += 1;
-            totals.bytes_received += frame.len() as u64;
-            totals.heard_ms = wall_ms;
-        });
-        let store = self.shared.store.clone();
-        let done = self.session.receive(now, channel, frame, &*store);
-        self.done(done)
+        self.hear(now, channel, &[frame])
+    }
+
+    fn receive_all(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        frames: &[Vec<u8>],
+    ) -> Result<(), Parting> {
+        self.hear(now, channel, frames)
     }
 
     fn next_frame(&mut self, now: Duration, channel: Channel) -> Result<Option<Vec<u8>>, Parting> {
