@@ -130,6 +130,29 @@ pub(crate) fn newest<R>(
             return Ok(Some(found(Found { trailer, stored, local: None })));
         }
     }
+    newest_in_tables(view, space, key, hash, at, found)
+}
+
+/// As [`newest`], where memtables are known to hold nothing at or below `at`.
+pub(crate) fn newest_flushed<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    found: impl FnOnce(Found<'_>) -> R,
+) -> Result<Option<R>> {
+    newest_in_tables(view, space, key, key_hash(space, key), Trailer::at(at), found)
+}
+
+#[inline]
+fn newest_in_tables<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    hash: u64,
+    at: Trailer,
+    found: impl FnOnce(Found<'_>) -> R,
+) -> Result<Option<R>> {
     let mut found = Some(found);
     for run in view.runs.runs() {
         let Some(handle) = run.table_for(space, key) else { continue };

@@ -97,7 +97,9 @@ fn compare(seed: u64) -> (u64, u64) {
         disks.iter().for_each(|disk| disk.clock.set(now_ms));
     };
     // Their clocks agree, so what they write at one moment has stamps that differ by the node only.
-    [&b, &c].map(|db| db.replication().raise_floor(MAIN, &Vector::default()).unwrap());
+    for db in [&b, &c] {
+        db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+    }
     let forgets = dice.below(3) == 0;
     for round in 0..60 {
         pass(&mut dice);
@@ -105,7 +107,9 @@ fn compare(seed: u64) -> (u64, u64) {
         if dice.below(4) == 0 {
             pass(&mut dice);
             let seed = dice.below(1 << 40);
-            [&b, &c].map(|db| write(db, &mut Dice::of(seed), &format!("b {round}")));
+            for db in [&b, &c] {
+                write(db, &mut Dice::of(seed), &format!("b {round}"));
+            }
         }
         if forgets && round == 30 {
             for db in [&b, &c] {

@@ -2,7 +2,7 @@
 //!
 //! It sends what is newest of each key, tombstones and erases included; what it knows to be superseded
 //! or covered stays here. Tables whose authors' last commits the other has are not read. Then an entry
-//! found elsewhere may be older than what they hold, so each is looked up before it is sent.
+//! found below one of them may be older than what that holds, so it is looked up before it is sent.
 
 use super::Replication;
 use super::moment::{Moment, unreadable};
@@ -57,10 +57,22 @@ struct Reading {
     name: String,
     space: SpaceId,
     merge: Merge,
-    /// Whether tables were left out that may hold something newer.
-    is_partial: bool,
+    /// Tables that were left out and are above some that were not: only they may hold something newer.
+    above: Vec<Arc<TableHandle>>,
     /// The key whose versions were dealt with.
     done: Option<Vec<u8>>,
+}
+
+impl Reading {
+    /// Whether a table that was left out may hold something newer of `key`. Runs are in the order of their
+    /// age, so what is below holds nothing newer.
+    fn may_be_above(&self, key: &[u8]) -> bool {
+        let place = (self.space, key);
+        self.above.iter().any(|table| {
+            let (first, last) = (&table.meta().smallest, &table.meta().largest);
+            (first.space, &*first.key) <= place && place <= (last.space, &*last.key)
+        })
+    }
 }
 
 impl Replication {
@@ -175,22 +187,24 @@ impl Delta {
         let memtables = std::iter::once(&view.active).chain(&view.frozen);
         let mut sources: Vec<Source> =
             memtables.map(|memtable| Source::Memtable(memtable.cursor(space))).collect();
-        let mut is_partial = false;
+        let (mut above, mut left_out) = (Vec::new(), Vec::new());
         for run in view.runs.runs().iter().filter(|run| run.may_hold(space)) {
             let mut news: Vec<Arc<TableHandle>> = Vec::new();
+            let before = left_out.len();
             for handle in run.tables().iter() {
                 match self.has_news(handle)? {
                     true => news.push(handle.clone()),
-                    false => is_partial = true,
+                    false => left_out.push(handle.clone()),
                 }
             }
             if !news.is_empty() {
+                above.extend(left_out.drain(..before));
                 sources.push(Source::Run(RunCursor::over(news.into(), space, ReadMode::Bypass)));
             }
         }
         let mut merge = Merge::new(sources);
         merge.seek_first()?;
-        Ok(Reading { name, space, merge, is_partial, done: None })
+        Ok(Reading { name, space, merge, above, done: None })
     }
 
     /// Whether a table may hold what the other has not received.
@@ -222,7 +236,8 @@ impl Delta {
         let may_be_news = !of.is_nothing()
             && !self.after.covers_stamp(of.carrier)
             && !moment.is_covered(reading.space, key, trailer, stored, local);
-        if may_be_news && self.is_newest(reading, key, trailer)? {
+        let is_unsure = may_be_news && reading.may_be_above(key);
+        if may_be_news && (!is_unsure || self.is_newest(reading, key, trailer)?) {
             let (kind, stamp) = (moment.kind(trailer, stored, &of)?, of.stamp);
             writer.push(&StateEntry { keyspace: &reading.name, key, stamp, kind });
         }
@@ -230,14 +245,11 @@ impl Delta {
         done.clear();
         done.extend_from_slice(reading.merge.key());
         reading.done = Some(done);
-        Ok(if may_be_news && reading.is_partial { LOOK_UP_WORK } else { 0 })
+        Ok(if is_unsure { LOOK_UP_WORK } else { 0 })
     }
 
     /// Whether no table that was left out holds a newer version.
     fn is_newest(&self, reading: &Reading, key: &[u8], trailer: Trailer) -> Result<bool> {
-        if !reading.is_partial {
-            return Ok(true);
-        }
         let newest = self.moment.newest(reading.space, key, |found| found.trailer)?;
         Ok(newest.is_none_or(|newest| newest.seqno() == trailer.seqno()))
     }

@@ -76,7 +76,9 @@ impl<'a> Arrivals<'a> {
             let known = shipment.keyspaces.binary_search_by_key(&number, |(number, _)| *number);
             known.ok().and_then(|place| spaces.get(place))
         };
-        let (mut points, mut ranges) = (Vec::new(), Vec::new());
+        let ops: u64 = shipment.commits.iter().map(|commit| commit.op_count).sum();
+        // They were all decoded, so there are as many.
+        let (mut points, mut ranges) = (Vec::with_capacity(ops as usize), Vec::new());
         let (mut count, mut new, mut is_plain) = (0, 0, true);
         for commit in &shipment.commits {
             for op in commit.ops.clone() {

@@ -99,7 +99,8 @@ impl Judge<'_, '_> {
     /// What is here of `key`, unless a range delete hides it.
     pub(super) fn look_up(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
         let view = &self.here.view;
-        let found = read::newest(view, space, entry.key, self.here.at, |found| {
+        // All before the place was flushed.
+        let found = read::newest_flushed(view, space, entry.key, self.here.at, |found| {
             let local = || found.local.unwrap_or(view.active.local());
             mine(view, found.trailer, found.stored, local)
         })?;
