@@ -15,7 +15,12 @@ use engine::{Db, SyncMode, WriteOptions};
 pub struct EngineStore {
     db: Db,
     replication: given::Replication,
+    far_behind_bytes: u64,
 }
+
+/// Bytes of the log from which on a peer that lacks them gets a delta: as many as a memtable takes. The
+/// entries of a delta come in order and go into tables at once.
+pub const FAR_BEHIND_BYTES: u64 = 64 << 20;
 
 impl EngineStore {
     /// The database `db`; `bell` is rung whenever its commits became durable, or wait for a sync.
@@ -28,7 +33,12 @@ impl EngineStore {
                 bell.ring();
             }
         });
-        EngineStore { db, replication }
+        EngineStore { db, replication, far_behind_bytes: FAR_BEHIND_BYTES }
+    }
+
+    /// The same, where peers that lack `bytes` of the log get a delta. Default [`FAR_BEHIND_BYTES`].
+    pub fn far_behind(self, bytes: u64) -> EngineStore {
+        EngineStore { far_behind_bytes: bytes, ..self }
     }
 }
 
@@ -102,6 +112,10 @@ impl Store for EngineStore {
 
     fn tail(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Tail>> {
         Ok(Box::new(self.replication.tail(scope, after)?))
+    }
+
+    fn prefers_delta(&self, scope: ScopeId, after: &Vector) -> Result<bool> {
+        self.replication.prefers_delta(scope, after, self.far_behind_bytes)
     }
 
     fn admit(&self, shipment: &[u8]) -> Result<Admission> {

@@ -57,6 +57,8 @@ struct Inner {
     idle_calls: u32,
     /// What is visible while something holds back what is written.
     barrier: Option<Vector>,
+    /// Entries of the log from which on a peer that lacks them gets a delta.
+    far_behind: usize,
 }
 
 /// What a backup holds.
@@ -80,9 +82,19 @@ impl MemoryStore {
         let (live, disk) = (life.clone(), life);
         let (sync, is_closed, lives) = (SyncWhen::Asked, false, 0);
         let staged = BTreeMap::new();
-        let (idle_calls, barrier) = (0, None);
-        let inner =
-            Inner { live, disk, sync, is_closed, wall_ms, lives, staged, idle_calls, barrier };
+        let (idle_calls, barrier, far_behind) = (0, None, usize::MAX);
+        let inner = Inner {
+            live,
+            disk,
+            sync,
+            is_closed,
+            wall_ms,
+            lives,
+            staged,
+            idle_calls,
+            barrier,
+            far_behind,
+        };
         MemoryStore { inner: Arc::new(Mutex::new(Rank::WriteQueue, inner)) }
     }
 
@@ -99,6 +111,11 @@ impl MemoryStore {
     /// From now on each chunk of a delta, and the end of an import, takes so many calls more.
     pub fn set_idle_calls(&self, calls: u32) {
         self.inner.lock().idle_calls = calls;
+    }
+
+    /// From now on a peer that lacks so many entries of the log gets a delta.
+    pub fn set_far_behind(&self, entries: usize) {
+        self.inner.lock().far_behind = entries;
     }
 
     /// Sets the wall clock.
@@ -310,6 +327,12 @@ impl Store for MemoryStore {
         check(scope)?;
         self.inner.lock().live.log.check_reaches(after)?;
         Ok(Box::new(MemoryTail { store: self.clone(), at: 0 }))
+    }
+
+    fn prefers_delta(&self, scope: ScopeId, after: &Vector) -> Result<bool> {
+        check(scope)?;
+        let inner = self.inner.lock();
+        Ok(inner.live.log.count_behind(after) >= inner.far_behind)
     }
 
     fn admit(&self, shipment: &[u8]) -> Result<Admission> {

@@ -63,6 +63,11 @@ pub trait Store: Send + Sync {
     /// `HistoryGone` if the log no longer reaches back that far: then a delta is needed.
     fn tail(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Tail>>;
 
+    /// Whether what `after` lacks is so much that a delta gives it faster than the log.
+    fn prefers_delta(&self, _scope: ScopeId, _after: &Vector) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Takes over what a shipment holds that is new here: one commit, visible as a whole.
     ///
     /// # Errors

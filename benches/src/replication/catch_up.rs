@@ -1,4 +1,5 @@
-//! A node that was away: from the log, and, where that does not reach back any more, by a delta.
+//! A node that was away: for so long that it gets a delta though the log reaches back; so shortly that it
+//! goes on in the log; and where the log does not reach back any more.
 
 use super::VALUE_LEN;
 use super::apart::{Apart, Setup, check_equal, fresh, link, number, text};
@@ -10,18 +11,24 @@ use serde_json::Value;
 
 /// Records that are written while the node is away.
 const RECORDS: u64 = 3_000_000;
+/// The same of a node that is not far behind.
+const FEW: u64 = 400_000;
 /// Records that both have before.
 const BEFORE: u64 = 1000;
 /// More than all of the log.
 const ALL_MB: u64 = 8 << 10;
 
 pub(super) fn measure(args: &Args) -> Result<Vec<Figure>> {
-    let log = absence(args, Setup { retention_mb: ALL_MB, ..Setup::default() }, true)?;
-    let delta = absence(args, Setup::default(), false)?;
-    Ok(log
-        .describe("catch-up from the log", Target::AtLeast(150.0))
+    let (all, nothing) = (Setup { retention_mb: ALL_MB, ..Setup::default() }, Setup::default());
+    let count = args.scaled(RECORDS);
+    let far = absence(args, all, count, true)?;
+    let near = absence(args, all, args.scaled(FEW), true)?;
+    let gone = absence(args, nothing, count, false)?;
+    Ok(far
+        .describe("catch-up, far behind", Target::AtLeast(150.0))
         .into_iter()
-        .chain(delta.describe("catch-up by a delta", Target::None))
+        .chain(near.describe("catch-up from the log, 400 k records", Target::None))
+        .chain(gone.describe("catch-up, the log is gone", Target::None))
         .collect())
 }
 
@@ -49,12 +56,11 @@ impl CatchUp {
 }
 
 /// One node is away while the other writes.
-fn absence(args: &Args, setup: Setup, log_reaches: bool) -> Result<CatchUp> {
+fn absence(args: &Args, setup: Setup, count: u64, log_reaches: bool) -> Result<CatchUp> {
     let mut nodes = fresh(args, &[setup; 2])?;
     link(&mut nodes)?;
     let mut taker = nodes.pop().ok_or("a node is missing")?;
     let mut giver = nodes.pop().ok_or("a node is missing")?;
-    let count = args.scaled(RECORDS);
     let before = giver.ask(&format!("put 0 {BEFORE} 100 0"))?;
     giver.ask("confirmed")?;
     taker.end()?;

@@ -5,6 +5,7 @@
 //! found below one of them may be older than what that holds, so it is looked up before it is sent.
 
 use super::Replication;
+use super::log_index::Start;
 use super::moment::{Moment, unreadable};
 use crate::merge::{Merge, RunCursor, Source};
 use crate::parts::Parts;
@@ -81,6 +82,25 @@ impl Replication {
         Delta::after(&self.parts, scope, after)
     }
 
+    /// Whether what `after` lacks is given faster as a delta than from the log: of that there are at least
+    /// `bytes_min`, and the tables to be read are not much more.
+    pub fn prefers_delta(&self, scope: ScopeId, after: &Vector, bytes_min: u64) -> Result<bool> {
+        let logged = self.parts.commits.with_queue(|queue| {
+            let now = queue.vectors().of(scope);
+            let Start::Segment(first) = queue.index().start(scope, after, &now) else {
+                return Ok(0);
+            };
+            let segments = queue.appender()?.segments().into_iter();
+            // How much of the first one is behind is not known.
+            let behind = segments.filter(|span| span.number > first);
+            Ok::<u64, base::Error>(behind.map(|span| span.end).sum())
+        })?;
+        if logged < bytes_min {
+            return Ok(false);
+        }
+        Ok(Delta::after(&self.parts, scope, after)?.table_bytes()? <= logged.saturating_mul(2))
+    }
+
     /// The live entries of the keyspace `name` with their stamps, by key; none if there is no such
     /// keyspace. They are held in memory at once: for small keyspaces.
     pub fn entries(&self, name: &str) -> Result<Vec<Stamped>> {
@@ -116,6 +136,17 @@ impl Delta {
     /// What comes with the entries.
     pub fn head(&self) -> &DeltaHead {
         &self.moment.head
+    }
+
+    /// Bytes of the tables that will be read.
+    fn table_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for handle in self.moment.view.runs.tables() {
+            if self.has_news(handle)? {
+                bytes += handle.meta().len;
+            }
+        }
+        Ok(bytes)
     }
 
     /// The next chunk of about `len_max` bytes (an entry may be longer), or `None` at the end. No bytes

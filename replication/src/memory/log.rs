@@ -51,6 +51,11 @@ impl Log {
         }
     }
 
+    /// How many entries `after` lacks.
+    pub(crate) fn count_behind(&self, after: &Vector) -> usize {
+        self.entries.values().filter(|entry| !after.covers(entry.origin, entry.last)).count()
+    }
+
     pub(crate) fn check_reaches(&self, after: &Vector) -> Result<()> {
         match self.start.iter().find(|(origin, tick)| !after.covers(*origin, *tick)) {
             Some((origin, tick)) => {

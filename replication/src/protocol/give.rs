@@ -5,6 +5,7 @@ use super::frame::{Extent, Kind, Lane};
 use super::message::{Answer, Offer, Subscribe, entries, vector};
 use super::pieces::{Cutter, Rest};
 use crate::error::ProtocolError;
+use crate::rules;
 use crate::store::{Outbound, Store, Tail};
 use base::{Error, Origin, ScopeId, Tick, Vector};
 use std::collections::VecDeque;
@@ -67,9 +68,17 @@ impl Give {
         peer: Option<Origin>,
     ) -> Result<Option<Offer>, ProtocolError> {
         let mut known = vector(&wish.vector)?;
+        let may_take_delta = rules::may_take_delta(&known, &store.floor(self.scope));
         // What it writes it has, long before it says so.
         peer.iter().for_each(|peer| known.raise(*peer, Tick::MAX));
         self.stop();
+        // A node that lost something has a log all the same.
+        if may_take_delta
+            && store.is_whole(self.scope)
+            && store.prefers_delta(self.scope, &known)?
+        {
+            return self.history_gone(store, wish.round).map(Some);
+        }
         match store.tail(self.scope, &known) {
             Ok(tail) => {
                 let round = wish.round;

@@ -89,6 +89,37 @@ fn a_node_behind_the_log_gets_a_delta() {
     net.check_fold();
 }
 
+/// Also behind a relay, whose log has nothing of what came to it as a delta.
+#[test]
+fn a_node_far_behind_gets_a_delta_though_the_log_reaches() {
+    let mut net = Net::new(14, 3, 0);
+    net.nodes.iter().for_each(|node| node.store.set_far_behind(30));
+    net.put(0, "a", "1");
+    net.connect(0, 1);
+    net.connect(1, 2);
+    net.run(6_000);
+    net.cut(0, 1);
+    net.cut(1, 2);
+    net.events.clear();
+    (0..20).for_each(|at| net.put(0, &format!("key {at}"), "few"));
+    net.connect(0, 1);
+    net.run(2_000);
+    assert!(!net.has_chosen(1, Tier::Delta), "{:?}", net.events);
+    net.cut(0, 1);
+    (0..40).for_each(|at| net.put(0, &format!("key {at}"), "many"));
+    net.delete(0, "key 7");
+    net.put(1, "key 9", "and this one here, meanwhile");
+    net.connect(0, 1);
+    net.run(2_000);
+    assert!(net.has_chosen(1, Tier::Delta), "{:?}", net.events);
+    net.connect(1, 2);
+    net.run(6_000);
+    assert!(net.has_chosen(2, Tier::Delta), "{:?}", net.events);
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    net.heal();
+    net.check_fold();
+}
+
 /// A node of before announces tables by other digests, so none are asked for and none are given.
 #[test]
 fn an_empty_node_gets_a_delta_of_a_peer_that_does_not_speak_of_roots() {
