@@ -20,6 +20,7 @@ use super::tls::{self, PROTOCOL, SERVER_NAME, Wanted};
 use base::NodeId;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, ServerConfig, VarInt};
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, RandomConnectionIdGenerator};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use std::collections::VecDeque;
@@ -150,6 +151,8 @@ struct Shared {
 
 /// Connections that have shaken hands and were not looked at yet.
 const ARRIVALS_MAX: usize = 16;
+/// Bytes that QUIC allows for the name of a connection.
+const NAME_LEN_MAX: usize = 20;
 /// Handshakes in progress from which on addresses are checked first.
 const TRUSTING: usize = 8;
 /// Attempts that wait inside quinn until they are looked at, and bytes kept for them.
@@ -217,9 +220,17 @@ impl Endpoint {
         wanted: Wanted,
     ) -> Result<Connection, LinkError> {
         let Shared { key, pins, crypto, settings } = &*self.shared;
+        let random = crypto.secure_random;
         let crypto = Arc::new(tls::client(crypto.clone(), key, pins.clone(), wanted)?);
         let mut config = quinn::ClientConfig::new(crypto);
         config.transport_config(settings.dialing(address));
+        config.initial_dst_cid_provider(Arc::new(move || {
+            let mut name = [0; NAME_LEN_MAX];
+            match random.fill(&mut name) {
+                Ok(()) => ConnectionId::new(&name),
+                Err(_) => RandomConnectionIdGenerator::new(NAME_LEN_MAX).generate_cid(),
+            }
+        }));
         let connecting = self.quinn.connect_with(config, address, SERVER_NAME);
         let connecting = connecting.map_err(|e| LinkError::Handshake { reason: e.to_string() })?;
         let limit = settings.handshake;

@@ -101,12 +101,16 @@ fn a_node_far_behind_gets_a_delta_though_the_log_reaches() {
     net.cut(0, 1);
     net.cut(1, 2);
     net.events.clear();
-    (0..20).for_each(|at| net.put(0, &format!("key {at}"), "few"));
+    for at in 0..20 {
+        net.put(0, &format!("key {at}"), "few");
+    }
     net.connect(0, 1);
     net.run(2_000);
     assert!(!net.has_chosen(1, Tier::Delta), "{:?}", net.events);
     net.cut(0, 1);
-    (0..40).for_each(|at| net.put(0, &format!("key {at}"), "many"));
+    for at in 0..40 {
+        net.put(0, &format!("key {at}"), "many");
+    }
     net.delete(0, "key 7");
     net.put(1, "key 9", "and this one here, meanwhile");
     net.connect(0, 1);

@@ -6,7 +6,6 @@ use super::runtime::SimRuntime;
 use super::socket::SimSocket;
 use base::lock::{Mutex, Rank};
 use quinn::EndpointConfig;
-use quinn_proto::HashedConnectionIdGenerator;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -161,7 +160,7 @@ impl SimNet {
         let mut seed = [0; 32];
         seed.iter_mut().zip(number.to_le_bytes()).for_each(|(to, byte)| *to = byte);
         config.rng_seed(Some(seed));
-        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(number)));
+        config.cid_generator(move || Box::new(crypto::Names { key: number }));
         let socket = Arc::new(SimSocket::new(self.clone(), address, wires));
         let (runtime, config) = (Arc::new(SimRuntime), Some(config));
         Wire { socket, runtime, config, crypto: crypto::provider(), buffers: None }
