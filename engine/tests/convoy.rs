@@ -44,9 +44,9 @@ fn write(db: &Db, dice: &mut Dice, what: &str) {
         let k = keyspace(db, KEYSPACES[dice.below(2) as usize]);
         let key = dice.key();
         match dice.below(40) {
-            0 => batch.delete_range(&k, &key, &format!("{key}5")),
+            0 => batch.delete_range(&k, &key, format!("{key}5")),
             1..=8 => batch.delete(&k, &key),
-            _ => batch.put(&k, &key, &format!("{what} {number} {}", "-".repeat(90))),
+            _ => batch.put(&k, &key, format!("{what} {number} {}", "-".repeat(90))),
         }
     }
     db.write(batch).unwrap();
