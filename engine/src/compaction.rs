@@ -4,6 +4,7 @@
 //! level is one run. The picker decides what to merge as a pure function of the version; this file
 //! does it.
 
+pub(crate) mod forgettable;
 pub(crate) mod picker;
 
 use crate::floors::Floors;

@@ -2,7 +2,7 @@
 
 use crate::archive;
 use crate::compaction::picker::{self, Action, Job, Limits, Load};
-use crate::compaction::{self, Outcome, Overlap, Workshop};
+use crate::compaction::{self, Outcome, Overlap, Workshop, forgettable};
 use crate::floors::Floors;
 use crate::flush::write_memtables;
 use crate::memtable::Memtable;
@@ -340,12 +340,19 @@ pub(crate) fn compact_once(
     let is_plain = |space: SpaceId| {
         parts.catalog.of_space(space).is_some_and(|state| state.settings.compression == 0)
     };
-    let _compacting = parts.compacting.lock();
+    let mut stubborn = parts.compacting.lock();
     refuse_if_closed(parts)?;
-    let Some(job) = picker::pick(&parts.installer.version(), &limits, load, &is_plain) else {
+    if let Some(job) = picker::pick(&parts.installer.version(), &limits, load, &is_plain) {
+        run(parts, &job, is_cancelled)?;
+        return Ok(true);
+    }
+    if load == Load::Busy {
         return Ok(false);
-    };
+    }
+    let Some(job) = forgettable::pick(parts, &stubborn)? else { return Ok(false) };
+    let first = parts.installer.next_table();
     run(parts, &job, is_cancelled)?;
+    stubborn.note(parts, first);
     Ok(true)
 }
 

@@ -5,6 +5,7 @@ use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
 use crate::commit::{Bells, Brakes, Commits, Queue};
+use crate::compaction::forgettable::Stubborn;
 use crate::damage::Damage;
 use crate::install::{Installer, table_ranges};
 use crate::jobs;
@@ -269,7 +270,7 @@ pub(crate) fn assemble(
         backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),
         flush_failures: AtomicU32::new(0),
-        compacting: Mutex::new(Rank::Jobs, ()),
+        compacting: Mutex::new(Rank::Jobs, Stubborn::default()),
         flush_bell,
         log_bell,
         trouble: Mutex::new(Rank::Stats, BTreeMap::new()),

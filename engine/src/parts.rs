@@ -6,6 +6,7 @@ use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
 use crate::commit::{CommitTicket, Commits, Committed, Write};
+use crate::compaction::forgettable::Stubborn;
 use crate::damage::Damage;
 use crate::install::Installer;
 use crate::keyspace::KeyspaceState;
@@ -68,7 +69,7 @@ pub(crate) struct Parts {
     /// Flushes that failed in a row.
     pub(crate) flush_failures: AtomicU32,
     /// Held by the one who compacts.
-    pub(crate) compacting: Mutex<()>,
+    pub(crate) compacting: Mutex<Stubborn>,
     /// Rung when a flush or an install may have made a compaction due.
     pub(crate) compaction_bell: Arc<Bell>,
     /// Rung when a scrub is to end or to begin.

@@ -8,7 +8,7 @@ mod fixture;
 use base::state::{StateChunk, StateKind};
 use esker::replicate::{Admission, Origin, ScopeId, Stamp, Vector};
 use esker::{Batch, Db, Keyspace, Options, SyncMode, Tick};
-use fixture::{Content, Disk, START_MS, content, keyspace, scale, small};
+use fixture::{Content, Disk, START_MS, content, eventually, keyspace, scale, small, small_busy};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -379,6 +379,31 @@ fn tombstones_wait_for_the_floor_once_one_was_raised() {
         // A first floor vouches for what had gone without one.
         assert_eq!(replication.floor(MAIN), up_to(if raised { deleted } else { range }));
     }
+}
+
+/// Merges that writes make due never come again where nobody writes.
+#[test]
+fn what_the_floor_lets_go_goes_without_a_write() {
+    let db = Disk::new(1).open(Options { sync: SyncMode::Async, ..small_busy() });
+    let (replication, k) = (db.replication(), keyspace(&db, "k"));
+    replication.raise_floor(MAIN, &Vector::default()).unwrap();
+    for number in 0..4000u32 {
+        k.put(number.to_be_bytes(), [number as u8; 40]).unwrap();
+    }
+    let kept = k.put(b"kept", b"1").unwrap();
+    for number in 0..4000u32 {
+        k.delete(number.to_be_bytes()).unwrap();
+    }
+    db.compact_all().unwrap();
+    let bytes = || db.stats().runs.iter().map(|run| run.bytes).sum::<u64>();
+    let before = bytes();
+    assert_eq!(Given::take_count(&db), (4001, 0));
+    let all = replication.applied(MAIN);
+    replication.raise_floor(MAIN, &all).unwrap();
+    eventually("all tombstones gone", || Given::take_count(&db) == (1, 0));
+    assert!(bytes() * 10 < before, "{} of {before} bytes", bytes());
+    assert!(replication.dropped(MAIN) > kept);
+    assert_eq!(content(&k).len(), 1);
 }
 
 impl Given {

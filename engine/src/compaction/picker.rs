@@ -78,7 +78,7 @@ pub(crate) fn pick(
         return Some(job);
     }
     if upper.is_empty() {
-        return last.and_then(|last| expired(last, limits));
+        return last.and_then(|last| expired(version, last, limits));
     }
     let last_entries: u64 = last.map_or(0, |run| entries(run));
     let garbage: u64 = upper.iter().map(|run| garbage(run)).sum();
@@ -105,6 +105,22 @@ pub(crate) fn everything(version: &Version) -> Option<Job> {
     }
     let runs: Vec<_> = upper.iter().chain(last).cloned().collect();
     Some(merge_of(&runs, &[], LAST_LEVEL, Bottom::Reached))
+}
+
+/// The tables of the last run with tombstones that could go without the other tables: a range delete
+/// covers more than its table.
+pub(crate) fn with_tombstones(version: &Version) -> impl Iterator<Item = &Arc<TableMeta>> {
+    let (_, last) = split(version.runs());
+    let tables = last.into_iter().flat_map(|run| &run.tables);
+    tables.filter(|table| table.tombstones > 0 && table.range_deletes == 0)
+}
+
+/// A table of the last run, written anew by itself.
+pub(crate) fn alone(version: &Version, table: &Arc<TableMeta>) -> Option<Job> {
+    let (_, last) = split(version.runs());
+    let mut job = merge_of(&[], &[], LAST_LEVEL, Bottom::Reached);
+    (job.inputs, job.order) = (vec![vec![table.clone()]], last?.order);
+    Some(job)
 }
 
 /// The upper runs and the last one.
@@ -202,7 +218,7 @@ fn movable(
 }
 
 /// A table of the last run whose entries have all expired.
-fn expired(last: &Arc<Run>, limits: &Limits) -> Option<Job> {
+fn expired(version: &Version, last: &Arc<Run>, limits: &Limits) -> Option<Job> {
     let is_over = |table: &&Arc<TableMeta>| {
         table.expiring > 0
             && table.expiring == table.entries
@@ -213,10 +229,7 @@ fn expired(last: &Arc<Run>, limits: &Limits) -> Option<Job> {
     if last.tables.iter().any(|table| table.range_deletes > 0) {
         return None;
     }
-    let table = last.tables.iter().find(is_over)?;
-    let mut job = merge_of(&[], &[], LAST_LEVEL, Bottom::Reached);
-    (job.inputs, job.order) = (vec![vec![table.clone()]], last.order);
-    Some(job)
+    alone(version, last.tables.iter().find(is_over)?)
 }
 
 fn overlaps(a: &TableMeta, b: &TableMeta) -> bool {

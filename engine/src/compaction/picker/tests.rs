@@ -302,3 +302,13 @@ proptest! {
         prop_assert!(version.runs().len() <= 3);
     }
 }
+
+#[test]
+fn tombstones_are_looked_for_where_they_can_go_alone() {
+    let version =
+        version("L0 5:a-c x1\nL6 1:a-c x1 2:d-f 3:g-ix9 4:j-k x1r1".replace(" x", "x").as_str());
+    let found: Vec<u64> = with_tombstones(&version).map(|table| table.id).collect();
+    assert_eq!(found, [1, 3]);
+    let table = with_tombstones(&version).last().unwrap();
+    assert_eq!(told(alone(&version, table)), "merge 3 to L6 as run 1");
+}
