@@ -167,6 +167,7 @@ pub const CODES: &[Code] = {
         code("Conflict", Conflict, Retryable),
         code("TooManyTransactions", Conflict, Retryable),
         code("ScopeClosed", Sync, Retryable),
+        code("Renewed", Sync, Retryable),
         code("ClockSkew", Sync, Recoverable),
         code("Cancelled", Unavailable, Retryable),
         // Conversations of nodes (`esker-replication`).
@@ -301,6 +302,7 @@ mod tests {
             Error::KeyspaceNotFound { name: text() },
             Error::KeyspaceDropped { name: text() },
             Error::ScopeClosed,
+            Error::Renewed,
             Error::Conflict,
             Error::TooManyTransactions { limit: 1 },
             Error::HistoryGone { asked: 1, oldest: 2 },

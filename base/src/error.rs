@@ -151,6 +151,8 @@ pub enum Error {
     KeyspaceDropped { name: String },
     /// The scope takes no writes while the state of another node is taken over.
     ScopeClosed,
+    /// This node began another life while tables were written that name the one before.
+    Renewed,
     /// Another commit changed what this transaction read.
     Conflict,
     /// More open transactions than allowed.
@@ -262,6 +264,7 @@ impl Error {
             Error::KeyspaceNotFound { .. } => "KeyspaceNotFound",
             Error::KeyspaceDropped { .. } => "KeyspaceDropped",
             Error::ScopeClosed => "ScopeClosed",
+            Error::Renewed => "Renewed",
             Error::Conflict => "Conflict",
             Error::TooManyTransactions { .. } => "TooManyTransactions",
             Error::HistoryGone { .. } => "HistoryGone",
@@ -285,6 +288,7 @@ impl Error {
             | Error::ResourceShort { .. }
             | Error::DiskFull { .. }
             | Error::ScopeClosed
+            | Error::Renewed
             | Error::Conflict
             | Error::TooManyTransactions { .. }
             | Error::Cancelled => Category::Retryable,
@@ -346,6 +350,7 @@ impl Error {
             Error::KeyspaceNotFound { .. } => "list the keyspaces to see their names",
             Error::KeyspaceDropped { .. } => "open the keyspace again by its name",
             Error::ScopeClosed => "wait until the node has caught up with its peers",
+            Error::Renewed => "load them again; nothing was changed",
             Error::Conflict => "run the transaction again from its start",
             Error::TooManyTransactions { .. } => "finish some transactions first",
             Error::HistoryGone { .. } => "ask for a later moment, or keep more history",
@@ -457,6 +462,9 @@ impl fmt::Display for Error {
             Error::KeyspaceNotFound { name } => write!(f, "there is no keyspace {name:?}"),
             Error::KeyspaceDropped { name } => write!(f, "keyspace {name:?} was dropped"),
             Error::ScopeClosed => f.write_str("the state of another node is being taken over"),
+            Error::Renewed => f.write_str(
+                "this node has begun another life while tables were written, which name the one before",
+            ),
             Error::Conflict => f.write_str("another commit changed what this transaction read"),
             Error::TooManyTransactions { limit } => {
                 write!(f, "more than {limit} transactions are open")

@@ -11,7 +11,7 @@ use crate::commit::Queue;
 use crate::conflicts::KeyRange;
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
-use crate::output::{IsFirst, Output};
+use crate::output::{IsFirst, Output, OutputPlan};
 use crate::parts::Parts;
 use crate::space::Weight;
 use base::limits::{check_key, check_value};
@@ -31,7 +31,9 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     parts.damage.check()?;
     parts.probe_if_nobody_does();
     parts.space.admit(Weight::Puts)?;
-    let written = write(parts, keyspace, entries)?;
+    let plan = parts.output_plan(parts.options.table_bytes);
+    let author = plan.owner.origin;
+    let written = write(parts, plan, keyspace, entries)?;
     if written.is_empty() {
         return Ok(parts.commits.visible());
     }
@@ -51,6 +53,10 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     let installed = parts.commits.barrier(claim, |barrier| {
         jobs::flush_up_to(parts, barrier.before)?;
         keyspace.check_live()?;
+        // Nobody begins another life before this is over, but while tables were written somebody may.
+        if parts.identity().origin() != author {
+            return Err(Error::Renewed);
+        }
         install(parts, scope, &written, barrier.seqno)?;
         Ok(barrier.seqno)
     });
@@ -68,10 +74,10 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
 
 fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     parts: &Parts,
+    plan: OutputPlan,
     keyspace: &KeyspaceState,
     entries: impl IntoIterator<Item = (K, V)>,
 ) -> Result<Vec<TableMeta>> {
-    let plan = parts.output_plan(parts.options.table_bytes);
     let mut output = Output::new(plan, parts.fs.clone(), parts, Vec::new());
     let mut last: Option<Vec<u8>> = None;
     for (key, value) in entries {

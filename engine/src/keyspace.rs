@@ -186,7 +186,8 @@ impl Keyspace {
     /// tables are written directly and become visible as one commit. The fastest way to load much.
     ///
     /// # Errors
-    /// `InvalidInput` if a key does not ascend or breaks a limit; then nothing is stored.
+    /// `InvalidInput` if a key does not ascend or breaks a limit; `Renewed` if the node began another life
+    /// as an author meanwhile, then load again. Nothing is stored then.
     pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,

@@ -34,6 +34,36 @@ fn give(from: &Db, to: &Db) {
     stage.install().unwrap();
 }
 
+/// Its tables say who wrote them: nobody would ever be told that what they hold has come.
+#[test]
+fn a_bulk_load_across_a_renewal_is_refused_and_leaves_nothing() {
+    let (disk, other) = (Disk::new(1), Disk::new(2));
+    other.clock.set(START_MS + 5);
+    let (a, b) = (disk.open(fast()), other.open(fast()));
+    let k = keyspace(&a, "k");
+    k.put("a", "before").unwrap();
+    let entries = || (0..100u32).map(|number| (number.to_be_bytes(), [7; 100]));
+    let renewing = entries().inspect(|(key, _)| {
+        if *key == 50u32.to_be_bytes() {
+            a.replication().renew().unwrap();
+        }
+    });
+    let refused = k.ingest(renewing).unwrap_err();
+    assert!(matches!(refused, Error::Renewed), "{refused}");
+    assert_eq!(content(&k).len(), 1);
+    let tick = k.ingest(entries()).unwrap();
+    let own = a.replication().origin();
+    give(&a, &b);
+    assert_eq!(content(&keyspace(&b, "k")), content(&k));
+    assert_eq!(b.replication().applied(MAIN).get(own), tick);
+    let mut delta = a.replication().delta(MAIN, &b.replication().applied(MAIN)).unwrap();
+    assert_eq!(delta.next(1 << 20).unwrap(), None, "all of it counts as received");
+    drop(delta);
+    a.compact_all().unwrap();
+    let live: u64 = a.stats().runs.iter().map(|run| run.tables).sum();
+    assert_eq!(disk.files_in("tables/").len() as u64, live, "nothing of the first is left");
+}
+
 #[test]
 fn what_was_written_before_is_of_the_former_life_and_stays() {
     let (disk, other) = (Disk::new(1), Disk::new(2));
