@@ -80,6 +80,8 @@ pub enum Access {
     Random,
     /// From front to back.
     Sequential,
+    /// Not soon: what is kept of it in memory can go, as far as it is on the disk.
+    Later,
 }
 
 /// A file being written.

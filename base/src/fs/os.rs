@@ -173,6 +173,7 @@ impl ReadFile for OsReadFile {
         let advice = match access {
             Access::Random => Advice::Random,
             Access::Sequential => Advice::Sequential,
+            Access::Later => Advice::DontNeed,
         };
         let _ = rustix::fs::fadvise(&self.file, 0, None, advice); // a hint: refusal changes nothing
     }

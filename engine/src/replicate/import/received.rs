@@ -11,7 +11,7 @@
 use super::super::ExportFile;
 use crate::options::Background;
 use crate::parts::Parts;
-use base::fs::{AppendFile, Fs, SyncHandle, full_path};
+use base::fs::{Access, AppendFile, Fs, SyncHandle, full_path};
 use base::{Error, FileName, Result};
 use sstable::{Cache, Table, TableMeta};
 use std::sync::Arc;
@@ -177,8 +177,12 @@ impl Place {
 
     fn check(&self, meta: Arc<TableMeta>, writer: Box<dyn AppendFile>) -> Result<()> {
         let path = full_path(&*self.fs, &FileName::Table(meta.id).path());
-        writer.finish().map_err(|e| Error::io("sync", path, e))?;
-        Table::open(&*self.fs, meta, self.database, Cache::new(0))?.verify_stored()
+        writer.finish().map_err(|e| Error::io("sync", &path, e))?;
+        Table::open(&*self.fs, meta.clone(), self.database, Cache::new(0))?.verify_stored()?;
+        // The next files take its place in the memory of the system, not that of others.
+        let file = self.fs.open(&FileName::Table(meta.id).path());
+        file.map_err(|e| Error::io("open", path, e))?.advise(Access::Later);
+        Ok(())
     }
 }
 
