@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that answer connections; the work is done by those that may block.
-const WORKER_THREADS: usize = 2;
+/// Threads that answer connections. All but two of them may do quick work of the engine themselves; the
+/// rest is done by those that may block.
+const WORKER_THREADS: usize = 8;
+/// Quick work at a time on threads that answer.
+pub(super) const QUICK_MAX: usize = WORKER_THREADS - 2;
 /// Threads that may block in the engine at a time.
 const BLOCKING_THREADS_MAX: usize = 64;
 

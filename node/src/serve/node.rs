@@ -3,9 +3,11 @@
 use super::callers::Callers;
 use super::checks;
 use super::health::LagThresholds;
+use super::life::QUICK_MAX;
 use super::mode::CurrentMode;
 use super::refusal::Refusal;
 use super::settings::Settings;
+use crate::args::Durability;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::logs;
@@ -44,6 +46,9 @@ pub(super) struct Node {
     memory: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     loads: Arc<Semaphore>,
+    quick: Semaphore,
+    /// Whether commits that say nothing else return before they are synced.
+    commits_quickly: bool,
     is_ending: Arc<AtomicBool>,
     requests: Requests,
     checks: OnceLock<Checks>,
@@ -76,6 +81,8 @@ impl Node {
             memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
+            quick: Semaphore::new(QUICK_MAX),
+            commits_quickly: settings.config.text("engine.sync").is_some_and(|sync| sync != "sync"),
             is_ending: Arc::default(),
             requests: Requests::default(),
             checks: OnceLock::new(),
@@ -320,6 +327,25 @@ impl Node {
         match tokio::time::timeout(patience, of.clone().acquire_many_owned(count)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Refusal::overloaded(what)),
+        }
+    }
+
+    /// Runs `job`, which is nearly always quick, such as a read of what is in memory: on this thread, so that
+    /// no other has to be woken. It may block now and then, so only some threads do it at a time; if they
+    /// are busy it is run as [`Node::blocking`] does.
+    pub(super) async fn quick<T: Send + 'static>(
+        self: &Arc<Node>,
+        job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let Ok(_turn) = self.quick.try_acquire() else { return self.blocking(job).await };
+        Ok(job(self)?)
+    }
+
+    /// Whether a commit returns before the disk has synced it.
+    pub(super) fn is_quick(&self, durability: Option<Durability>) -> bool {
+        match durability {
+            None => self.commits_quickly,
+            Some(durability) => durability != Durability::Sync,
         }
     }
 

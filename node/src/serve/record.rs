@@ -51,7 +51,7 @@ pub(super) async fn get(
     let Address { keyspace, key } = Address::of(&head)?;
     let condition = condition_of(&head.headers)?;
     let (value, stamp) = node
-        .blocking(move |node| {
+        .quick(move |node| {
             let found = node.directory().get_stamped(&keyspace, &key)?;
             found.ok_or_else(|| no_such_key(&keyspace))
         })
@@ -69,6 +69,9 @@ pub(super) async fn get(
     response.headers_mut().extend(tagged(stamp));
     Ok(response)
 }
+
+/// Bytes of a value that takes next to no time to store.
+const SMALL_LEN_MAX: usize = 16 << 10;
 
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -114,14 +117,18 @@ async fn write(
     change: Change,
 ) -> Result<Response<Body>, Refusal> {
     node.check_takes_writes()?;
-    let is_put = matches!(change, Change::Put(_));
+    let (is_put, is_small) = match &change {
+        Change::Put(value) => (true, value.len() <= SMALL_LEN_MAX),
+        Change::Delete => (false, true),
+    };
     let operation = Operation { keyspace, key, change, condition };
-    let (seqno, stamp) = node
-        .blocking(move |node| {
-            let seqno = node.directory().apply(&[operation], durability)?;
-            Ok((seqno, seqno.and_then(|seqno| node.own_stamp(seqno))))
-        })
-        .await?;
+    let is_quick = node.is_quick(durability) && is_small;
+    let job = move |node: &Node| {
+        let seqno = node.directory().apply(&[operation], durability)?;
+        Ok((seqno, seqno.and_then(|seqno| node.own_stamp(seqno))))
+    };
+    let written = if is_quick { node.quick(job).await } else { node.blocking(job).await };
+    let (seqno, stamp) = written?;
     let mut response = json(&Written { seqno });
     response.headers_mut().extend(stamp.filter(|_| is_put).and_then(tagged));
     Ok(response)
