@@ -30,8 +30,9 @@
 //! patience   a connection that ends if its reader stops reading
 //! ```
 //!
-//! This is the only asynchronous part of the command. Calls to the engine run on threads that may
-//! block; quick ones on those that answer, as long as two of these are free. All memory that a request can ask for is bounded, and so is all time that it can hold it.
+//! This is the only asynchronous part of the command. Calls to the engine run on threads that may block;
+//! quick ones on those that answer, as long as two of these are free. All memory that a request can ask
+//! for is bounded, and so is all time that it can hold it.
 
 mod admin;
 mod batch;
