@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! cargo build --release -p benches --example readers
-//! valgrind --tool=callgrind --toggle-collect='*reading*' target/release/examples/readers own get
-//! valgrind --tool=callgrind --toggle-collect='*reading*' target/release/examples/readers foreign get
+//! perf stat -e instructions:u target/release/examples/readers own get
+//! perf stat -e instructions:u target/release/examples/readers foreign get
 //! ```
+//!
+//! valgrind can not run it: rustix looks at the head of the program itself, and dies there.
 //!
 //! The database holds 20 000 records with 16-byte hashed keys and 100-byte values, all in tables, or, with
 //! `memory` behind it, all in the memtable. `own`: it has never seen a peer. `foreign`: it has taken all of
