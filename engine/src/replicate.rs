@@ -38,6 +38,7 @@ mod log_index;
 mod moment;
 mod recent;
 mod renew;
+mod spool;
 mod stage;
 mod tail;
 mod vectors;
@@ -57,6 +58,7 @@ pub use export::{Export, ExportFile, ExportHead};
 pub use import::{Import, Settled};
 pub use late::Answers;
 pub use listener::Progress;
+pub use spool::Spool;
 pub use stage::{Installed, Purpose, Stage};
 pub use tail::{Outbound, Tail};
 

@@ -3,7 +3,7 @@
 use crate::link::Bell;
 use crate::store::{
     Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
-    Installed, Moment, Outbound, Purpose, Settled, Stage, Store, Tail,
+    Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail,
 };
 use base::state::StateEntry;
 use base::{Error, Origin, Result, ScopeId, Tick, Vector};
@@ -158,6 +158,10 @@ impl Store for EngineStore {
         Ok(Box::new(self.replication.import(scope, &head.clone().into())?))
     }
 
+    fn spool(&self) -> Result<Box<dyn Spool>> {
+        Ok(Box::new(self.replication.spool()?))
+    }
+
     fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>> {
         let elements = self.replication.elements(scope)?;
         let head = elements.head().clone().into();
@@ -244,6 +248,16 @@ impl Moment for EngineMoment {
 
     fn look_up(&self, name: &[u8], found: &mut dyn FnMut(&StateEntry<'_>)) -> Result<()> {
         self.elements.look_up(name, found)
+    }
+}
+
+impl Spool for given::Spool {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        given::Spool::append(self, bytes)
+    }
+
+    fn read(&mut self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        given::Spool::read(self, bytes, offset)
     }
 }
 

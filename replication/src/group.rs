@@ -25,7 +25,7 @@ use crate::health::{Marks, PeerStatus};
 use crate::roster::{MEMBERS_MAX, Notice, Role, Roster};
 use crate::store::{Answers, Store, keyspaces};
 use audits::Audits;
-use base::lock::{Mutex, Rank};
+use base::lock::{Mutex, MutexGuard, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
 use reader::Heard;
 use std::collections::BTreeMap;
@@ -88,7 +88,11 @@ pub struct Group {
     config: GroupConfig,
     node: NodeId,
     state: Mutex<State>,
+    turn: Mutex<()>,
 }
+
+/// The right to use a long payload, see [`Group::wait_turn`].
+pub type Turn<'g> = MutexGuard<'g, ()>;
 
 #[derive(Debug)]
 struct State {
@@ -171,7 +175,8 @@ impl Group {
         };
         // From now on tombstones wait for confirms.
         store.raise_floor(config.scope, &Vector::default())?;
-        let group = Group { config, node: own.node, state: Mutex::new(Rank::Group, state) };
+        let (state, turn) = (Mutex::new(Rank::Group, state), Mutex::new(Rank::Turn, ()));
+        let group = Group { config, node: own.node, state, turn };
         group.read_roster(store)?;
         let mut state = group.state.lock();
         let life = state.roster.life(own.node).map(|life| life.incarnation);
@@ -363,6 +368,11 @@ impl Group {
     /// Whether the present life of this node must rejoin, as its own roster says.
     pub fn is_fenced(&self) -> bool {
         self.state.lock().is_fenced()
+    }
+
+    /// Waits until no other session has a payload in memory that is longer than they may keep there.
+    pub fn wait_turn(&self) -> Turn<'_> {
+        self.turn.lock()
     }
 
     /// There is nothing to bootstrap from: this node begins by itself.

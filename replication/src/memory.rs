@@ -9,19 +9,21 @@ mod delta;
 mod life;
 mod log;
 mod moment;
+mod spool;
 mod tables;
 
 pub use life::{Change, Write};
 
 use crate::store::{
     Admission, Answers, Delta, DeltaHead, Export, ExportHead, Held, Import, Moment, Outbound,
-    Purpose, Stage, Store, Tail,
+    Purpose, Spool, Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
 use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Stamp, Tick, Vector};
 use delta::{MemoryDelta, MemoryStage};
 use life::Life;
 use moment::MemoryMoment;
+use spool::MemorySpool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tables::{MemoryExport, MemoryImport};
@@ -387,6 +389,10 @@ impl Store for MemoryStore {
         });
         let (store, head, idle) = (self.clone(), head.clone(), self.inner.lock().idle_calls);
         Ok(Box::new(MemoryImport { store, head, idle }))
+    }
+
+    fn spool(&self) -> Result<Box<dyn Spool>> {
+        Ok(Box::new(MemorySpool::default()))
     }
 
     fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>> {

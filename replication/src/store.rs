@@ -103,6 +103,9 @@ pub trait Store: Send + Sync {
     /// Takes exported tables in. What an earlier import of the same tables had received is kept.
     fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Box<dyn Import>>;
 
+    /// Room outside of memory, for payloads on their way.
+    fn spool(&self) -> Result<Box<dyn Spool>>;
+
     /// What is newest of each key as of now, for a comparison with a peer.
     fn elements(&self, scope: ScopeId) -> Result<Box<dyn Moment>>;
 
@@ -294,6 +297,15 @@ pub enum Installed {
         /// How many.
         late: u64,
     },
+}
+
+/// Bytes that wait outside of memory. They go when this is dropped.
+pub trait Spool: Send {
+    /// Adds bytes behind those that are there.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Replaces `bytes` by as many of the spool from `offset` on.
+    fn read(&mut self, bytes: &mut [u8], offset: u64) -> Result<()>;
 }
 
 /// A file of an export.

@@ -6,6 +6,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// Which session has a long payload of its peer in memory.
+    Turn,
     /// What the sessions of a node know together.
     Group,
     /// Opening and closing a database.

@@ -144,10 +144,11 @@ impl Auditor {
         }
         if self.cutter.is_none() {
             let next = self.outbox.pop_front();
-            self.cutter = next.map(|(kind, payload)| Cutter::new(kind, payload));
+            let cutter = next.map(|(kind, payload)| Cutter::new(kind, payload, store));
+            self.cutter = cutter.transpose()?;
         }
         let Some(cutter) = &mut self.cutter else { return Ok(None) };
-        let (frame, rest) = cutter.next(lane);
+        let (frame, rest) = cutter.next(lane)?;
         if rest == Rest::None {
             self.cutter = None;
         }

@@ -130,7 +130,7 @@ impl Give {
         store: &dyn Store,
         lane: &mut Lane,
     ) -> Result<Given, ProtocolError> {
-        if let Some(frame) = self.next_piece(lane) {
+        if let Some(frame) = self.next_piece(lane)? {
             return Ok(Given::Frame(frame));
         }
         let has_room = self.has_room();
@@ -146,7 +146,7 @@ impl Give {
         match serving.tail.next(&serving.known, self.window.shipment_len) {
             Ok(Some(outbound)) => {
                 serving.known.raise(outbound.origin, outbound.last);
-                Ok(Given::Frame(self.send(outbound, lane)))
+                self.send(store, outbound, lane).map(Given::Frame)
             }
             Ok(None) => Ok(Given::Nothing),
             Err(Error::HistoryGone { .. }) => {
@@ -158,25 +158,30 @@ impl Give {
         }
     }
 
-    fn send(&mut self, outbound: Outbound, lane: &mut Lane) -> Vec<u8> {
+    fn send(
+        &mut self,
+        store: &dyn Store,
+        outbound: Outbound,
+        lane: &mut Lane,
+    ) -> Result<Vec<u8>, ProtocolError> {
         let len = outbound.bytes.len() as u64;
         let sent = Sent { origin: outbound.origin, last: outbound.last, len };
         self.in_flight.push_back(sent);
         self.in_flight_bytes += len;
         self.shipments += 1;
-        let mut cutter = Cutter::new(Kind::Shipment, outbound.bytes);
-        let (frame, rest) = cutter.next(lane);
+        let mut cutter = Cutter::new(Kind::Shipment, outbound.bytes, store)?;
+        let (frame, rest) = cutter.next(lane)?;
         self.cutter = (rest == Rest::Some).then_some(cutter);
-        frame
+        Ok(frame)
     }
 
-    fn next_piece(&mut self, lane: &mut Lane) -> Option<Vec<u8>> {
-        let cutter = self.cutter.as_mut()?;
-        let (frame, rest) = cutter.next(lane);
+    fn next_piece(&mut self, lane: &mut Lane) -> Result<Option<Vec<u8>>, ProtocolError> {
+        let Some(cutter) = &mut self.cutter else { return Ok(None) };
+        let (frame, rest) = cutter.next(lane)?;
         if rest == Rest::None {
             self.cutter = None;
         }
-        Some(frame)
+        Ok(Some(frame))
     }
 }
 

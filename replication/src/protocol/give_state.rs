@@ -130,7 +130,7 @@ impl GiveState {
         both_ways: BothWays,
     ) -> Result<Option<Vec<u8>>, ProtocolError> {
         if let Some(cutter) = &mut self.cutter {
-            let (frame, rest) = cutter.next(lane);
+            let (frame, rest) = cutter.next(lane)?;
             if rest == Rest::None {
                 self.cutter = None;
             }
@@ -138,8 +138,8 @@ impl GiveState {
         }
         self.begin_rejoin(store, both_ways)?;
         let Some((bulk_kind, payload)) = self.next_payload()? else { return Ok(None) };
-        let mut cutter = Cutter::new(bulk_kind, payload);
-        let (frame, rest) = cutter.next(lane);
+        let mut cutter = Cutter::new(bulk_kind, payload, store)?;
+        let (frame, rest) = cutter.next(lane)?;
         self.cutter = (rest == Rest::Some).then_some(cutter);
         Ok(Some(frame))
     }

@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::error::ProtocolError;
 use crate::store::Store;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of shipments from which on no more are collected: what was packed is unpacked here.
@@ -71,8 +72,14 @@ impl Session {
         if frame.extent == Extent::Whole && self.assembled_tail.is_empty() {
             return Ok(Some(frame.payload));
         }
-        match self.assembled_tail.take(frame)? {
-            Some((Kind::Shipment, payload)) => Ok(Some(Cow::Owned(payload))),
+        match self.assembled_tail.take(frame, store)? {
+            Some((Kind::Shipment, payload)) => {
+                // Of such at most one is in memory: it goes by itself.
+                self.settle(now, store, collected)?;
+                let group = Arc::clone(&self.group);
+                let shipment = payload.open(&group)?;
+                self.take.shipments(now, store, &[&*shipment]).map(|()| None)
+            }
             Some(_) => Err(ProtocolError::Unexpected { what: "start of a tail in pieces" }),
             None => Ok(None),
         }

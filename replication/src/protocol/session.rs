@@ -109,7 +109,7 @@ impl Session {
 
     /// Bytes that are held for payloads which are not whole yet.
     pub fn held_bytes(&self) -> usize {
-        self.assembled_tail.len() + self.assembled_bulk.len() + self.assembled_audit.len()
+        self.assembled_tail.held() + self.assembled_bulk.held() + self.assembled_audit.held()
     }
 
     /// What happened since this was asked last.
@@ -201,6 +201,7 @@ impl Session {
         store: &dyn Store,
     ) -> Result<(), ProtocolError> {
         let frame = self.open(now, channel, frame)?;
+        let group = Arc::clone(&self.group);
         match channel {
             Channel::Control => {
                 let message = Message::decode(frame.kind, &frame.payload)?;
@@ -208,16 +209,16 @@ impl Session {
             }
             _ if !self.handshake.is_up() => self.refuse_before_hello(),
             Channel::Tail => Ok(()),
-            Channel::Bulk => match self.assembled_bulk.take(frame)? {
+            Channel::Bulk => match self.assembled_bulk.take(frame, store)? {
                 Some((kind, payload)) => {
-                    self.take.bulk(now, store, kind, &payload)?;
+                    self.take.bulk(now, store, kind, &payload.open(&group)?)?;
                     self.leave_if_renewed();
                     Ok(())
                 }
                 None => Ok(()),
             },
-            Channel::Reconcile => match self.assembled_audit.take(frame)? {
-                Some((kind, payload)) => self.audit.receive(now, store, kind, &payload),
+            Channel::Reconcile => match self.assembled_audit.take(frame, store)? {
+                Some((kind, it)) => self.audit.receive(now, store, kind, &it.open(&group)?),
                 None => Ok(()),
             },
         }
