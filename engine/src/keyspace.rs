@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::bounds::{Bounds, KeyBounds};
 use crate::iter::{Cursor, Iter};
-use crate::options::{Compression, WriteOptions};
+use crate::options::{Compression, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
@@ -56,6 +56,14 @@ impl Keyspace {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.state.name
+    }
+
+    /// Whether it replicates.
+    pub fn scope(&self) -> Scope {
+        match self.state.space.scope().is_replicated() {
+            true => Scope::Main,
+            false => Scope::Local,
+        }
     }
 
     /// How its last level is compressed.

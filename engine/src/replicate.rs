@@ -106,6 +106,13 @@ impl Replication {
         self.parts.commits.with_queue(|queue| queue.vectors().of(scope))
     }
 
+    /// How many visible commits this node has made since the database was opened, in the scope that
+    /// replicates; a few more may be counted.
+    pub fn commits(&self, scope: ScopeId) -> u64 {
+        let count = |vectors: &Vectors| if scope.is_replicated() { vectors.commits() } else { 0 };
+        self.parts.commits.at_visible(|_, vectors| count(vectors))
+    }
+
     /// What of each author survives a power loss: only this may be confirmed.
     pub fn durable(&self, scope: ScopeId) -> Vector {
         self.parts.commits.with_durable(|vectors| vectors.of(scope))

@@ -3,6 +3,9 @@
 use crate::args::{DEFAULT_KEYSPACE, DatabaseArgs, Durability};
 use crate::error::{Exit, Failure, Outcome};
 use engine::{Create, Cursor, Db, Error, Keyspace, KeyspaceOptions, Options, Snapshot};
+use replication::engine_store::EngineStore;
+use replication::group::note_open;
+use replication::link::Bell;
 use std::path::Path;
 
 /// Opens the database of a command that never creates one.
@@ -13,7 +16,12 @@ pub(crate) fn open(args: &DatabaseArgs) -> Outcome<Db> {
 /// Opens the database at `path`.
 pub(crate) fn open_with(path: &Path, create: Create, sync: Durability) -> Outcome<Db> {
     let options = Options { create, sync: sync.mode(), ..Options::default() };
-    Db::open(path, options).map_err(Failure::from)
+    let db = Db::open(path, options)?;
+    // A replica has to know when it was opened, or it may not notice that it was put back from a copy.
+    if let Err(error) = note_open(&EngineStore::new(db.clone(), &Bell::default())) {
+        tracing::warn!(%error, "that the database was opened is not noted");
+    }
+    Ok(db)
 }
 
 /// Keyspaces whose names start like this are the node's own: peers, roster, quarantine.

@@ -22,6 +22,9 @@ pub(crate) trait Replicas: Send + Sync {
     /// Refuses writes of users where they are not taken now.
     fn check_writes(&self) -> Outcome;
 
+    /// Whether writes are refused only until it has met a peer, and has taken over what that holds.
+    fn is_catching_up(&self) -> bool;
+
     /// What this node is to its peers now.
     fn role(&self) -> Role;
 

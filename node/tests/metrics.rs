@@ -138,6 +138,8 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     let place = Place::new();
     // A replica with a peer shows those of peers, too.
     let other = "000102030405060708090a0b0c0d0eff@127.0.0.1:9";
+    // It has data, so it does not wait for the peer before it takes writes.
+    place.run("put k v").ok();
     let node = Served::start_with(&place.path("data"), &["--peer", other]);
     node.run("put k v").ok();
     let families = scrape(&node);

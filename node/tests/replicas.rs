@@ -84,13 +84,38 @@ fn a_process_joins_with_a_token_once() {
     assert!(second.code != Some(0), "a token is good for one node");
 }
 
+/// An invitation and its end last over restarts, orderly or not.
+#[test]
+fn invitations_outlive_the_process_that_made_them() {
+    let place = Place::new();
+    let a = Home::new(&place, "a");
+    let node = a.start(&[]);
+    node.run("put k 1").ok();
+    let [spent, open] = [0, 1].map(|_| {
+        let token = peers(&node, &["invite"]).ok().text().trim().to_owned();
+        format!("{token}@{}", a.listen)
+    });
+    assert_eq!(node.stop().0, Some(0));
+    let node = a.start(&[]);
+    let first = Served::start_with(&place.path("first"), &["--join", &spent]);
+    until("the first has what was there", || first.run("get k").text() == "1\n");
+    node.kill();
+    let _node = a.start(&[]);
+    let path = place.path("late").display().to_string();
+    let late = esker(["serve", "--path", &path, "--http", "127.0.0.1:0", "--join", &spent]);
+    assert!(late.code != Some(0) && late.err.contains("refuses to join"), "{}", late.err);
+    let second = Served::start_with(&place.path("second"), &["--join", &open]);
+    until("the second has it too", || second.run("get k").text() == "1\n");
+}
+
 #[test]
 fn an_unknown_node_is_kept_out_and_the_others_go_on() {
     let place = Place::new();
     let (homes, [a, b, _c]) = trio(&place);
     let stranger = Home::new(&place, "stranger");
+    let path = stranger.path.display().to_string();
+    esker(["put", "--path", &path, "mine", "1"]).ok();
     let stranger = stranger.start(&[&homes[0]]);
-    stranger.run("put mine 1").ok();
     a.run("put ours 1").ok();
     until("b has what a wrote", || b.run("get ours").text() == "1\n");
     until("the stranger was refused", || {

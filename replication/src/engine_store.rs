@@ -63,6 +63,10 @@ impl Store for EngineStore {
         self.replication.durable(scope)
     }
 
+    fn commits(&self, scope: ScopeId) -> u64 {
+        self.replication.commits(scope)
+    }
+
     fn renew(&self) -> Result<Origin> {
         self.replication.renew()
     }

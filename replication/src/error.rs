@@ -110,13 +110,14 @@ impl ProtocolError {
                 "remove the peer here, or start one of the two from an empty directory"
             }
             (ProtocolError::OwnId { .. } | ProtocolError::Clone { .. }, _) => {
-                "stop one of the two directories and restore it with `--new-node`"
+                "stop one of the two, and make it another node: `esker repair --path DIR --new-node`"
             }
             (ProtocolError::WrongNode { .. }, _) => "correct the id or the address of the peer",
             (ProtocolError::Fenced { .. }, _) => "track the peer again, then let it rejoin",
             (ProtocolError::Deprecated, _) => "track this node again at one of its peers",
             (ProtocolError::Fork { .. }, _) => {
-                "find out which of the two copies is right and restore the other with `--new-node`"
+                "stop the node whose directory was put back or copied, and let it begin another life: \
+                 `esker repair --path DIR --new-life`"
             }
             (ProtocolError::FileDamaged, _) => "scrub the peer: its disk may be damaged",
             (ProtocolError::ReaderWrites { .. }, _) => "make the peer a writer, or start it anew",

@@ -10,24 +10,31 @@
 
 mod audits;
 mod introduce;
+mod look;
+mod owed;
 mod own;
+mod past;
 mod reader;
+mod retired;
 mod status;
 
 pub use own::Own;
+pub use past::note_open;
 pub use reader::Behind;
 pub(crate) use reader::READER_BEAT_EVERY;
 
 use crate::confirm::Statements;
 use crate::error::ProtocolError;
-use crate::floor;
 use crate::health::{Marks, PeerStatus};
 use crate::roster::{MEMBERS_MAX, Notice, Role, Roster};
 use crate::store::{Answers, Store, keyspaces};
 use audits::Audits;
 use base::lock::{Mutex, MutexGuard, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
+use owed::Owed;
+use past::Past;
 use reader::Heard;
+use retired::Retired;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -37,8 +44,6 @@ pub type GroupId = [u8; 16];
 pub const NO_GROUP: GroupId = [0; 16];
 /// Where the group is kept, in the keyspace `esker.node`.
 const GROUP_KEY: &[u8] = b"group";
-/// How often floors are raised and records read, at the most.
-const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 /// How a node takes part.
 #[derive(Clone, Debug)]
@@ -80,6 +85,12 @@ pub enum Writes {
     Announcing,
     /// They may not now: this node is below the floor and takes the state of a peer.
     Rejoining,
+    /// They may not: the group of this node has retired it.
+    Retired,
+    /// They may not yet: its disk is new, and it has met nobody who may hold what belongs here.
+    Joining,
+    /// They may not: the present life of this node has two histories, and an operator must begin another.
+    Forked,
 }
 
 /// See the module.
@@ -103,9 +114,14 @@ struct State {
     statements: Statements,
     peers: BTreeMap<NodeId, Peer>,
     marks: Marks,
+    owed: Owed,
+    past: Past,
+    retired: Retired,
     taking: Option<NodeId>,
     is_closed: bool,
     is_settled: bool,
+    /// Whether there are others that may hold what belongs here.
+    awaits_peers: bool,
     has_met: bool,
     announcing: Announcing,
     renewals: u32,
@@ -128,6 +144,17 @@ impl State {
         let confirmed = others.map(confirmed).min().unwrap_or(Tick::MAX);
         self.marks.forget(confirmed);
     }
+}
+
+/// The peers of former sessions, with what they had confirmed.
+fn remembered(owed: &Owed, own: Origin) -> BTreeMap<NodeId, Peer> {
+    let peer = |(node, has): (NodeId, owed::Confirmed)| {
+        let confirmed = Vector::from_iter([(own, has.tick)]);
+        let confirmed_at_ms = Some(has.at_ms).filter(|at| *at > 0);
+        let status = PeerStatus { confirmed, confirmed_at_ms, ..PeerStatus::default() };
+        (node, Peer { status, ..Peer::default() })
+    };
+    owed.peers().map(peer).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,16 +183,21 @@ impl Group {
         let id = kept.and_then(|id| GroupId::try_from(id.as_slice()).ok()).unwrap_or(NO_GROUP);
         let is_alone = config.first.iter().all(|node| *node == own.node);
         let is_settled = !store.is_empty(config.scope)? || (id != NO_GROUP && is_alone);
+        let owed = Owed::read(store, config.scope)?;
         let state = State {
             own,
             id,
             roster: Roster::default(),
             statements: Statements::default(),
-            peers: BTreeMap::new(),
+            peers: remembered(&owed, own),
             marks: Marks::default(),
+            owed,
+            past: Past::begin(store, config.scope)?,
+            retired: Retired::read(store)?,
             taking: None,
             is_closed: false,
             is_settled,
+            awaits_peers: !is_alone,
             has_met: false,
             announcing: Announcing::Not,
             renewals: 0,
@@ -182,6 +214,7 @@ impl Group {
         let life = state.roster.life(own.node).map(|life| life.incarnation);
         if life.is_some_and(|known| known != own.incarnation) {
             state.announcing = Announcing::Due;
+            state.audit_after_fork();
         }
         drop(state);
         Ok(group)
@@ -232,7 +265,10 @@ impl Group {
     pub fn writes(&self) -> Writes {
         let state = self.state.lock();
         match (self.role_in(&state.roster), state.announcing) {
+            _ if state.past.is_forked(state.own) => Writes::Forked,
             _ if state.is_closed || state.is_fenced() => Writes::Rejoining,
+            _ if state.retired.is_so => Writes::Retired,
+            (Role::Author, _) if state.awaits_peers && !state.is_settled => Writes::Joining,
             (Role::Author, Announcing::Not) => Writes::Open,
             (Role::Author, _) => Writes::Announcing,
             (_, _) => Writes::Reader,
@@ -300,6 +336,9 @@ impl Group {
             none => *none = Some((origin, 1)),
         }
         peer.status.is_connected = true;
+        if std::mem::take(&mut state.retired.is_so) {
+            state.owed.want_kept();
+        }
         Ok(())
     }
 
@@ -316,7 +355,8 @@ impl Group {
             _ => None,
         };
         peer.status.is_connected = peer.live.is_some();
-        (peer.status.pending, peer.status.pending_bytes) = (0, 0);
+        (peer.status.under_way, peer.status.under_way_bytes) = (0, 0);
+        state.owed.want_kept();
     }
 
     /// Whether a peer must rejoin before it may go on.
@@ -380,6 +420,11 @@ impl Group {
         self.state.lock().is_settled = true;
     }
 
+    /// There are peers, though they may be no authors of the first roster.
+    pub(crate) fn await_peers(&self) {
+        self.state.lock().awaits_peers = true;
+    }
+
     /// What a live member had at the start of its session is all here: a new life may be announced.
     /// Readers count, for one may be the only way to an author; users may write once an author has
     /// confirmed the announcement.
@@ -391,7 +436,16 @@ impl Group {
     }
 
     /// Notes what `origin` has. `speaker` is the peer that says so.
-    pub fn note_statement(&self, origin: Origin, speaker: NodeId, durable: &Vector, wall_ms: u64) {
+    pub fn note_statement(
+        &self,
+        store: &dyn Store,
+        origin: Origin,
+        speaker: NodeId,
+        durable: &Vector,
+    ) {
+        if origin.node == speaker {
+            self.note_confirm(store, speaker, durable.get(store.origin()));
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         state.statements.note(origin, durable, &state.roster);
@@ -399,7 +453,7 @@ impl Group {
             && let Some(peer) = state.peers.get_mut(&speaker)
         {
             peer.status.confirmed.raise_all(durable);
-            peer.status.confirmed_at_ms = Some(wall_ms);
+            peer.status.confirmed_at_ms = Some(store.wall_ms());
         }
     }
 
@@ -419,61 +473,5 @@ impl Group {
         if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
             note(&mut peer.status);
         }
-    }
-
-    /// Raises the floor, reads the roster, writes what this node has to say about itself. Does
-    /// nothing if that was just done. Call it now and then even if no session is up.
-    pub fn tick(&self, now: Duration, store: &dyn Store) -> Result<()> {
-        {
-            let mut state = self.state.lock();
-            let is_fresh = |at: Duration| now < at + REFRESH_EVERY;
-            if state.refreshed_at.is_some_and(is_fresh) {
-                return Ok(());
-            }
-            state.refreshed_at = Some(now);
-            if state.is_closed && state.taking.is_none() {
-                state.is_closed = false;
-                store.reopen(self.config.scope)?;
-            }
-        }
-        self.raise_floor(store)?;
-        self.introduce(store)?;
-        self.enrol_readers(store)
-    }
-
-    fn raise_floor(&self, store: &dyn Store) -> Result<()> {
-        let scope = self.config.scope;
-        // In this order: who is missing in a roster as old as the vector is not behind it.
-        let durable = store.durable(scope);
-        let roster = self.read_roster(store)?;
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        state.marks.note(durable.get(store.origin()));
-        state.statements.adopt(&state.roster);
-        state.statements.count(&durable);
-        state.forget_marks(store.origin());
-        let floor = floor::floor(&roster, &state.statements, self.node, &durable);
-        let is_open = store.is_whole(scope) && !state.is_closed && !state.is_fenced();
-        if is_open && !store.floor(scope).covers_all(&floor) {
-            store.raise_floor(scope, &floor)?;
-        }
-        Ok(())
-    }
-
-    /// Reads the records of the keyspace again. Another call may have read them before and note
-    /// them afterwards: what must not be older than this call goes by what it returns.
-    pub(crate) fn read_roster(&self, store: &dyn Store) -> Result<Roster> {
-        let records = store.entries(keyspaces::ROSTER)?;
-        let mut roster = Roster::first(self.config.first.iter().copied());
-        roster.read(&records);
-        let is_author = self.role_in(&roster) == Role::Author;
-        let answers = if is_author { Answers::Author } else { Answers::Reader };
-        let mut state = self.state.lock();
-        state.roster = roster.clone();
-        if state.answers != Some(answers) {
-            store.set_answers(self.config.scope, answers)?;
-            state.answers = Some(answers);
-        }
-        Ok(roster)
     }
 }

@@ -57,10 +57,12 @@ pub struct PeerStatus {
     pub told: Vector,
     /// Age of our oldest commit that it has not confirmed; 0 if there is none.
     pub lag_ms: u64,
-    /// Shipments that it has not confirmed.
+    /// Our commits that it has not confirmed; after a crash perhaps a few more.
     pub pending: u64,
+    /// Shipments that were sent to it and are not confirmed.
+    pub under_way: u64,
     /// Their bytes.
-    pub pending_bytes: u64,
+    pub under_way_bytes: u64,
     /// By how much its clock is ahead of ours.
     pub clock_offset_ms: i64,
     /// Why nothing is taken from it now, if so.
@@ -117,7 +119,8 @@ impl Health {
 /// oldest one that a peer lacks, within a hundredth.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks {
-    marks: VecDeque<Tick>,
+    /// With how many commits there were at the time.
+    marks: VecDeque<(Tick, u64)>,
     every_ms: u64,
     last: Tick,
 }
@@ -129,16 +132,16 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// The newest own commit is at `last`.
-    pub(crate) fn note(&mut self, last: Tick) {
+    /// The newest own commit is at `last`, and so many there were before it at least.
+    pub(crate) fn note(&mut self, last: Tick, number: u64) {
         if last <= self.last {
             return;
         }
         self.last = last;
-        if self.marks.back().is_some_and(|mark| last.ms() < mark.ms() + self.every_ms) {
+        if self.marks.back().is_some_and(|(mark, _)| last.ms() < mark.ms() + self.every_ms) {
             return;
         }
-        self.marks.push_back(last);
+        self.marks.push_back((last, number));
         if self.marks.len() > MARKS_MAX {
             self.every_ms = self.every_ms.saturating_mul(2);
             let mut keep = false;
@@ -151,7 +154,7 @@ impl Marks {
 
     /// All peers have everything up to `confirmed`.
     pub(crate) fn forget(&mut self, confirmed: Tick) {
-        while self.marks.front().is_some_and(|mark| *mark <= confirmed) {
+        while self.marks.front().is_some_and(|(mark, _)| *mark <= confirmed) {
             self.marks.pop_front();
         }
         if self.marks.is_empty() {
@@ -159,12 +162,19 @@ impl Marks {
         }
     }
 
+    /// How many commits there were at least up to `tick`, if that is remembered.
+    pub(crate) fn number_at(&self, tick: Tick) -> Option<u64> {
+        let before = |(mark, _): &&(Tick, u64)| *mark <= tick;
+        self.marks.iter().take_while(before).last().map(|(_, number)| *number)
+    }
+
     /// The age of the oldest own commit after `confirmed`.
     pub(crate) fn lag_ms(&self, confirmed: Tick, wall_ms: u64) -> u64 {
         if confirmed >= self.last {
             return 0;
         }
-        let oldest = self.marks.iter().find(|mark| **mark > confirmed).unwrap_or(&self.last);
+        let marks = self.marks.iter().map(|(mark, _)| mark);
+        let oldest = marks.into_iter().find(|mark| **mark > confirmed).unwrap_or(&self.last);
         wall_ms.saturating_sub(oldest.ms())
     }
 }
@@ -176,9 +186,9 @@ mod tests {
     #[test]
     fn an_idle_pair_has_no_lag_and_a_first_write_starts_at_zero() {
         let mut marks = Marks::default();
-        marks.note(Tick::from_ms(1_000));
+        marks.note(Tick::from_ms(1_000), 1);
         assert_eq!(marks.lag_ms(Tick::from_ms(1_000), 9_000_000), 0);
-        marks.note(Tick::from_ms(9_000_000));
+        marks.note(Tick::from_ms(9_000_000), 2);
         assert_eq!(marks.lag_ms(Tick::from_ms(1_000), 9_000_010), 10);
         assert_eq!(marks.lag_ms(Tick::from_ms(1_000), 9_000_500), 500);
     }
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn lag_is_that_of_the_oldest_commit_and_memory_is_bounded() {
         let mut marks = Marks::default();
-        (1..100_000).for_each(|at| marks.note(Tick::from_ms(at * 40)));
+        (1..100_000).for_each(|at| marks.note(Tick::from_ms(at * 40), at));
         assert!(marks.marks.len() <= MARKS_MAX);
         let wall_ms = 100_000 * 40;
         let lag = marks.lag_ms(Tick::from_ms(40), wall_ms);

@@ -271,6 +271,10 @@ impl Store for MemoryStore {
         self.inner.lock().disk.vector.clone()
     }
 
+    fn commits(&self, scope: ScopeId) -> u64 {
+        if scope == ScopeId::MAIN { self.inner.lock().live.commits } else { 0 }
+    }
+
     fn renew(&self) -> Result<Origin> {
         let inner = &mut *self.inner.lock();
         inner.lives += 1;
@@ -437,7 +441,9 @@ impl Store for MemoryStore {
             let place = (keyspace.to_owned(), key.to_vec());
             inner.live.local.insert(place.clone(), value.to_vec());
             inner.disk.local.insert(place, value.to_vec());
-            return Ok(inner.live.clock);
+            let tick = inner.live.clock.advance(inner.wall_ms);
+            (inner.live.clock, inner.disk.clock) = (tick, tick);
+            return Ok(tick);
         }
         check(scope)?;
         let (keyspace, key) = (keyspace.to_owned(), key.to_vec());

@@ -5,6 +5,7 @@
 //! talk      a session over a link
 //! journal   what happened: errors, events, totals
 //! join      what a node that joins is told
+//! invitations   those that are open
 //! look      who is let in, and who is dialed
 //! keys      how the keys of nodes have changed
 //! ```
@@ -13,6 +14,7 @@
 //! connect, closes links to those who are fenced, and dials whoever is to be dialed.
 
 mod book;
+mod invitations;
 mod join;
 mod journal;
 mod keys;
@@ -168,6 +170,9 @@ impl Replica {
         for (node, address) in &options.peers {
             book.add(&*store, *node, Some(*address))?;
         }
+        if !book.all().is_empty() {
+            group.await_peers();
+        }
         let shared = Arc::new(Shared {
             driving: Driving::new(options.calls, bell),
             book: Mutex::new(Rank::Group, book),
@@ -179,12 +184,11 @@ impl Replica {
             pins,
             options,
         });
-        let desk = Arc::new(Desk::new(
-            endpoint.key(),
-            shared.pins.clone(),
-            register(&shared),
-            shared.options.calls,
-        ));
+        let calls = shared.options.calls;
+        let desk = Desk::new(endpoint.key(), shared.pins.clone(), register(&shared), calls);
+        let kept = invitations::read(&*shared.store)?;
+        let keep = invitations::keep(&shared.store);
+        let desk = Arc::new(desk.keeping(shared.driving.now(), &kept, keep));
         let mesh = Mesh::start(MeshParts {
             endpoint: endpoint.clone(),
             node: identity.node,
@@ -206,6 +210,7 @@ impl Replica {
 
     /// Joins the group of the node that has issued `token` and listens at `address`.
     pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<()> {
+        self.shared.group.await_peers();
         let (issuer, answer) =
             crate::link::join(&self.endpoint, address, token).await.map_err(refused)?;
         let members = join::decode(&answer).map_err(|found| {
@@ -369,6 +374,7 @@ impl Replica {
             self.confirm_all().await;
         }
         self.mesh.shutdown().await;
+        self.shared.group.keep(&*self.shared.store);
     }
 }
 

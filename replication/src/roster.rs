@@ -11,7 +11,7 @@
 //!    1       version       1
 //!    1       role          1 author, 2 observer, 3 deprecated
 //!    8       epoch         greater than that of all records its writer knew
-//!    8       fenced        the incarnation that must rejoin; 0 = none
+//!    8       fenced        the incarnation that must rejoin; 0 = none, all ones = any
 //!   32       public key    ed25519; zeros = not known
 //!    v       addresses     how many, at most 16
 //!   per address:
@@ -51,6 +51,14 @@ pub const KEYS_LEN_MAX: usize = 3456;
 /// Members at the most.
 pub const MEMBERS_MAX: usize = 256;
 
+/// Whatever life a node turns out to have: who shut it out had never heard of it.
+pub const ANY_LIFE: Incarnation = Incarnation(u64::MAX);
+
+/// Whether a fence keeps a life out.
+pub(crate) fn is_fenced(fenced: Option<Incarnation>, life: Incarnation) -> bool {
+    fenced.is_some_and(|fenced| fenced == life || fenced == ANY_LIFE)
+}
+
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -77,7 +85,7 @@ pub struct Member {
     pub role: Role,
     /// Greater than that of all records its writer knew.
     pub epoch: u64,
-    /// The incarnation that must rejoin before it counts again.
+    /// The incarnation that must rejoin before it counts again, or [`ANY_LIFE`].
     pub fenced: Option<Incarnation>,
     /// Its ed25519 key; zeros if it is not known.
     pub public_key: [u8; 32],
@@ -326,7 +334,7 @@ impl Roster {
     /// Whether the node must rejoin before it may go on.
     pub fn must_rejoin(&self, origin: Origin) -> bool {
         let member = self.member(origin.node);
-        member.is_some_and(|member| member.fenced == Some(origin.incarnation))
+        member.is_some_and(|member| is_fenced(member.fenced, origin.incarnation))
     }
 
     /// The greatest epoch of any record.

@@ -24,6 +24,10 @@ pub trait Store: Send + Sync {
     /// As [`Store::applied`], of that what survives a power loss: only this may be confirmed.
     fn durable(&self, scope: ScopeId) -> Vector;
 
+    /// How many commits this node has made in the scope since the database was opened; a few more may
+    /// be counted.
+    fn commits(&self, scope: ScopeId) -> u64;
+
     /// Starts a new life as an author, so that no stamp is used twice: later writes have a new
     /// incarnation, and what the old one wrote counts as that of any other author.
     fn renew(&self) -> Result<Origin>;

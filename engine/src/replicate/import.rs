@@ -23,7 +23,7 @@ use base::fs::full_path;
 use base::{Error, Origin, OriginNumber, RelPath, Result, ScopeId, Tick};
 use received::Checker;
 use sstable::TableMeta;
-use sstable::manifest::{Added, Edit, LAST_LEVEL, State};
+use sstable::manifest::{Added, Edit, KeyspaceRecord, LAST_LEVEL, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -66,6 +66,7 @@ impl Replication {
     /// Begins to take an export in.
     ///
     /// # Errors
+    /// `ConfigMismatch` if one of its keyspaces exists here in another scope;
     /// `InvalidInput` if the scope is not empty, if the head contradicts itself, or if a keyspace of
     /// another scope has a number that the giver uses: then a delta is the way. `ClockSkew` if the head
     /// or a table is ahead of the clock here by more than is allowed.
@@ -329,7 +330,18 @@ fn refuse_unless_fit(state: &State, scope: ScopeId, catalog: &Edit) -> Result<()
     if !is_empty(state, scope) {
         return Err(not_empty());
     }
-    let is_taken = |keyspace: &&sstable::manifest::KeyspaceRecord| {
+    // By name it is the same to users, and stays on this node.
+    let comes =
+        |name: &str| catalog.keyspaces.iter().any(|it| it.name == name && it.dropped.is_none());
+    let mut others = state.keyspaces.values().filter(|known| known.scope != scope);
+    if let Some(known) = others.find(|known| known.dropped.is_none() && comes(&known.name)) {
+        return Err(Error::ConfigMismatch {
+            what: "the keyspace's scope",
+            stored: known.scope.0.to_string(),
+            given: scope.0.to_string(),
+        });
+    }
+    let is_taken = |keyspace: &&KeyspaceRecord| {
         state.keyspaces.get(&keyspace.id).is_some_and(|known| known.scope != scope)
     };
     match catalog.keyspaces.iter().find(is_taken) {

@@ -10,9 +10,35 @@
 
 use super::Replication;
 use crate::jobs;
-use base::{Error, Identity, Origin, Result};
+use base::{Error, Identity, NodeId, Origin, Result, ScopeId};
 
 impl Replication {
+    /// For a directory that was put back from a plain copy and written to, so that peers have of its life
+    /// what it has forgotten: what is here is not all, durably, and another life begins.
+    pub fn begin_anew(&self) -> Result<Origin> {
+        self.set_incomplete(ScopeId::MAIN)?;
+        self.renew()
+    }
+
+    /// For a plain copy of a directory that goes on elsewhere: durably, this one is another node from the
+    /// next open on, which has to be the next thing that is done. What is here counts as what it has received.
+    pub fn become_another_node(&self) -> Result<NodeId> {
+        let parts = &*self.parts;
+        parts.refuse_if_closed()?;
+        parts.refuse_if_read_only()?;
+        parts.admissions.pause(|| {
+            parts.commits.check_writable()?;
+            let present = recovery::read_identity(&*parts.fs)?;
+            let random = |e| Error::io("draw random bytes for", parts.fs.root(), e);
+            let fresh = recovery::generate_identity(&*parts.rng).map_err(random)?;
+            let identity = Identity { database: present.database, ..fresh };
+            let _held = parts.commits.hold();
+            jobs::flush_all(parts)?;
+            recovery::replace_identity(&*parts.fs, &identity)?;
+            Ok(identity.node)
+        })
+    }
+
     /// Puts another secret in the place of the node's, durably: its key is another one from the next open
     /// on. Its name stays.
     pub fn replace_secret(&self, secret: [u8; 32]) -> Result<()> {

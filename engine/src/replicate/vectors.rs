@@ -11,6 +11,8 @@ pub(crate) struct Vectors {
     own: Origin,
     /// The last commit of this node in each scope; almost always one.
     ticks: Vec<(ScopeId, Tick)>,
+    /// How often that rose.
+    commits: u64,
     others: BTreeMap<ScopeId, Vector>,
 }
 
@@ -30,6 +32,7 @@ impl Vectors {
     pub(crate) fn new(own: Origin, vectors: &BTreeMap<ScopeId, Vector>) -> Vectors {
         let mut all = Vectors { own, ..Vectors::default() };
         vectors.iter().for_each(|(scope, vector)| all.raise_all(*scope, vector));
+        all.commits = 0;
         all
     }
 
@@ -41,6 +44,11 @@ impl Vectors {
                 self.raise(scope, before, tick);
             }
         }
+    }
+
+    /// How many commits of this node were noted since it was opened.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// Who writes here.
@@ -57,6 +65,7 @@ impl Vectors {
     /// Notes a commit of this node.
     #[inline]
     pub(crate) fn follow(&mut self, scope: ScopeId, tick: Tick) {
+        self.commits += 1;
         match self.ticks.iter_mut().find(|(of, _)| *of == scope) {
             Some((_, last)) => *last = tick.max(*last),
             None => self.ticks.push((scope, tick)),

@@ -38,7 +38,7 @@ pub(crate) struct IdArgs {
 #[derive(Serialize)]
 pub(super) struct IdentityLine {
     pub(super) node: String,
-    incarnation: String,
+    pub(super) incarnation: String,
     fingerprint: String,
 }
 

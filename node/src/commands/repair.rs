@@ -1,7 +1,9 @@
 //! `esker repair`: rebuilds a damaged database from what still verifies, after a copy.
 
 use super::check::FindingLine;
+use super::id::IdentityLine;
 use crate::args::DatabaseArgs;
+use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::output::Output;
 use engine::{Loss, RepairOptions, RepairReport};
@@ -17,14 +19,33 @@ the commits before the damage are taken. In a lost range of keys an earlier valu
 that was deleted. The losses also stand in lost.txt in the copy. A healthy database is not changed.
 Ends with 0 if the database opens again, with 8 if nothing can be rebuilt.
 
+--new-life and --new-node are for replicas whose directory is not damaged, but a plain copy; the node must not
+run. Put back in the place of what its peers remember, and written to, it is refused as a Fork: with --new-life it
+keeps what it has, and fetches from them what it has forgotten. Where the one it was copied from goes on as well,
+--new-node makes it another node, which has to be added to the others.
+
 Example:
-  esker repair --path data --backup data.damaged")]
+  esker repair --path data --backup data.damaged
+  esker repair --path data --new-life")]
 pub(crate) struct RepairArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     /// Where the copy goes: a directory that is missing or empty [default: beside the database]
     #[arg(long, value_name = "DIR")]
     backup: Option<PathBuf>,
+    /// Begins another life of the node, which fetches what it has forgotten
+    #[arg(long, conflicts_with_all = ["backup", "new_node"])]
+    new_life: bool,
+    /// Makes the copy of a node another node
+    #[arg(long, conflicts_with = "backup")]
+    new_node: bool,
+}
+
+/// Who the directory is from now on.
+#[derive(Serialize)]
+struct AnewObject {
+    node: String,
+    incarnation: String,
 }
 
 #[derive(Serialize)]
@@ -59,6 +80,9 @@ struct LossLine<'a> {
 
 /// Repairs, then prints what was done and what is lost.
 pub(crate) fn run(args: &RepairArgs, output: &mut Output) -> Outcome {
+    if args.new_life || args.new_node {
+        return begin_anew(args, output);
+    }
     let path = &args.database.path;
     let options = RepairOptions { copy_to: args.backup.clone() };
     let report = engine::repair(path, &options)?;
@@ -70,6 +94,19 @@ pub(crate) fn run(args: &RepairArgs, output: &mut Output) -> Outcome {
             Err(Failure::new(Exit::Database, "RepairFailed", message).at(path))
         }
     }
+}
+
+/// Changes who a whole directory is, and nothing else.
+fn begin_anew(args: &RepairArgs, output: &mut Output) -> Outcome {
+    let db = database::open(&args.database)?;
+    match args.new_node {
+        true => drop(db.replication().become_another_node()?),
+        false => drop(db.replication().begin_anew()?),
+    }
+    db.close()?;
+    let IdentityLine { node, incarnation, .. } = IdentityLine::read(&args.database.path)?;
+    let text = format!("node {node}\nincarnation {incarnation}");
+    output.result(text, &AnewObject { node, incarnation })
 }
 
 fn text_of(report: &RepairReport) -> String {

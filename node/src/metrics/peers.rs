@@ -20,7 +20,7 @@ pub(super) fn write(sheet: &mut Sheet<'_>, peers: &[Peer]) -> fmt::Result {
     let help = "Age of the oldest commit that the peer has not confirmed; 0 if it has all";
     let lag = gauges(|peer| peer.lag_ms as f64 / 1000.0);
     sheet.gauges("replication_lag_seconds", help, &lag)?;
-    let help = "Shipments that the peer has not confirmed";
+    let help = "Commits that the peer has not confirmed";
     sheet.gauges("replication_pending", help, &gauges(|peer| peer.pending as f64))?;
     let help = "When the peer last confirmed something, in Unix time; 0 if never";
     let confirmed = gauges(|peer| peer.last_confirmation.unwrap_or(0) as f64 / 1000.0);

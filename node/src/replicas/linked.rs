@@ -102,15 +102,37 @@ impl Replicas for Linked {
         match replica.writes() {
             Writes::Open => Ok(()),
             Writes::Reader => Err(reads_only(&replica)),
+            Writes::Retired => refuse(
+                "this node was retired: its group goes on without it, and nobody would see what it takes",
+                "write to another node, or track this one again there",
+            ),
+            Writes::Joining => {
+                let message =
+                    "this node has a new disk, and has not met a peer that may hold its data";
+                Err(Failure::new(Exit::Other, "Joining", message).action(
+                    "ask again once it has met one, or start it without peers if there are none",
+                ))
+            }
             Writes::Announcing => refuse(
                 "this node was restored, and no peer has accepted its new life yet",
                 "wait until it has met a writer, or write to another node",
             ),
+            Writes::Forked => {
+                let message = "this node was put back from a copy and written to: \
+                               peers have of it what it has forgotten";
+                Err(Failure::new(Exit::Denied, "Forked", message)
+                    .action("stop it, then `esker repair --path DIR --new-life`"))
+            }
             Writes::Rejoining => refuse(
                 "this node takes over what its peers hold",
                 "wait until it has caught up, or write to another node",
             ),
         }
+    }
+
+    fn is_catching_up(&self) -> bool {
+        let is_short = |writes| matches!(writes, Writes::Joining | Writes::Rejoining);
+        self.replica().is_ok_and(|replica| is_short(replica.writes()))
     }
 
     fn role(&self) -> Role {

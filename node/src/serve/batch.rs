@@ -81,7 +81,7 @@ pub(super) async fn batch(
     let (head, body) = request.into_parts();
     let (keyspace, durability) = parameters(&head.uri)?;
     let body = read_whole(&node, &head.headers, body, BODY_LEN_MAX, "batch").await?;
-    node.check_takes_writes()?;
+    node.check_takes_writes().await?;
     let _memory = node.memory(body.bytes.len()).await?;
     let applied = node.blocking(move |node| {
         let operations = operations_of(&body.bytes, &keyspace)?;

@@ -70,7 +70,7 @@ pub(super) async fn load(
 ) -> Result<Response<Body>, Refusal> {
     let (head, mut body) = request.into_parts();
     let plan = Plan::of(&head.uri)?;
-    node.check_takes_writes()?;
+    node.check_takes_writes_to(&plan.keyspace).await?;
     let _turn = node.load().await?;
     let _memory = node.memory(memory_of(declared_len(&head.headers))).await?;
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);

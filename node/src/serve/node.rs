@@ -15,6 +15,7 @@ use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Behind, Replicas};
 use base::{Clock, Error, SystemClock};
+use engine::Scope;
 use esker_node::health::Checks;
 use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry, Timeout, Timeouts};
 use std::path::PathBuf;
@@ -31,6 +32,10 @@ const BODY_UNCOUNTED: usize = 64 << 10;
 const STREAMS_MAX: usize = 64;
 /// Loads at a time.
 const LOADS_MAX: usize = 4;
+
+/// How long a write waits for a node to meet its first peer and to take over what that holds.
+const CATCH_UP_WAIT_MAX: Duration = Duration::from_secs(5);
+const CATCH_UP_STEP: Duration = Duration::from_millis(20);
 
 /// Reads the configuration again, from where it came.
 pub(crate) type Reread = Box<dyn Fn() -> Outcome<Config> + Send + Sync>;
@@ -278,10 +283,23 @@ impl Node {
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
     }
 
-    /// Refuses writes of users where they are not taken.
-    pub(super) fn check_takes_writes(&self) -> Outcome {
+    /// Refuses writes of users where they are not taken. A node that is about to take them is waited for.
+    pub(super) async fn check_takes_writes(&self) -> Outcome {
         self.mode.check_writes()?;
+        let patience = tokio::time::Instant::now() + CATCH_UP_WAIT_MAX;
+        while self.replicas.is_catching_up() && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(CATCH_UP_STEP).await;
+        }
         self.replicas.check_writes()
+    }
+
+    /// The same of one keyspace: no peer has a say in one that never leaves this node.
+    pub(super) async fn check_takes_writes_to(&self, keyspace: &str) -> Outcome {
+        let known = self.directory.db().existing_keyspace(keyspace);
+        match known.is_ok_and(|keyspace| keyspace.scope() == Scope::Local) {
+            true => self.mode.check_writes(),
+            false => self.check_takes_writes().await,
+        }
     }
 
     /// Ends long work that still runs: the node is about to close the database.

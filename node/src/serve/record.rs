@@ -116,7 +116,7 @@ async fn write(
     Wanted { condition, durability }: Wanted,
     change: Change,
 ) -> Result<Response<Body>, Refusal> {
-    node.check_takes_writes()?;
+    node.check_takes_writes_to(&keyspace).await?;
     let (is_put, is_small) = match &change {
         Change::Put(value) => (true, value.len() <= SMALL_LEN_MAX),
         Change::Delete => (false, true),

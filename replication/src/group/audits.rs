@@ -21,6 +21,12 @@ pub(super) struct Audits {
 }
 
 impl Audits {
+    /// An audit with `peer` is to be made as soon as can be.
+    pub(super) fn want(&mut self, peer: NodeId) {
+        self.wanted.insert(peer);
+        self.not_before.remove(&peer);
+    }
+
     /// The session with `peer` has ended.
     pub(super) fn leave(&mut self, peer: NodeId) {
         if self.running == Some(peer) {
@@ -32,9 +38,7 @@ impl Audits {
 impl Group {
     /// Wants an audit with `peer` as soon as can be.
     pub fn want_audit(&self, peer: NodeId) {
-        let mut state = self.state.lock();
-        state.audits.wanted.insert(peer);
-        state.audits.not_before.remove(&peer);
+        self.state.lock().audits.want(peer);
     }
 
     /// The peer wants an audit, which must not be right after the last one.

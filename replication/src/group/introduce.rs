@@ -1,9 +1,9 @@
 //! The records of the roster that this node writes: about itself, and what operators decide.
 
 use super::{Announcing, Group, NO_GROUP};
-use crate::roster::{Life, Member, Role};
+use crate::roster::{ANY_LIFE, Life, Member, Role};
 use crate::store::{Store, keyspaces};
-use base::{Error, NodeId, Result};
+use base::{Error, NodeId, Origin, Result};
 
 impl Group {
     /// Writes the records that only this node can write, when it may.
@@ -69,9 +69,28 @@ impl Group {
         member.epoch = roster.epoch() + 1;
         let known = roster.member(node);
         member.fenced = known.and_then(|known| known.fenced).or(member.fenced);
+        let life = roster.life(node).map(|life| life.incarnation);
         if member.role == Role::Deprecated {
-            member.fenced = roster.life(node).map(|life| life.incarnation).or(member.fenced);
+            member.fenced = life.or(member.fenced).or(Some(ANY_LIFE));
+        } else if member.fenced == Some(ANY_LIFE) {
+            member.fenced = life.or(member.fenced);
         }
+        self.write_member(store, node, &member)
+    }
+
+    /// A node was shut out by somebody who had never heard of its life, and is let in again: this is the
+    /// life that must rejoin, and none that follows.
+    pub(crate) fn name_fenced_life(&self, store: &dyn Store, origin: Origin) -> Result<()> {
+        let roster = self.read_roster(store)?;
+        let Some(member) = roster.member(origin.node) else { return Ok(()) };
+        if member.fenced != Some(ANY_LIFE) || member.role == Role::Deprecated {
+            return Ok(());
+        }
+        let (epoch, fenced) = (roster.epoch() + 1, Some(origin.incarnation));
+        self.write_member(store, origin.node, &Member { epoch, fenced, ..member.clone() })
+    }
+
+    fn write_member(&self, store: &dyn Store, node: NodeId, member: &Member) -> Result<()> {
         let key = Member::key(node);
         store.put(self.config.scope, keyspaces::ROSTER, &key, &member.encode())?;
         self.read_roster(store).map(drop)

@@ -23,17 +23,18 @@ pub enum Own {
 
 impl Group {
     /// Compares what a peer has of this node with what was written. One that has more has what we
-    /// lost: it comes back as the writes of a former life.
+    /// lost: it comes back as the writes of a former life; unless something else was written since.
     pub fn check_own(&self, store: &dyn Store, has: &Vector) -> Result<Own, ProtocolError> {
+        self.refuse_if_forked()?;
         let own = store.origin();
         // What is behind a barrier was shipped before it is visible here.
         if has.get(own) <= store.applied(self.scope()).get(own) {
-            return Ok(Own::Known);
+            return self.check_past(store, has.get(own)).map(|()| Own::Known);
         }
         let last = store.written(self.scope()).get(own);
         let confirmed = has.get(own);
         if confirmed <= last {
-            return Ok(Own::Known);
+            return self.check_past(store, confirmed).map(|()| Own::Known);
         }
         let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
         if is_lie || self.renew(store)?.is_none() {
@@ -63,6 +64,7 @@ impl Group {
         let origin = store.renew()?;
         state.own = origin;
         state.renewals += 1;
+        state.owed.begin_life(store.commits(self.config.scope));
         state.has_met = false;
         state.announcing = Announcing::Due;
         state.refreshed_at = None;

@@ -18,16 +18,20 @@ impl Group {
     /// How far the peers are.
     pub fn health(&self, store: &dyn Store, lag_ms_max: u64) -> Health {
         let (own, wall_ms) = (store.origin(), store.wall_ms());
+        let commits = store.commits(self.config.scope);
         let last = store.applied(self.config.scope).get(own);
         let mut state = self.state.lock();
-        state.marks.note(last);
+        state.marks.note(last, commits);
         let mut peers: BTreeMap<NodeId, PeerStatus> =
             state.peers.iter().map(|(node, peer)| (*node, peer.status.clone())).collect();
         for author in state.roster.authors().filter(|author| *author != self.node) {
             peers.entry(author).or_default().is_tracked = true;
         }
-        for peer in peers.values_mut() {
+        for (node, peer) in &mut peers {
             peer.lag_ms = state.marks.lag_ms(peer.confirmed.get(own), wall_ms);
+            if peer.is_tracked || peer.is_connected {
+                peer.pending = state.owed.pending(*node, last, commits);
+            }
         }
         Health::of(peers, lag_ms_max)
     }

@@ -7,6 +7,7 @@
 //! - A link is closed as soon as its key is no longer pinned.
 //! - Who starts again at its address is missed at once: what comes for a connection of before is
 //!   answered by a reset that only the holder of its key can make.
+//! - The key of a node that was retired gets through the handshake, is told so, and nothing is read of it.
 //! - A key that nobody knows, while an invitation is open, comes out as a guest, not as a link.
 
 use super::error::{CloseCode, LinkError, Side};
@@ -341,13 +342,15 @@ fn admit(shared: &Shared, connection: Connection) -> Result<Arrival, LinkError> 
             let node = named(&connection, key);
             Ok(Arrival::Guest(Guest { connection, key, node }))
         }
-        Standing::Refused => {
-            let error = LinkError::UnknownKey { by: Side::Us };
-            let (code, reason) = error.closing();
-            connection.close(code, reason.as_bytes());
-            Err(error)
-        }
+        Standing::Retired => Err(refuse(&connection, LinkError::Retired { by: Side::Us })),
+        Standing::Refused => Err(refuse(&connection, LinkError::UnknownKey { by: Side::Us })),
     }
+}
+
+fn refuse(connection: &Connection, error: LinkError) -> LinkError {
+    let (code, reason) = error.closing();
+    connection.close(code, reason.as_bytes());
+    error
 }
 
 /// Whose key the peer has shown.
@@ -382,6 +385,11 @@ async fn guard(connection: Connection, pins: Arc<Pins>, key: Fingerprint) {
             () = changes.rung() => {}
         }
     }
-    let (code, reason) = LinkError::Revoked { by: Side::Us }.closing();
-    connection.close(code, reason.as_bytes());
+    refuse(
+        &connection,
+        match pins.standing(key) {
+            Standing::Retired => LinkError::Retired { by: Side::Us },
+            _ => LinkError::Revoked { by: Side::Us },
+        },
+    );
 }

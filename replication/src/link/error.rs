@@ -36,6 +36,8 @@ pub enum CloseCode {
     JoinRefused = 8,
     /// It broke a rule a while ago.
     Banned = 9,
+    /// The peer was retired: its group goes on without it.
+    Retired = 10,
 }
 
 /// The first number of conversations.
@@ -89,6 +91,8 @@ pub enum LinkError {
     Join { by: Side, reason: &'static str },
     /// The peer broke a rule a while ago.
     Banned { by: Side },
+    /// The other node was retired: its group goes on without it.
+    Retired { by: Side },
     /// Keys cannot be exchanged as a record says.
     Rotation { old: Fingerprint, reason: &'static str },
     /// The conversation was broken off by `by`.
@@ -120,6 +124,7 @@ impl LinkError {
             LinkError::Superseded => "Superseded",
             LinkError::Join { .. } => "JoinRefused",
             LinkError::Banned { .. } => "Banned",
+            LinkError::Retired { .. } => "Retired",
             LinkError::Rotation { .. } => "Rotation",
             LinkError::Conversation { .. } => "Conversation",
             LinkError::Lost { .. } => "LinkLost",
@@ -137,6 +142,7 @@ impl LinkError {
             | LinkError::Revoked { .. }
             | LinkError::WrongProtocol
             | LinkError::Banned { .. }
+            | LinkError::Retired { .. }
             | LinkError::Join { .. }
             | LinkError::Rotation { .. } => Category::Recoverable,
             LinkError::Handshake { .. }
@@ -166,6 +172,9 @@ impl LinkError {
             LinkError::WrongProtocol => "run versions of esker that speak a common protocol",
             LinkError::Join { .. } => "ask for a new token",
             LinkError::Banned { .. } => "find out what it did wrong, update it, or enable it again",
+            LinkError::Retired { .. } => {
+                "track it again at one of its peers, or let a new node take its place"
+            }
             LinkError::Rotation { .. } => "join again with a token",
             LinkError::FrameLength { .. }
             | LinkError::FrameTruncated { .. }
@@ -196,6 +205,7 @@ impl LinkError {
             }
             LinkError::Join { .. } => CloseCode::JoinRefused,
             LinkError::Banned { .. } => CloseCode::Banned,
+            LinkError::Retired { .. } => CloseCode::Retired,
             LinkError::Conversation { code, reason, .. } => {
                 let code = u32::try_from(CONVERSATION).unwrap_or_default().saturating_add(*code);
                 return (VarInt::from_u32(code), reason.clone());
@@ -258,6 +268,8 @@ fn of_closing(code: u64, reason: &[u8]) -> LinkError {
         LinkError::Join { by: Side::Peer, reason: "the issuer does not say why" }
     } else if is(CloseCode::Banned) {
         LinkError::Banned { by: Side::Peer }
+    } else if is(CloseCode::Retired) {
+        LinkError::Retired { by: Side::Peer }
     } else if code >= CONVERSATION {
         let code = u32::try_from(code - CONVERSATION).unwrap_or(u32::MAX);
         LinkError::Conversation { by: Side::Peer, code, reason, then: Then::Retry }
@@ -310,6 +322,10 @@ impl fmt::Display for LinkError {
                 f.write_str("another connection of the same two nodes is kept")
             }
             LinkError::Join { by, reason } => write!(f, "{by} refuses to join: {reason}"),
+            LinkError::Retired { by: Side::Us } => f.write_str("the peer was retired"),
+            LinkError::Retired { by: Side::Peer } => {
+                f.write_str("this node was retired by its group")
+            }
             LinkError::Banned { by } => {
                 write!(f, "{by} does not let the other in: it broke a rule a while ago")
             }

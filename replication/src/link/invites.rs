@@ -59,7 +59,43 @@ impl std::fmt::Debug for Invite {
     }
 }
 
+/// An invitation that is open, as it is kept over a restart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct OpenInvite {
+    /// The secret of its token.
+    pub secret: [u8; 16],
+    /// How long it is good for.
+    pub remaining: Duration,
+}
+
+impl std::fmt::Debug for OpenInvite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenInvite {{ remaining: {:?} }}", self.remaining)
+    }
+}
+
 impl Invites {
+    /// Those that were open when the node ended, and still are.
+    pub fn reopen(now: Duration, kept: &[OpenInvite]) -> Invites {
+        let newest = kept.len().saturating_sub(OPEN_MAX);
+        let open = kept.iter().skip(newest).filter(|invite| !invite.remaining.is_zero());
+        let invite = |invite: &OpenInvite| Invite {
+            secret: invite.secret,
+            until: now.saturating_add(invite.remaining.min(INVITE_LASTS)),
+        };
+        Invites { open: open.map(invite).collect(), wrong: VecDeque::new() }
+    }
+
+    /// Those that are open.
+    pub fn open(&self, now: Duration) -> Vec<OpenInvite> {
+        let invite = |invite: &Invite| OpenInvite {
+            secret: invite.secret,
+            remaining: invite.until.saturating_sub(now),
+        };
+        let all = self.open.iter().map(invite);
+        all.filter(|invite| !invite.remaining.is_zero()).collect()
+    }
+
     /// Opens one, good for ten minutes. Of too many, the oldest is closed.
     pub fn issue(
         &mut self,
@@ -181,6 +217,27 @@ mod tests {
         let error = invites.redeem(Duration::ZERO, &BINDING, &token.proof(&BINDING)).unwrap_err();
         assert!(error.to_string().contains("too many"), "{error}");
         invites.redeem(WRONG_SPAN, &BINDING, &token.proof(&BINDING)).unwrap();
+    }
+
+    #[test]
+    fn invitations_that_were_kept_are_good_for_as_long_as_they_were() {
+        let mut before = Invites::default();
+        let (spent, left) =
+            (issue(&mut before, Duration::ZERO, 1), issue(&mut before, Duration::ZERO, 2));
+        before.redeem(Duration::ZERO, &BINDING, &spent.proof(&BINDING)).unwrap();
+        let half = INVITE_LASTS / 2;
+        let kept = before.open(half);
+        for (waited, is_good) in [(half - Duration::from_nanos(1), true), (half, false)] {
+            let start = Duration::from_secs(7);
+            let mut after = Invites::reopen(start, &kept);
+            assert!(after.redeem(start, &BINDING, &spent.proof(&BINDING)).is_err());
+            let redeemed = after.redeem(start + waited, &BINDING, &left.proof(&BINDING));
+            assert_eq!(redeemed.is_ok(), is_good);
+        }
+        let long = OpenInvite { secret: [1; 16], remaining: INVITE_LASTS * 9 };
+        let reopened = Invites::reopen(Duration::ZERO, &[long; 40]);
+        assert_eq!(reopened.open.len(), OPEN_MAX);
+        assert!(reopened.open(INVITE_LASTS).is_empty());
     }
 
     #[test]

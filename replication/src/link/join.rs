@@ -22,7 +22,7 @@ use super::channel::{ChannelReceiver, ChannelSender};
 use super::conversation::Calls;
 use super::endpoint::{Endpoint, Guest, named};
 use super::error::{LinkError, Side};
-use super::invites::{Binding, Invites};
+use super::invites::{Binding, Invites, OpenInvite};
 use super::key::Fingerprint;
 use super::pins::{Guests, Pins};
 use super::settings::LinkSettings;
@@ -48,6 +48,9 @@ const LABEL: &[u8] = b"EXPORTER-esker-join";
 /// Enters a new node into the roster, durably, and answers with it. Or says why not.
 pub type Register = Arc<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
 
+/// Keeps the invitations that are open, durably.
+pub type Keep = Arc<dyn Fn(&[OpenInvite]) -> Result<(), LinkError> + Send + Sync>;
+
 /// Where guests ask to be let in.
 pub struct Desk {
     issuer: Fingerprint,
@@ -55,6 +58,7 @@ pub struct Desk {
     invites: Mutex<Invites>,
     guests: AtomicUsize,
     register: Register,
+    keep: Keep,
     calls: Calls,
 }
 
@@ -68,12 +72,26 @@ impl Desk {
     /// The desk of the node whose key is `issuer`.
     pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register, calls: Calls) -> Desk {
         let invites = Mutex::new(Rank::Links, Invites::default());
-        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register, calls }
+        let keep: Keep = Arc::new(|_| Ok(()));
+        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register, keep, calls }
+    }
+
+    /// The same desk, which reopens the invitations that were `kept` and keeps those that are open.
+    pub fn keeping(self, now: Duration, kept: &[OpenInvite], keep: Keep) -> Desk {
+        let mut invites = Invites::reopen(now, kept);
+        if invites.is_open(now) {
+            self.pins.set_guests(Guests::Welcome);
+        }
+        Desk { invites: Mutex::new(Rank::Links, invites), keep, ..self }
     }
 
     /// Opens an invitation: from now on unknown keys may ask.
     pub fn invite(&self, now: Duration, rng: &dyn Rng) -> Result<Token, LinkError> {
-        let token = self.invites.lock().issue(now, self.issuer, rng)?;
+        let mut invites = self.invites.lock();
+        let token = invites.issue(now, self.issuer, rng)?;
+        let open = invites.open(now);
+        drop(invites);
+        (self.keep)(&open)?;
         self.pins.set_guests(Guests::Welcome);
         Ok(token)
     }
@@ -107,7 +125,10 @@ impl Desk {
         let (mut sender, request) = request.await.map_err(|_| slow)??;
         let shown = decode_request(&request)?;
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
-        self.redeem(now, &binding, &shown)?;
+        let open = self.redeem(now, &binding, &shown)?;
+        // Before anybody is let in: it is spent, also after a crash.
+        let keep = self.keep.clone();
+        self.calls.wait(move || keep(&open)).await??;
         let node = guest.node;
         let (register, key) = (self.register.clone(), guest.key);
         let roster = self.calls.wait(move || register(key, node)).await??;
@@ -123,15 +144,16 @@ impl Desk {
         now: Duration,
         binding: &Binding,
         shown: &blake3::Hash,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Vec<OpenInvite>, LinkError> {
         let mut invites = self.invites.lock();
         let redeemed = invites.redeem(now, binding, shown);
         let is_open = invites.is_open(now);
+        let open = invites.open(now);
         drop(invites);
         if !is_open {
             self.pins.set_guests(Guests::Unwanted);
         }
-        redeemed
+        redeemed.map(|()| open)
     }
 }
 

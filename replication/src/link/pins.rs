@@ -19,6 +19,8 @@ pub(crate) enum Standing {
     Pinned(NodeId),
     /// Nobody knows it, and somebody may join.
     Guest,
+    /// It is that of a node that was retired: it is told so, and nothing else.
+    Retired,
     /// It may not connect.
     Refused,
 }
@@ -44,6 +46,8 @@ struct State {
     nodes: BTreeMap<Fingerprint, NodeId>,
     /// Nodes whose first key may connect, known by their names only.
     named: BTreeSet<NodeId>,
+    /// Nodes that are told that they may not.
+    retired: BTreeSet<NodeId>,
     /// How the keys of nodes have changed: none of those that were given up comes back.
     successions: BTreeMap<NodeId, Succession>,
     guests: Guests,
@@ -51,20 +55,24 @@ struct State {
 
 impl State {
     fn node_of(&self, fingerprint: Fingerprint) -> Option<NodeId> {
-        let named = || {
-            let changed = self.successions.values().find(|changes| changes.is_at(fingerprint));
-            let node = changed.map_or(fingerprint.node(), Succession::node);
-            let is_given_up = changed.is_none() && self.successions.contains_key(&node);
-            (self.named.contains(&node) && !is_given_up).then_some(node)
-        };
+        let named = || self.named_in(&self.named, fingerprint);
         self.nodes.get(&fingerprint).copied().or_else(named)
+    }
+
+    /// Which of `nodes` has this key now.
+    fn named_in(&self, nodes: &BTreeSet<NodeId>, fingerprint: Fingerprint) -> Option<NodeId> {
+        let changed = self.successions.values().find(|changes| changes.is_at(fingerprint));
+        let node = changed.map_or(fingerprint.node(), Succession::node);
+        let is_given_up = changed.is_none() && self.successions.contains_key(&node);
+        (nodes.contains(&node) && !is_given_up).then_some(node)
     }
 }
 
 impl Default for Pins {
     fn default() -> Pins {
         let (nodes, named, successions) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let state = State { nodes, named, successions, guests: Guests::Unwanted };
+        let (retired, guests) = (BTreeSet::new(), Guests::Unwanted);
+        let state = State { nodes, named, retired, successions, guests };
         Pins { state: Mutex::new(Rank::Links, state), changed: Bell::default() }
     }
 }
@@ -87,6 +95,11 @@ impl Pins {
         if has_changed {
             self.changed.ring();
         }
+    }
+
+    /// Tells exactly these nodes, when they connect, that they were retired.
+    pub fn set_retired(&self, nodes: impl Iterator<Item = NodeId>) {
+        self.state.lock().retired = nodes.collect();
     }
 
     /// Takes that right away. Live connections of the key are closed at once.
@@ -175,6 +188,9 @@ impl Pins {
         match (state.node_of(fingerprint), state.guests) {
             (Some(node), _) => Standing::Pinned(node),
             (None, Guests::Welcome) => Standing::Guest,
+            (None, Guests::Unwanted) if state.named_in(&state.retired, fingerprint).is_some() => {
+                Standing::Retired
+            }
             (None, Guests::Unwanted) => Standing::Refused,
         }
     }

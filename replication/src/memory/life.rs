@@ -49,6 +49,8 @@ pub(crate) struct Life {
     pub(crate) answers: Answers,
     pub(crate) log: Log,
     pub(crate) local: BTreeMap<Place, Vec<u8>>,
+    /// Of this node.
+    pub(crate) commits: u64,
     names: Vec<String>,
 }
 
@@ -65,6 +67,7 @@ impl Life {
             answers: Answers::Author,
             log: Log::default(),
             local: BTreeMap::new(),
+            commits: 0,
             names: Vec::new(),
         }
     }
@@ -98,6 +101,7 @@ impl Life {
             self.apply(&shipment, commit);
         }
         self.vector.raise(self.origin, tick);
+        self.commits += 1;
         self.log.push(self.origin, previous, tick, tick, &bytes);
         Ok(tick)
     }

@@ -6,7 +6,7 @@ use super::message::{Hello, HelloAck, Notice};
 use super::standing::Standing;
 use crate::error::ProtocolError;
 use crate::group::{Group, GroupId};
-use crate::roster::Role;
+use crate::roster::{Role, is_fenced};
 use crate::store::Store;
 use base::{NodeId, Origin};
 
@@ -85,6 +85,7 @@ impl Handshake {
         if node != config.peer {
             return Err(ProtocolError::WrongNode { expected: config.peer, found: node });
         }
+        group.refuse_if_forked()?;
         let standing = Standing::of(group.notice(node), &hello.about_me)?;
         let own = store.origin();
         let ours = Standing::of(group.notice(own.node), &hello.about_you)?;
@@ -102,7 +103,7 @@ impl Handshake {
             features: hello.features & config.features,
             role: Role::from_raw(hello.role).unwrap_or(Role::Observer),
             standing,
-            fences_us: ours.told.and_then(|notice| notice.fenced) == Some(own.incarnation),
+            fences_us: is_fenced(ours.told.and_then(|notice| notice.fenced), own.incarnation),
             group: agreed,
             sent_ms: hello.sent_ms,
             received_ms: store.wall_ms(),
@@ -145,7 +146,7 @@ impl Handshake {
 impl Peer {
     fn is_fenced(&self) -> bool {
         let newest = self.standing.newest();
-        newest.and_then(|notice| notice.fenced) == Some(self.origin.incarnation)
+        is_fenced(newest.and_then(|notice| notice.fenced), self.origin.incarnation)
     }
 
     /// What it is, as operators decided last; if they did not, as it says itself.

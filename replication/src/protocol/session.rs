@@ -358,7 +358,7 @@ impl Session {
         } else if !self.may_pass_on(origin.node) {
             return Ok(());
         }
-        self.group.note_statement(origin, self.config.peer, &durable, store.wall_ms());
+        self.group.note_statement(store, origin, self.config.peer, &durable);
         if origin.node == self.config.peer {
             self.give.confirm(&durable);
             self.note_pending();
@@ -377,7 +377,7 @@ impl Session {
     fn note_pending(&self) {
         let (pending, pending_bytes) = self.give.pending();
         self.group.note_peer(self.config.peer, |peer| {
-            (peer.pending, peer.pending_bytes) = (pending, pending_bytes);
+            (peer.under_way, peer.under_way_bytes) = (pending, pending_bytes);
         });
     }
 
@@ -386,6 +386,7 @@ impl Session {
         if !self.handshake.is_up() || self.group.is_closed_for_another(self.config.peer) {
             return Ok(None);
         }
+        self.group.refuse_if_forked()?;
         let [_, lane, _, _] = &mut self.lanes_out;
         match self.give.next_frame(store, lane)? {
             Given::Frame(frame) => {
@@ -444,6 +445,7 @@ impl Session {
             return Ok(Some(Message::HelloAck(ack)));
         }
         self.check_silence(now)?;
+        self.group.refuse_if_forked()?;
         if let Some(code) = self.goodbye {
             return Ok(Some(Message::Goodbye(Goodbye { code })));
         }

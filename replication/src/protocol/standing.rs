@@ -98,6 +98,16 @@ impl Session {
         told.is_some_and(|told| !store.applied(self.group.scope()).covers_stamp(told.since))
     }
 
+    /// Says which life of the peer is kept out, if nobody knew.
+    fn name_fenced_life(&self, store: &dyn Store) -> Result<(), ProtocolError> {
+        match &self.handshake.peer {
+            Some(peer) if self.may_enrol() => {
+                Ok(self.group.name_fenced_life(store, peer.origin)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn may_enrol(&self) -> bool {
         self.group.role() == Role::Author && !self.group.is_silent()
     }
@@ -130,6 +140,7 @@ impl Session {
             let waits = wish == Wish::Rejoin && peer > self.group.node();
             return Ok((!waits).then_some(Answer::Later));
         }
+        self.name_fenced_life(store)?;
         let is_author = self.group.role() == Role::Author;
         let features = self.handshake.peer.as_ref().map_or(0, |peer| peer.features);
         match wish {

@@ -169,7 +169,7 @@ impl Take {
     fn ask(&mut self, now: Duration, store: &dyn Store, wish: Wish) -> Result<(), ProtocolError> {
         let scope = self.group.scope();
         self.round += 1;
-        let vector = entries(&store.applied(scope))?;
+        let vector = entries(&self.group.claims(store))?;
         let (round, wish_raw) = (self.round, wish as u8);
         let want = Want { scope: scope.0, round, wish: wish_raw, vector, file: 0, offset: 0 };
         self.to_send = Some(Message::Want(want));

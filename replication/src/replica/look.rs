@@ -2,7 +2,7 @@
 
 use super::{Dialing, Peer, Shared};
 use crate::link::{Calls, Mesh};
-use crate::roster::Role;
+use crate::roster::{Member, Role};
 use base::{NodeId, Result};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +29,9 @@ impl Shared {
         let members = roster.members().map(|(node, _)| node);
         let known: Vec<NodeId> = peers.iter().map(|peer| peer.node).chain(members).collect();
         let welcome = known.into_iter().filter(|node| *node != self.group.node());
+        let is_retired = |(_, member): &(NodeId, &Member)| member.role == Role::Deprecated;
+        let retired = roster.members().filter(is_retired).map(|(node, _)| node);
+        self.pins.set_retired(retired);
         self.pins.set_named(welcome.filter(|node| is_welcome(*node)));
         // Who has joined by a token is shut out like any other.
         let joined = self.pins.all().into_iter().filter(|(_, node)| !is_welcome(*node));

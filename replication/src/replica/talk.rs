@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::error::{ProtocolError, Remedy};
-use crate::link::{Channel, Conversation, Conversations, LinkError, Parting, Then};
+use crate::link::{Channel, Conversation, Conversations, LinkError, Parting, Side, Then};
 use crate::protocol::{Event, Session, SessionConfig, Tier};
 use base::NodeId;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ impl Talks {
     }
 
     fn note(&self, peer: NodeId, error: &LinkError) {
+        if matches!(error, LinkError::Retired { by: Side::Peer }) {
+            self.shared.group.note_retired(peer);
+        }
         let is_quiet = matches!(error, LinkError::Closed { .. } | LinkError::Superseded);
         if !is_quiet {
             let at_ms = self.shared.store.wall_ms();

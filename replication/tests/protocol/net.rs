@@ -194,7 +194,8 @@ impl Net {
 
     pub(crate) fn write(&mut self, node: usize, writes: Vec<Write>) -> bool {
         let writer = &self.nodes[node];
-        if writer.group.writes() != Writes::Open {
+        // A node may have been used before it was told of peers.
+        if !matches!(writer.group.writes(), Writes::Open | Writes::Joining) {
             return false;
         }
         let Ok(tick) = writer.store.write(&writes) else { return false };

@@ -325,3 +325,33 @@ fn an_author_below_a_readers_floor_is_its_donor_all_the_same() {
     assert!(net.has_chosen(2, Tier::Rejoin), "{:?} {:?}", net.events, net.failures);
     assert_eq!((net.get(0, "x"), net.get(2, "x")), (None, None));
 }
+
+/// Who shuts a node out may never have heard of its life.
+#[test]
+fn a_life_that_nobody_had_heard_of_when_it_was_shut_out_must_rejoin() {
+    let (mut bench, _) = Bench::up(filled());
+    let role = |bench: &Bench, role| {
+        bench.group.set_member(&bench.store, id(PEER), Member::new(role)).unwrap();
+    };
+    role(&bench, Role::Deprecated);
+    role(&bench, Role::Author);
+    let mut next = origin(PEER);
+    next.incarnation.0 += 1;
+    let roster = bench.group.roster();
+    assert!(roster.must_rejoin(origin(PEER)) && roster.must_rejoin(next), "whatever life it has");
+
+    bench.say(want(Wish::Rejoin)).unwrap();
+
+    let roster = bench.group.roster();
+    assert!(roster.must_rejoin(origin(PEER)), "the one that came");
+    assert!(!roster.must_rejoin(next), "and not the one that it begins then");
+}
+
+/// It is the same fence on the wire.
+#[test]
+fn a_node_that_is_kept_out_in_any_life_is_told_so() {
+    let about_you = notice(Role::Author, replication::roster::ANY_LIFE.0);
+    let (mut bench, met) = greeted(Hello { about_you, ..Bench::hello() });
+    assert_eq!(met, "nothing");
+    assert_eq!(wish_of(&bench.answer()), Some(Wish::Rejoin));
+}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clocks;
+
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId};
 use replication::link::sim::{SimNet, simulate};

@@ -87,9 +87,11 @@ impl<M: Machine> World<M> {
             return Err(format!("an honest peer was blamed: {}", blamed.message));
         }
         for (peer, status) in replica.health().peers {
-            if status.pending > PENDING_MAX || status.pending_bytes > PENDING_BYTES_MAX {
-                let (pending, bytes) = (status.pending, status.pending_bytes);
-                return Err(format!("{pending} shipments, {bytes} bytes are under way to {peer}"));
+            let (under_way, bytes) = (status.under_way, status.under_way_bytes);
+            if under_way > PENDING_MAX || bytes > PENDING_BYTES_MAX {
+                return Err(format!(
+                    "{under_way} shipments, {bytes} bytes are under way to {peer}"
+                ));
             }
         }
         Ok(())
