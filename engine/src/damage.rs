@@ -11,7 +11,7 @@ use crate::options::CorruptionAction;
 use base::error::FileKind;
 use base::lock::{Mutex, Rank};
 use base::{Error, FileName, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,13 +22,20 @@ pub(crate) struct Damage {
     action: CorruptionAction,
     /// Whether writes are refused.
     is_halted: AtomicBool,
-    /// What was found, by file.
-    found: Mutex<BTreeMap<PathBuf, Found>>,
+    known: Mutex<Known>,
     lost: Mutex<Vec<LostRange>>,
     /// Tables that were replaced by what verifies of them.
     salvages: AtomicU64,
     /// Rung when a table waits to be replaced.
     bell: Arc<Bell>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What was found, by file.
+    found: BTreeMap<PathBuf, Found>,
+    /// Tables that others have taken the place of: who still reads one of them may find it damaged.
+    replaced: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +65,7 @@ impl Damage {
         Damage {
             action,
             is_halted: AtomicBool::new(false),
-            found: Mutex::new(Rank::Stats, BTreeMap::new()),
+            known: Mutex::new(Rank::Stats, Known::default()),
             lost: Mutex::new(Rank::Stats, Vec::new()),
             salvages: AtomicU64::new(0),
             bell,
@@ -88,14 +95,22 @@ impl Damage {
             _ => return,
         };
         let table = if file == FileKind::Table { table_at(path) } else { None };
+        let is_to_replace = self.action == CorruptionAction::Quarantine && table.is_some();
+        let mut known = self.known.lock();
+        if table.is_some_and(|table| known.replaced.contains(&table)) {
+            return;
+        }
         let found = Found { table, what: error.to_string() };
-        if self.found.lock().insert(path.clone(), found).is_none() {
+        let is_new = known.found.insert(path.clone(), found).is_none();
+        if !is_to_replace {
+            self.is_halted.store(true, Ordering::Release);
+        }
+        drop(known);
+        if is_new {
             tracing::error!(target: "esker", %error, "a file of the database is damaged");
         }
-        if self.action == CorruptionAction::Quarantine && table.is_some() {
+        if is_to_replace {
             self.bell.ring();
-        } else {
-            self.is_halted.store(true, Ordering::Release);
         }
     }
 
@@ -107,18 +122,18 @@ impl Damage {
 
     #[cold]
     fn halted(&self) -> Error {
-        let path = self.found.lock().keys().next().cloned().unwrap_or_default();
+        let path = self.known.lock().found.keys().next().cloned().unwrap_or_default();
         Error::Halted { path }
     }
 
     /// Whether anything is known to be damaged.
     pub(crate) fn is_known(&self) -> bool {
-        !self.found.lock().is_empty()
+        !self.known.lock().found.is_empty()
     }
 
     /// What was found, as sentences.
     pub(crate) fn reasons(&self) -> Vec<String> {
-        self.found.lock().values().map(|found| found.what.clone()).collect()
+        self.known.lock().found.values().map(|found| found.what.clone()).collect()
     }
 
     /// The damaged tables, if they are to be replaced.
@@ -126,7 +141,7 @@ impl Damage {
         if self.action != CorruptionAction::Quarantine {
             return Vec::new();
         }
-        self.found.lock().values().filter_map(|found| found.table).collect()
+        self.known.lock().found.values().filter_map(|found| found.table).collect()
     }
 
     /// The damaged tables, if a peer is to make them whole.
@@ -134,21 +149,32 @@ impl Damage {
         if self.action != CorruptionAction::HealFromPeer {
             return Vec::new();
         }
-        self.found.lock().values().filter_map(|found| found.table).collect()
+        self.known.lock().found.values().filter_map(|found| found.table).collect()
     }
 
-    /// The table is whole after all, or was replaced.
+    /// The table is whole after all.
     pub(crate) fn forget_table(&self, table: u64) {
-        let mut found = self.found.lock();
-        found.retain(|_, found| found.table != Some(table));
-        if found.is_empty() {
+        self.forget(&mut self.known.lock(), table);
+    }
+
+    /// The table is no part of the database any more: others have taken its place.
+    pub(crate) fn note_replaced(&self, table: u64) {
+        let mut known = self.known.lock();
+        known.replaced.insert(table);
+        self.forget(&mut known, table);
+    }
+
+    fn forget(&self, known: &mut Known, table: u64) {
+        known.found.retain(|_, found| found.table != Some(table));
+        if known.found.is_empty() {
             self.is_halted.store(false, Ordering::Release);
         }
     }
 
     /// All files are whole after all.
     pub(crate) fn forget_all(&self) {
-        self.found.lock().clear();
+        let mut known = self.known.lock();
+        known.found.clear();
         self.is_halted.store(false, Ordering::Release);
     }
 
@@ -169,5 +195,29 @@ fn table_at(path: &std::path::Path) -> Option<u64> {
     match FileName::parse(&format!("{}/{name}", base::dir::TABLES_DIR))? {
         FileName::Table(number) => Some(number),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Corruption;
+
+    /// A scan that began before goes on over the table that was replaced meanwhile.
+    #[test]
+    fn a_reader_that_comes_late_does_not_halt_a_database_that_is_whole_again() {
+        let damage = Damage::new(CorruptionAction::HealFromPeer, Arc::new(Bell::default()));
+        let damaged = |table: u64| {
+            let path = format!("db/tables/{table:020}.sst");
+            Error::corrupt(FileKind::Table, path, 0, Corruption::Truncated)
+        };
+        let error = damaged(4);
+        damage.note(&error);
+        assert_eq!((damage.check().is_err(), damage.to_heal()), (true, vec![4]));
+        damage.note_replaced(4);
+        damage.note(&error);
+        assert!(damage.check().is_ok() && !damage.is_known() && damage.to_heal().is_empty());
+        damage.note(&damaged(5));
+        assert!(damage.check().is_err(), "another one is damaged");
     }
 }

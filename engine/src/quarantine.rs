@@ -31,6 +31,9 @@ fn place_of(parts: &Parts, id: u64) -> Option<Place> {
         let meta = run.tables.iter().find(|meta| meta.id == id)?;
         Some((run.order, run.level, meta.clone()))
     });
+    if place.is_none() {
+        parts.damage.note_replaced(id);
+    }
     let damaged = place.filter(|(_, _, meta)| is_damaged(parts, meta));
     if damaged.is_none() {
         parts.damage.forget_table(id);
@@ -86,7 +89,7 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
     parts.install_written(&numbers, edit, |_| {})?;
     tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
     parts.damage.note_lost(lost);
-    parts.damage.forget_table(id);
+    parts.damage.note_replaced(id);
     parts.obsolete.delete(parts);
     Ok(())
 }
