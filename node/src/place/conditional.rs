@@ -5,13 +5,13 @@
 //! this one has not received yet does not count.
 
 use super::{Directory, Place};
-use crate::args::Durability;
+use crate::args::{DEFAULT_KEYSPACE, Durability};
 use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::wire::{NO_SUCH_KEY, STAMP_MISMATCH};
 use base::{Error, Stamp};
-use engine::{Batch, Keyspace, Value, WriteOptions};
-use std::collections::HashMap;
+use engine::{Batch, Db, Keyspace, Transaction, Value, WriteOptions};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// How often a transaction is run that others disturb.
 const TRIES: usize = 16;
@@ -97,10 +97,16 @@ impl Directory {
             };
         }
         let options = WriteOptions { sync: durability.map(Durability::mode) };
-        let keyspaces = self.keyspaces_of(operations)?;
+        let mut keyspaces = self.keyspaces_of(operations)?;
         let is_conditional = |one: &Operation| one.condition != Condition::None;
         if !operations.iter().any(is_conditional) {
+            keyspaces.make_missing(self.db())?;
             return self.apply_blindly(operations, &keyspaces, options);
+        }
+        if !keyspaces.missing.is_empty() {
+            // What is refused makes no keyspace.
+            check_conditions(&mut self.db().transaction()?, operations, &keyspaces)?;
+            keyspaces.make_missing(self.db())?;
         }
         for _ in 0..TRIES {
             match self.apply_if(operations, &keyspaces, options) {
@@ -112,19 +118,26 @@ impl Directory {
         Err(Error::Conflict.into())
     }
 
-    /// The keyspaces that are written to, made if need be. One that is only deleted from is not made.
-    fn keyspaces_of(&self, operations: &[Operation]) -> Outcome<HashMap<String, Keyspace>> {
-        let mut all = HashMap::new();
-        for Operation { keyspace: name, change, .. } in operations {
-            if all.contains_key(name) {
+    /// The keyspaces of `operations`, in whatever order these are. None is made.
+    fn keyspaces_of(&self, operations: &[Operation]) -> Outcome<Keyspaces> {
+        let is_put = |one: &&Operation| matches!(one.change, Change::Put(_));
+        let put_to: HashSet<&str> =
+            operations.iter().filter(is_put).map(|one| one.keyspace.as_str()).collect();
+        let mut all = Keyspaces::default();
+        for Operation { keyspace: name, .. } in operations {
+            if all.there.contains_key(name) || all.missing.contains(name) {
                 continue;
             }
             database::check_changeable(name)?;
-            let keyspace = match change {
-                Change::Put(_) => Some(database::keyspace_to_write(self.db(), name)?),
-                Change::Delete => database::keyspace_to_read(self.db(), name)?,
-            };
-            all.extend(keyspace.map(|keyspace| (name.clone(), keyspace)));
+            match self.db().existing_keyspace(name) {
+                Ok(keyspace) => drop(all.there.insert(name.clone(), keyspace)),
+                Err(Error::KeyspaceNotFound { .. }) if put_to.contains(name.as_str()) => {
+                    all.missing.insert(name.clone());
+                }
+                // One that is only deleted from is not made.
+                Err(Error::KeyspaceNotFound { .. }) if name == DEFAULT_KEYSPACE => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(all)
     }
@@ -132,13 +145,13 @@ impl Directory {
     fn apply_blindly(
         &self,
         operations: &[Operation],
-        keyspaces: &HashMap<String, Keyspace>,
+        keyspaces: &Keyspaces,
         options: WriteOptions,
     ) -> Outcome<Option<u64>> {
         let mut batch = Batch::new();
         for Operation { keyspace, key, change, .. } in operations {
             // Nothing was ever stored in one that is not there.
-            let Some(keyspace) = keyspaces.get(keyspace) else { continue };
+            let Some(keyspace) = keyspaces.there.get(keyspace) else { continue };
             match change {
                 Change::Put(value) => batch.put(keyspace, key, value),
                 Change::Delete => batch.delete(keyspace, key),
@@ -153,24 +166,14 @@ impl Directory {
     fn apply_if(
         &self,
         operations: &[Operation],
-        keyspaces: &HashMap<String, Keyspace>,
+        keyspaces: &Keyspaces,
         options: WriteOptions,
     ) -> Outcome<Option<u64>> {
         let mut transaction = self.db().transaction()?;
+        check_conditions(&mut transaction, operations, keyspaces)?;
         let mut count = 0;
-        for (at, Operation { keyspace, key, change, condition }) in operations.iter().enumerate() {
-            let Some(keyspace) = keyspaces.get(keyspace) else {
-                match condition.holds(None) {
-                    true => continue,
-                    false => return Err(mismatch(at, operations.len())),
-                }
-            };
-            if *condition != Condition::None {
-                let found = transaction.get_stamped(keyspace, key)?;
-                if !condition.holds(found.map(|(_, stamp)| stamp)) {
-                    return Err(mismatch(at, operations.len()));
-                }
-            }
+        for Operation { keyspace, key, change, .. } in operations {
+            let Some(keyspace) = keyspaces.there.get(keyspace) else { continue };
             count += 1;
             match change {
                 Change::Put(value) => transaction.put(keyspace, key, value)?,
@@ -182,6 +185,46 @@ impl Directory {
         }
         Ok(Some(transaction.commit_with(options)?.raw()))
     }
+}
+
+/// The keyspaces of some operations, by name.
+#[derive(Default)]
+struct Keyspaces {
+    there: HashMap<String, Keyspace>,
+    /// Those that are put to and not there yet.
+    missing: BTreeSet<String>,
+}
+
+impl Keyspaces {
+    /// Makes those that are missing.
+    fn make_missing(&mut self, db: &Db) -> Outcome {
+        while let Some(name) = self.missing.pop_first() {
+            let keyspace = database::keyspace_to_write(db, &name)?;
+            self.there.insert(name, keyspace);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses operations whose conditions do not hold when `transaction` begins.
+fn check_conditions(
+    transaction: &mut Transaction,
+    operations: &[Operation],
+    keyspaces: &Keyspaces,
+) -> Outcome {
+    for (at, Operation { keyspace, key, condition, .. }) in operations.iter().enumerate() {
+        if *condition == Condition::None {
+            continue;
+        }
+        let found = match keyspaces.there.get(keyspace) {
+            Some(keyspace) => transaction.get_stamped(keyspace, key)?,
+            None => None,
+        };
+        if !condition.holds(found.map(|(_, stamp)| stamp)) {
+            return Err(mismatch(at, operations.len()));
+        }
+    }
+    Ok(())
 }
 
 fn mismatch(at: usize, count: usize) -> Failure {
@@ -232,6 +275,23 @@ mod tests {
         let seqno = directory.apply(&[put(b"a", b"2", Condition::Is(vec![stamp]))], None).unwrap();
         let (_, stamp) = directory.get_stamped("k", b"a").unwrap().unwrap();
         assert_eq!(seqno, Some(stamp.tick.raw()));
+    }
+
+    #[test]
+    fn what_is_refused_makes_no_keyspace_and_the_order_of_operations_makes_no_difference() {
+        let (_dir, directory) = directory();
+        let refused = directory.apply(&[put(b"a", b"1", Condition::Present)], None).unwrap_err();
+        assert_eq!(refused.code(), STAMP_MISMATCH);
+        assert!(directory.db().existing_keyspace("k").is_err(), "it was made");
+        let delete = |condition| Operation { change: Change::Delete, ..put(b"a", b"", condition) };
+        let only = directory.apply(&[delete(Condition::None)], None).unwrap_err();
+        assert_eq!(only.code(), "KeyspaceNotFound");
+        for condition in [Condition::None, Condition::Absent] {
+            let (_dir, directory) = self::directory();
+            let both = [delete(condition.clone()), put(b"b", b"1", condition)];
+            directory.apply(&both, None).unwrap();
+            assert_eq!(&*directory.get_stamped("k", b"b").unwrap().unwrap().0, b"1");
+        }
     }
 
     /// Each adds one to what it has read, and writes only if nobody else did.

@@ -7,7 +7,9 @@ use crate::digest::ContentDigest;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
 use crate::record::Record;
-use engine::{Batch, Create, Db, Keyspace, Options, Platform, Progress, Stats, WriteOptions};
+use engine::{
+    Batch, Create, Db, Keyspace, Options, Platform, Progress, Scope, Stats, WriteOptions,
+};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +47,34 @@ impl Directory {
     pub(crate) fn start_walk(&self, selection: &Selection) -> Outcome<Walk> {
         Walk::new(&self.db, selection)
     }
+
+    /// The scope of the keyspace `name`; that of users, where it would be made by its first record.
+    pub(crate) fn scope_of(&self, name: &str) -> Scope {
+        self.db.existing_keyspace(name).map_or(Scope::Main, |keyspace| keyspace.scope())
+    }
+
+    /// As [`Place::sink`], where `gate` is asked before anything is written.
+    pub(crate) fn gated_sink(
+        &self,
+        keyspace: &str,
+        durability: Durability,
+        gate: Gate,
+    ) -> Outcome<Box<dyn Sink>> {
+        gate(self.scope_of(keyspace))?;
+        Ok(Box::new(BatchSink {
+            directory: self.clone(),
+            options: WriteOptions { sync: Some(durability.mode()) },
+            gate,
+            unnamed: database::keyspace_to_write(&self.db, keyspace)?,
+            named: HashMap::new(),
+            batch: Batch::new(),
+            scopes: Vec::new(),
+        }))
+    }
 }
+
+/// Says whether writes to a scope are taken now. Whoever has opened a directory for itself asks nobody.
+pub(crate) type Gate = Box<dyn Fn(Scope) -> Outcome>;
 
 impl Place for Directory {
     fn get(&self, keyspace: &str, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
@@ -126,13 +155,7 @@ impl Place for Directory {
     }
 
     fn sink(&self, keyspace: &str, durability: Durability) -> Outcome<Box<dyn Sink>> {
-        Ok(Box::new(BatchSink {
-            db: self.db.clone(),
-            options: WriteOptions { sync: Some(durability.mode()) },
-            unnamed: database::keyspace_to_write(&self.db, keyspace)?,
-            named: HashMap::new(),
-            batch: Batch::new(),
-        }))
+        self.gated_sink(keyspace, durability, Box::new(|_| Ok(())))
     }
 
     fn close(self: Box<Self>) -> Outcome {
@@ -148,38 +171,48 @@ impl Entries for Walk {
 
 /// Collects records into batches of the engine.
 struct BatchSink {
-    db: Db,
+    directory: Directory,
     options: WriteOptions,
+    gate: Gate,
     /// Where records go that name no keyspace.
     unnamed: Keyspace,
     named: HashMap<String, Keyspace>,
     batch: Batch,
+    /// All that the batch writes to.
+    scopes: Vec<Scope>,
 }
 
 impl Sink for BatchSink {
     fn add(&mut self, record: &Record) -> Outcome {
         let keyspace = match &record.keyspace {
             None => &self.unnamed,
-            Some(name) => named(&mut self.named, &self.db, name)?,
+            Some(name) => named(&mut self.named, &self.directory, &self.gate, name)?,
         };
+        if !self.scopes.contains(&keyspace.scope()) {
+            self.scopes.push(keyspace.scope());
+        }
         self.batch.put(keyspace, &record.key, &record.value);
         Ok(())
     }
 
+    /// A load may last: what was allowed when it began may not be now.
     fn commit(&mut self) -> Outcome {
-        self.db.write_with(std::mem::take(&mut self.batch), self.options)?;
+        self.scopes.drain(..).try_for_each(&self.gate)?;
+        self.directory.db.write_with(std::mem::take(&mut self.batch), self.options)?;
         Ok(())
     }
 }
 
-/// The keyspace `name`, created on its first record.
+/// The keyspace `name`, created on its first record if `gate` lets that happen.
 fn named<'m>(
     known: &'m mut HashMap<String, Keyspace>,
-    db: &Db,
+    directory: &Directory,
+    gate: &Gate,
     name: &str,
 ) -> Outcome<&'m Keyspace> {
     if !known.contains_key(name) {
-        known.insert(name.to_owned(), database::keyspace_to_write(db, name)?);
+        gate(directory.scope_of(name))?;
+        known.insert(name.to_owned(), database::keyspace_to_write(&directory.db, name)?);
     }
     known.get(name).ok_or_else(|| Failure::new(Exit::Bug, "Bug", "a keyspace vanished"))
 }

@@ -11,7 +11,7 @@
 //!
 //! What is changed here lasts until the node stops, or reads its configuration again.
 
-use super::body::read_whole;
+use super::body::{Reading, read_whole};
 use super::mode::Mode;
 use super::node::Node;
 use super::query::{Query, text_segment};
@@ -145,7 +145,8 @@ pub(super) async fn body_of<T: DeserializeOwned>(
 ) -> Result<T, Refusal> {
     let (head, body) = request.into_parts();
     Query::of(&head.uri, &[])?;
-    let body = read_whole(node, &head.headers, body, REQUEST_LEN_MAX, "request").await?;
+    let reading = Reading { what: "request", len_max: REQUEST_LEN_MAX, copies: 1 };
+    let body = read_whole(node, &head.headers, body, reading).await?;
     let parsed: Outcome<T> = serde_json::from_slice(&body.bytes)
         .map_err(|_| Failure::input(format!("the body is not {shape}")));
     Ok(parsed?)

@@ -7,7 +7,7 @@
 //! {"op":"put","key":"a","value":"2","if_match":null}         only if there is no record
 //! ```
 
-use super::body::read_whole;
+use super::body::{Reading, Whole, read_whole};
 use super::condition::{stamp_of, tag_of};
 use super::node::Node;
 use super::query::Query;
@@ -80,11 +80,14 @@ pub(super) async fn batch(
 ) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let (keyspace, durability) = parameters(&head.uri)?;
-    let body = read_whole(&node, &head.headers, body, BODY_LEN_MAX, "batch").await?;
-    node.check_takes_writes().await?;
-    let _memory = node.memory(body.bytes.len()).await?;
+    // As bytes, and as operations.
+    let reading = Reading { what: "batch", len_max: BODY_LEN_MAX, copies: 2 };
+    let Whole { bytes, memory } = read_whole(&node, &head.headers, body, reading).await?;
+    let parsing = node.blocking(move |_| Ok((operations_of(&bytes, &keyspace)?, memory)));
+    let (operations, memory) = parsing.await?;
+    node.check_takes_writes_to(operations.iter().map(|one| &*one.keyspace)).await?;
     let applied = node.blocking(move |node| {
-        let operations = operations_of(&body.bytes, &keyspace)?;
+        let _memory = memory;
         let seqno = node.directory().apply(&operations, durability)?;
         let stamp = seqno.and_then(|seqno| node.own_stamp(seqno)).map(tag_of);
         Ok(Applied { seqno, stamp, operations: operations.len() })

@@ -20,21 +20,30 @@ pub(super) struct Whole {
     pub(super) memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads all of a body of at most `len_max` bytes, called `what` in errors. One that says that it is longer is
-/// refused before anything is read.
+/// How a body is read.
+pub(super) struct Reading {
+    /// What errors call it.
+    pub(super) what: &'static str,
+    /// Bytes at most.
+    pub(super) len_max: usize,
+    /// How often it is in memory at a time. All of that is asked for at once, before anything is read: whoever
+    /// held a part and waited for more could wait for others who do the same.
+    pub(super) copies: usize,
+}
+
+/// Reads all of a body. One that says that it is too long is refused before anything is read.
 pub(super) async fn read_whole(
     node: &Node,
     headers: &HeaderMap,
     body: Body,
-    len_max: usize,
-    what: &'static str,
+    Reading { what, len_max, copies }: Reading,
 ) -> Result<Whole, Refusal> {
     let declared = declared_len(headers);
     if let Some(len) = declared.filter(|len| *len > len_max as u64) {
         return Err(Refusal::too_large(what, len_max, len));
     }
     let expected = declared.and_then(|len| usize::try_from(len).ok()).unwrap_or(len_max);
-    let memory = node.memory(expected).await?;
+    let memory = node.memory(expected.saturating_mul(copies)).await?;
     let mut bytes = Vec::with_capacity(declared.map_or(0, |_| expected));
     let mut body = body;
     let patience = node.timeout(Timeout::HttpBody);

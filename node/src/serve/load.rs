@@ -12,7 +12,6 @@ use crate::args::{DEFAULT_KEYSPACE, Durability};
 use crate::error::{Exit, Failure, Outcome};
 use crate::input::Records;
 use crate::loader::{Listener, Loaded, Loader};
-use crate::place::Place;
 use crate::wire::LINE_LEN_MAX;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -70,16 +69,19 @@ pub(super) async fn load(
 ) -> Result<Response<Body>, Refusal> {
     let (head, mut body) = request.into_parts();
     let plan = Plan::of(&head.uri)?;
-    node.check_takes_writes_to(&plan.keyspace).await?;
-    let _turn = node.load().await?;
-    let _memory = node.memory(memory_of(declared_len(&head.headers))).await?;
+    node.check_takes_writes_to([&*plan.keyspace]).await?;
+    let turn = node.load().await?;
+    let memory = node.memory(memory_of(declared_len(&head.headers))).await?;
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
+    let asked = node.clone();
+    let gate = Box::new(move |scope| asked.check_writes(scope));
     let storing = node.blocking(move |node| {
+        let _held = (turn, memory);
         let input = Box::new(BodyReader { parts: receiver, here: Bytes::new(), is_ended: false });
         let mut records = Records::of_lines(input, LINE_LEN_MAX);
-        let sink = node.directory().sink(&plan.keyspace, plan.durability)?;
+        let sink = node.directory().gated_sink(&plan.keyspace, plan.durability, gate)?;
         let mut watch = Watch { bad: plan.bad, lost, ending };
         Loader::new(sink, plan.batch_records, &mut watch).load(&mut records)
     });

@@ -283,23 +283,31 @@ impl Node {
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
     }
 
-    /// Refuses writes of users where they are not taken. A node that is about to take them is waited for.
-    pub(super) async fn check_takes_writes(&self) -> Outcome {
+    /// Refuses writes of users to `scope` where they are not taken now. No peer has a say in what never
+    /// leaves this node.
+    pub(super) fn check_writes(&self, scope: Scope) -> Outcome {
         self.mode.check_writes()?;
+        match scope {
+            Scope::Local => Ok(()),
+            Scope::Main => self.replicas.check_writes(),
+        }
+    }
+
+    /// The same of all of `keyspaces`. A node that is about to take them is waited for.
+    pub(super) async fn check_takes_writes_to(
+        &self,
+        keyspaces: impl IntoIterator<Item = &str>,
+    ) -> Outcome {
+        self.check_writes(Scope::Local)?;
+        let is_shared = |name| self.directory.scope_of(name) != Scope::Local;
+        if !keyspaces.into_iter().any(is_shared) {
+            return Ok(());
+        }
         let patience = tokio::time::Instant::now() + CATCH_UP_WAIT_MAX;
         while self.replicas.is_catching_up() && tokio::time::Instant::now() < patience {
             tokio::time::sleep(CATCH_UP_STEP).await;
         }
-        self.replicas.check_writes()
-    }
-
-    /// The same of one keyspace: no peer has a say in one that never leaves this node.
-    pub(super) async fn check_takes_writes_to(&self, keyspace: &str) -> Outcome {
-        let known = self.directory.db().existing_keyspace(keyspace);
-        match known.is_ok_and(|keyspace| keyspace.scope() == Scope::Local) {
-            true => self.mode.check_writes(),
-            false => self.check_takes_writes().await,
-        }
+        self.check_writes(Scope::Main)
     }
 
     /// Ends long work that still runs: the node is about to close the database.

@@ -1,6 +1,6 @@
 //! Status and changes of peers, through the seam to replication.
 
-use super::body::read_whole;
+use super::body::{Reading, read_whole};
 use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
@@ -107,7 +107,8 @@ pub(super) async fn add(
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
-    let body = read_whole(&node, &head.headers, body, REQUEST_LEN_MAX, "request").await?;
+    let reading = Reading { what: "request", len_max: REQUEST_LEN_MAX, copies: 1 };
+    let body = read_whole(&node, &head.headers, body, reading).await?;
     let new: NewPeer = serde_json::from_slice(&body.bytes)
         .map_err(|_| Failure::input("the body is not {\"peer\":\"ID@ADDR\"}"))?;
     let peer: PeerAddress = new.peer.parse()?;

@@ -1,6 +1,6 @@
 //! Get, put and delete of one record.
 
-use super::body::{Held, read_whole};
+use super::body::{Held, Reading, Whole, read_whole};
 use super::condition::{condition_of, tag_of};
 use super::node::Node;
 use super::query::{Query, segment, text_segment};
@@ -18,6 +18,7 @@ use axum::http::{Response, StatusCode};
 use base::Stamp;
 use base::limits::{VALUE_LEN_MAX, check_key, check_keyspace_name};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Which record a request is about.
 struct Address {
@@ -82,9 +83,9 @@ pub(super) async fn put(
 ) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let (address, wanted) = (Address::of(&head)?, Wanted::of(&head)?);
-    let value = read_whole(&node, &head.headers, body, VALUE_LEN_MAX, "value").await?;
-    let _held = value.memory;
-    write(node, address, wanted, Change::Put(value.bytes)).await
+    let value = Reading { what: "value", len_max: VALUE_LEN_MAX, copies: 1 };
+    let Whole { bytes, memory } = read_whole(&node, &head.headers, body, value).await?;
+    write(node, address, wanted, Change::Put(bytes), memory).await
 }
 
 /// Deletes the key, whether it exists or not, if the record is as the headers want it.
@@ -94,7 +95,7 @@ pub(super) async fn delete(
 ) -> Result<Response<Body>, Refusal> {
     let (head, _) = request.into_parts();
     let (address, wanted) = (Address::of(&head)?, Wanted::of(&head)?);
-    write(node, address, wanted, Change::Delete).await
+    write(node, address, wanted, Change::Delete, None).await
 }
 
 /// How a record is to be written.
@@ -115,8 +116,9 @@ async fn write(
     Address { keyspace, key }: Address,
     Wanted { condition, durability }: Wanted,
     change: Change,
+    memory: Option<OwnedSemaphorePermit>,
 ) -> Result<Response<Body>, Refusal> {
-    node.check_takes_writes_to(&keyspace).await?;
+    node.check_takes_writes_to([&*keyspace]).await?;
     let (is_put, is_small) = match &change {
         Change::Put(value) => (true, value.len() <= SMALL_LEN_MAX),
         Change::Delete => (false, true),
@@ -124,6 +126,7 @@ async fn write(
     let operation = Operation { keyspace, key, change, condition };
     let is_quick = node.is_quick(durability) && is_small;
     let job = move |node: &Node| {
+        let _memory = memory;
         let seqno = node.directory().apply(&[operation], durability)?;
         Ok((seqno, seqno.and_then(|seqno| node.own_stamp(seqno))))
     };
