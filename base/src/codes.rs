@@ -244,6 +244,7 @@ pub const CODES: &[Code] = {
         code("Overloaded", Unavailable, Retryable),
         code("BreakerOpen", Unavailable, Retryable),
         code("ReplicaLag", Sync, Retryable),
+        code("Unconfirmed", Sync, Retryable),
         code("TooSlow", Timeout, Retryable),
         code("CutOff", Network, Retryable),
         code("Unreachable", Network, Retryable),

@@ -9,6 +9,7 @@ use crate::error::{Failure, Outcome};
 use crate::serve::Settings;
 use base::NodeId;
 use clap::ValueEnum;
+pub(crate) use replication::replica::Flush;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,11 +38,14 @@ pub(crate) trait Replicas: Send + Sync {
     /// All peers, by node.
     fn peers(&self) -> Vec<Peer>;
 
-    /// What replication has done since the start.
-    fn totals(&self) -> Totals;
+    /// How this node and its peers are.
+    fn sync_status(&self) -> SyncStatus;
 
-    /// The newest errors of replication, oldest first, at most 50.
-    fn errors(&self) -> Vec<PeerError>;
+    /// Begins to bring what was written here up to now to all tracked peers.
+    fn begin_flush(&self) -> Outcome<Flush>;
+
+    /// What has become of it by now.
+    fn flushed(&self, flush: &mut Flush) -> Outcome<Flushed>;
 
     /// A token by which one node may join, once and soon.
     fn invite(&self) -> Outcome<Invitation>;
@@ -143,6 +147,52 @@ pub(crate) struct Totals {
     pub(crate) bootstraps: u64,
     /// Errors.
     pub(crate) failures: u64,
+}
+
+/// How a node and its peers are. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SyncStatus {
+    /// Whether a link to any peer is up.
+    pub(crate) online: bool,
+    /// When something was last exchanged with any peer.
+    pub(crate) last_sync: Option<u64>,
+    /// Commits that the peer that is furthest behind has not confirmed.
+    pub(crate) pending: u64,
+    /// Each peer, by node.
+    pub(crate) peers: Vec<Peer>,
+    /// The newest errors, oldest first, at most 50.
+    pub(crate) errors: Vec<PeerError>,
+    /// What was exchanged since the start.
+    pub(crate) totals: Totals,
+}
+
+/// What came of bringing to all tracked peers what was written here.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Flushed {
+    /// Commits that all tracked peers have confirmed since.
+    pub(crate) successful: u64,
+    /// Commits that some tracked peer has not; it gets them when it comes.
+    pub(crate) failed: u64,
+    /// Each tracked peer.
+    pub(crate) peers: Vec<PeerFlushed>,
+}
+
+/// The same of one peer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PeerFlushed {
+    /// Its name.
+    pub(crate) node: String,
+    /// Commits that it has confirmed since.
+    pub(crate) successful: u64,
+    /// Commits that it has not.
+    pub(crate) failed: u64,
+    /// Whether a link to it is up.
+    pub(crate) online: bool,
+    /// What went wrong with it last meanwhile.
+    pub(crate) error: Option<PeerError>,
 }
 
 /// How far a replica is behind the writers.

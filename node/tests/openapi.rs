@@ -208,6 +208,8 @@ fn ask_about_peers(talk: &mut Conversation) {
     talk.ask("POST", of, &format!("/v1/peers/{id}/disable"), &[], "").is(200, "");
     let nobody = "0".repeat(32);
     talk.ask("POST", of, &format!("/v1/peers/{nobody}/disable"), &[], "").is(404, "PeerNotFound");
+    talk.plain("POST", "/v1/peers/flush?wait_ms=1", "").is(200, "");
+    talk.plain("POST", "/v1/peers/flush?wait_ms=60001", "").is(400, "InvalidInput");
     talk.plain("GET", "/v1/peers", "").is(200, "");
     talk.plain("GET", "/v1/status", "").is(200, "");
     talk.plain("POST", "/v1/invitations", "").is(200, "");

@@ -9,6 +9,7 @@
 //! vectors each.
 
 mod audits;
+mod due;
 mod introduce;
 mod look;
 mod owed;
@@ -18,6 +19,7 @@ mod reader;
 mod retired;
 mod status;
 
+pub use due::{Due, Settled};
 pub use own::Own;
 pub use past::note_open;
 pub use reader::Behind;

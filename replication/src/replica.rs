@@ -8,23 +8,29 @@
 //! invitations   those that are open
 //! look      who is let in, and who is dialed
 //! keys      how the keys of nodes have changed
+//! flush     waiting until peers have what was written here
+//! sync_status  how a node and its peers are, in one answer
 //! ```
 //!
 //! A task looks after the group now and then: it raises floors, lets every member of the roster
 //! connect, closes links to those who are fenced, and dials whoever is to be dialed.
 
 mod book;
+mod flush;
 mod invitations;
 mod join;
 mod journal;
 mod keys;
 mod look;
+mod sync_status;
 mod talk;
 
 pub use book::{Peer, PeerChange};
+pub use flush::{Flush, Flushed, PeerFlushed};
 pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
 pub use keys::new_secret;
+pub use sync_status::SyncStatus;
 
 use crate::group::{Behind, Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};

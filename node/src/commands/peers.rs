@@ -3,9 +3,9 @@
 use super::status::{name_of, peer_line};
 use crate::args::NodeArgs;
 use crate::client::{Answer, Call, Client, Method};
-use crate::error::{Failure, Outcome};
+use crate::error::{Exit, Failure, Outcome};
 use crate::output::Output;
-use crate::replicas::{Invitation, Peer, PeerAddress, PeerChange, node_of};
+use crate::replicas::{Flushed, Invitation, Peer, PeerAddress, PeerChange, node_of};
 use crate::serve::{NewPeer, Promoted};
 use clap::Subcommand;
 
@@ -16,6 +16,7 @@ Examples:
   esker peers list --url http://127.0.0.1:8080
   esker peers invite --url http://127.0.0.1:8080
   esker peers promote --url http://127.0.0.1:8080
+  esker peers flush --url http://127.0.0.1:8080 --wait-ms 30000
   esker peers disable --url http://127.0.0.1:8080 ID")]
 pub(crate) struct PeersArgs {
     #[command(subcommand)]
@@ -44,6 +45,8 @@ enum PeersCommand {
     Remove(PeerArgs),
     /// Makes the replica itself a writer, for good
     Promote(NodeArgs),
+    /// Waits until all tracked peers have what was written so far
+    Flush(FlushArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -53,6 +56,15 @@ struct AddArgs {
     /// The peer
     #[arg(value_name = "ID@ADDR")]
     peer: String,
+}
+
+#[derive(clap::Args, Debug)]
+struct FlushArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// How long, at most 60000
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10_000)]
+    wait_ms: u64,
 }
 
 #[derive(clap::Args, Debug)]
@@ -77,6 +89,7 @@ pub(crate) fn run(args: &PeersArgs, output: &mut Output) -> Outcome {
         PeersCommand::Deprecate(args) => change(args, PeerChange::Deprecate, output),
         PeersCommand::Remove(args) => change(args, PeerChange::Remove, output),
         PeersCommand::Promote(node) => promote(node, output),
+        PeersCommand::Flush(args) => flush(args, output),
     }
 }
 
@@ -89,6 +102,22 @@ fn invite(node: &NodeArgs, output: &mut Output) -> Outcome {
 fn promote(node: &NodeArgs, output: &mut Output) -> Outcome {
     let promoted: Promoted = ask(node, &Call::new(Method::Post, "/v1/promote"))?.json()?;
     output.remark(format_args!("role: {}", name_of(promoted.role)), &promoted)
+}
+
+/// Fails if anything still waits, so that a script may wait for it.
+fn flush(args: &FlushArgs, output: &mut Output) -> Outcome {
+    let path = format!("/v1/peers/flush?wait_ms={}", args.wait_ms);
+    let flushed: Flushed = ask(&args.node, &Call::new(Method::Post, &path))?.json()?;
+    let Flushed { successful, failed, .. } = flushed;
+    output.result(format!("successful: {successful}\nfailed: {failed}"), &flushed)?;
+    let late: Vec<&str> =
+        flushed.peers.iter().filter(|peer| peer.failed > 0).map(|peer| &*peer.node).collect();
+    if late.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{failed} commits are not confirmed by {}", late.join(", "));
+    Err(Failure::new(Exit::Other, "Unconfirmed", message)
+        .action("wait longer; `esker status` says why; they get the commits when they come"))
 }
 
 fn list(node: &NodeArgs, output: &mut Output) -> Outcome {

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &StatusArgs, output: &mut Output) -> Outcome {
     let report: StatusReport = client.send(&Call::new(Method::Get, "/v1/status"))?.json()?;
     output.result(text_of(&report), &report)?;
     if output.format() == Format::Text {
-        for peer in &report.peers {
+        for peer in &report.sync.peers {
             output.result(peer_line(peer), peer)?;
         }
     }
@@ -35,16 +35,16 @@ pub(crate) fn run(args: &StatusArgs, output: &mut Output) -> Outcome {
 }
 
 fn text_of(report: &StatusReport) -> String {
-    let totals = &report.totals;
+    let (sync, totals) = (&report.sync, &report.sync.totals);
     let mut lines = vec![
         format!("node: {}", report.node),
         format!("incarnation: {}", report.incarnation),
         format!("role: {}", name_of(report.role)),
         format!("listen: {}", report.listen),
-        format!("online: {}", report.online),
-        format!("last sync: {}", or_never(report.last_sync)),
-        format!("pending: {}", report.pending),
-        format!("peers: {}", report.peers.len()),
+        format!("online: {}", sync.online),
+        format!("last sync: {}", or_never(sync.last_sync)),
+        format!("pending: {}", sync.pending),
+        format!("peers: {}", sync.peers.len()),
         format!("sent: {} frames, {} bytes", totals.frames_sent, totals.bytes_sent),
         format!("received: {} frames, {} bytes", totals.frames_received, totals.bytes_received),
         format!("failures: {}", totals.failures),
@@ -53,7 +53,7 @@ fn text_of(report: &StatusReport) -> String {
         let lag = behind.lag_ms.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} ms"));
         lines.push(format!("behind the writers: {lag}"));
     }
-    lines.extend(report.errors.iter().map(|error| {
+    lines.extend(sync.errors.iter().map(|error| {
         let node = error.node.as_deref().unwrap_or("unknown");
         format!("error at {} with {node}: {}: {}", error.at, error.code, error.message)
     }));

@@ -4,8 +4,8 @@
 //! wait for each other's turn.
 
 use super::{
-    Behind, Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError, Replicas, Role,
-    Totals, no_such_peer,
+    Behind, Flush, Flushed, Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError,
+    PeerFlushed, Replicas, Role, SyncStatus, Totals, no_such_peer,
 };
 use crate::error::{Exit, Failure, Outcome};
 use crate::serve::Settings;
@@ -162,13 +162,33 @@ impl Replicas for Linked {
         replica.peers().into_iter().map(peer).collect()
     }
 
-    fn totals(&self) -> Totals {
-        self.replica().map(|replica| totals(&replica.totals())).unwrap_or_default()
+    fn sync_status(&self) -> SyncStatus {
+        let Ok(replica) = self.replica() else { return SyncStatus::default() };
+        let status = replica.sync_status();
+        SyncStatus {
+            online: status.is_online,
+            last_sync: status.last_sync_ms,
+            pending: status.pending,
+            peers: status.peers.into_iter().map(peer).collect(),
+            errors: status.troubles.into_iter().map(trouble).collect(),
+            totals: totals(&status.totals),
+        }
     }
 
-    fn errors(&self) -> Vec<PeerError> {
-        let Ok(replica) = self.replica() else { return Vec::new() };
-        replica.troubles().into_iter().map(trouble).collect()
+    fn begin_flush(&self) -> Outcome<Flush> {
+        self.inside(|replica| Ok(replica.begin_flush()))
+    }
+
+    fn flushed(&self, flush: &mut Flush) -> Outcome<Flushed> {
+        let replica::Flushed { successful, failed, peers } = self.replica()?.flushed(flush);
+        let of = |peer: replica::PeerFlushed| PeerFlushed {
+            node: peer.node.to_string(),
+            successful: peer.settled.successful,
+            failed: peer.settled.failed,
+            online: peer.settled.is_connected,
+            error: peer.trouble.map(trouble),
+        };
+        Ok(Flushed { successful, failed, peers: peers.into_iter().map(of).collect() })
     }
 
     fn invite(&self) -> Outcome<Invitation> {
@@ -259,8 +279,8 @@ fn reads_only(replica: &Replica) -> Failure {
 }
 
 fn peer(report: PeerReport) -> Peer {
+    let last_sync = report.last_sync_ms();
     let PeerReport { peer, role, status, totals: exchanged, trouble: last } = report;
-    let heard = Some(exchanged.heard_ms).filter(|at| *at > 0);
     Peer {
         node: peer.node.to_string(),
         address: peer.address.map(|address| address.to_string()),
@@ -273,7 +293,7 @@ fn peer(report: PeerReport) -> Peer {
         online: status.is_connected,
         lag_ms: status.lag_ms,
         pending: status.pending,
-        last_sync: heard.max(status.confirmed_at_ms),
+        last_sync,
         last_confirmation: status.confirmed_at_ms,
         clock_offset_ms: status.clock_offset_ms,
         parked: status.is_parked,

@@ -7,16 +7,24 @@ use super::refusal::Refusal;
 use super::routes::json;
 use crate::error::{Failure, Outcome};
 use crate::replicas::{
-    Behind, Peer, PeerAddress, PeerChange, PeerError, Replicas, Role, Totals, no_such_peer, node_of,
+    Behind, PeerAddress, PeerChange, Replicas, Role, SyncStatus, no_such_peer, node_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of a request that names a peer, at most.
 const REQUEST_LEN_MAX: usize = 4096;
+
+/// How long a flush waits unless told otherwise, and at the most.
+const FLUSH_WAIT_MS: u64 = 10_000;
+const FLUSH_WAIT_MS_MAX: u64 = 60_000;
+/// Between two looks at one.
+const FLUSH_STEP: Duration = Duration::from_millis(20);
 
 /// How a node and its peers are.
 #[derive(Deserialize, Serialize)]
@@ -33,18 +41,9 @@ pub(crate) struct StatusReport {
     /// Of a replica: how far it is behind the writers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) behind: Option<Behind>,
-    /// Whether a link to any peer is up.
-    pub(crate) online: bool,
-    /// When something was last exchanged with any peer, in milliseconds since the Unix epoch.
-    pub(crate) last_sync: Option<u64>,
-    /// Commits that the peer that is furthest behind has not confirmed.
-    pub(crate) pending: u64,
-    /// Each peer.
-    pub(crate) peers: Vec<Peer>,
-    /// The newest errors, oldest first.
-    pub(crate) errors: Vec<PeerError>,
-    /// What was exchanged since the start.
-    pub(crate) totals: Totals,
+    /// How its peers are, and it with them.
+    #[serde(flatten)]
+    pub(crate) sync: SyncStatus,
 }
 
 /// A request to add a peer.
@@ -66,19 +65,13 @@ impl StatusReport {
     fn of(node: &Node) -> StatusReport {
         let replicas: &dyn Replicas = node.replicas();
         let identity = node.directory().db().identity();
-        let peers = replicas.peers();
         StatusReport {
             node: identity.node.to_string(),
             incarnation: identity.incarnation.to_string(),
             role: replicas.role(),
             listen: replicas.listens_at().to_string(),
             behind: replicas.behind(),
-            online: peers.iter().any(|peer| peer.online),
-            last_sync: peers.iter().filter_map(|peer| peer.last_sync).max(),
-            pending: peers.iter().map(|peer| peer.pending).max().unwrap_or(0),
-            errors: replicas.errors(),
-            totals: replicas.totals(),
-            peers,
+            sync: replicas.sync_status(),
         }
     }
 }
@@ -87,6 +80,35 @@ impl StatusReport {
 pub(super) async fn status(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
     let report = node.blocking(|node| Ok(StatusReport::of(node))).await?;
     Ok(json(&report))
+}
+
+/// Waits until all tracked peers have what was written here up to now, for a while. A client that goes ends it.
+pub(super) async fn flush(
+    State(node): State<Arc<Node>>,
+    uri: Uri,
+) -> Result<Response<Body>, Refusal> {
+    let wait_ms = Query::of(&uri, &["wait_ms"])?.number::<u64>("wait_ms")?;
+    let wait_ms = wait_ms.unwrap_or(FLUSH_WAIT_MS);
+    if wait_ms > FLUSH_WAIT_MS_MAX {
+        let message = format!("the parameter `wait_ms` is at most {FLUSH_WAIT_MS_MAX}");
+        return Err(Failure::input(message).into());
+    }
+    let _turn = node.load().await?;
+    let end = Instant::now() + Duration::from_millis(wait_ms);
+    let mut flush = node.blocking(|node| node.replicas().begin_flush()).await?;
+    loop {
+        let now = Instant::now();
+        let looked = node.blocking(move |node| {
+            let flushed = node.replicas().flushed(&mut flush)?;
+            Ok((flush, flushed))
+        });
+        let (looked, flushed) = looked.await?;
+        if flushed.failed == 0 || now >= end || node.is_draining() {
+            return Ok(json(&flushed));
+        }
+        flush = looked;
+        tokio::time::sleep_until(end.min(now + FLUSH_STEP)).await;
+    }
 }
 
 /// All peers.

@@ -18,6 +18,7 @@
 //! POST            /v1/load                                  lines in; keyspace batch sync skip_bad
 //! GET             /v1/status                                node, role, peers, errors, totals
 //! GET             /v1/peers                                 the peers
+//! POST            /v1/peers/flush                           waits for their confirms; wait_ms
 //! POST            /v1/peers                                 adds {"peer":"ID@ADDR"}
 //! POST            /v1/invitations                           {"token":..,"expires":..}
 //! POST            /v1/promote                               {"role":..}
@@ -97,6 +98,7 @@ fn of_operators() -> Router<Arc<Node>> {
         .route("/v1/breakers/{name}/reset", post(admin::reset_breaker))
         .route("/v1/status", get(peers::status))
         .route("/v1/peers", get(peers::list).post(peers::add))
+        .route("/v1/peers/flush", post(peers::flush))
         .route("/v1/peers/{id}/{change}", post(peers::change))
         .route("/v1/promote", post(peers::promote))
         .route("/v1/invitations", post(peers::invite))

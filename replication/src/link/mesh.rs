@@ -96,6 +96,14 @@ struct Slots {
     taken: u64,
 }
 
+impl Slots {
+    /// Whether a link to `peer` is being looked for.
+    fn is_dialed(&self, peer: NodeId) -> bool {
+        let is_linked = self.peers.get(&peer).is_some_and(|slot| slot.link.is_some());
+        !is_linked && self.dialers.get(&peer).is_some_and(|dialer| !dialer.is_finished())
+    }
+}
+
 /// The link to one peer.
 #[derive(Default)]
 struct Slot {
@@ -139,6 +147,21 @@ impl Mesh {
         dialer.iter().for_each(AbortHandle::abort);
         self.shared.breakers.forget(peer);
         link.iter().for_each(|(_, link)| link.close(&closing()));
+    }
+
+    /// Dials `peer` now, if it is dialed at all and has no link: not after the pause or when the
+    /// breaker allows. Whoever is left alone for what it did stays so.
+    pub fn hurry(&self, peer: NodeId, address: SocketAddr) {
+        if !self.shared.slots.lock().is_dialed(peer) {
+            return;
+        }
+        self.shared.breakers.forget(peer);
+        let mut slots = self.shared.slots.lock();
+        if slots.is_dialed(peer) {
+            let task = tokio::spawn(dialer::keep(self.shared.clone(), peer, address));
+            let before = slots.dialers.insert(peer, task.abort_handle());
+            before.iter().for_each(AbortHandle::abort);
+        }
     }
 
     /// Lets a peer that was banned connect again.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clocks;
+mod flush;
 
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId};

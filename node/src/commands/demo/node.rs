@@ -119,7 +119,7 @@ impl<'b> Node<'b> {
 
     /// What it says of its peer `other`.
     pub(super) fn peer(&self, other: &Node<'_>) -> Outcome<Peer> {
-        let peers = self.status()?.peers.into_iter();
+        let peers = self.status()?.sync.peers.into_iter();
         let found = peers.into_iter().find(|peer| peer.node == other.id);
         found.ok_or_else(|| self.failure("does not know one of the others"))
     }

@@ -72,7 +72,7 @@ impl<'b> Trio<'b> {
         until("each node sees both others", || {
             let mut all = true;
             for node in nodes {
-                all &= node.status()?.peers.iter().filter(|peer| peer.online).count() == 2;
+                all &= node.status()?.sync.peers.iter().filter(|peer| peer.online).count() == 2;
             }
             Ok(all)
         })?;
@@ -91,7 +91,7 @@ impl<'b> Trio<'b> {
         let mut step = report.begin("load into a, read from b and c");
         let [a, b, c] = &self.nodes;
         let received = || -> Outcome<u64> {
-            Ok(b.status()?.totals.bytes_received + c.status()?.totals.bytes_received)
+            Ok(b.status()?.sync.totals.bytes_received + c.status()?.sync.totals.bytes_received)
         };
         let before = received()?;
         let mut bytes = 0;
