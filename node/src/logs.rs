@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! tracing ──level──> lines ──queue──> thread ──> standard error, or a file that is put aside when long
-//!        └──audit──> lines ──queue──> thread ──> the audit file
+//!        ├──audit──> lines ──queue──> thread ──> the audit file
+//!        └──warn───> the newest, in memory, for those who look at the node
 //! ```
 //!
 //! Whoever logs puts a line into a queue and goes on. When the queue of the log is full, lines are
@@ -11,6 +12,11 @@
 //! Levels: `error` needs somebody now, `warn` will if it goes on, `info` is what an operator wants to
 //! read a week later, `debug` and `trace` are for developers.
 
+mod recent;
+
+pub(crate) use self::recent::Line;
+
+use self::recent::Recent;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files::RotatingFile;
@@ -38,6 +44,7 @@ struct Handles {
     /// Level and filter as words.
     words: Mutex<(String, String)>,
     dropped: ErrorCounter,
+    recent: Recent,
 }
 
 /// Writes what waits when it is dropped.
@@ -65,11 +72,13 @@ pub(crate) fn start(config: &Config) -> Outcome<Logs> {
         }
     };
     let all = tracing_subscriber::registry().with(lines.with_filter(levels)).with(audit);
+    let recent = Recent::default();
+    let all = all.with(recent.clone().with_filter(LevelFilter::WARN));
     let begun = all.try_init();
     begun.map_err(|_| Failure::new(Exit::Bug, "Bug", "the logs were begun twice"))?;
     let (level, filter) = words_of(config);
     let words = Mutex::new((level.to_owned(), filter.to_owned()));
-    let _ = LOGS.set(Handles { levels: handle, words, dropped });
+    let _ = LOGS.set(Handles { levels: handle, words, dropped, recent });
     Ok(Logs { _guards: guards })
 }
 
@@ -103,6 +112,11 @@ impl Handles {
 /// Lines that were dropped because the queue was full.
 pub(crate) fn dropped() -> u64 {
     LOGS.get().map_or(0, |logs| logs.dropped.dropped_lines() as u64)
+}
+
+/// The newest warnings and errors, oldest first, whatever the level of the log is.
+pub(crate) fn recent() -> Vec<Line> {
+    LOGS.get().map(|logs| logs.recent.lines()).unwrap_or_default()
 }
 
 /// What a full queue does.

@@ -16,6 +16,8 @@
 //! load       lines into batches
 //! health     whether all is well; also what peers have not confirmed
 //! checks     what the node checks about itself in the background
+//! overview   all that the page shows, as one answer
+//! page       the page, for people with a browser
 //! probes     what those ask who start, stop and watch nodes
 //! peers      status and changes of peers, through `replicas`
 //! node       what all handlers share, and how they call the engine
@@ -49,6 +51,8 @@ mod mode;
 mod node;
 mod opening;
 mod origin;
+mod overview;
+mod page;
 mod patience;
 mod peers;
 mod probes;

@@ -123,9 +123,13 @@ fn every_documented_operation_answers_as_documented() {
     ask_for_records(&mut talk);
     ask_as_operator(&mut talk);
     ask_about_peers(&mut talk);
-    for path in ["/health", "/health/live", "/health/ready", "/health/detailed", "/metrics"] {
+    for path in ["/health", "/health/live", "/health/ready", "/health/detailed", "/metrics", "/"] {
         talk.plain("GET", path, "").is(200, "");
     }
+    let overview = talk.plain("GET", "/v1/overview", "").is(200, "").json();
+    let schema = &talk.document["components"]["schemas"]["Overview"];
+    let named: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(overview.as_object().unwrap().keys().collect::<BTreeSet<_>>(), named);
     let served = talk.plain("GET", "/openapi.json", "").is(200, "").json();
     assert_eq!(served, talk.document);
     talk.plain("GET", "/v1/stats?x", "").is(400, "InvalidInput");

@@ -30,6 +30,17 @@ pub(crate) struct Requests {
     answered: Family<Answered, Counter>,
     took: Family<Asked, Histogram, fn() -> Histogram>,
     open: Gauge,
+    all: Counter,
+    failed: Counter,
+}
+
+/// Requests of all routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestTotals {
+    /// That were answered.
+    pub(crate) answered: u64,
+    /// With a status of 500 or more, but for probes.
+    pub(crate) failed: u64,
 }
 
 impl Default for Requests {
@@ -38,6 +49,8 @@ impl Default for Requests {
             answered: Family::default(),
             took: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             open: Gauge::default(),
+            all: Counter::default(),
+            failed: Counter::default(),
         }
     }
 }
@@ -56,8 +69,18 @@ impl Requests {
         let method = known.into_iter().find(|name| *name == method).unwrap_or("OTHER");
         let labels = Answered { method, route: route.to_owned(), status };
         self.answered.get_or_create(&labels).inc();
+        self.all.inc();
+        // Probes answer 503 on purpose.
+        if status >= 500 && !route.starts_with("/health") {
+            self.failed.inc();
+        }
         let labels = Asked { route: route.to_owned() };
         self.took.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// All that were answered.
+    pub(crate) fn totals(&self) -> RequestTotals {
+        RequestTotals { answered: self.all.get(), failed: self.failed.get() }
     }
 
     /// Shows the counts in `registry`.

@@ -1,7 +1,7 @@
 //! Who may ask.
 //!
 //! With tokens, whoever sends one: `Authorization: Bearer TOKEN`; only whether the node is alive and ready is told
-//! to everybody. Without tokens a node listens on loopback only, and answers whoever is on this machine
+//! to everybody, and the page is shown, which asks for a token itself. Without tokens a node listens on loopback only, and answers whoever is on this machine
 //! and is no web page. Of tokens a node knows the Blake3 hash, so a file of settings gives none away.
 
 use super::origin;
@@ -17,8 +17,8 @@ use std::path::Path;
 const TOKEN_FILE_LEN_MAX: usize = 4096;
 /// Bytes of a token at least: shorter ones can be guessed.
 const TOKEN_LEN_MIN: usize = 16;
-/// What may be asked without a token.
-const OPEN_PATHS: [&str; 2] = ["/health/live", "/health/ready"];
+/// What may be asked without a token: nothing of it holds any data.
+const OPEN_PATHS: [&str; 3] = ["/health/live", "/health/ready", "/"];
 /// Who asks where there are no tokens.
 const LOOPBACK: &str = "loopback";
 /// Who asks what everybody may.
@@ -123,7 +123,9 @@ mod tests {
         for path in OPEN_PATHS {
             assert_eq!(asked(&callers, path, None).as_deref(), Some(ANYBODY));
         }
-        for path in ["/health", "/health/detailed", "/health/live/", "/metrics", "/"] {
+        for path in
+            ["/health", "/health/detailed", "/health/live/", "/metrics", "//", "/v1/overview"]
+        {
             assert_eq!(asked(&callers, path, None), None, "{path}");
         }
     }

@@ -1,7 +1,7 @@
 //! What is answered while the database is being opened: that the process is alive, and how far it is.
 //!
 //! ```text
-//! GET /health/live                      200
+//! GET /, /health/live                   200
 //! GET /health/ready                     503 {"status":"not_ready","reasons":[..],"recovery":{..}}
 //! GET /health, /health/detailed         503 {"status":"unhealthy","recovery":{..}}
 //! everything else                       503 `Opening`, which may be asked again
@@ -13,6 +13,7 @@
 //! ```
 
 use super::callers::Callers;
+use super::page::page;
 use super::probes::{live, unavailable};
 use super::refusal::Refusal;
 use super::routes::json;
@@ -81,6 +82,7 @@ impl Opening {
 /// All routes until there is a node.
 pub(super) fn routes(opening: Arc<Opening>, callers: Arc<Callers>) -> Router {
     Router::new()
+        .route("/", get(page))
         .route("/health", get(unhealthy))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))

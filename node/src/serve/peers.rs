@@ -62,7 +62,8 @@ pub(crate) struct Promoted {
 }
 
 impl StatusReport {
-    fn of(node: &Node) -> StatusReport {
+    /// That of `node`.
+    pub(super) fn of(node: &Node) -> StatusReport {
         let replicas: &dyn Replicas = node.replicas();
         let identity = node.directory().db().identity();
         StatusReport {

@@ -26,6 +26,8 @@
 //!                                                           remove
 //! GET             /health                                   200 or 503
 //! GET             /health/{live,ready,detailed}             see `probes`
+//! GET             /                                         the page, see `page`
+//! GET             /v1/overview                              what it shows
 //! GET             /metrics                                  what Prometheus reads
 //! GET             /openapi.json                             all of this, for programs
 //! ```
@@ -33,7 +35,7 @@
 use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
-use super::{admin, batch, content, load, peers, probes, record, stream, upkeep};
+use super::{admin, batch, content, load, overview, page, peers, probes, record, stream, upkeep};
 use crate::error::Failure;
 use crate::logs::AUDIT;
 use crate::metrics;
@@ -107,6 +109,8 @@ fn of_operators() -> Router<Arc<Node>> {
 /// What those ask who watch.
 fn of_watchers() -> Router<Arc<Node>> {
     Router::new()
+        .route("/", get(page::page))
+        .route("/v1/overview", get(overview::overview))
         .route("/health", get(health))
         .route("/health/live", get(probes::live))
         .route("/health/ready", get(probes::ready))
