@@ -38,9 +38,9 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         return Ok(parts.commits.visible());
     }
     let ids: Vec<u64> = written.iter().map(|meta| meta.id).collect();
-    if !parts.affords(0) {
+    let times_freed = parts.space.times_freed();
+    if !parts.affords(0) && parts.space.note_full_since(times_freed) {
         // What is in memory could not be flushed any more.
-        parts.space.note_full();
         ids.into_iter().for_each(|id| parts.obsolete.discard(parts, id));
         return Err(parts.space.error());
     }

@@ -7,6 +7,9 @@
 //!
 //! States: free -> full (an append or a flush found no space: puts are refused) -> used up (the
 //! reserve is gone and was not enough: deletes that would have to wait are refused too) -> free.
+//!
+//! Whoever finds no space may have looked before there was some again. So each way back to free is
+//! counted, and what was found before the last one says nothing: the work is tried again.
 
 use crate::bell::Bell;
 use crate::obsolete::remove_reserve;
@@ -33,6 +36,8 @@ pub(crate) struct Space {
     state: AtomicU8,
     /// How often the disk was found full.
     times_full: AtomicU64,
+    /// How often there was space again. Changes with the state, under the lock of the reserve.
+    times_freed: AtomicU64,
     /// Whether all that is in memory should be flushed, and the log go on in a small segment.
     wants_room: AtomicBool,
     /// Flushes that wait for a merge to give its space back.
@@ -62,6 +67,17 @@ pub(crate) enum Weight {
     Puts,
     /// It only deletes: in the end there is more space.
     Deletes,
+}
+
+/// What work may do that found no space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Tell of it: puts.
+    Notice,
+    /// Tell of it, and take the space of the reserve.
+    Reserve,
+    /// Take the space of the reserve if others have told of it.
+    Try,
 }
 
 /// What a database takes.
@@ -109,6 +125,7 @@ impl Space {
             unit: segment_bytes.min(SEGMENT_BYTES),
             state: AtomicU8::new(FREE),
             times_full: AtomicU64::new(0),
+            times_freed: AtomicU64::new(0),
             wants_room: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             reserve: Mutex::new(Rank::Reserve, Reserve { held, owed: 0 }),
@@ -125,6 +142,12 @@ impl Space {
     /// How often the disk was found full: who waits for space sees by it what is over already.
     pub(crate) fn times_full(&self) -> u64 {
         self.times_full.load(Ordering::Acquire)
+    }
+
+    /// How often there was space again: what is found later than this was read counts.
+    #[inline]
+    pub(crate) fn times_freed(&self) -> u64 {
+        self.times_freed.load(Ordering::Acquire)
     }
 
     /// Whether not even the reserve was enough.
@@ -149,9 +172,14 @@ impl Space {
         Error::DiskFull { path: self.fs.root().to_path_buf() }
     }
 
-    /// Notes that something that must be written found no space.
+    /// Notes that something that must be written found no space, unless there was some again since
+    /// `times_freed` was read. Returns whether it did.
     #[cold]
-    pub(crate) fn note_full(&self) {
+    pub(crate) fn note_full_since(&self, times_freed: u64) -> bool {
+        !self.makes_way(Claim::Notice, times_freed)
+    }
+
+    fn note_full(&self) {
         let noted = self.state.compare_exchange(FREE, FULL, Ordering::AcqRel, Ordering::Relaxed);
         if noted.is_ok() {
             self.times_full.fetch_add(1, Ordering::AcqRel);
@@ -192,20 +220,24 @@ impl Space {
     /// `unflushed` bytes, and what the segment will hold can still be written to tables. Puts leave
     /// some more for deletes.
     pub(crate) fn grant(&self, next: NextSegment, weight: Weight, unflushed: u64) -> Grant {
-        let Some(left) = self.left(unflushed) else { return Grant::Usual };
-        let fits = |holds: u64, takes: u64, more: u64| left >= holds + takes + more;
-        // A large spare comes to no use then.
-        let least_takes = if next.holds <= next.least { next.takes } else { next.least };
-        if !self.is_full() && fits(next.holds, next.takes, 2 * self.unit) {
-            return Grant::Usual;
+        loop {
+            let times_freed = self.times_freed();
+            let Some(left) = self.left(unflushed) else { return Grant::Usual };
+            let fits = |holds: u64, takes: u64, more: u64| left >= holds + takes + more;
+            // A large spare comes to no use then.
+            let least_takes = if next.holds <= next.least { next.takes } else { next.least };
+            if !self.is_full() && fits(next.holds, next.takes, 2 * self.unit) {
+                return Grant::Usual;
+            }
+            if fits(next.least, least_takes, 2 * self.unit) {
+                return Grant::Small;
+            }
+            if self.note_full_since(times_freed) {
+                self.ask_for_room();
+                let is_for_deletes = weight == Weight::Deletes && fits(next.least, least_takes, 0);
+                return if is_for_deletes { Grant::Small } else { Grant::Nothing };
+            }
         }
-        if fits(next.least, least_takes, 2 * self.unit) {
-            return Grant::Small;
-        }
-        self.note_full();
-        self.ask_for_room();
-        let is_for_deletes = weight == Weight::Deletes && fits(next.least, least_takes, 0);
-        if is_for_deletes { Grant::Small } else { Grant::Nothing }
     }
 
     /// Whether a spare of `bytes` for the log leaves enough for its own tables and for those of
@@ -226,38 +258,59 @@ impl Space {
         Some(free.saturating_add(reserve.held).saturating_sub(unflushed))
     }
 
+    /// Calls `work`, whose lack of space others must know of. It may not use the reserve.
+    #[inline]
+    pub(crate) fn without_reserve<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.with_claim(Claim::Notice, work)
+    }
+
     /// Calls `work`, and once more with the space of the reserve if the disk is too full for it.
-    pub(crate) fn with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(Error::DiskFull { .. }) => {
-                self.note_full();
-                if self.give_up() {
-                    work().inspect_err(|error| self.note_used_up(error))
-                } else {
-                    Err(self.used_up())
-                }
-            }
-            result => result,
-        }
+    pub(crate) fn with_reserve<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.with_claim(Claim::Reserve, work)
     }
 
     /// As [`Space::with_reserve`], for work that gives all space back if it fails: a merge.
-    pub(crate) fn try_with_reserve<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(Error::DiskFull { .. }) if self.is_full() && self.give_up() => work(),
-            result => result,
+    pub(crate) fn try_with_reserve<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.with_claim(Claim::Try, work)
+    }
+
+    #[inline]
+    fn with_claim<T>(&self, claim: Claim, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            let times_freed = self.times_freed();
+            match work() {
+                Err(Error::DiskFull { .. }) if self.makes_way(claim, times_freed) => {}
+                result => return result,
+            }
         }
     }
 
-    fn note_used_up(&self, error: &Error) {
-        if matches!(error, Error::DiskFull { .. }) {
+    /// Does what `claim` says about work that found no space. Returns whether it may find some now: of
+    /// the reserve, or because there was some again since `times_freed` was read.
+    #[cold]
+    fn makes_way(&self, claim: Claim, times_freed: u64) -> bool {
+        let mut reserve = self.reserve.lock();
+        if self.times_freed() != times_freed {
+            return true;
+        }
+        if claim != Claim::Try {
+            self.note_full();
+        }
+        // As long as it is full, the reserve is nothing that was made for the next time.
+        let is_given_up = claim != Claim::Notice && self.is_full() && self.give_up(&mut reserve);
+        if claim == Claim::Reserve && !is_given_up {
             self.state.store(USED_UP, Ordering::Release);
         }
+        is_given_up
     }
 
-    fn used_up(&self) -> Error {
-        self.state.store(USED_UP, Ordering::Release);
-        self.error()
+    /// Gives the space of the reserve to whoever writes next. Returns whether there was one.
+    fn give_up(&self, reserve: &mut Reserve) -> bool {
+        if reserve.held == 0 || !remove_reserve(self.fs.as_ref()) {
+            return false;
+        }
+        *reserve = Reserve { held: 0, owed: reserve.held };
+        true
     }
 
     /// Bytes that are free on the disk.
@@ -268,16 +321,6 @@ impl Space {
     /// Whether so much more is free than `before` that work which found no space may try again.
     pub(crate) fn has_grown_since(&self, before: u64) -> bool {
         self.free_bytes() >= before.saturating_add(self.unit)
-    }
-
-    /// Gives the space of the reserve to whoever writes next. Returns whether there was one.
-    pub(crate) fn give_up(&self) -> bool {
-        let mut reserve = self.reserve.lock();
-        if reserve.held == 0 || !remove_reserve(self.fs.as_ref()) {
-            return false;
-        }
-        *reserve = Reserve { held: 0, owed: reserve.held };
-        true
     }
 
     /// Makes the reserve, or a larger one if the database has outgrown it. What can not
@@ -309,8 +352,8 @@ impl Space {
         if !self.is_full() {
             return true;
         }
-        let free = self.free_bytes();
         let mut reserve = self.reserve.lock();
+        let free = self.free_bytes();
         let owed = demand.unflushed_bytes.saturating_add(reserve.owed);
         if free < (4 * self.unit).saturating_add(owed) {
             if free >= self.unit {
@@ -322,6 +365,7 @@ impl Space {
         }
         self.fit(&mut reserve, demand);
         self.state.store(FREE, Ordering::Release);
+        self.times_freed.fetch_add(1, Ordering::AcqRel);
         self.wants_room.store(false, Ordering::Release);
         tracing::info!(target: "esker", "there is space on the disk again; puts are taken");
         true
@@ -344,5 +388,87 @@ impl Space {
                 tracing::debug!(target: "esker", %error, "there is no reserve for a full disk");
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use base::fs::SimFs;
+    use std::time::Duration;
+
+    const NOTHING: Demand = Demand { data_bytes: 0, unflushed_bytes: 0 };
+
+    fn disk() -> (SimFs, Space, Arc<Bell>) {
+        let (fs, bell) = (SimFs::new(1), Arc::new(Bell::default()));
+        fs.set_free(1 << 40);
+        let space = Space::new(Arc::new(fs.clone()), 1 << 20, 64 << 10, bell.clone());
+        space.keep_reserve(NOTHING);
+        assert!(space.held() > 0);
+        (fs, space, bell)
+    }
+
+    /// Another thread finds the disk full, and then there is space again.
+    fn fill_and_free(space: &Space) {
+        let times_freed = space.times_freed();
+        assert!(space.note_full_since(times_freed));
+        assert!(space.is_full() && space.probe(NOTHING));
+    }
+
+    /// Calls `work` of [`Space`] with what finds no space `failures` times; before the failure `at` the
+    /// disk gets full and is free again. Returns how often it was called.
+    fn calls(
+        space: &Space,
+        (failures, at): (u32, u32),
+        work: impl Fn(&Space, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+    ) -> u32 {
+        let mut calls = 0;
+        work(space, &mut || {
+            calls += 1;
+            if calls == at {
+                fill_and_free(space);
+            }
+            if calls <= failures { Err(space.error()) } else { Ok(()) }
+        })
+        .unwrap();
+        calls
+    }
+
+    /// Else a put would be refused though the disk had counted as free before it.
+    #[test]
+    fn work_that_found_no_space_before_there_was_some_again_does_not_fill_the_disk() {
+        let (_, space, _) = disk();
+        let held = space.held();
+        for calls in [
+            calls(&space, (1, 1), |space, work| space.without_reserve(work)),
+            calls(&space, (1, 1), |space, work| space.with_reserve(work)),
+            calls(&space, (1, 1), |space, work| space.try_with_reserve(work)),
+        ] {
+            assert_eq!((calls, space.is_full(), space.held()), (2, false, held));
+        }
+    }
+
+    /// The log's thread sleeps while the disk counts as free: nobody would look for seconds.
+    #[test]
+    fn work_that_fails_with_the_reserve_as_space_comes_back_does_not_use_it_up() {
+        let (_, space, bell) = disk();
+        assert_eq!(calls(&space, (2, 2), |space, work| space.with_reserve(work)), 3);
+        assert!(!space.is_full() && space.held() > 0);
+        bell.wait(Duration::ZERO);
+        // And what finds no space afterwards is told at once.
+        let refused = space.with_reserve(|| Err::<(), _>(space.error()));
+        assert!(refused.is_err() && space.is_used_up() && space.held() == 0);
+        assert!(bell.wait(Duration::ZERO), "who probes was not woken");
+    }
+
+    #[test]
+    fn a_merge_leaves_the_reserve_alone_while_the_disk_does_not_count_as_full() {
+        let (_, space, _) = disk();
+        let refused = space.try_with_reserve(|| Err::<(), _>(space.error()));
+        assert!(refused.is_err() && !space.is_full() && space.held() > 0);
+        assert!(space.note_full_since(space.times_freed()));
+        assert_eq!(calls(&space, (1, 0), |space, work| space.try_with_reserve(work)), 2);
+        assert!(space.held() == 0 && !space.is_used_up());
     }
 }

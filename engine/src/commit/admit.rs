@@ -104,11 +104,12 @@ impl Commits {
             Some(next) => self.grant(queue, next, weight),
             None => Ok(()),
         };
-        let appended = granted.and_then(|()| queue.append_admitted(seqno, &record, &moved));
+        let append = || queue.append_admitted(seqno, &record, &moved);
+        let appended = granted.and_then(|()| match weight {
+            Weight::Puts => self.space.without_reserve(append),
+            Weight::Deletes => self.space.with_reserve(append),
+        });
         appended.inspect_err(|error| {
-            if let Error::DiskFull { .. } = error {
-                self.space.note_full();
-            }
             self.note(error);
             if queue.is_log_poisoned() {
                 self.poison();

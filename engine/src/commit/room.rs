@@ -23,15 +23,9 @@ impl Commits {
         if let Some(next) = queue.next_segment(write.reservation()) {
             self.grant(queue, next, write.weight())?;
         }
-        match queue.append(seqno, write) {
-            Err(Error::DiskFull { path }) => {
-                self.space.note_full();
-                match write.weight() {
-                    Weight::Puts => Err(Error::DiskFull { path }),
-                    Weight::Deletes => self.space.with_reserve(|| queue.append(seqno, write)),
-                }
-            }
-            appended => appended,
+        match write.weight() {
+            Weight::Puts => self.space.without_reserve(|| queue.append(seqno, write)),
+            Weight::Deletes => self.space.with_reserve(|| queue.append(seqno, write)),
         }
     }
 
