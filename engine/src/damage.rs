@@ -34,8 +34,8 @@ pub(crate) struct Damage {
 struct Known {
     /// What was found, by file.
     found: BTreeMap<PathBuf, Found>,
-    /// Tables that others have taken the place of: who still reads one of them may find it damaged.
-    replaced: BTreeSet<u64>,
+    /// Tables that no version names any more and somebody still reads: damage in them harms nobody else.
+    retired: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Damage {
         let table = if file == FileKind::Table { table_at(path) } else { None };
         let is_to_replace = self.action == CorruptionAction::Quarantine && table.is_some();
         let mut known = self.known.lock();
-        if table.is_some_and(|table| known.replaced.contains(&table)) {
+        if table.is_some_and(|table| known.retired.contains(&table)) {
             return;
         }
         let found = Found { table, what: error.to_string() };
@@ -152,16 +152,22 @@ impl Damage {
         self.known.lock().found.values().filter_map(|found| found.table).collect()
     }
 
-    /// The table is whole after all.
+    /// The table is whole after all, or nothing of it is left.
     pub(crate) fn forget_table(&self, table: u64) {
         self.forget(&mut self.known.lock(), table);
     }
 
-    /// The table is no part of the database any more: others have taken its place.
-    pub(crate) fn note_replaced(&self, table: u64) {
+    /// No version names the table any more, but somebody may still read it: what that finds does not
+    /// count, nor what was found before.
+    pub(crate) fn note_retired(&self, table: u64) {
         let mut known = self.known.lock();
-        known.replaced.insert(table);
+        known.retired.insert(table);
         self.forget(&mut known, table);
+    }
+
+    /// Nobody reads the retired table any more.
+    pub(crate) fn forget_retired(&self, table: u64) {
+        self.known.lock().retired.remove(&table);
     }
 
     fn forget(&self, known: &mut Known, table: u64) {
@@ -214,7 +220,7 @@ mod tests {
         let error = damaged(4);
         damage.note(&error);
         assert_eq!((damage.check().is_err(), damage.to_heal()), (true, vec![4]));
-        damage.note_replaced(4);
+        damage.note_retired(4);
         damage.note(&error);
         assert!(damage.check().is_ok() && !damage.is_known() && damage.to_heal().is_empty());
         damage.note(&damaged(5));

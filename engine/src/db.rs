@@ -102,7 +102,7 @@ impl Db {
         Ok(Db { running: Arc::new(Running { parts, report, workers }) })
     }
 
-    fn parts(&self) -> &Arc<Parts> {
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
         &self.running.parts
     }
 

@@ -24,21 +24,21 @@ pub(crate) fn replace_damaged(parts: &Parts) -> Result<bool> {
 /// Where a table stands.
 type Place = (u64, u8, Arc<TableMeta>);
 
-/// Where a table stands that is damaged; one that is not is forgotten.
-fn place_of(parts: &Parts, id: u64) -> Option<Place> {
+/// Where a table stands that is damaged; one that is not is forgotten. While it can not be read, nothing
+/// is known of it.
+fn place_of(parts: &Parts, id: u64) -> Result<Option<Place>> {
     let version = parts.installer.version();
     let place = version.runs().iter().find_map(|run| {
         let meta = run.tables.iter().find(|meta| meta.id == id)?;
         Some((run.order, run.level, meta.clone()))
     });
-    if place.is_none() {
-        parts.damage.note_replaced(id);
+    if let Some(place) = place
+        && is_damaged(parts, &place.2)?
+    {
+        return Ok(Some(place));
     }
-    let damaged = place.filter(|(_, _, meta)| is_damaged(parts, meta));
-    if damaged.is_none() {
-        parts.damage.forget_table(id);
-    }
-    damaged
+    parts.damage.forget_table(id);
+    Ok(None)
 }
 
 /// What verifies of a damaged table, in tables that no edit names yet.
@@ -56,7 +56,7 @@ pub(crate) struct Remains {
 pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> {
     let mut all = Vec::new();
     for id in parts.damage.to_heal() {
-        let Some((order, level, meta)) = place_of(parts, id) else { continue };
+        let Some((order, level, meta)) = place_of(parts, id)? else { continue };
         if meta.scope != scope {
             continue;
         }
@@ -72,7 +72,7 @@ pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> 
 
 fn replace(parts: &Parts, id: u64) -> Result<()> {
     let _compacting = parts.compacting.lock();
-    let Some((order, level, meta)) = place_of(parts, id) else { return Ok(()) };
+    let Some((order, level, meta)) = place_of(parts, id)? else { return Ok(()) };
     let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
     let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
     recovery::set_table_aside(&parts.fs, parts.generation, id)?;
@@ -89,17 +89,19 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
     parts.install_written(&numbers, edit, |_| {})?;
     tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
     parts.damage.note_lost(lost);
-    parts.damage.note_replaced(id);
     parts.obsolete.delete(parts);
     Ok(())
 }
 
 /// Whether it still is: what a read met may have been a mishap on the way.
-fn is_damaged(parts: &Parts, meta: &Arc<TableMeta>) -> bool {
+fn is_damaged(parts: &Parts, meta: &Arc<TableMeta>) -> Result<bool> {
     let cache = Cache::new(1 << 20);
     let opened = Table::open(parts.fs.as_ref(), meta.clone(), parts.identity().database, cache);
-    let verified = opened.and_then(|table| table.verify());
-    matches!(verified, Err(Error::Corrupt { .. } | Error::Missing { .. }))
+    match opened.and_then(|table| table.verify()) {
+        Ok(_) => Ok(false),
+        Err(Error::Corrupt { .. } | Error::Missing { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes what verifies of a table. Returns the new tables and what is lost.

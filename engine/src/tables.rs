@@ -104,8 +104,10 @@ impl Tables {
         }
         self.lingering.fetch_add(held.len(), Ordering::AcqRel);
         for handle in &held {
+            self.damage.note_retired(handle.meta.id);
             handle.is_obsolete.store(true, Ordering::Release);
         }
+        unused.iter().for_each(|id| self.damage.forget_table(*id));
         // Dropped without the lock: the last holder of a handle may be this one.
         drop(held);
         self.obsolete.lock().extend(unused);
@@ -129,6 +131,11 @@ impl TableHandle {
         &self.meta
     }
 
+    /// Whether no version names it any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_obsolete.load(Ordering::Acquire)
+    }
+
     /// Whether it holds more than range deletes.
     pub(crate) fn has_entries(&self) -> bool {
         self.meta.entries > 0
@@ -143,7 +150,7 @@ impl TableHandle {
         }
     }
 
-    /// Notes an error that a read of the table met.
+    /// Notes an error that a read of the table, or of another one of its run, met.
     #[cold]
     pub(crate) fn note(&self, error: &base::Error) {
         self.damage.note(error);
@@ -160,7 +167,8 @@ impl TableHandle {
 
 impl Drop for TableHandle {
     fn drop(&mut self) {
-        if self.is_obsolete.load(Ordering::Acquire) {
+        if self.is_retired() {
+            self.damage.forget_retired(self.meta.id);
             self.obsolete.lock().push(self.meta.id);
             self.lingering.fetch_sub(1, Ordering::AcqRel);
         }

@@ -6,7 +6,8 @@
 mod fixture;
 
 use base::RelPath;
-use base::fs::CrashModel;
+use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
+use esker::replicate::ScopeId;
 use esker::{Background, CorruptionAction, Db, Error, Keyspace, Options, Scrub, Status, SyncMode};
 use fixture::{Content, Disk, content, eventually, keyspace, small, small_busy};
 use std::time::Duration;
@@ -144,6 +145,88 @@ fn check_lost(db: &Db, k: &Keyspace, expected: &Content) {
     }
     assert!(found.len() < expected.len());
     assert!(found.keys().all(|key| expected.contains_key(key)));
+}
+
+/// Two runs that a merge makes one of.
+fn two_runs(disk: &Disk, action: CorruptionAction) -> (Db, Keyspace, Vec<String>) {
+    let db = disk.open(Options { on_corruption: action, ..small() });
+    let k = keyspace(&db, "k");
+    for round in 0..2u8 {
+        for number in 0..300u32 {
+            k.put(number.to_be_bytes(), [round; 100]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    let tables = disk.files_in("tables/");
+    assert!(tables.len() > 1, "{tables:?}");
+    (db, k, tables)
+}
+
+fn flip_reads(disk: &Disk, tables: &[String]) {
+    for table in tables {
+        disk.fs.inject(FaultPlan::new(SimOp::Read, Fault::BitFlip(77)).on(table).sticky());
+    }
+}
+
+const ACTIONS: [CorruptionAction; 3] =
+    [CorruptionAction::Halt, CorruptionAction::Quarantine, CorruptionAction::HealFromPeer];
+
+fn is_whole(db: &Db, k: &Keyspace) {
+    assert_eq!(db.health().status, Status::Healthy, "{:?}", db.health());
+    assert!(!db.replication().is_to_be_healed(ScopeId::MAIN));
+    k.put(b"new", b"v").unwrap();
+    assert_eq!(content(k).len(), 301);
+}
+
+/// An old iterator alone reads it.
+#[test]
+fn damage_in_a_table_that_was_merged_away_concerns_only_who_still_reads_it() {
+    for action in ACTIONS {
+        let disk = Disk::new(1);
+        let (db, k, tables) = two_runs(&disk, action);
+        let mut old = k.iter();
+        old.next().unwrap().unwrap();
+        db.compact_all().unwrap();
+        flip_reads(&disk, &tables);
+        assert!(old.any(|entry| entry.is_err()), "{action:?}");
+        is_whole(&db, &k);
+        drop(old);
+        assert!(db.scrub().unwrap().findings.is_empty());
+    }
+}
+
+/// The damage was a mishap on the way, or in a part that the merge did not need.
+#[test]
+fn a_merge_that_could_read_all_of_a_damaged_table_ends_the_damage() {
+    for action in [CorruptionAction::Halt, CorruptionAction::HealFromPeer] {
+        let disk = Disk::new(1);
+        let (db, k, tables) = two_runs(&disk, action);
+        flip_reads(&disk, &tables);
+        assert!(k.iter().any(|entry| entry.is_err()));
+        assert_eq!(db.health().status, Status::Corrupt);
+        disk.fs.clear_faults();
+        db.compact_all().unwrap();
+        is_whole(&db, &k);
+    }
+}
+
+/// Whether the damage is real can not be told while the disk does not read.
+#[test]
+fn a_table_that_can_not_be_read_does_not_count_as_whole_again() {
+    let disk = Disk::new(1);
+    filled(&disk, small()).0.close().unwrap();
+    let table = file_ending(&disk, ".sst");
+    let read = |fault| FaultPlan::new(SimOp::Read, fault).on(table.as_str());
+    let db = disk.open(Options { on_corruption: CorruptionAction::Quarantine, ..small_busy() });
+    let k = keyspace(&db, "k");
+    disk.fs.inject(read(Fault::BitFlip(77)));
+    disk.fs.inject(read(Fault::Io).sticky());
+    assert!(matches!(k.get(0u32.to_be_bytes()), Err(Error::Corrupt { .. })));
+    eventually("the disk was read again", || disk.fs.struck().len() > 2);
+    assert_ne!(db.health().status, Status::Healthy);
+    disk.fs.clear_faults();
+    eventually("it is whole after all", || db.health().status == Status::Healthy);
+    assert_eq!((content(&k).len(), quarantined(&disk)), (400, 0));
 }
 
 #[test]

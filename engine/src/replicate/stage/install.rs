@@ -229,7 +229,6 @@ impl Drop for Unnamed<'_> {
 /// A damaged table is replaced, and what it had is here again.
 fn forget(parts: &Parts, id: u64) {
     tracing::warn!(target: "esker", table = id, "a damaged table was made whole from a peer");
-    parts.damage.note_replaced(id);
     parts.meters.tables_healed.fetch_add(1, Ordering::Relaxed);
     parts.obsolete.delete(parts);
 }
