@@ -4,34 +4,15 @@
 
 mod fixture;
 
-use base::fs::CrashModel;
-use esker::replicate::{Admission, ScopeId, Stamped, Vector};
-use esker::{Batch, Db, Options, SyncMode, Tick};
-use fixture::{Disk, START_MS, keyspace, small};
+use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
+use esker::replicate::{Admission, Answers, ScopeId, Stamped, Vector};
+use esker::{Background, Batch, Db, Error, Options, SyncMode, Tick};
+use fixture::{Dice, Disk, START_MS, file_ending, keyspace, local_keyspace, small};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const KEYSPACES: [&str; 2] = ["one", "two"];
-
-/// A small generator, so that a seed says all.
-struct Dice(u64);
-
-impl Dice {
-    fn of(seed: u64) -> Dice {
-        Dice((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    fn key(&mut self) -> String {
-        format!("key {}", self.below(30))
-    }
-}
 
 fn fast() -> Options {
     Options { sync: SyncMode::Async, ..small() }
@@ -42,7 +23,7 @@ fn write(db: &Db, dice: &mut Dice, what: &str) {
     let mut batch = Batch::new();
     for number in 0..=dice.below(5) {
         let k = keyspace(db, KEYSPACES[dice.below(2) as usize]);
-        let key = dice.key();
+        let key = dice.key(30);
         match dice.below(40) {
             0 => batch.delete_range(&k, &key, format!("{key}5")),
             1..=8 => batch.delete(&k, &key),
@@ -203,4 +184,164 @@ fn a_crash_leaves_whole_shipments_of_a_convoy_and_the_vector_says_which() {
         }
     }
     assert!(places.len() > 5, "{places:?}");
+}
+
+/// What an author wrote to one keyspace, a shipment a commit; the one in the middle is about keyspace "two".
+fn forty(disk: &Disk) -> (Db, Vec<(Tick, Vec<u8>)>) {
+    let author = disk.open(fast());
+    let (one, two) = (keyspace(&author, "one"), keyspace(&author, "two"));
+    for number in 0..40u32 {
+        let k = if number == 20 { &two } else { &one };
+        k.put(number.to_be_bytes(), [number as u8; 3000]).unwrap();
+    }
+    author.sync().unwrap();
+    let all = shipments(&author, 1);
+    assert_eq!(all.len(), 40);
+    (author, all)
+}
+
+fn bytes_of(all: &[(Tick, Vec<u8>)]) -> Vec<&[u8]> {
+    all.iter().map(|(_, bytes)| &**bytes).collect()
+}
+
+/// Whatever is wrong with the one in the middle, those before it are here, and nothing behind it is.
+fn is_taken_up_to_the_middle(db: &Db, author: &Db, all: &[(Tick, Vec<u8>)]) {
+    let have = db.replication().applied(MAIN).get(author.replication().origin());
+    assert_eq!(all.iter().position(|(last, _)| *last == have), Some(19));
+}
+
+#[test]
+fn those_before_a_shipment_that_is_refused_are_admitted() {
+    let (author, all) = forty(&Disk::new(1));
+    let taker = || Disk::new(2).open(fast());
+
+    let db = taker();
+    local_keyspace(&db, "two");
+    let refused = db.replication().admit_all(&bytes_of(&all)).unwrap_err();
+    assert!(matches!(refused, Error::ConfigMismatch { .. }), "{refused}");
+    is_taken_up_to_the_middle(&db, &author, &all);
+
+    let (db, mut broken) = (taker(), all.clone());
+    broken[20].1[9] ^= 1;
+    let refused = db.replication().admit_all(&bytes_of(&broken)).unwrap_err();
+    assert!(matches!(refused, Error::InvalidInput { .. }), "{refused}");
+    is_taken_up_to_the_middle(&db, &author, &all);
+
+    // What it is compared with can not be read.
+    let disk = Disk::new(2);
+    disk.clock.set(START_MS + 5);
+    let db = disk.open(fast());
+    keyspace(&db, "two").put(20u32.to_be_bytes(), "older").unwrap();
+    db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+    db.flush().unwrap();
+    let table = file_ending(&disk, ".sst");
+    drop(db);
+    disk.fs.inject(FaultPlan::new(SimOp::Read, Fault::Io).on(table.as_str()).sticky());
+    let db = disk.open(fast());
+    let refused = db.replication().admit_all(&bytes_of(&all)).unwrap_err();
+    assert!(matches!(refused, Error::Io { .. }), "{refused}");
+    is_taken_up_to_the_middle(&db, &author, &all);
+}
+
+/// The log takes no more in the middle of a convoy; what it took is here, the rest follows later.
+#[test]
+fn a_convoy_that_the_log_does_not_take_whole_goes_on_where_it_stopped() {
+    let (author, all) = forty(&Disk::new(1));
+    let disk = Disk::new(2);
+    let db = disk.open(fast());
+    keyspace(&db, "one");
+    disk.fs.inject(FaultPlan::new(SimOp::Create, Fault::DiskFull).on(".log").sticky());
+    let refused = db.replication().admit_all(&bytes_of(&all)).unwrap_err();
+    assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
+    let have = db.replication().applied(MAIN).get(author.replication().origin());
+    let taken = all.iter().position(|(last, _)| *last == have).unwrap() + 1;
+    assert!((2..39).contains(&taken), "{taken}");
+    for (number, entry) in all.iter().enumerate().filter(|(number, _)| *number != 20) {
+        let found = keyspace(&db, "one").get((number as u32).to_be_bytes()).unwrap();
+        assert_eq!(found.is_some(), number < taken, "{number} {}", entry.0);
+    }
+    disk.fs.clear_faults();
+    let admitted = db.replication().admit_all(&bytes_of(&all)).unwrap();
+    assert!(admitted[..taken].iter().all(|it| *it == Admission::Known));
+    let reference = Disk::new(3).open(fast());
+    for bytes in bytes_of(&all) {
+        reference.replication().admit(bytes).unwrap();
+    }
+    let content = |db: &Db| KEYSPACES.map(|name| db.replication().entries(name).unwrap());
+    assert_eq!(content(&db), content(&reference));
+}
+
+/// An author has to answer the late one, so nothing behind it is taken either.
+#[test]
+fn a_reader_takes_a_convoy_up_to_what_may_be_late() {
+    let author = Disk::new(1).open(fast());
+    let one = keyspace(&author, "one");
+    one.delete("a").unwrap();
+    one.delete("b").unwrap();
+    one.put("late", "v").unwrap();
+    one.put("too", "v").unwrap();
+    author.sync().unwrap();
+    let all = shipments(&author, 1);
+    let disk = Disk::new(2);
+    disk.clock.set(START_MS + 5);
+    let db = disk.open(fast());
+    keyspace(&db, "one").delete("x").unwrap();
+    db.compact_all().unwrap();
+    db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
+    assert!(db.replication().dropped(MAIN) > all[3].0);
+    db.replication().set_answers(MAIN, Answers::Reader);
+    let admitted = db.replication().admit_all(&bytes_of(&all)).unwrap();
+    let taken = |admitted: &Admission| matches!(admitted, Admission::Taken { late: 0, .. });
+    assert!(admitted[..2].iter().all(taken), "{admitted:?}");
+    assert_eq!(admitted[2..], [Admission::Unanswered { late: 1 }]);
+    let have = db.replication().applied(MAIN).get(author.replication().origin());
+    assert_eq!(have, all[1].0);
+}
+
+/// A convoy that local writes come between is compared with all of them.
+#[test]
+fn convoys_and_local_writes_at_the_same_time_leave_the_greatest_stamps() {
+    let author = Disk::new(1).open(fast());
+    author.replication(); // keeps the log
+    let mut dice = Dice::of(11);
+    (0..600).for_each(|round| write(&author, &mut dice, &format!("a {round}")));
+    author.sync().unwrap();
+    let all = shipments(&author, 100);
+    let db = Disk::new(2).open(Options { background: Background::On, ..fast() });
+    db.replication();
+    let is_over = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let (mut dice, mut round) = (Dice::of(12), 0);
+            while !is_over.load(Ordering::Acquire) || round < 50 {
+                write(&db, &mut dice, &format!("b {round}"));
+                round += 1;
+            }
+            round
+        });
+        let mut dice = Dice::of(13);
+        let admitted = admit_in_convoys(&db, &bytes_of(&all), &mut dice);
+        is_over.store(true, Ordering::Release);
+        assert!(admitted.iter().all(|it| matches!(it, Admission::Taken { late: 0, .. })));
+        writer.join().unwrap()
+    });
+    assert!(written >= 50);
+    db.sync().unwrap();
+    let reference = Disk::new(3).open(fast());
+    let own = {
+        let known = author.replication().applied(MAIN);
+        let mut tail = db.replication().tail(MAIN, &known).unwrap();
+        let (mut known, mut own) = (known, Vec::new());
+        while let Some(shipment) = tail.next(&known, 1).unwrap() {
+            known.raise(shipment.origin, shipment.last);
+            own.push(shipment.bytes);
+        }
+        own
+    };
+    for bytes in own.iter().map(|bytes| &**bytes).chain(bytes_of(&all)) {
+        let admitted = reference.replication().admit(bytes).unwrap();
+        assert!(matches!(admitted, Admission::Taken { .. }), "{admitted:?}");
+    }
+    let content = |db: &Db| KEYSPACES.map(|name| db.replication().entries(name).unwrap());
+    assert_eq!(content(&db), content(&reference));
 }

@@ -9,7 +9,7 @@ use base::RelPath;
 use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
 use esker::replicate::ScopeId;
 use esker::{Background, CorruptionAction, Db, Error, Keyspace, Options, Scrub, Status, SyncMode};
-use fixture::{Content, Disk, content, eventually, keyspace, small, small_busy};
+use fixture::{Content, Disk, content, eventually, file_ending, keyspace, small, small_busy};
 use std::time::Duration;
 
 fn filled(disk: &Disk, options: Options) -> (Db, Keyspace, Content) {
@@ -21,11 +21,6 @@ fn filled(disk: &Disk, options: Options) -> (Db, Keyspace, Content) {
     db.compact_all().unwrap();
     let expected = content(&k);
     (db, k, expected)
-}
-
-/// The newest such file: an older one may be waiting to be removed.
-fn file_ending(disk: &Disk, end: &str) -> RelPath {
-    disk.fs.files().into_iter().rfind(|path| path.as_str().ends_with(end)).unwrap()
 }
 
 /// Flips a bit at `at`, or at that many bytes before the end if it is negative. Returns what was there.

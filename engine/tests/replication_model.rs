@@ -10,29 +10,14 @@ mod fixture;
 
 use esker::replicate::{Admission, Origin, Purpose, ScopeId, Stamp, Vector};
 use esker::{Batch, Db, Error, Options, SyncMode, Tick};
-use fixture::{Disk, START_MS, keyspace, small};
+use fixture::{Dice, Disk, START_MS, keyspace, small};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const NODES: usize = 3;
 const KEYSPACES: [&str; 2] = ["one", "two"];
-
-/// A small generator, so that a seed says all.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    fn key(&mut self) -> String {
-        format!("key {}", self.below(12))
-    }
-}
+const KEYS: u64 = 12;
 
 /// What was written, by whom and when.
 #[derive(Default)]
@@ -98,7 +83,7 @@ impl Node {
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 content.insert((number, text(&key)), text(&value));
             }
-            for key in (0..12).map(|key| format!("key {key}")) {
+            for key in (0..KEYS).map(|key| format!("key {key}")) {
                 let found = keyspace(self.db(), name).get(&key).unwrap();
                 let scanned = content.get(&(number, key));
                 assert_eq!(found.as_deref(), scanned.map(|value| value.as_bytes()));
@@ -118,7 +103,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         let nodes = (0..NODES as u64).map(|node| Node::new(seed * 10 + node + 1)).collect();
-        let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let dice = Dice::of(seed);
         World { dice, nodes, fold: Fold::default(), writes: 0 }
     }
 
@@ -131,11 +116,11 @@ impl World {
         let mut points: BTreeMap<(usize, String), Option<String>> = BTreeMap::new();
         let mut ranges = Vec::new();
         for _ in 0..=self.dice.below(4) {
-            let (number, key) = (self.dice.below(2) as usize, self.dice.key());
+            let (number, key) = (self.dice.below(2) as usize, self.dice.key(KEYS));
             let k = keyspace(self.nodes[node].db(), KEYSPACES[number]);
             match self.dice.below(8) {
                 0 => {
-                    let end = self.dice.key();
+                    let end = self.dice.key(KEYS);
                     if key < end {
                         batch.delete_range(&k, &key, &end);
                         points.retain(|(of, at), _| *of != number || *at < key || *at >= end);
@@ -166,7 +151,7 @@ impl World {
     }
 
     fn transact(&mut self, node: usize) {
-        let (number, key) = (self.dice.below(2) as usize, self.dice.key());
+        let (number, key) = (self.dice.below(2) as usize, self.dice.key(KEYS));
         self.writes += 1;
         let value = format!("{node}: {}", self.writes);
         let db = self.nodes[node].db();

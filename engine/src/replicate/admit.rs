@@ -90,6 +90,12 @@ impl<'a> Shipped<'a> {
             false => Err(Error::invalid("a shipment of scope 0, which is each node's own")),
         }
     }
+
+    /// Whether it goes on where `before`, of the same author, ends.
+    pub(super) fn follows(&self, before: &Shipped<'_>) -> bool {
+        let (one, next) = (&before.shipment, &self.shipment);
+        (one.scope, one.origin, Some(one.last())) == (next.scope, next.origin, next.previous)
+    }
 }
 
 /// Admits a shipment that was decoded.
@@ -115,9 +121,14 @@ pub(super) fn admit_one(parts: &Parts, shipped: &Shipped<'_>) -> Result<Admissio
 }
 
 /// How far `tick` is ahead of the clock here; 0 if no more than it may be.
-pub(super) fn by_ms_ahead(parts: &Parts, tick: Tick) -> u64 {
+fn by_ms_ahead(parts: &Parts, tick: Tick) -> u64 {
     let by_ms = tick.ms().saturating_sub(parts.clock.wall_ms());
     if by_ms > parts.options.max_drift_ms() { by_ms } else { 0 }
+}
+
+/// The last tick that is not too far ahead of the clock here.
+pub(super) fn latest(parts: &Parts) -> Tick {
+    Tick::last_of_ms(parts.clock.wall_ms().saturating_add(parts.options.max_drift_ms()))
 }
 
 /// Up to where the shipment is known here, if the rest of it can follow.
@@ -144,6 +155,19 @@ pub(super) fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, A
     } else {
         Ok(have)
     }
+}
+
+/// The highest tick of a tombstone ever dropped in the scope, not older than `view`, which was taken before.
+pub(super) fn dropped(parts: &Parts, scope: ScopeId, view: &View, known: &mut Known) -> Tick {
+    let generation = view.generation();
+    let dropped = match known.dropped {
+        Some((of, of_scope, tick)) if of == generation && of_scope == scope => tick,
+        _ => parts
+            .installer
+            .with_state(|state| state.dropped_stamps.get(&scope).copied().unwrap_or(Tick::ZERO)),
+    };
+    known.dropped = Some((generation, scope, dropped));
+    dropped
 }
 
 /// The keyspaces of the shipment as they are here; those that are missing are created.
@@ -275,17 +299,9 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The highest tick of a tombstone ever dropped, not older than `view`, which was taken before.
+    /// As [`dropped`], in the scope of the shipment.
     pub(super) fn dropped(&self, view: &View, known: &mut Known) -> Tick {
-        let (scope, generation) = (self.shipment.scope, view.generation());
-        let dropped = match known.dropped {
-            Some((of, of_scope, tick)) if of == generation && of_scope == scope => tick,
-            _ => self.parts.installer.with_state(|state| {
-                state.dropped_stamps.get(&scope).copied().unwrap_or(Tick::ZERO)
-            }),
-        };
-        known.dropped = Some((generation, scope, dropped));
-        dropped
+        dropped(self.parts, self.shipment.scope, view, known)
     }
 
     pub(super) fn may_be_late(&self, dropped: Tick) -> impl Iterator<Item = &Incoming<'_>> {
