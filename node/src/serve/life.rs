@@ -13,7 +13,7 @@ use crate::replicas::Replicas;
 use base::Error;
 use esker_node::resilience::Timeout;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
 /// Threads that answer connections. All but two of them may do quick work of the engine themselves; the
@@ -43,6 +43,22 @@ pub(crate) struct Opened {
     pub(crate) replicas: Box<dyn Replicas>,
 }
 
+impl Opened {
+    /// Ends both again. Blocks, so not in a task.
+    fn close(self) -> Outcome {
+        self.replicas.shutdown();
+        Box::new(self.directory).close().map_err(|failure| failure.during("close"))
+    }
+}
+
+/// Where the thread that opens leaves what it has opened. What nobody takes out is closed after the last task:
+/// to end the peers is to wait for threads of theirs, which no task may do.
+type Slot = Arc<Mutex<Option<Opened>>>;
+
+fn take(slot: &Slot) -> Option<Opened> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Listens, opens the database by `open`, and serves it until a signal; then closes it. Meanwhile whoever asks
 /// is told how far it is. Tells `ready` once it serves. Asks `reread` for the configuration when SIGHUP comes.
 pub(crate) fn serve(
@@ -54,6 +70,7 @@ pub(crate) fn serve(
     let runtime = runtime()?;
     let timeouts = settings.config.timeouts();
     let callers = Arc::new(Callers::of(&settings.config)?);
+    let slot = Slot::default();
     let (node, served) = runtime.block_on(async {
         let opening = Arc::new(Opening::default());
         let door = Door::new(opening.clone(), timeouts.clone(), callers.clone());
@@ -62,8 +79,8 @@ pub(crate) fn serve(
             Ok(server) => server,
             Err(failure) => return (None, Err(failure)),
         };
-        let Opened { directory, replicas } = match open_meanwhile(&mut server, opening, open).await
-        {
+        let opened = open_meanwhile(&mut server, opening, open, slot.clone()).await;
+        let Opened { directory, replicas } = match opened {
             Ok(Some(opened)) => opened,
             Ok(None) => return (None, Ok(())),
             Err(failure) => return (None, Err(failure)),
@@ -77,7 +94,7 @@ pub(crate) fn serve(
     let Some(node) = node else {
         // A recovery that does not end is cut off as a crash would.
         runtime.shutdown_timeout(timeouts.get(Timeout::Close));
-        return served;
+        return Failure::both(served, take(&slot).map_or(Ok(()), Opened::close));
     };
     node.replicas().shutdown();
     runtime.shutdown_timeout(node.timeout(Timeout::Close));
@@ -85,17 +102,23 @@ pub(crate) fn serve(
     Failure::both(served, closed.map_err(|failure| failure.during("close")))
 }
 
-/// Opens the database while `server` answers. None if it was called off.
+/// Opens the database while `server` answers. None if it was called off; if that was too late, what was opened
+/// is in `slot`.
 async fn open_meanwhile(
     server: &mut Server,
     opening: Arc<Opening>,
     open: impl FnOnce(&Opening) -> Outcome<Opened> + Send + 'static,
+    slot: Slot,
 ) -> Outcome<Option<Opened>> {
-    let told = opening.clone();
-    let mut job = tokio::task::spawn_blocking(move || open(&told));
+    let (told, left) = (opening.clone(), slot.clone());
+    let mut job = tokio::task::spawn_blocking(move || {
+        let opened = open(&told)?;
+        *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        Ok(())
+    });
     if let Some(opened) = server.answer_until(&mut job).await {
         let opened = opened.unwrap_or_else(|_| Err(ended()));
-        return opened.map(Some).map_err(|failure| failure.during("open"));
+        return opened.map(|()| take(&slot)).map_err(|failure| failure.during("open"));
     }
     tracing::info!("told to stop while the database is being opened");
     opening.progress().cancel();
@@ -105,12 +128,7 @@ async fn open_meanwhile(
     };
     match opened {
         Err(failure) if failure.code() == Error::Cancelled.code() => Ok(None),
-        Err(failure) => Err(failure),
-        // It was too late to call it off.
-        Ok(Opened { directory, replicas }) => {
-            replicas.shutdown();
-            Box::new(directory).close().map(|()| None)
-        }
+        opened => opened.map(|()| None),
     }
 }
 
@@ -124,6 +142,7 @@ async fn answer(
 ) -> Outcome {
     node.watch(&settings.config)?;
     door.open(node.clone());
+    server.reload_if_asked(node);
     ready(&Ready {
         node: node.directory().db().identity().node.to_string(),
         listen: node.replicas().listens_at().to_string(),
@@ -156,8 +175,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{Mutex, PoisonError};
     use std::thread;
     use std::time::Duration;
 
@@ -170,6 +189,16 @@ mod tests {
         settings: Settings,
         go: Sender<()>,
         wait: Option<Receiver<()>>,
+        /// Whether the opening hears that it is called off.
+        ears: Ears,
+        /// How often the configuration was read again.
+        reloads: Arc<AtomicU32>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Ears {
+        Open,
+        Closed,
     }
 
     impl Slow {
@@ -183,22 +212,30 @@ mod tests {
             layers.read_file(&text, Path::new("node.toml"));
             let settings = Settings::of(layers.settle().unwrap()).unwrap();
             let (go, wait) = channel();
-            Slow { dir, settings, go, wait: Some(wait) }
+            let (ears, reloads) = (Ears::Open, Arc::default());
+            Slow { dir, settings, go, wait: Some(wait), ears, reloads }
         }
 
         /// Serves until it ends; what is told when it is ready goes to `ready`.
         fn serve(&mut self, ready: Sender<()>) -> thread::JoinHandle<Outcome> {
             let (settings, wait) = (self.settings.clone(), self.wait.take().unwrap());
+            let (ears, reloads) = (self.ears, self.reloads.clone());
             thread::spawn(move || {
                 let of = settings.clone();
                 let open = move |opening: &Opening| {
                     wait.recv().unwrap();
                     let options = of.config.engine_options();
-                    let directory = Directory::open_with(&of.path, options, opening.progress())?;
+                    let deaf = engine::Progress::default();
+                    let progress = if ears == Ears::Open { opening.progress() } else { &deaf };
+                    let directory = Directory::open_with(&of.path, options, progress)?;
                     let replicas = replicas::start(directory.db(), &of)?;
                     Ok(Opened { directory, replicas })
                 };
-                let reread = Box::new(|| unreachable!("nobody asks"));
+                let again = settings.config.clone();
+                let reread = Box::new(move || {
+                    reloads.fetch_add(1, Ordering::SeqCst);
+                    Ok(again.clone())
+                });
                 serve(&settings, reread, open, |_| {
                     ready.send(()).unwrap();
                     Ok(())
@@ -238,6 +275,60 @@ mod tests {
 
     fn stop() {
         kill_process(getpid(), Signal::TERM).unwrap();
+    }
+
+    /// Whether somebody answers on a new connection soon.
+    fn is_answered(stream: &mut TcpStream) -> bool {
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        write!(stream, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        stream.read(&mut [0]).is_ok_and(|len| len > 0)
+    }
+
+    #[test]
+    fn an_opening_that_was_called_off_too_late_is_closed_well() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slow = Slow::new();
+        slow.ears = Ears::Closed;
+        let (sender, ready) = channel();
+        let node = slow.serve(sender);
+        assert_eq!(ask(&mut slow.connect(), "/health/live").0, 200);
+        stop();
+        // Once it has heard, it takes no more connections and waits for the opening.
+        while is_answered(&mut slow.connect()) {}
+        slow.go.send(()).unwrap();
+        node.join().unwrap().unwrap();
+        assert!(ready.recv().is_err(), "it was never ready");
+        let progress = engine::Progress::default();
+        let options = slow.settings.config.engine_options();
+        let again = Directory::open_with(&slow.settings.path, options, &progress).unwrap();
+        assert!(again.db().recovery_report().was_closed, "it was not closed");
+    }
+
+    #[test]
+    fn a_hangup_while_it_opens_is_heard_once_it_is_open() {
+        let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slow = Slow::new();
+        let (sender, ready) = channel();
+        let node = slow.serve(sender);
+        let mut stream = slow.connect();
+        kill_process(getpid(), Signal::HUP).unwrap();
+        // Signals are looked at between connections.
+        for _ in 0..3 {
+            assert_eq!(ask(&mut slow.connect(), "/health/live").0, 200);
+        }
+        assert_eq!(slow.reloads.load(Ordering::SeqCst), 0);
+        slow.go.send(()).unwrap();
+        ready.recv().unwrap();
+        for _ in 0..3000 {
+            if slow.reloads.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(slow.reloads.load(Ordering::SeqCst), 1);
+        assert_eq!(ask(&mut stream, "/health/ready").0, 200);
+        stop();
+        node.join().unwrap().unwrap();
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct Server {
     room: Arc<Semaphore>,
     /// Of those that have a place and those that wait for one.
     entrance: Arc<Semaphore>,
+    /// The configuration is to be read again, once there is somebody who does it.
+    wants_reload: bool,
     /// Dropped when connections are to end.
     drain: watch::Sender<()>,
     draining: watch::Receiver<()>,
@@ -69,6 +71,7 @@ impl Server {
             connections: JoinSet::new(),
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             entrance: Arc::new(Semaphore::new(CONNECTIONS_MAX + WAITING_MAX)),
+            wants_reload: false,
             drain,
             draining,
         })
@@ -97,7 +100,7 @@ impl Server {
                         continue;
                     }
                     (Asked::Reload, None) => {
-                        tracing::warn!("the configuration was just read: the node is starting");
+                        self.wants_reload = true;
                         continue;
                     }
                 },
@@ -113,6 +116,13 @@ impl Server {
                 drop(entered);
             });
             while self.connections.try_join_next().is_some() {}
+        }
+    }
+
+    /// Lets `node` do what it was asked for before it was there.
+    pub(super) fn reload_if_asked(&mut self, node: &Arc<Node>) {
+        if std::mem::take(&mut self.wants_reload) {
+            node.clone().reload_soon();
         }
     }
 
