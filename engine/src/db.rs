@@ -306,9 +306,18 @@ impl Db {
     /// [`Options::on_corruption`] says. If nothing is, damage that was found before is forgotten. A
     /// database that is only read is only reported on.
     pub fn scrub(&self) -> Result<ScrubReport> {
+        self.scrub_until(&|| false)
+    }
+
+    /// As [`Db::scrub`], called off once `is_over`, which is asked after each few blocks.
+    ///
+    /// # Errors
+    /// `Cancelled` if it was over before the end.
+    pub fn scrub_until(&self, is_over: &dyn Fn() -> bool) -> Result<ScrubReport> {
         self.check_open()?;
         let parts = self.parts();
-        let report = scrub(parts, Speed::Full, &|| parts.is_closed.load(Ordering::Acquire))?;
+        let is_cancelled = || is_over() || parts.is_closed.load(Ordering::Acquire);
+        let report = scrub(parts, Speed::Full, &is_cancelled)?;
         if parts.options.background == Background::Off && !parts.is_read_only {
             crate::quarantine::replace_damaged(parts)?;
         }

@@ -4,8 +4,9 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::wire;
 use esker_node::resilience::{Jitter, Retry, RetryError};
 use serde::de::DeserializeOwned;
+use std::ffi::OsStr;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub(crate) struct Client {
 }
 
 /// What a request does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     /// Reads.
     Get,
@@ -68,29 +69,41 @@ impl<'a> Call<'a> {
     }
 }
 
-impl Call<'_> {
-    /// Whether the same call may succeed later and does no harm if it was carried out already.
-    fn may_be_sent_again(&self, failure: &Failure) -> bool {
-        match failure.code() {
-            // The node says so before it has begun.
-            "Opening" | "Overloaded" => true,
-            UNREACHABLE => !matches!(self.method, Method::Post),
-            _ => false,
-        }
-    }
-}
-
 /// A try that failed.
 #[derive(Debug)]
 struct Tried {
     failure: Failure,
-    /// Whether another may help.
-    again: bool,
+    stage: Stage,
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It was not sent.
+    Unsent,
+    /// It was sent, perhaps in part, and nothing came back: whether it was carried out is not known.
+    Sent(Method),
+    /// The node has answered.
+    Answered,
 }
 
 impl RetryError for Tried {
+    /// Whether the same call may succeed later and does no harm if it was carried out already. A write that is
+    /// sent twice does: it would undo what somebody else has written in between.
     fn is_retryable(&self) -> bool {
-        self.again
+        match self.stage {
+            Stage::Unsent => self.failure.code() == UNREACHABLE,
+            Stage::Sent(method) => method == Method::Get,
+            // The node says so before it has begun.
+            Stage::Answered => matches!(self.failure.code(), "Opening" | "Overloaded"),
+        }
+    }
+}
+
+/// A call that makes no sense is not sent.
+impl<F: Into<Failure>> From<F> for Tried {
+    fn from(failure: F) -> Tried {
+        Tried { failure: failure.into(), stage: Stage::Unsent }
     }
 }
 
@@ -122,8 +135,7 @@ impl Client {
             .timeout_connect(Some(CONNECT_PATIENCE))
             .max_idle_age(IDLE_MAX)
             .build();
-        let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-        let authorization = token.map(|token| format!("Bearer {token}"));
+        let authorization = authorization_of(std::env::var_os(TOKEN_VARIABLE).as_deref())?;
         Ok(Client { agent: config.into(), url: trimmed.to_owned(), authorization })
     }
 
@@ -137,14 +149,11 @@ impl Client {
     pub(crate) fn send(&self, call: &Call<'_>) -> Outcome<Answer> {
         let jitter = Jitter::Seeded(u64::from(std::process::id()));
         let again = Retry { first: RETRY_PAUSE, jitter, ..Retry::default() };
-        let sent = again.run(thread::sleep, |_| {
-            self.send_once(call)
-                .map_err(|failure| Tried { again: call.may_be_sent_again(&failure), failure })
-        });
+        let sent = again.run(thread::sleep, |_| self.send_once(call));
         sent.map_err(|tried| tried.failure.during("ask the node"))
     }
 
-    fn send_once(&self, call: &Call<'_>) -> Outcome<Answer> {
+    fn send_once(&self, call: &Call<'_>) -> Result<Answer, Tried> {
         if call.path.len() > wire::URL_LEN_MAX {
             let (limit, len) = (wire::URL_LEN_MAX as u64, call.path.len() as u64);
             return Err(base::Error::too_large("URL with encoded bounds", limit, len).into());
@@ -167,12 +176,17 @@ impl Client {
                 self.agent.run(builder.method("POST").body(call.body).map_err(invalid)?)
             }
         };
-        let (head, body) = result.map_err(|error| self.unreachable(&error))?.into_parts();
+        let response = result.map_err(|error| {
+            let stage = if is_unsent(&error) { Stage::Unsent } else { Stage::Sent(call.method) };
+            Tried { failure: self.unreachable(&error), stage }
+        });
+        let (head, body) = response?.into_parts();
         let answer = Answer { body, url: self.url.clone() };
         if head.status.is_success() {
             Ok(answer)
         } else {
-            Err(answer.into_failure(head.status).during("ask"))
+            let failure = answer.into_failure(head.status).during("ask");
+            Err(Tried { failure, stage: Stage::Answered })
         }
     }
 
@@ -184,6 +198,33 @@ impl Client {
         Failure::new(Exit::Io, UNREACHABLE, format!("no answer from the node: {why}"))
             .at(self.name())
             .action("see whether it runs and listens there")
+    }
+}
+
+/// Whether there was no connection on which a call could have been sent.
+fn is_unsent(error: &ureq::Error) -> bool {
+    use ureq::{Error, Timeout};
+    match error {
+        Error::HostNotFound | Error::ConnectionFailed => true,
+        Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        Error::Io(source) => source.kind() == io::ErrorKind::ConnectionRefused,
+        _ => false,
+    }
+}
+
+/// The header that says who asks, with `token` if there is one. Line ends around it, as files have them, are no
+/// part of it.
+fn authorization_of(token: Option<&OsStr>) -> Outcome<Option<String>> {
+    let token = token.unwrap_or_default();
+    let refuse = || {
+        let message = format!("{TOKEN_VARIABLE} holds what can not be part of a token");
+        Failure::input(message).action("set it to one line as `esker config token` prints it")
+    };
+    let token = token.to_str().ok_or_else(refuse)?.trim();
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true if token.is_empty() => Ok(None),
+        true => Ok(Some(format!("Bearer {token}"))),
+        false => Err(refuse()),
     }
 }
 
@@ -313,24 +354,31 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_done_twice_is_tried_again_when_the_connection_is_lost() {
-        for method in [Method::Get, Method::Put, Method::Delete] {
-            let (client, answering) = node(vec![String::new(), answer("200 OK", "yes")]);
-            let sent = client.send(&Call::new(method, "/v1/stats"));
-            assert_eq!(sent.unwrap().bytes(10).unwrap(), b"yes", "{method:?}");
-            assert_eq!(answering.join().unwrap(), 2);
+    fn what_only_reads_is_tried_again_when_the_connection_is_lost() {
+        let (client, answering) = node(vec![String::new(), answer("200 OK", "yes")]);
+        let sent = client.send(&Call::new(Method::Get, "/v1/stats"));
+        assert_eq!(sent.unwrap().bytes(10).unwrap(), b"yes");
+        assert_eq!(answering.join().unwrap(), 2);
+    }
+
+    /// Sent twice, a put could undo what somebody else has written in between.
+    #[test]
+    fn what_changes_something_is_only_sent_again_if_it_was_not_begun() {
+        for method in [Method::Post, Method::Put, Method::Delete] {
+            let (client, answering) = node(vec![String::new(), "end".to_owned()]);
+            let failure = client.send(&Call::new(method, "/v1/load")).err().unwrap();
+            assert_eq!(failure.code(), UNREACHABLE, "{method:?}");
+            let address = client.url.strip_prefix("http://").unwrap();
+            drop(TcpStream::connect(address).unwrap());
+            assert_eq!(answering.join().unwrap(), 2, "one was ours");
+            // Nobody listens any more.
+            let tried = client.send_once(&Call::new(method, "/v1/load")).err().unwrap();
+            assert_eq!((tried.stage, tried.is_retryable()), (Stage::Unsent, true), "{method:?}");
         }
     }
 
     #[test]
-    fn what_may_not_be_done_twice_is_only_sent_again_if_it_was_not_begun() {
-        let (client, answering) = node(vec![String::new(), "end".to_owned()]);
-        let failure = client.send(&Call::new(Method::Post, "/v1/load")).err().unwrap();
-        assert_eq!(failure.code(), UNREACHABLE);
-        let address = client.url.strip_prefix("http://").unwrap();
-        drop(TcpStream::connect(address).unwrap());
-        assert_eq!(answering.join().unwrap(), 2, "one was ours");
-
+    fn a_node_that_has_not_begun_is_asked_again() {
         let opening = Failure::new(Exit::Other, "Opening", "not yet").to_answer();
         let refused = answer("503 Service Unavailable", &opening);
         let (client, answering) =
@@ -341,5 +389,19 @@ mod tests {
         let failure = client.send(&Call::new(Method::Get, "/v1/stats")).err().unwrap();
         assert_eq!(failure.code(), "Opening");
         assert_eq!(answering.join().unwrap(), 3, "three tries and no more");
+    }
+
+    #[test]
+    fn a_token_is_one_word_whatever_ends_its_line() {
+        use std::os::unix::ffi::OsStrExt;
+        let of = |token: &[u8]| authorization_of(Some(OsStr::from_bytes(token)));
+        assert_eq!(of(b"a-token\r\n").unwrap().as_deref(), Some("Bearer a-token"));
+        for none in [None, Some(OsStr::new("")), Some(OsStr::new("\n"))] {
+            assert_eq!(authorization_of(none).unwrap(), None);
+        }
+        for bad in [&b"a\rb"[..], b"a b", b"\xff", "t\u{f6}ken".as_bytes()] {
+            let text = of(bad).unwrap_err().to_text();
+            assert!(text.contains(TOKEN_VARIABLE), "{text}");
+        }
     }
 }

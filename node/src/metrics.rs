@@ -24,10 +24,11 @@ mod sheet;
 mod text;
 
 pub(crate) use self::requests::Requests;
+pub(crate) use self::sheet::Sheet;
 
-use self::sheet::Sheet;
 use crate::logs;
 use crate::replicas::Peer;
+use crate::writes::Writes;
 use ::engine::{Db, Health, Stats};
 use ::recovery::Report;
 use base::NodeId;
@@ -53,12 +54,14 @@ pub(crate) struct Scrape {
     space: Option<Space>,
     peers: Vec<Peer>,
     breakers: BTreeMap<String, BreakerReport>,
+    writes: Writes,
 }
 
 impl Scrape {
     /// Reads the numbers of `db`, and takes those of its `peers` and `breakers`.
     pub(crate) fn take(
         db: &Db,
+        writes: Writes,
         peers: Vec<Peer>,
         breakers: BTreeMap<String, BreakerReport>,
     ) -> Scrape {
@@ -70,6 +73,7 @@ impl Scrape {
             space: db.space().ok(),
             peers,
             breakers,
+            writes,
         }
     }
 
@@ -106,6 +110,7 @@ impl Collector for Scrape {
         recovery::write(&mut sheet, &self.report)?;
         let help = "Lines of the log that were dropped because too many waited";
         sheet.counter("log_lines_dropped", help, logs::dropped())?;
+        self.writes.write(&mut sheet)?;
         peers::write(&mut sheet, &self.peers)?;
         breakers::write(&mut sheet, &self.breakers)
     }

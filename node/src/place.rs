@@ -9,7 +9,7 @@ mod directory;
 mod remote;
 mod walk;
 
-pub(crate) use self::conditional::{Change, Condition, Operation, no_such_key};
+pub(crate) use self::conditional::{Change, Condition, Operation, no_such_key, not_as_wanted};
 pub(crate) use self::directory::Directory;
 pub(crate) use self::remote::Remote;
 pub(crate) use self::walk::{Direction, Entry, KeyRange, Part, Selection, Walk, Which};

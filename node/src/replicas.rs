@@ -7,6 +7,7 @@ mod linked;
 use self::linked::Linked;
 use crate::error::{Failure, Outcome};
 use crate::serve::Settings;
+use crate::writes::Writes;
 use base::NodeId;
 use clap::ValueEnum;
 pub(crate) use replication::replica::Flush;
@@ -22,6 +23,9 @@ pub(crate) trait Replicas: Send + Sync {
 
     /// Refuses writes of users where they are not taken now.
     fn check_writes(&self) -> Outcome;
+
+    /// Whether writes of users are taken now, and if not why.
+    fn writes(&self) -> Writes;
 
     /// Whether writes are refused only until it has met a peer, and has taken over what that holds.
     fn is_catching_up(&self) -> bool;

@@ -78,6 +78,21 @@ fn the_command_line_is_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_profile_of_timeouts_changes_while_the_node_runs() {
+    let place = Place::new();
+    let data = place.path("data");
+    let text = |profile: &str| {
+        format!("path = {data:?}\nhttp = '127.0.0.1:0'\n[timeouts]\nprofile = {profile:?}\n")
+    };
+    let file = written(&place, &text("default"));
+    let node = Served::of(without_level(&file));
+    fs::write(&file, text("test")).unwrap();
+    let reloaded = node.ask("POST", "/v1/reload", &[], "").is(200, "").json();
+    assert_eq!(reloaded["waiting"], serde_json::json!([]), "what waits has not changed yet");
+    assert_eq!(node.ask("GET", "/v1/timeouts", &[], "").json()["drain"], 2000);
+}
+
+#[test]
 fn sighup_changes_what_can_change_and_says_what_can_not() {
     let place = Place::new();
     let (data, log) = (place.path("data"), place.path("node.log"));

@@ -36,6 +36,7 @@ fn a_node_is_alive_ready_and_tells_what_it_measured() {
     assert_eq!(get(&node, "/health/live").json(), serde_json::json!({ "status": "alive" }));
     let ready = get(&node, "/health/ready");
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ready")));
+    assert_eq!(ready.json()["writes"], "open");
     let all_looked = |found: &serde_json::Value| {
         let checks = found["checks"].as_object().unwrap();
         checks.values().all(|check| check["message"] != "it has not looked yet")
@@ -45,7 +46,8 @@ fn a_node_is_alive_ready_and_tells_what_it_measured() {
     assert!(found["timestamp"].as_u64().unwrap() > 1_600_000_000_000);
     assert!(found["uptimeSeconds"].is_u64() && found["version"].is_string());
     let names: Vec<&String> = found["checks"].as_object().unwrap().keys().collect();
-    let all = ["compaction", "cpu", "disk", "engine", "log_sync", "memory", "replication"];
+    let all =
+        ["compaction", "cpu", "disk", "engine", "log_sync", "memory", "replication", "writes"];
     assert_eq!(names, all);
     assert_eq!(found["checks"]["engine"]["status"], "healthy");
     assert_eq!(found["checks"]["replication"]["message"], "there are no tracked peers");

@@ -11,6 +11,12 @@ fn is_refused(node: &Served, code: &str) -> bool {
     ended.code != Some(0) && ended.err.contains(&format!("error[{code}]: "))
 }
 
+/// Whether `node` takes writes, as its health says.
+fn writes(node: &Served) -> String {
+    let ready = node.ask("GET", "/health/ready", &[], "").is(200, "").json();
+    ready["writes"].as_str().unwrap().to_owned()
+}
+
 /// It was away when it was retired: those who refuse it say why.
 #[test]
 fn a_retired_node_that_is_started_again_takes_no_writes_until_it_is_back() {
@@ -26,7 +32,10 @@ fn a_retired_node_that_is_started_again_takes_no_writes_until_it_is_back() {
     until("b knows", || class(&two, &c) == "deprecated");
 
     let three = c.start(&[&a, &b]);
-    until("it has heard of it", || is_refused(&three, "ReadOnly"));
+    until("it has heard of it", || writes(&three) == "retired");
+    assert!(is_refused(&three, "ReadOnly"));
+    let health = three.ask("GET", "/health", &[], "").is(200, "").json();
+    assert_eq!(health["status"], "degraded", "{health}");
     assert_eq!(three.run("get k").ok().text(), "1\n");
     for node in [three, one, two] {
         assert_eq!(node.stop().0, Some(0));
@@ -52,12 +61,16 @@ fn a_node_with_a_new_disk_takes_no_writes_before_it_has_met_somebody() {
     let [a, b] = ["a", "b"].map(|name| Home::new(&place, name));
     let one = a.start_with(&[&b], &["--local", "cache"]);
     assert!(is_refused(&one, "Joining"));
+    assert_eq!(writes(&one), "joining");
+    let health = one.ask("GET", "/health", &[], "").is(200, "").json();
+    assert_eq!((&health["status"], &health["writes"]), (&"degraded".into(), &"joining".into()));
     one.run("put --keyspace cache k 1").ok();
     let answer = one.run("put k 1 --output json");
     assert_eq!(answer.error()["category"], "retryable");
     one.run_with("load --format tsv -", b"k\t1\n").fails(1, "error[Joining]: ");
     let two = b.start(&[&a]);
     one.run("put k 1").ok();
+    assert_eq!(writes(&one), "open");
     two.run("put l 1").ok();
     until("both have both", || {
         one.run("get l").text() == "1\n" && two.run("get k").text() == "1\n"

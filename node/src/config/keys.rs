@@ -103,7 +103,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("log.rotate_bytes", Kind::Bytes(64 * KIB, TIB), "100 MiB", Restart, "A file that is this long is put aside"),
     key("log.keep", Kind::Number(1, 1000), "10", Restart, "How many files are kept"),
     key("log.audit_file", Kind::Path, "", Restart, "Where what operators do is written, apart from the log"),
-    key("timeouts.profile", Kind::Choice(&["default", "production", "test"]), "default", Restart, "Timeouts that go together; each can be set besides"),
+    key("timeouts.profile", Kind::Choice(&["default", "production", "test"]), "default", Live, "Timeouts that go together; each can be set besides"),
     key("timeouts.http_head_ms", Kind::Number(0, 3_600_000), "0", Live, "The head of a request, or idleness; 0 as the profile says"),
     key("timeouts.http_body_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of the body of a request"),
     key("timeouts.http_answer_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of whoever reads an answer"),

@@ -8,42 +8,42 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 
 /// The label of a metric, and its value.
-pub(super) type Label = (&'static str, String);
+pub(crate) type Label = (&'static str, String);
 
 /// Writes families. Names come without prefix, counters without `_total`, help without a full stop.
-pub(super) struct Sheet<'a> {
+pub(crate) struct Sheet<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
 impl<'a> Sheet<'a> {
     /// A sheet of what `encoder` encodes.
-    pub(super) fn new(encoder: DescriptorEncoder<'a>) -> Sheet<'a> {
+    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Sheet<'a> {
         Sheet { encoder }
     }
 
     /// A counter without labels.
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         counter.encode(encoder)
     }
 
     /// A counter of seconds.
-    pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+    pub(crate) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         counter.encode(encoder)
     }
 
     /// A gauge without labels.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         gauge.encode(encoder)
     }
 
     /// Counters that differ in their labels.
-    pub(super) fn counters<const N: usize>(
+    pub(crate) fn counters<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -57,7 +57,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// Gauges that differ in their labels.
-    pub(super) fn gauges<const N: usize>(
+    pub(crate) fn gauges<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -71,12 +71,12 @@ impl<'a> Sheet<'a> {
     }
 
     /// A histogram of durations, in seconds.
-    pub(super) fn latency(&mut self, name: &str, help: &str, latency: &Latency) -> fmt::Result {
+    pub(crate) fn latency(&mut self, name: &str, help: &str, latency: &Latency) -> fmt::Result {
         encode(self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?, latency)
     }
 
     /// Histograms of durations that differ in their labels.
-    pub(super) fn latencies<const N: usize>(
+    pub(crate) fn latencies<const N: usize>(
         &mut self,
         name: &str,
         help: &str,

@@ -232,6 +232,11 @@ fn mismatch(at: usize, count: usize) -> Failure {
         1 => "the record is not as the request wants it".to_owned(),
         _ => format!("the record of operation {at} is not as the request wants it"),
     };
+    not_as_wanted(message)
+}
+
+/// The stamp of a record is another than the one asked for.
+pub(crate) fn not_as_wanted(message: impl Into<String>) -> Failure {
     Failure::new(Exit::Conflict, STAMP_MISMATCH, message)
         .action("get the record again, and decide anew")
 }

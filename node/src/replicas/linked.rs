@@ -9,10 +9,11 @@ use super::{
 };
 use crate::error::{Exit, Failure, Outcome};
 use crate::serve::Settings;
+use crate::writes::Writes;
 use base::{Clock, Error, NodeId, OsRng, SystemClock};
 use engine::Db;
 use replication::engine_store::EngineStore;
-use replication::group::Writes;
+use replication::group;
 use replication::link::{Bell, INVITE_LASTS, LinkSettings, Token, Wire};
 use replication::replica::{
     self, Dialing, PeerReport, Replica, ReplicaOptions, ReplicaParts, Trouble,
@@ -100,39 +101,51 @@ impl Replicas for Linked {
         let refuse =
             |message, action| Err(Failure::new(Exit::Denied, "ReadOnly", message).action(action));
         match replica.writes() {
-            Writes::Open => Ok(()),
-            Writes::Reader => Err(reads_only(&replica)),
-            Writes::Retired => refuse(
+            group::Writes::Open => Ok(()),
+            group::Writes::Reader => Err(reads_only(&replica)),
+            group::Writes::Retired => refuse(
                 "this node was retired: its group goes on without it, and nobody would see what it takes",
                 "write to another node, or track this one again there",
             ),
-            Writes::Joining => {
+            group::Writes::Joining => {
                 let message =
                     "this node has a new disk, and has not met a peer that may hold its data";
                 Err(Failure::new(Exit::Other, "Joining", message).action(
                     "ask again once it has met one, or start it without peers if there are none",
                 ))
             }
-            Writes::Announcing => refuse(
+            group::Writes::Announcing => refuse(
                 "this node was restored, and no peer has accepted its new life yet",
                 "wait until it has met a writer, or write to another node",
             ),
-            Writes::Forked => {
+            group::Writes::Forked => {
                 let message = "this node was put back from a copy and written to: \
                                peers have of it what it has forgotten";
                 Err(Failure::new(Exit::Denied, "Forked", message)
                     .action("stop it, then `esker repair --path DIR --new-life`"))
             }
-            Writes::Rejoining => refuse(
+            group::Writes::Rejoining => refuse(
                 "this node takes over what its peers hold",
                 "wait until it has caught up, or write to another node",
             ),
         }
     }
 
+    fn writes(&self) -> Writes {
+        let Ok(replica) = self.replica() else { return Writes::Open };
+        match replica.writes() {
+            group::Writes::Open => Writes::Open,
+            group::Writes::Reader => Writes::Reader,
+            group::Writes::Joining => Writes::Joining,
+            group::Writes::Rejoining => Writes::Rejoining,
+            group::Writes::Announcing => Writes::Announcing,
+            group::Writes::Forked => Writes::Forked,
+            group::Writes::Retired => Writes::Retired,
+        }
+    }
+
     fn is_catching_up(&self) -> bool {
-        let is_short = |writes| matches!(writes, Writes::Joining | Writes::Rejoining);
-        self.replica().is_ok_and(|replica| is_short(replica.writes()))
+        matches!(self.writes(), Writes::Joining | Writes::Rejoining)
     }
 
     fn role(&self) -> Role {
@@ -150,7 +163,7 @@ impl Replicas for Linked {
 
     fn behind(&self) -> Option<Behind> {
         let replica = self.replica().ok().filter(|replica| replica.role() != AUTHOR)?;
-        let replication::group::Behind { by, unheard } = replica.behind();
+        let group::Behind { by, unheard } = replica.behind();
         Some(Behind {
             lag_ms: by.map(|by| u64::try_from(by.as_millis()).unwrap_or(u64::MAX)),
             unheard_writers: unheard.iter().map(ToString::to_string).collect(),

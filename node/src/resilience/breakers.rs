@@ -95,6 +95,18 @@ impl Breakers {
         settings: BreakerSettings,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, Guarded<E>> {
+        self.call_unless(name, settings, |_| false, call)
+    }
+
+    /// As [`Breakers::call`]; a failure that `is_called_off` says nothing about what was called, and
+    /// is not counted.
+    pub fn call_unless<T, E>(
+        &self,
+        name: &str,
+        settings: BreakerSettings,
+        is_called_off: impl FnOnce(&E) -> bool,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, Guarded<E>> {
         let guard = self.guard(name, settings);
         let attempt = {
             let (breaker, counts) = &mut *guard.lock();
@@ -106,7 +118,11 @@ impl Breakers {
         // A panic is a failure as well.
         let mut pending = Pending { guard: &guard, clock: &*self.clock, attempt: Some(attempt) };
         let result = call();
-        pending.end(result.is_ok());
+        pending.end(match &result {
+            Ok(_) => Ended::Well,
+            Err(error) if is_called_off(error) => Ended::CalledOff,
+            Err(_) => Ended::Badly,
+        });
         result.map_err(Guarded::Failed)
     }
 
@@ -180,23 +196,35 @@ struct Pending<'a> {
     attempt: Option<replication::link::Attempt>,
 }
 
+/// How a call ended.
+#[derive(Clone, Copy)]
+enum Ended {
+    Well,
+    Badly,
+    CalledOff,
+}
+
 impl Pending<'_> {
-    fn end(&mut self, is_ok: bool) {
+    fn end(&mut self, ended: Ended) {
         let Some(attempt) = self.attempt.take() else { return };
         let (breaker, counts) = &mut *self.guard.lock();
-        if is_ok {
-            counts.successes += 1;
-            breaker.succeeded(attempt);
-        } else {
-            counts.failures += 1;
-            breaker.failed(attempt, self.clock.monotonic());
+        match ended {
+            Ended::Well => {
+                counts.successes += 1;
+                breaker.succeeded(attempt);
+            }
+            Ended::Badly => {
+                counts.failures += 1;
+                breaker.failed(attempt, self.clock.monotonic());
+            }
+            Ended::CalledOff => breaker.abandoned(attempt),
         }
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.end(false);
+        self.end(Ended::Badly);
     }
 }
 

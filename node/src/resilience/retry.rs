@@ -72,8 +72,10 @@ pub trait RetryError {
 }
 
 impl RetryError for base::Error {
+    /// What was called off is not wanted any more, whoever might carry it out later.
     fn is_retryable(&self) -> bool {
-        self.category() == Category::Retryable
+        let is_called_off = matches!(self, base::Error::Cancelled | base::Error::Closed);
+        self.category() == Category::Retryable && !is_called_off
     }
 }
 

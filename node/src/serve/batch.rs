@@ -86,8 +86,7 @@ pub(super) async fn batch(
     let parsing = node.blocking(move |_| Ok((operations_of(&bytes, &keyspace)?, memory)));
     let (operations, memory) = parsing.await?;
     node.check_takes_writes_to(operations.iter().map(|one| &*one.keyspace)).await?;
-    let applied = node.blocking(move |node| {
-        let _memory = memory;
+    let applied = node.holding(memory, move |node| {
         let seqno = node.directory().apply(&operations, durability)?;
         let stamp = seqno.and_then(|seqno| node.own_stamp(seqno)).map(tag_of);
         Ok(Applied { seqno, stamp, operations: operations.len() })

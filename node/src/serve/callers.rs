@@ -12,6 +12,8 @@ use crate::files;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes of a file with a token at most.
 const TOKEN_FILE_LEN_MAX: usize = 4096;
@@ -77,6 +79,31 @@ impl Callers {
     }
 }
 
+/// How often strangers are told of.
+const STRANGERS_EVERY: Duration = Duration::from_secs(10);
+
+/// Strangers that were refused. They are told of now and then and not one by one: whoever is let in nowhere
+/// should not be able to fill a log.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    /// Those who were not told of yet, and when that was done last.
+    waiting: Mutex<(u64, Option<Duration>)>,
+}
+
+impl Strangers {
+    /// One more was refused at `now`, a reading of the monotonic clock. How many to tell of, if it is time to.
+    pub(super) fn refused(&self, now: Duration) -> Option<u64> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, told) = &mut *waiting;
+        *count += 1;
+        if told.is_some_and(|told| now.saturating_sub(told) < STRANGERS_EVERY) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(count))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +155,16 @@ mod tests {
         {
             assert_eq!(asked(&callers, path, None), None, "{path}");
         }
+    }
+
+    #[test]
+    fn strangers_are_told_of_at_once_and_then_together() {
+        let strangers = Strangers::default();
+        let after = |seconds| strangers.refused(Duration::from_secs(seconds));
+        assert_eq!(after(5), Some(1));
+        assert_eq!((after(5), after(14)), (None, None));
+        assert_eq!((after(15), after(16)), (Some(3), None));
+        assert_eq!(after(1000), Some(2));
     }
 
     #[test]

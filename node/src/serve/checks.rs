@@ -8,6 +8,7 @@
 //! log_sync     how long the slowest hundredth of syncs takes
 //! compaction   how much work is owed
 //! replication  how far tracked peers lag
+//! writes       whether those of users are taken
 //! ```
 //!
 //! A machine that is busy is no reason to be restarted: those checks warn and do no more.
@@ -56,8 +57,9 @@ pub(super) fn add(
         of_syncs(&std::mem::replace(&mut before_syncs, now), &now)
     })?;
     checks.add("compaction", timing, move || of_debt(debt.stats().write_pressure))?;
-    let node = Arc::downgrade(node);
-    checks.add("replication", timing, move || of_peers(&node))
+    let (of_peer, of_write) = (Arc::downgrade(node), Arc::downgrade(node));
+    checks.add("replication", timing, move || of_peers(&of_peer))?;
+    checks.add("writes", timing, move || of_writes(&of_write))
 }
 
 fn of_engine(db: &Db) -> Finding {
@@ -160,6 +162,12 @@ fn of_peers(node: &Weak<Node>) -> Finding {
     Finding::new(report.peers_status, message)
         .with("tracked_peers", tracked as f64)
         .with("max_lag_ms", report.max_lag_ms as f64)
+}
+
+fn of_writes(node: &Weak<Node>) -> Finding {
+    let Some(node) = node.upgrade() else { return Finding::degraded("the node ends") };
+    let writes = node.writes();
+    Finding::new(writes.wellness(), writes.words())
 }
 
 #[cfg(test)]

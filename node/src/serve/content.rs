@@ -1,6 +1,7 @@
 //! Digest, keyspaces, numbers, flush and compaction: what concerns everything there is.
 //!
-//! Reading ends when nobody waits for it any more.
+//! Reading ends when nobody waits for it any more. Flushes and merges go on, and keep their turn until they
+//! are done.
 
 use super::node::{Interest, Node};
 use super::query::{Query, text_segment};
@@ -24,11 +25,11 @@ pub(super) async fn digest(
         false => None,
     };
     keyspace.as_deref().map_or(Ok(()), check_keyspace_name)?;
-    let _turn = node.stream().await?;
+    let turn = node.stream().await?;
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let line = node
-        .blocking(move |node| {
+        .holding(turn, move |node| {
             let mut watch = || lost.check().and_then(|()| ending.check());
             node.directory().digest(keyspace.as_deref(), &mut watch)
         })
@@ -42,11 +43,11 @@ pub(super) async fn keyspaces(
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let _turn = node.stream().await?;
+    let turn = node.stream().await?;
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let lines = node
-        .blocking(move |node| {
+        .holding(turn, move |node| {
             let mut watch = || lost.check().and_then(|()| ending.check());
             node.directory().keyspaces(&mut watch)
         })
@@ -60,8 +61,8 @@ pub(super) async fn flush(
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let _turn = node.load().await?;
-    node.blocking(|node| node.directory().flush()).await?;
+    let turn = node.load().await?;
+    node.holding(turn, |node| node.directory().flush()).await?;
     Ok(json(&()))
 }
 
@@ -72,8 +73,8 @@ pub(super) async fn compact(
 ) -> Result<Response<Body>, Refusal> {
     let keyspace = Query::of(&uri, &["keyspace"])?.text("keyspace")?;
     keyspace.as_deref().map_or(Ok(()), check_keyspace_name)?;
-    let _turn = node.load().await?;
-    node.blocking(move |node| node.directory().compact(keyspace.as_deref())).await?;
+    let turn = node.load().await?;
+    node.holding(turn, move |node| node.directory().compact(keyspace.as_deref())).await?;
     Ok(json(&()))
 }
 

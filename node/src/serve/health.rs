@@ -1,10 +1,11 @@
-//! Whether a node is well: its engine, and what its peers have not confirmed.
+//! Whether a node is well: its engine, whether it takes writes, and what its peers have not confirmed.
 //!
 //! Lag is how long the oldest unconfirmed commit has waited, so idle peers do not lag. A peer that
 //! collection waits for counts; others are only listed under the peers.
 
 use super::node::Node;
 use crate::replicas::{Behind, Peer, PeerClass};
+use crate::writes::Writes;
 use engine::{Health, Status};
 use esker_node::health::Wellness;
 use serde::Serialize;
@@ -59,8 +60,10 @@ impl Default for LagThresholds {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HealthReport {
-    /// The worse of engine and peers.
+    /// The worst of engine, peers and writes.
     pub(crate) status: Wellness,
+    /// Whether writes of users are taken, and if not why.
+    writes: Writes,
     /// Of the peers alone.
     #[serde(skip)]
     pub(super) peers_status: Wellness,
@@ -104,7 +107,16 @@ impl HealthReport {
     pub(super) fn of(node: &Node) -> HealthReport {
         let engine = node.directory().db().health();
         let peers = node.replicas().peers();
-        HealthReport::new(engine, &peers, node.thresholds()).of_replica(node.replicas().behind())
+        HealthReport::new(engine, &peers, node.thresholds())
+            .of_replica(node.replicas().behind())
+            .of_writes(node.writes())
+    }
+
+    /// With whether writes of users are taken.
+    fn of_writes(mut self, writes: Writes) -> HealthReport {
+        self.writes = writes;
+        self.status = self.status.max(writes.wellness());
+        self
     }
 
     /// With how far this node is behind the writers, if it is a replica.
@@ -145,6 +157,7 @@ impl HealthReport {
         let confirmed = tracked.iter().map(|peer| (peer.node.clone(), peer.last_confirmation));
         HealthReport {
             status: engine_wellness.max(peers_wellness),
+            writes: Writes::Open,
             peers_status: peers_wellness,
             engine: EngineReport { status: engine_name, reasons: engine.reasons },
             tracked_peer_count: tracked.len(),
@@ -283,6 +296,22 @@ mod tests {
             let report = serde_json::to_value(report).unwrap();
             assert_eq!(report["replica"]["isReady"], is_ready);
             assert_eq!(report["replica"]["lagThresholdMs"], 1000);
+        }
+    }
+
+    #[test]
+    fn a_node_that_waits_for_somebody_before_it_takes_writes_is_not_well() {
+        for writes in Writes::ALL {
+            let engine = engine_health(Status::Healthy);
+            let report = HealthReport::new(engine, &[], LagThresholds::default());
+            let report = report.of_writes(writes);
+            let wellness = match writes.name() {
+                "forked" => Wellness::Unhealthy,
+                "joining" | "rejoining" | "announcing" | "retired" => Wellness::Degraded,
+                _ => Wellness::Healthy,
+            };
+            assert_eq!(report.status, wellness, "{writes:?}");
+            assert_eq!(serde_json::to_value(report).unwrap()["writes"], writes.name());
         }
     }
 

@@ -77,8 +77,7 @@ pub(super) async fn load(
     let ending = node.ending();
     let asked = node.clone();
     let gate = Box::new(move |scope| asked.check_writes(scope));
-    let storing = node.blocking(move |node| {
-        let _held = (turn, memory);
+    let storing = node.holding((turn, memory), move |node| {
         let input = Box::new(BodyReader { parts: receiver, here: Bytes::new(), is_ended: false });
         let mut records = Records::of_lines(input, LINE_LEN_MAX);
         let sink = node.directory().gated_sink(&plan.keyspace, plan.durability, gate)?;

@@ -1,10 +1,11 @@
 //! What all handlers share, and how they call the engine.
 
-use super::callers::Callers;
+use super::callers::{Callers, Strangers};
 use super::checks;
+use super::guarded::guarded;
 use super::health::LagThresholds;
 use super::life::QUICK_MAX;
-use super::mode::CurrentMode;
+use super::mode::{CurrentMode, Mode};
 use super::refusal::Refusal;
 use super::settings::Settings;
 use crate::args::Durability;
@@ -14,10 +15,11 @@ use crate::logs;
 use crate::metrics::{Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Behind, Replicas};
+use crate::writes::Writes;
 use base::{Clock, Error, SystemClock};
 use engine::Scope;
 use esker_node::health::Checks;
-use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry, Timeout, Timeouts};
+use esker_node::resilience::{Breakers, Retry, Timeout, Timeouts};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -60,6 +62,7 @@ pub(super) struct Node {
     is_draining: AtomicBool,
     clock: SystemClock,
     callers: RwLock<Arc<Callers>>,
+    strangers: Strangers,
     /// Whether only this machine reaches it.
     is_on_loopback: bool,
     mode: CurrentMode,
@@ -94,6 +97,7 @@ impl Node {
             is_draining: AtomicBool::new(false),
             clock: SystemClock::default(),
             callers: RwLock::new(callers),
+            strangers: Strangers::default(),
             is_on_loopback: settings.http.ip().is_loopback(),
             mode: CurrentMode::default(),
             breakers: breakers(),
@@ -157,6 +161,13 @@ impl Node {
         self.callers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A stranger was refused.
+    pub(super) fn note_stranger(&self) {
+        if let Some(count) = self.strangers.refused(self.uptime()) {
+            tracing::warn!(count, "strangers were refused");
+        }
+    }
+
     /// What users may ask for.
     pub(super) fn mode(&self) -> &CurrentMode {
         &self.mode
@@ -189,21 +200,7 @@ impl Node {
         retry: Retry,
         call: impl Fn() -> Result<T, Error>,
     ) -> Outcome<T> {
-        let ending = self.ending();
-        let settings = BreakerSettings::default();
-        let tried = retry.run(std::thread::sleep, |_| match ending.check() {
-            Ok(()) => self.breakers.call(name, settings, &call),
-            Err(_) => Err(Guarded::Failed(Error::Closed)),
-        });
-        let tried = tried.map_err(|guarded| match guarded {
-            Guarded::Failed(error) => Failure::from(error),
-            Guarded::Rejected { .. } => {
-                let message = format!("{name} has failed too often and is left alone for a while");
-                Failure::new(Exit::Other, "BreakerOpen", message)
-                    .action("see the log for the reason; ask again in half a minute")
-            }
-        });
-        tried.map_err(|failure| failure.during(name.to_owned()))
+        guarded(&self.breakers, &self.ending(), name, retry, call)
     }
 
     /// How long something may take now.
@@ -277,10 +274,19 @@ impl Node {
 
     /// Its numbers, for Prometheus.
     pub(super) fn metrics(&self) -> Outcome<String> {
-        let scrape =
-            Scrape::take(self.directory.db(), self.replicas.peers(), self.breakers.reports());
+        let (peers, breakers) = (self.replicas.peers(), self.breakers.reports());
+        let scrape = Scrape::take(self.directory.db(), self.writes(), peers, breakers);
         let rendered = scrape.render(&self.requests);
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
+    }
+
+    /// Whether writes of users are taken now, and if not why.
+    pub(super) fn writes(&self) -> Writes {
+        match self.mode.get() {
+            Mode::Normal => self.replicas.writes(),
+            Mode::ReadOnly => Writes::ReadOnlyMode,
+            Mode::Maintenance => Writes::Maintenance,
+        }
     }
 
     /// Refuses writes of users to `scope` where they are not taken now. No peer has a say in what never
@@ -373,6 +379,20 @@ impl Node {
             None => self.commits_quickly,
             Some(durability) => durability != Durability::Sync,
         }
+    }
+
+    /// As [`Node::blocking`]. `held`, such as a turn or memory, is given back when the job is done, also
+    /// if its client does not wait for that.
+    pub(super) async fn holding<H: Send + 'static, T: Send + 'static>(
+        self: &Arc<Node>,
+        held: H,
+        job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let work = move |node: &Node| {
+            let _held = held;
+            job(node)
+        };
+        self.blocking(work).await
     }
 
     /// Runs `job`, which may block, and waits for it without blocking.

@@ -1,6 +1,6 @@
 //! Status and changes of peers, through the seam to replication.
 
-use super::body::{Reading, read_whole};
+use super::admin::body_of;
 use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
@@ -16,9 +16,6 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Bytes of a request that names a peer, at most.
-const REQUEST_LEN_MAX: usize = 4096;
 
 /// How long a flush waits unless told otherwise, and at the most.
 const FLUSH_WAIT_MS: u64 = 10_000;
@@ -129,12 +126,8 @@ pub(super) async fn add(
     State(node): State<Arc<Node>>,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
-    let (head, body) = request.into_parts();
-    let reading = Reading { what: "request", len_max: REQUEST_LEN_MAX, copies: 1 };
-    let body = read_whole(&node, &head.headers, body, reading).await?;
-    let new: NewPeer = serde_json::from_slice(&body.bytes)
-        .map_err(|_| Failure::input("the body is not {\"peer\":\"ID@ADDR\"}"))?;
-    let peer: PeerAddress = new.peer.parse()?;
+    let NewPeer { peer } = body_of(&node, request, "{\"peer\":\"ID@ADDR\"}").await?;
+    let peer: PeerAddress = peer.parse()?;
     let added = node.blocking(move |node| node.replicas().add(&peer)).await?;
     Ok(json(&added))
 }

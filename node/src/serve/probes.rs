@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET  /health/live      200 as long as the process answers
-//! GET  /health/ready     200 if it takes reads of users, else 503 with the reasons
+//! GET  /health/ready     200 if it takes reads of users, else 503 with the reasons; also whether it takes writes
 //! GET  /health/detailed  200, or 503 if anything is unhealthy; every check with what it measured
 //! ```
 //!
@@ -58,10 +58,11 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
     {
         reasons.push(node.too_far_behind(&behind, node.thresholds().replica_ms()));
     }
+    let writes = node.writes();
     if reasons.is_empty() {
-        return json(&json!({ "status": "ready" }));
+        return json(&json!({ "status": "ready", "writes": writes }));
     }
-    unavailable(json(&json!({ "status": "not_ready", "reasons": reasons })))
+    unavailable(json(&json!({ "status": "not_ready", "reasons": reasons, "writes": writes })))
 }
 
 /// Every check with what it found last.

@@ -1,6 +1,7 @@
 //! A failure as an answer: a status, and the object that `error` describes.
 
 use crate::error::{Exit, Failure};
+use crate::place::not_as_wanted;
 use crate::wire::STAMP_MISMATCH;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -75,9 +76,7 @@ impl Refusal {
 
     /// A record whose stamp is another than the one asked for.
     pub(super) fn not_as_wanted() -> Refusal {
-        let message = "the record is not as the request wants it";
-        let failure = Failure::new(Exit::Conflict, STAMP_MISMATCH, message);
-        failure.action("get the record again, and decide anew").into()
+        not_as_wanted("the record is not as the request wants it").into()
     }
 
     /// A path that means nothing.

@@ -148,13 +148,17 @@ async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let changes = path.as_ref().is_some_and(|path| is_of_operators(&method, path.as_str()));
     let changed = changes.then(|| request.uri().path().to_owned());
     let (caller, response) = match admitted {
-        Ok(caller) => (caller, next.run(request).await),
-        Err(refusal) => ("stranger", refusal.into_response()),
+        Ok(caller) => (Some(caller), next.run(request).await),
+        Err(refusal) => {
+            node.note_stranger();
+            (None, refusal.into_response())
+        }
     };
     drop(open);
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     let status = response.status().as_u16();
-    if let Some(operation) = changed {
+    // Strangers change nothing, and could push out of the audit what operators have done.
+    if let (Some(operation), Some(caller)) = (changed, caller) {
         tracing::info!(target: AUDIT, operation, caller, status, "an operator has asked");
     }
     node.requests().answered(method.as_str(), route, status, started.elapsed());

@@ -70,6 +70,7 @@ async fn answer(node: Arc<Node>, selection: Selection) -> Result<Response<Body>,
     let (lines, first) = node
         .blocking(move |node| {
             let mut lines = Lines {
+                _turn: turn,
                 walk: node.directory().start_walk(&selection)?,
                 part: selection.part,
                 keyspaces: selection.keyspaces,
@@ -83,7 +84,7 @@ async fn answer(node: Arc<Node>, selection: Selection) -> Result<Response<Body>,
         Piece::Last(bytes) => Body::from(bytes),
         Piece::More(bytes) => {
             let step = Step::Resting(Box::new(lines));
-            Body::new(Pieces { ready: Some(bytes), step, _turn: turn })
+            Body::new(Pieces { ready: Some(bytes), step })
         }
     };
     let mut response = Response::new(body);
@@ -98,6 +99,7 @@ struct Lines {
     part: Part,
     keyspaces: Which,
     ending: Ending,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// Some lines.
@@ -138,7 +140,6 @@ impl Lines {
 struct Pieces {
     ready: Option<Bytes>,
     step: Step,
-    _turn: OwnedSemaphorePermit,
 }
 
 /// What a body in pieces is doing.

@@ -11,7 +11,7 @@
 //! its own disk; it is tried again, and left alone when it fails again and again.
 
 use super::admin::body_of;
-use super::node::Node;
+use super::node::{Interest, Node};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::routes::json;
@@ -19,7 +19,7 @@ use crate::error::{Exit, Failure, Outcome};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
-use engine::{BackupKind, BackupOptions, Backups, Progress};
+use engine::{BackupInfo, BackupKind, BackupOptions, Backups, Progress, ScrubFinding};
 use esker_node::resilience::Retry;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,10 +53,11 @@ pub(super) async fn checkpoint(
     if !is_plain {
         return Err(Failure::input("a checkpoint has a plain name, without slashes").into());
     }
-    let _turn = node.load().await?;
+    let turn = node.load().await?;
     let path = folder.join(&name);
     let target = path.clone();
-    let seqno = node.blocking(move |node| Ok(node.directory().db().checkpoint(&target)?)).await?;
+    let making = node.holding(turn, move |node| Ok(node.directory().db().checkpoint(&target)?));
+    let seqno = making.await?;
     Ok(json(&json!({ "path": path.display().to_string(), "seqno": seqno.raw() })))
 }
 
@@ -73,17 +74,27 @@ pub(super) async fn backup(
         }
     };
     let store = configured(&node, "backup.to")?;
-    let _turn = node.load().await?;
+    let turn = node.load().await?;
     let progress = Arc::new(Progress::default());
     let _wanted = Wanted(progress.clone());
     let bytes_per_second = node.number("backup.bytes_per_second");
     let options = BackupOptions { kind, bytes_per_second, progress };
-    let info = node.blocking(move |node| {
+    let info = node.holding(turn, move |node| {
         let again = Retry { first: BACKUP_PAUSE, ..Retry::default() };
         node.guarded(BACKUP, again, || node.directory().db().backup(&store, &options))
     });
-    let info = info.await?;
-    Ok(json(&json!({
+    Ok(json(&line_of(&info.await?)))
+}
+
+/// The backups that are there, oldest first.
+pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    let store = configured(&node, "backup.to")?;
+    let listing = node.blocking(move |_| Ok(Backups::open(&store)?.list()?)).await?;
+    Ok(json(&listing.backups.iter().map(line_of).collect::<Vec<Value>>()))
+}
+
+fn line_of(info: &BackupInfo) -> Value {
+    json!({
         "number": info.number,
         "kind": name_of(info.kind),
         "parent": info.parent,
@@ -92,35 +103,27 @@ pub(super) async fn backup(
         "tableBytes": info.table_bytes,
         "segments": info.segments,
         "segmentBytes": info.segment_bytes,
-    })))
+    })
 }
 
-/// The backups that are there, oldest first.
-pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
-    let store = configured(&node, "backup.to")?;
-    let listing = node.blocking(move |_| Ok(Backups::open(&store)?.list()?)).await?;
-    let lines = listing.backups.iter().map(|info| {
-        json!({
-            "number": info.number,
-            "kind": name_of(info.kind),
-            "parent": info.parent,
-            "madeMs": info.made.ms,
-            "tables": info.tables,
-            "tableBytes": info.table_bytes,
-        })
-    });
-    Ok(json(&lines.collect::<Vec<Value>>()))
-}
-
-/// Reads and verifies everything.
+/// Reads and verifies everything, as long as somebody waits for it.
 pub(super) async fn scrub(
     State(node): State<Arc<Node>>,
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let _turn = node.load().await?;
-    let report = node.blocking(|node| Ok(node.directory().db().scrub()?)).await?;
-    let finding = |finding: &engine::ScrubFinding| json!({ "path": finding.path.display().to_string(), "offset": finding.offset, "what": finding.what });
+    let turn = node.load().await?;
+    let (_interest, lost) = Interest::new();
+    let ending = node.ending();
+    let report = node.holding(turn, move |node| {
+        let is_over = || lost.check().and_then(|()| ending.check()).is_err();
+        Ok(node.directory().db().scrub_until(&is_over)?)
+    });
+    let report = report.await?;
+    let finding = |finding: &ScrubFinding| {
+        let path = finding.path.display().to_string();
+        json!({ "path": path, "offset": finding.offset, "what": finding.what })
+    };
     Ok(json(&json!({
         "tables": report.tables,
         "segments": report.segments,

@@ -160,6 +160,13 @@ impl Breaker {
         }
     }
 
+    /// The attempt was given up before it could tell anything. Somebody else may try.
+    pub fn abandoned(&mut self, attempt: Attempt) {
+        if attempt.epoch == self.epoch && self.state == BreakerState::HalfOpen {
+            self.trials = self.trials.saturating_sub(1);
+        }
+    }
+
     fn is_over(&self, now: Duration) -> bool {
         now.saturating_sub(self.opened_at) >= self.settings.pause
     }
@@ -218,6 +225,25 @@ mod tests {
         let rejected = breaker.attempt(30 * SECOND).unwrap_err();
         assert_eq!(rejected.retry_at, Some(31 * SECOND));
         assert_eq!(breaker.state(31 * SECOND) as u8, 2);
+    }
+
+    #[test]
+    fn what_was_given_up_counts_for_nothing_and_makes_room() {
+        let mut breaker = breaker();
+        (0..4).for_each(|_| fail(&mut breaker, SECOND));
+        let given_up = breaker.attempt(SECOND).unwrap();
+        breaker.abandoned(given_up);
+        fail(&mut breaker, SECOND);
+        assert_eq!(breaker.state(SECOND), BreakerState::Open, "it is no success");
+        let now = 31 * SECOND;
+        let trials: Vec<Attempt> = (0..3).map(|_| breaker.attempt(now).unwrap()).collect();
+        assert!(breaker.attempt(now).is_err());
+        trials.into_iter().for_each(|trial| breaker.abandoned(trial));
+        for _ in 0..3 {
+            let attempt = breaker.attempt(now).unwrap();
+            breaker.succeeded(attempt);
+        }
+        assert_eq!(breaker.state(now), BreakerState::Closed);
     }
 
     #[test]

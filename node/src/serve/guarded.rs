@@ -1,0 +1,99 @@
+//! Calls of what fails for reasons of its own: tried again, and left alone when they fail again and again.
+
+use super::node::Ending;
+use crate::error::{Exit, Failure, Outcome};
+use base::Error;
+use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry};
+
+/// Makes `call` through the breaker `name` of `breakers`, and again as `retry` says. May block. What was called
+/// off, by who asked or because the node ends, is no failure of what was called.
+pub(super) fn guarded<T>(
+    breakers: &Breakers,
+    ending: &Ending,
+    name: &str,
+    retry: Retry,
+    call: impl Fn() -> Result<T, Error>,
+) -> Outcome<T> {
+    let settings = BreakerSettings::default();
+    let tried = retry.run(std::thread::sleep, |attempt| {
+        if ending.check().is_err() {
+            return Err(Guarded::Failed(Error::Closed));
+        }
+        let tried = breakers.call_unless(name, settings, is_called_off, &call);
+        if let Err(Guarded::Failed(error)) = &tried
+            && !is_called_off(error)
+        {
+            // When the breaker opens, this is the reason.
+            let (code, number) = (error.code(), attempt.number);
+            tracing::warn!(breaker = name, code, attempt = number, %error, "a call has failed");
+        }
+        tried
+    });
+    let tried = tried.map_err(|guarded| match guarded {
+        Guarded::Failed(error) => Failure::from(error),
+        Guarded::Rejected { .. } => {
+            let message = format!("{name} has failed too often and is left alone for a while");
+            Failure::new(Exit::Other, "BreakerOpen", message)
+                .action("see the log for the reason; ask again in half a minute")
+        }
+    });
+    tried.map_err(|failure| failure.during(name.to_owned()))
+}
+
+/// Whether nobody wants the result any more.
+fn is_called_off(error: &Error) -> bool {
+    matches!(error, Error::Cancelled | Error::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::Interest;
+    use super::*;
+    use base::SystemClock;
+    use std::cell::Cell;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const AT_ONCE: Retry = Retry {
+        tries: 3,
+        pauses: esker_node::resilience::Pauses::Fixed,
+        first: Duration::ZERO,
+        cap: Duration::ZERO,
+        jitter: esker_node::resilience::Jitter::None,
+        per_try: None,
+    };
+
+    /// How often `make` is called, and what is said of it in the end.
+    fn calls(breakers: &Breakers, make: impl Fn() -> Error) -> (u32, Failure) {
+        let (_interest, ending) = Interest::new();
+        let count = Cell::new(0);
+        let failed = guarded(breakers, &ending, "store", AT_ONCE, || {
+            count.set(count.get() + 1);
+            Err::<(), _>(make())
+        });
+        (count.get(), failed.unwrap_err())
+    }
+
+    #[test]
+    fn impatient_clients_open_no_breaker_and_are_not_served_again() {
+        let breakers = Breakers::new(Arc::new(SystemClock::default()));
+        for make in [|| Error::Cancelled, || Error::Closed] {
+            for _ in 0..10 {
+                let (count, failure) = calls(&breakers, make);
+                assert_eq!((count, failure.code()), (1, make().code()));
+            }
+        }
+        let report = breakers.reports()["store"];
+        assert_eq!((report.state as u8, report.failures, report.rejected), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_until_it_is_left_alone() {
+        let breakers = Breakers::new(Arc::new(SystemClock::default()));
+        let full = || Error::DiskFull { path: "/store".into() };
+        assert_eq!(calls(&breakers, full).0, 3);
+        let (count, failure) = calls(&breakers, full);
+        assert_eq!((count, failure.code()), (2, "BreakerOpen"));
+        assert_eq!(breakers.reports()["store"].failures, 5);
+    }
+}
