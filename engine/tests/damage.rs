@@ -321,6 +321,28 @@ fn after_a_crash_a_scrub_runs_by_itself() {
 }
 
 #[test]
+fn a_scrub_that_nobody_waits_for_ends_before_its_end() {
+    let disk = Disk::new(1);
+    let (db, k, _) = filled(&disk, small());
+    let mut state = 1u32;
+    for number in 0..3000u32 {
+        // Nothing that compression makes small.
+        let value = [(); 400].map(|()| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        k.put(number.to_be_bytes(), value).unwrap();
+    }
+    db.compact_all().unwrap();
+    let whole = db.scrub().unwrap().bytes;
+    let asked = std::cell::Cell::new(0);
+    let ended = db.scrub_until(&|| asked.replace(asked.get() + 1) == 1);
+    assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?} of {whole} bytes");
+    assert_eq!((asked.get(), db.stats().scrubs), (2, 1));
+    assert_eq!(db.scrub_until(&|| false).unwrap().bytes, whole);
+}
+
+#[test]
 fn scrubs_come_when_they_are_due() {
     let disk = Disk::new(1);
     let every = Duration::from_secs(1);

@@ -21,6 +21,7 @@
 //! probes     what those ask who start, stop and watch nodes
 //! peers      status and changes of peers, through `replicas`
 //! node       what all handlers share, and how they call the engine
+//! ending     how long work hears that it is not wanted any more
 //! guarded    calls that are tried again, and left alone when they fail too often
 //! body       bodies of requests, bounded in bytes and time
 //! query      the parts of a URL
@@ -45,6 +46,7 @@ mod checks;
 mod condition;
 mod content;
 mod door;
+mod ending;
 mod guarded;
 mod health;
 mod life;

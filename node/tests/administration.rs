@@ -212,3 +212,24 @@ fn with_tokens_nobody_is_answered_without_one_but_probes() {
     assert_eq!(flushes.count(), 1, "{text}");
     assert!(!text.contains("a-secret") && !text.contains(token), "{text}");
 }
+
+/// What it listens at changes at its next start only, so its tokens have to stay as well.
+#[test]
+fn a_node_that_others_reach_keeps_its_tokens_whatever_its_file_says_now() {
+    let place = Place::new();
+    let (data, secret, file) = (place.path("data"), place.path("secret"), place.path("node.toml"));
+    fs::write(&secret, "a-secret-of-a-cluster").unwrap();
+    let path = format!("path = {data:?}\nlisten = '127.0.0.1:0'\n");
+    let open = format!("{path}http = '0.0.0.0:0'\n[auth]\ntoken_file = {secret:?}\n");
+    fs::write(&file, &open).unwrap();
+    let mut node = Served::of(shell::start(["serve", "--config", file.to_str().unwrap()]));
+    node.http = node.http.replace("0.0.0.0", "127.0.0.1");
+    let token = ["authorization: Bearer a-secret-of-a-cluster"];
+    fs::write(&file, format!("{path}http = '127.0.0.1:0'\n")).unwrap();
+    let refused = node.ask("POST", "/v1/reload", &token, "").is(400, "ConfigInvalid").json();
+    assert!(refused["message"].as_str().unwrap().contains("without tokens"), "{refused}");
+    node.ask("GET", ADA, &[], "").is(401, "Unauthenticated");
+    fs::write(&file, &open).unwrap();
+    node.ask("POST", "/v1/reload", &token, "").is(200, "");
+    node.ask("GET", ADA, &token, "").is(404, "NotFound");
+}

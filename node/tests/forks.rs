@@ -58,8 +58,8 @@ fn noticed_until_it_lives_anew([a, b, c]: &[Home; 3], one: &Served, two: &Served
         assert_eq!((&health["status"], &health["writes"]), (&"unhealthy".into(), &"forked".into()));
         let metrics = three.ask("GET", "/metrics", &[], "").is(200, "").body;
         let metrics = String::from_utf8(metrics).unwrap();
-        assert!(metrics.contains("esker_writes{state=\"forked\"} 1\n"), "{metrics}");
-        assert!(metrics.contains("esker_writes{state=\"open\"} 0\n"), "{metrics}");
+        assert!(metrics.contains("esker_writes{state=\"forked\"} 1.0\n"), "{metrics}");
+        assert!(metrics.contains("esker_writes{state=\"open\"} 0.0\n"), "{metrics}");
         three.run("get forgotten").fails(3, "error[NotFound]: ");
         one.run("get late").fails(3, "error[NotFound]: ");
         stop(three);

@@ -57,6 +57,132 @@ fn every_route_is_documented_and_everything_documented_is_a_route() {
     assert!(missing.is_empty() && invented.is_empty(), "missing {missing:?}, gone {invented:?}");
 }
 
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+/// What of `value` is not as `schema` says, if anything. A field that is not in the schema is a mistake as well,
+/// unless the schema has a place for others.
+fn mistake_in(value: &Value, schema: &Value, document: &Value) -> Option<String> {
+    const KNOWN: [&str; 10] = [
+        "$ref",
+        "type",
+        "enum",
+        "oneOf",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minimum",
+        "format",
+    ];
+    let rules = schema.as_object().unwrap();
+    let unknown = rules.keys().find(|rule| *rule != "description" && !KNOWN.contains(&&***rule));
+    assert_eq!(unknown, None, "this test does not know the rule");
+    if let Some(name) = schema["$ref"].as_str() {
+        let schema = document.pointer(name.strip_prefix('#').unwrap()).unwrap();
+        return mistake_in(value, schema, document);
+    }
+    if let Some(all) = schema["oneOf"].as_array() {
+        let fits = all.iter().filter(|one| mistake_in(value, one, document).is_none()).count();
+        return (fits != 1).then(|| format!("{value} fits {fits} of {}", all.len()));
+    }
+    let allowed = schema["enum"].as_array();
+    if allowed.is_some_and(|allowed| !allowed.contains(value)) {
+        return Some(format!("{value} is none of {}", schema["enum"]));
+    }
+    let kinds = match &schema["type"] {
+        Value::Array(kinds) => kinds.clone(),
+        Value::Null => Vec::new(),
+        kind => vec![kind.clone()],
+    };
+    if !kinds.is_empty() && !kinds.iter().any(|kind| is_of_kind(value, kind.as_str().unwrap())) {
+        return Some(format!("{value} is no {}", schema["type"]));
+    }
+    if schema["minimum"].as_f64() > value.as_f64() && value.is_number() {
+        return Some(format!("{value} is too small"));
+    }
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| match &schema["items"] {
+            Value::Null => Some("the items of an array are not described".to_owned()),
+            items => mistake_in(item, items, document),
+        }),
+        Value::Object(fields) => mistake_in_fields(fields, schema, document),
+        _ => None,
+    }
+}
+
+fn is_of_kind(value: &Value, kind: &str) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        "integer" => value.is_u64() || value.is_i64(),
+        kind => unreachable!("{kind} is no type of JSON"),
+    }
+}
+
+fn mistake_in_fields(
+    fields: &serde_json::Map<String, Value>,
+    schema: &Value,
+    document: &Value,
+) -> Option<String> {
+    let required = schema["required"].as_array().into_iter().flatten();
+    let mut names = required.map(|name| name.as_str().unwrap());
+    if let Some(missing) = names.find(|name| !fields.contains_key(*name)) {
+        return Some(format!("{missing} is missing"));
+    }
+    fields.iter().find_map(|(name, value)| {
+        let here = schema["properties"].get(name).or(schema.get("additionalProperties"));
+        let found = match here {
+            // A schema that names no fields leaves them open.
+            None if schema["properties"].is_null() => None,
+            None | Some(Value::Bool(false)) => Some("it is not in the document".to_owned()),
+            Some(Value::Bool(true)) => None,
+            Some(schema) => mistake_in(value, schema, document),
+        };
+        found.map(|found| format!("{name}: {found}"))
+    })
+}
+
+#[test]
+fn a_body_that_is_not_as_the_document_says_is_found() {
+    let document = serde_json::json!({ "components": { "schemas": {
+        "Size": { "type": "integer", "minimum": 1 },
+        "Thing": {
+            "type": "object", "required": ["name"],
+            "properties": {
+                "name": { "type": ["string", "null"] },
+                "sizes": { "type": "array", "items": { "$ref": "#/components/schemas/Size" } },
+                "kind": { "enum": ["a", "b"] },
+                "more": { "type": "object", "additionalProperties": { "type": "boolean" } },
+            },
+        },
+    } } });
+    let thing = serde_json::json!({ "$ref": "#/components/schemas/Thing" });
+    let is_right = |text: &str| mistake_in(&json(text.as_bytes()), &thing, &document).is_none();
+    for right in
+        ["{\"name\":null}", "{\"name\":\"x\",\"sizes\":[1,2],\"kind\":\"b\",\"more\":{\"x\":true}}"]
+    {
+        assert!(is_right(right), "{right}");
+    }
+    for wrong in [
+        "[]",
+        "{}",
+        "{\"name\":1}",
+        "{\"name\":\"x\",\"other\":1}",
+        "{\"name\":\"x\",\"sizes\":[0]}",
+        "{\"name\":\"x\",\"sizes\":[1.5]}",
+        "{\"name\":\"x\",\"kind\":\"c\"}",
+        "{\"name\":\"x\",\"more\":{\"x\":1}}",
+    ] {
+        assert!(!is_right(wrong), "{wrong}");
+    }
+}
+
 /// A node that is asked, and the document that its answers are compared with.
 struct Conversation {
     node: Served,
@@ -89,12 +215,15 @@ impl Conversation {
             let kind = answer.header("content-type").unwrap_or_default();
             let kind = kind.split(';').next().unwrap();
             assert!(kinds.contains_key(kind), "{method} {path}: {kind}");
-        }
-        let failure = &self.document["components"]["schemas"]["Failure"];
-        let is_failure = answer.status >= 400 && !of.starts_with("/health");
-        for field in failure["required"].as_array().unwrap().iter().filter(|_| is_failure) {
-            let value = &answer.json()[field.as_str().unwrap()];
-            assert!(!value.is_null(), "{method} {path}: {field} in {said}");
+            let values: Vec<Value> = match kind {
+                "application/json" => vec![answer.json()],
+                "application/x-ndjson" => said.lines().map(|line| json(line.as_bytes())).collect(),
+                _ => Vec::new(),
+            };
+            for value in values {
+                let mistake = mistake_in(&value, &kinds[kind]["schema"], &self.document);
+                assert_eq!(mistake, None, "{method} {path}: {}: {said}", answer.status);
+            }
         }
         if answer.status == 200 {
             self.answered.insert((method.to_lowercase(), of.to_owned()));
@@ -136,6 +265,38 @@ fn every_documented_operation_answers_as_documented() {
     talk.plain("GET", "/v1/stats", "").is(200, "");
     let silent: Vec<_> = documented(&talk.document).difference(&talk.answered).cloned().collect();
     assert!(silent.is_empty(), "never asked with success: {silent:?}");
+}
+
+/// Who asks with a parameter that nobody knows is told which there are.
+#[test]
+fn every_operation_takes_the_parameters_that_are_documented_and_no_others() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    let document = document();
+    let (mut told, mut wrong) = (0, Vec::new());
+    for (method, path) in documented(&document) {
+        let operation = &document["paths"][&path][&method];
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let in_query = parameters.filter(|parameter| parameter["in"] == "query");
+        let names = in_query.map(|parameter| parameter["name"].as_str().unwrap().to_owned());
+        let expected: BTreeSet<String> = names.collect();
+        let parts = [("{keyspace}", "default"), ("{key}", "a"), ("{name}", "backup")];
+        let parts = parts.into_iter().chain([("{id}", "0"), ("{change}", "enable")]);
+        let asked = parts.fold(path.clone(), |path, (part, with)| path.replace(part, with));
+        let headers = ["esker-key: YWRh"];
+        let answer = node.ask(&method.to_uppercase(), &format!("{asked}?nobodys"), &headers, "");
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        let listed = said.split("parameter that is none of: ").nth(1);
+        let listed = listed.map(|rest| rest.split('"').next().unwrap());
+        told += usize::from(listed.is_some());
+        let taken: BTreeSet<String> =
+            listed.unwrap_or_default().split(", ").map(str::to_owned).collect();
+        if taken.into_iter().filter(|name| !name.is_empty()).collect::<BTreeSet<_>>() != expected {
+            wrong.push(format!("{method} {path}: {expected:?}, but {said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(told > 20, "{told}");
 }
 
 fn ask_for_records(talk: &mut Conversation) {

@@ -3,7 +3,8 @@
 //! Reading ends when nobody waits for it any more. Flushes and merges go on, and keep their turn until they
 //! are done.
 
-use super::node::{Interest, Node};
+use super::ending::Interest;
+use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
 use super::routes::json;

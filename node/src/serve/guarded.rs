@@ -1,6 +1,6 @@
 //! Calls of what fails for reasons of its own: tried again, and left alone when they fail again and again.
 
-use super::node::Ending;
+use super::ending::Ending;
 use crate::error::{Exit, Failure, Outcome};
 use base::Error;
 use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry};
@@ -47,7 +47,7 @@ fn is_called_off(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::node::Interest;
+    use super::super::ending::Interest;
     use super::*;
     use base::SystemClock;
     use std::cell::Cell;

@@ -2,7 +2,8 @@
 
 use super::callers::Callers;
 use super::door::Door;
-use super::node::{Node, Reread, ended};
+use super::ending::ended;
+use super::node::{Node, Reread};
 use super::opening::Opening;
 use super::server::Server;
 use super::settings::Settings;

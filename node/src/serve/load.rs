@@ -4,7 +4,8 @@
 //! Only a body that ended where it said counts as ended: what a lost connection cut off is not stored.
 
 use super::body::{declared_len, next_part};
-use super::node::{Ending, Interest, Node};
+use super::ending::{Ending, Interest};
+use super::node::Node;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::routes::json;

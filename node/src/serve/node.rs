@@ -2,6 +2,7 @@
 
 use super::callers::{Callers, Strangers};
 use super::checks;
+use super::ending::{Ending, ended};
 use super::guarded::guarded;
 use super::health::LagThresholds;
 use super::life::QUICK_MAX;
@@ -323,7 +324,7 @@ impl Node {
 
     /// A flag for long work: it fails once the node ends.
     pub(super) fn ending(&self) -> Ending {
-        Ending(self.is_ending.clone())
+        Ending::of(&self.is_ending)
     }
 
     /// Memory for `bytes`, waiting until others give some back. Small bodies are not counted: there are
@@ -422,36 +423,46 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether long work goes on.
-#[derive(Clone)]
-pub(super) struct Ending(Arc<AtomicBool>);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use crate::replicas;
+    use engine::{Options, Progress};
+    use std::sync::mpsc::channel;
+    use tokio::runtime::Runtime;
 
-impl Ending {
-    /// Fails once the node ends.
-    pub(super) fn check(&self) -> Outcome {
-        if self.0.load(Ordering::Acquire) { Err(ended()) } else { Ok(()) }
+    #[test]
+    fn a_turn_is_kept_until_the_work_is_done_though_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut layers = Layers::default();
+        layers.option("path", "--path", dir.path().join("data").to_str().unwrap());
+        let of = Settings::of(layers.settle().unwrap()).unwrap();
+        let (options, progress) = (Options::default(), Progress::default());
+        let directory = Directory::open_with(&of.path, options, &progress).unwrap();
+        let replicas = replicas::start(directory.db(), &of).unwrap();
+        let callers = Arc::new(Callers::of(&of.config).unwrap());
+        let reread = Box::new(|| Err(ended()));
+        let node = Node::new(directory, replicas, &of, of.config.timeouts(), callers, reread);
+        let (node, runtime) = (Arc::new(node), Runtime::new().unwrap());
+        let (begin, begun) = channel();
+        let (end, ended) = channel::<()>();
+        let asked = node.clone();
+        let client = runtime.spawn(async move {
+            let work = move |_: &Node| {
+                begin.send(()).unwrap();
+                ended.recv().unwrap();
+                Ok(())
+            };
+            asked.holding(asked.load().await?, work).await
+        });
+        begun.recv().unwrap();
+        client.abort();
+        assert!(runtime.block_on(client).is_err_and(|error| error.is_cancelled()));
+        assert_eq!(node.loads.available_permits(), LOADS_MAX - 1);
+        end.send(()).unwrap();
+        drop(runtime); // waits for the work
+        assert_eq!(node.loads.available_permits(), LOADS_MAX);
+        node.replicas().shutdown();
     }
-}
-
-/// Somebody waits for the result of long work. Once this is dropped, nobody does.
-pub(super) struct Interest(Arc<AtomicBool>);
-
-impl Interest {
-    /// Interest, and the flag by which the work sees that it is lost.
-    pub(super) fn new() -> (Interest, Ending) {
-        let flag = Arc::new(AtomicBool::new(false));
-        (Interest(flag.clone()), Ending(flag))
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// What cannot be done any more.
-pub(super) fn ended() -> Failure {
-    Failure::new(Exit::Other, "ShuttingDown", "the node is shutting down")
-        .action("ask again once it runs")
 }

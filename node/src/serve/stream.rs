@@ -3,7 +3,8 @@
 //! The answer is made piece by piece, each when the one before is sent, so memory holds one piece and no
 //! thread waits for a reader. All pieces show one moment.
 
-use super::node::{Ending, Node};
+use super::ending::Ending;
+use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
 use crate::error::Outcome;

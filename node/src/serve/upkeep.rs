@@ -11,7 +11,8 @@
 //! its own disk; it is tried again, and left alone when it fails again and again.
 
 use super::admin::body_of;
-use super::node::{Interest, Node};
+use super::ending::Interest;
+use super::node::Node;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::routes::json;
