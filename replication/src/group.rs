@@ -125,6 +125,8 @@ struct State {
     /// Whether there are others that may hold what belongs here.
     awaits_peers: bool,
     has_met: bool,
+    /// Whether an operator lets this life write though no author has accepted it.
+    is_overruled: bool,
     announcing: Announcing,
     renewals: u32,
     answers: Option<Answers>,
@@ -201,6 +203,7 @@ impl Group {
             is_settled,
             awaits_peers: !is_alone,
             has_met: false,
+            is_overruled: false,
             announcing: Announcing::Not,
             renewals: 0,
             answers: None,
@@ -280,10 +283,8 @@ impl Group {
     /// Lets users write although no author accepted the new life: its peers are gone for good.
     pub fn overrule(&self) {
         let mut state = self.state.lock();
-        state.has_met = true;
-        if let Announcing::At(_) = state.announcing {
-            state.announcing = Announcing::Not;
-        }
+        (state.has_met, state.is_overruled) = (true, true);
+        state.refreshed_at = None;
     }
 
     /// Agrees with a peer on the group: `theirs` is its group or [`NO_GROUP`].
@@ -338,9 +339,6 @@ impl Group {
             none => *none = Some((origin, 1)),
         }
         peer.status.is_connected = true;
-        if std::mem::take(&mut state.retired.is_so) {
-            state.owed.want_kept();
-        }
         Ok(())
     }
 

@@ -116,7 +116,8 @@ impl Replicas for Linked {
             }
             group::Writes::Announcing => refuse(
                 "this node was restored, and no peer has accepted its new life yet",
-                "wait until it has met a writer, or write to another node",
+                "wait until it has met a writer, or write to another node; if its peers are gone for \
+                 good, `esker peers promote`",
             ),
             group::Writes::Forked => {
                 let message = "this node was put back from a copy and written to: \

@@ -25,7 +25,8 @@ impl Group {
                     let said = state.statements.newest(author);
                     author != self.node && said.is_some_and(|(_, has)| has.covers(own, tick))
                 };
-                if !has_peers || state.roster.authors().any(is_accepted) {
+                let is_enough = !has_peers || state.is_overruled;
+                if is_enough || state.roster.authors().any(is_accepted) {
                     state.announcing = Announcing::Not;
                 }
             }

@@ -37,7 +37,7 @@ impl Group {
             return self.check_past(store, confirmed).map(|()| Own::Known);
         }
         let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
-        if is_lie || self.renew(store)?.is_none() {
+        if is_lie || self.renew(store, own)?.is_none() {
             return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
         }
         Ok(Own::Renewed)
@@ -55,9 +55,14 @@ impl Group {
         Err(Error::invalid(what))
     }
 
-    /// Begins a new incarnation, because a peer has more of the present one than is here.
-    pub fn renew(&self, store: &dyn Store) -> Result<Option<Origin>> {
+    /// Begins a new incarnation, because a peer has more of the life `ended` than is here, or that one
+    /// must not go on. Returns the present one, which another session may have begun before; none if
+    /// there were too many.
+    pub fn renew(&self, store: &dyn Store, ended: Origin) -> Result<Option<Origin>> {
         let mut state = self.state.lock();
+        if state.own != ended {
+            return Ok(Some(state.own));
+        }
         if state.renewals >= RENEWALS_MAX {
             return Ok(None);
         }
@@ -65,7 +70,7 @@ impl Group {
         state.own = origin;
         state.renewals += 1;
         state.owed.begin_life(store.commits(self.config.scope));
-        state.has_met = false;
+        (state.has_met, state.is_overruled) = (false, false);
         state.announcing = Announcing::Due;
         state.refreshed_at = None;
         Ok(Some(origin))

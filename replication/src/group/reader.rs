@@ -115,7 +115,8 @@ impl Group {
     }
 
     /// Makes this node an author: what an operator does if those who wrote are gone, or are to be
-    /// more.
+    /// more. An author whose new life waits for another's word writes without it, see
+    /// [`Group::overrule`].
     ///
     /// # Errors
     /// `InvalidInput` if it is fenced, or if something is missing here that others may have.
@@ -123,7 +124,12 @@ impl Group {
         let refuse =
             |why: &str| Err(Error::invalid(format!("this node can not be promoted: {why}")));
         match self.role() {
-            Role::Author => return Ok(()),
+            Role::Author => {
+                if self.writes() == Writes::Announcing {
+                    self.overrule();
+                }
+                return Ok(());
+            }
             Role::Deprecated => return refuse("it was deprecated; a writer may track it again"),
             Role::Observer => {}
         }

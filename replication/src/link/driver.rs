@@ -324,7 +324,8 @@ enum Rest {
     Some,
 }
 
-/// Asks for frames until there is none, or enough for one call.
+/// Asks for frames until there is none, or enough for one call. What was said before the conversation
+/// ended is sent; that it is over comes out at the next call.
 fn next_frames(
     talk: &mut dyn Conversation,
     now: Duration,
@@ -332,8 +333,11 @@ fn next_frames(
 ) -> Result<Asked, Parting> {
     let (mut frames, mut bytes) = (Vec::new(), 0);
     while bytes < CALL_BYTES && frames.len() < CALL_FRAMES {
-        let Some(frame) = talk.next_frame(now, channel)? else {
-            return Ok(Asked { frames, rest: Rest::None });
+        let frame = match talk.next_frame(now, channel) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(Asked { frames, rest: Rest::None }),
+            Err(parting) if frames.is_empty() => return Err(parting),
+            Err(_) => return Ok(Asked { frames, rest: Rest::Some }),
         };
         bytes += frame.len();
         frames.push(frame);

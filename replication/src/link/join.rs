@@ -55,25 +55,23 @@ pub type Keep = Arc<dyn Fn(&[OpenInvite]) -> Result<(), LinkError> + Send + Sync
 pub struct Desk {
     issuer: Fingerprint,
     pins: Arc<Pins>,
-    invites: Mutex<Invites>,
+    book: Arc<Book>,
     guests: AtomicUsize,
     register: Register,
-    keep: Keep,
     calls: Calls,
 }
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("invites", &self.invites).finish_non_exhaustive()
+        f.debug_struct("Desk").field("invites", &self.book.invites).finish_non_exhaustive()
     }
 }
 
 impl Desk {
     /// The desk of the node whose key is `issuer`.
     pub fn new(issuer: Fingerprint, pins: Arc<Pins>, register: Register, calls: Calls) -> Desk {
-        let invites = Mutex::new(Rank::Links, Invites::default());
-        let keep: Keep = Arc::new(|_| Ok(()));
-        Desk { issuer, pins, invites, guests: AtomicUsize::new(0), register, keep, calls }
+        let book = Book::new(Invites::default(), Arc::new(|_| Ok(())));
+        Desk { issuer, pins, book, guests: AtomicUsize::new(0), register, calls }
     }
 
     /// The same desk, which reopens the invitations that were `kept` and keeps those that are open.
@@ -82,16 +80,13 @@ impl Desk {
         if invites.is_open(now) {
             self.pins.set_guests(Guests::Welcome);
         }
-        Desk { invites: Mutex::new(Rank::Links, invites), keep, ..self }
+        Desk { book: Book::new(invites, keep), ..self }
     }
 
     /// Opens an invitation: from now on unknown keys may ask.
     pub fn invite(&self, now: Duration, rng: &dyn Rng) -> Result<Token, LinkError> {
-        let mut invites = self.invites.lock();
-        let token = invites.issue(now, self.issuer, rng)?;
-        let open = invites.open(now);
-        drop(invites);
-        (self.keep)(&open)?;
+        let token = self.book.invites.lock().issue(now, self.issuer, rng)?;
+        self.book.keep(now)?;
         self.pins.set_guests(Guests::Welcome);
         Ok(token)
     }
@@ -125,10 +120,10 @@ impl Desk {
         let (mut sender, request) = request.await.map_err(|_| slow)??;
         let shown = decode_request(&request)?;
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
-        let open = self.redeem(now, &binding, &shown)?;
+        self.redeem(now, &binding, &shown)?;
         // Before anybody is let in: it is spent, also after a crash.
-        let keep = self.keep.clone();
-        self.calls.wait(move || keep(&open)).await??;
+        let book = self.book.clone();
+        self.calls.wait(move || book.keep(now)).await??;
         let node = guest.node;
         let (register, key) = (self.register.clone(), guest.key);
         let roster = self.calls.wait(move || register(key, node)).await??;
@@ -144,16 +139,36 @@ impl Desk {
         now: Duration,
         binding: &Binding,
         shown: &blake3::Hash,
-    ) -> Result<Vec<OpenInvite>, LinkError> {
-        let mut invites = self.invites.lock();
+    ) -> Result<(), LinkError> {
+        let mut invites = self.book.invites.lock();
         let redeemed = invites.redeem(now, binding, shown);
         let is_open = invites.is_open(now);
-        let open = invites.open(now);
         drop(invites);
         if !is_open {
             self.pins.set_guests(Guests::Unwanted);
         }
-        redeemed.map(|()| open)
+        redeemed
+    }
+}
+
+/// The invitations, and how those that are open are kept.
+struct Book {
+    invites: Mutex<Invites>,
+    keep: Keep,
+    /// Held while they are kept: what is kept last is the newest.
+    keeping: Mutex<()>,
+}
+
+impl Book {
+    fn new(invites: Invites, keep: Keep) -> Arc<Book> {
+        let invites = Mutex::new(Rank::Links, invites);
+        Arc::new(Book { invites, keep, keeping: Mutex::new(Rank::Group, ()) })
+    }
+
+    fn keep(&self, now: Duration) -> Result<(), LinkError> {
+        let _keeping = self.keeping.lock();
+        let open = self.invites.lock().open(now);
+        (self.keep)(&open)
     }
 }
 
@@ -241,5 +256,43 @@ pub(crate) fn decode_request(request: &[u8]) -> Result<blake3::Hash, LinkError> 
         },
         Some(_) => bad("the request is of another version"),
         None => bad("the request is empty"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Else a token that was spent is good again after a crash.
+    #[test]
+    fn what_is_kept_last_is_the_newest() {
+        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (begun, begins) = mpsc::channel();
+        let (go_on, waits) = mpsc::channel::<()>();
+        let waits = std::sync::Mutex::new(Some(waits));
+        let keep: Keep = {
+            let kept = kept.clone();
+            Arc::new(move |open| {
+                begun.send(open.len()).unwrap();
+                if let Some(waits) = waits.lock().unwrap().take() {
+                    waits.recv().unwrap();
+                }
+                kept.lock().unwrap().push(open.len());
+                Ok(())
+            })
+        };
+        let book = Book::new(Invites::default(), keep);
+        let now = Duration::ZERO;
+        std::thread::scope(|threads| {
+            threads.spawn(|| book.keep(now).unwrap());
+            assert_eq!(begins.recv().unwrap(), 0);
+            book.invites.lock().issue(now, Fingerprint::default(), &base::OsRng).unwrap();
+            threads.spawn(|| book.keep(now).unwrap());
+            // The second waits for the first, or has been kept before it.
+            let _ = begins.recv_timeout(Duration::from_millis(50));
+            go_on.send(()).unwrap();
+        });
+        assert_eq!(*kept.lock().unwrap(), [0, 1]);
     }
 }

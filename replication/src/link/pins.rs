@@ -59,6 +59,10 @@ impl State {
         self.nodes.get(&fingerprint).copied().or_else(named)
     }
 
+    fn is_given_up(&self, fingerprint: Fingerprint) -> bool {
+        self.successions.values().any(|it| it.given_up().any(|old| old == fingerprint))
+    }
+
     /// Which of `nodes` has this key now.
     fn named_in(&self, nodes: &BTreeSet<NodeId>, fingerprint: Fingerprint) -> Option<NodeId> {
         let changed = self.successions.values().find(|changes| changes.is_at(fingerprint));
@@ -78,9 +82,14 @@ impl Default for Pins {
 }
 
 impl Pins {
-    /// Lets the key `fingerprint` of `node` connect.
+    /// Lets the key `fingerprint` of `node` connect, unless it was given up.
     pub fn pin(&self, fingerprint: Fingerprint, node: NodeId) {
-        self.state.lock().nodes.insert(fingerprint, node);
+        let mut state = self.state.lock();
+        if state.is_given_up(fingerprint) {
+            return;
+        }
+        state.nodes.insert(fingerprint, node);
+        drop(state);
         self.changed.ring();
     }
 
@@ -187,6 +196,7 @@ impl Pins {
         let state = self.state.lock();
         match (state.node_of(fingerprint), state.guests) {
             (Some(node), _) => Standing::Pinned(node),
+            (None, _) if state.is_given_up(fingerprint) => Standing::Refused,
             (None, Guests::Welcome) => Standing::Guest,
             (None, Guests::Unwanted) if state.named_in(&state.retired, fingerprint).is_some() => {
                 Standing::Retired
@@ -235,6 +245,12 @@ mod tests {
         assert_eq!(pins.node_of(key(3).fingerprint()), Some(node), "the name stays");
         assert_eq!(pins.node_of(key(2).fingerprint()), None);
         assert_eq!(pins.successions(), [changes(&[2, 3])]);
+        // Whoever has the key that was given up may have a token too.
+        pins.set_guests(Guests::Welcome);
+        assert_eq!(pins.standing(key(1).fingerprint()), Standing::Refused);
+        assert_eq!(pins.standing(key(9).fingerprint()), Standing::Guest);
+        pins.pin(key(1).fingerprint(), node);
+        assert_eq!(pins.node_of(key(1).fingerprint()), None);
     }
 
     #[test]

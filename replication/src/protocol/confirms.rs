@@ -69,6 +69,7 @@ impl Confirms {
     ) -> Result<Option<Statement>, ProtocolError> {
         let scope = group.scope();
         if group.is_silent() || !store.is_whole(scope) {
+            self.stated_at = now;
             return Ok(None);
         }
         let waits = if *unconfirmed > 0 { config.confirm_after } else { STATE_EVERY };
@@ -125,5 +126,31 @@ impl Confirms {
         let last = store.applied(group.scope()).get(store.origin()).raw();
         let lag_ms = group.lag_ms(config.peer, store);
         Some(Heartbeat { sent_ms: store.wall_ms(), echo_ms, received_ms, last, lag_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::GroupConfig;
+    use crate::memory::MemoryStore;
+    use base::{Incarnation, ScopeId};
+
+    /// It may be silent for minutes.
+    #[test]
+    fn a_node_that_makes_no_statements_is_not_asked_for_one_again_and_again() {
+        let node = NodeId([1; 16]);
+        let store = MemoryStore::new(node, Incarnation(7), 1_700_000_000_000);
+        let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first: vec![node] };
+        let group = Group::open(config, &store).unwrap();
+        let config = SessionConfig::new(NodeId([2; 16]));
+        let mut confirms = Confirms::new(Duration::ZERO);
+        group.close(&store).unwrap();
+        let (now, mut unconfirmed) = (Duration::from_secs(1), 100);
+
+        let said = confirms.next_statement(now, &config, &group, &store, &mut unconfirmed);
+
+        assert_eq!(said.unwrap(), None);
+        assert!(confirms.timeout(&config, unconfirmed) > Some(now));
     }
 }

@@ -92,9 +92,14 @@ impl GiveState {
         Ok(None)
     }
 
+    /// The peer gets no more of what it wanted. A payload that was begun is sent to its end.
+    pub(crate) fn stop(&mut self) {
+        self.giving = Giving::Nothing;
+    }
+
     /// The peer gets nothing of what it wanted, and is told why.
     pub(crate) fn refuse(&mut self, round: u32, answer: Answer) -> Offer {
-        self.giving = Giving::Nothing;
+        self.stop();
         self.offer(round, answer)
     }
 

@@ -13,7 +13,8 @@ use base::{NodeId, Origin};
 /// Where the two sides are.
 #[derive(Debug, Default)]
 pub(crate) struct Handshake {
-    pub(crate) has_said_hello: bool,
+    /// The life in which this node has said hello: what the session agrees on is about that one.
+    pub(crate) said: Option<Origin>,
     pub(crate) has_answered: bool,
     pub(crate) is_answered: bool,
     /// The peer, once it has said hello and was let in, and what will be answered.
@@ -44,8 +45,14 @@ impl Handshake {
     }
 
     /// Our first words.
-    pub(crate) fn hello(config: &SessionConfig, group: &Group, store: &dyn Store) -> Hello {
+    pub(crate) fn hello(
+        &mut self,
+        config: &SessionConfig,
+        group: &Group,
+        store: &dyn Store,
+    ) -> Hello {
         let own = store.origin();
+        self.said = Some(own);
         Hello {
             protocol_min: config.protocol.0,
             protocol_max: config.protocol.1,
@@ -128,7 +135,7 @@ impl Handshake {
 
     /// Takes the peer's answer.
     pub(crate) fn take_answer(&mut self, ack: &HelloAck) -> Result<(), ProtocolError> {
-        let Some(peer) = self.peer.as_ref().filter(|_| !self.is_answered && self.has_said_hello)
+        let Some(peer) = self.peer.as_ref().filter(|_| !self.is_answered && self.said.is_some())
         else {
             return Err(ProtocolError::Unexpected { what: "answer to a hello" });
         };

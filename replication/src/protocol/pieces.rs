@@ -34,7 +34,10 @@ impl Cutter {
     /// All of `payload` is to be sent.
     pub fn new(kind: Kind, payload: Vec<u8>, store: &dyn Store) -> Result<Cutter> {
         let mut payload = Payload::Held(payload);
-        payload.give_way(store)?;
+        if let Err(error) = payload.give_way(store) {
+            // Nothing would follow on this channel, deletes neither.
+            tracing::warn!(%error, "a long payload stays in memory");
+        }
         Ok(Cutter { kind, payload, offset: 0 })
     }
 

@@ -47,7 +47,7 @@ pub struct Session {
     assembled_bulk: Assembler,
     assembled_audit: Assembler,
     pub(super) give: Give,
-    give_state: GiveState,
+    pub(super) give_state: GiveState,
     pub(super) take: Take,
     audit: Auditor,
     offers: VecDeque<Offer>,
@@ -56,7 +56,7 @@ pub struct Session {
     peer_had: Option<Vector>,
     heard_at: Duration,
     now: Duration,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
 }
 
 impl Session {
@@ -158,6 +158,9 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         self.refuse_if_over()?;
         self.now = now;
+        if self.leave_if_of_former_life(store) {
+            return Ok(());
+        }
         let mut frames = frames.iter().map(AsRef::as_ref);
         let done = match channel {
             Channel::Tail => self.receive_of_tail(now, frames, store),
@@ -266,8 +269,8 @@ impl Session {
                 if ack.rejoin == 1 {
                     self.take.must_rejoin();
                 }
-                if let Some(peer) = &self.handshake.peer {
-                    self.take.meet(peer);
+                if let (Some(peer), Some(said)) = (&self.handshake.peer, self.handshake.said) {
+                    self.take.meet(peer, said);
                 }
                 let offset = offset_ms(ack.echo_ms, ack.received_ms, ack.sent_ms, store.wall_ms());
                 self.note_offset(offset);
@@ -367,13 +370,6 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn leave_if_renewed(&mut self) {
-        if std::mem::take(&mut self.take.is_renewed) {
-            self.events.extend([Event::Healing, Event::Renewed]);
-            self.leave();
-        }
-    }
-
     fn note_pending(&self) {
         let (pending, pending_bytes) = self.give.pending();
         self.group.note_peer(self.config.peer, |peer| {
@@ -436,11 +432,11 @@ impl Session {
         now: Duration,
         store: &dyn Store,
     ) -> Result<Option<Message>, ProtocolError> {
-        if !self.handshake.has_said_hello {
-            self.handshake.has_said_hello = true;
-            let hello = Handshake::hello(&self.config, &self.group, store);
+        if self.handshake.said.is_none() {
+            let hello = self.handshake.hello(&self.config, &self.group, store);
             return Ok(Some(Message::Hello(hello)));
         }
+        self.leave_if_of_former_life(store);
         if let Some(ack) = self.handshake.answer(&self.group, store) {
             return Ok(Some(Message::HelloAck(ack)));
         }

@@ -4,6 +4,7 @@
 //! fenced as one is that was deprecated: the record that named it may be lost with a restored
 //! author, and then nobody waited for what it has. An author makes it a member, and it rejoins.
 
+use super::config::Event;
 use super::frame::FEATURE_ROOTS;
 use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
 use super::session::Session;
@@ -50,6 +51,8 @@ impl Session {
     ) -> Result<Option<Offer>, ProtocolError> {
         let has = vector(&wish.vector)?;
         let scope = self.group.scope();
+        // It wants no state any more.
+        self.give_state.stop();
         if let Some(answer) = self.refusal_of_stranger(store, &has)? {
             self.give.stop();
             return Ok(Some(Offer::plain(scope, wish.round, answer)));
@@ -171,5 +174,22 @@ impl Session {
         self.take.is_renewed |= self.group.check_own(store, has)? == Own::Renewed;
         self.leave_if_renewed();
         Ok(())
+    }
+
+    pub(super) fn leave_if_renewed(&mut self) {
+        if std::mem::take(&mut self.take.is_renewed) {
+            self.events.extend([Event::Healing, Event::Renewed]);
+            self.leave();
+        }
+    }
+
+    /// The peer believes that this node has all that it wrote in the life it said hello in, and that
+    /// life may be fenced: in the next one all begins with another hello.
+    pub(super) fn leave_if_of_former_life(&mut self, store: &dyn Store) -> bool {
+        let is_former = self.handshake.said.is_some_and(|said| said != store.origin());
+        if is_former {
+            self.leave();
+        }
+        is_former
     }
 }

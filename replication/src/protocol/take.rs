@@ -26,7 +26,7 @@ use crate::group::{Group, Own};
 use crate::roster::Role;
 use crate::rules;
 use crate::store::{DeltaHead, Installed, Purpose, Stage, Store};
-use base::{Corruption, NodeId, Tick};
+use base::{Corruption, NodeId, Origin, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
@@ -52,9 +52,11 @@ enum Course {
 pub(crate) struct Take {
     group: Arc<Group>,
     peer: NodeId,
+    /// The life of this node that the session is about.
+    own: Option<Origin>,
     round: u32,
     course: Course,
-    /// The present life of this node must rejoin, and ends with that.
+    /// That life must rejoin, and ends with that.
     must_rejoin: bool,
     /// This node must take the state of the peer, an author, because that may not take ours.
     must_reconcile: bool,
@@ -82,6 +84,7 @@ impl Take {
         Take {
             group,
             peer,
+            own: None,
             round: 0,
             course: Course::Idle { until: Duration::ZERO },
             must_rejoin: false,
@@ -123,7 +126,7 @@ impl Take {
         store: &dyn Store,
     ) -> Result<Option<Message>, ProtocolError> {
         let is_live = matches!(self.course, Course::Subscribed { .. });
-        if is_live && self.is_rejoin_due(store) && self.may_rejoin_from() {
+        if is_live && self.may_rejoin_now(store)? {
             self.choose(now, store)?;
         }
         self.go_on_importing(now, store)?;
@@ -391,8 +394,13 @@ impl Take {
             (self.must_rejoin, self.must_reconcile) = (false, false);
         }
         // Before the scope is open: nothing more is written in a life that is fenced.
-        if is_fenced && self.group.renew(store)?.is_some() {
+        if let Some(own) = self.own.filter(|_| is_fenced)
+            && self.group.renew(store, own)?.is_some()
+        {
             self.events.push(Event::Renewed);
+        }
+        if is_rejoin {
+            self.group.note_member();
         }
         self.group.release(store, self.peer)?;
         self.choose(now, store)

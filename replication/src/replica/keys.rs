@@ -93,13 +93,17 @@ pub(super) fn own(store: &dyn Store, identity: &Identity) -> Result<(LinkKey, Su
 }
 
 fn succession(store: &dyn Store, node: NodeId, key: Fingerprint) -> Result<Succession> {
-    let bytes = store.get(keyspaces::NODE, &Roster::keys_key(node))?;
-    let changes = match bytes {
-        Some(bytes) if !bytes.is_empty() => Succession::decode(&bytes).map_err(refused)?,
-        _ => Succession::none(node),
-    };
+    // What was noted here may be lost with a table; the group has it all the same.
+    for keyspace in [keyspaces::NODE, keyspaces::ROSTER] {
+        let bytes = store.get(keyspace, &Roster::keys_key(node))?;
+        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
+        let changes = Succession::decode(&bytes).map_err(refused)?;
+        if let Some(changes) = changes.up_to(key) {
+            return Ok(changes);
+        }
+    }
     let lost = "the changes of the own key do not lead to the present one";
-    changes.up_to(key).ok_or_else(|| base::Error::invalid(lost))
+    Succession::none(node).up_to(key).ok_or_else(|| base::Error::invalid(lost))
 }
 
 /// Another secret for this node, and notes, durably, that its key changes to that of the secret. It

@@ -182,8 +182,12 @@ fn a_shipment_that_is_damaged_behind_a_good_frame_is_refused() {
 #[test]
 fn a_node_is_not_renewed_without_end() {
     let bench = Bench::new();
-    let renewed = (0..10).filter(|_| bench.group.renew(&bench.store).unwrap().is_some()).count();
+    let renew = |ended| bench.group.renew(&bench.store, ended).unwrap();
+    let first = bench.store.origin();
+    let renewed = (0..10).filter(|_| renew(bench.store.origin()).is_some()).count();
     assert_eq!(renewed, 3);
+    let present = bench.store.origin();
+    assert_eq!(renew(first), Some(present), "another session noticed it before");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Each way to catch up, alone.
 
 use crate::net::{Net, SCOPE, change, id};
-use replication::group::Writes;
-use replication::memory::Change;
+use replication::group::{Group, Writes};
+use replication::memory::{Backup, Change, MemoryStore};
 use replication::protocol::frame::FEATURE_PACKED;
 use replication::protocol::{Event, Tier};
 use replication::roster::{Member, Role};
 use replication::store::{Store, keyspaces};
+use std::sync::Arc;
 
 #[test]
 fn what_one_writes_the_other_reads() {
@@ -195,7 +196,10 @@ fn a_node_below_the_floor_rejoins_and_brings_nothing_back() {
     assert!(net.has_chosen(2, Tier::Rejoin), "{:?} {:?}", net.events, net.failures);
     assert_eq!((net.get(2, "gone"), net.get(2, "stays")), (None, Some("1".into())));
     assert_eq!(net.get(1, "own"), Some("unseen".into()));
-    assert!(net.events.iter().any(|(node, event)| (*node, event) == (2, &Event::Renewed)));
+    let renewed = net.events.iter().filter(|(node, event)| (*node, event) == (2, &Event::Renewed));
+    assert_eq!(renewed.count(), 1, "both peers ask for another life: {:?}", net.events);
+    let rejoins = net.events.iter().filter(|it| **it == (2, Event::Installed(Tier::Rejoin)));
+    assert_eq!(rejoins.count(), 1, "{:?}", net.events);
     net.check_fold();
     assert_eq!(net.nodes[2].group.writes(), Writes::Open);
 }
@@ -247,6 +251,51 @@ fn a_restored_node_behind_a_relay_that_only_reads_may_write_again() {
     net.check_fold();
 }
 
+/// Node 0 has again what it had, and lives on as if nothing had happened.
+fn put_back(net: &mut Net, copy: &Backup) {
+    let incarnation = net.nodes[0].store.origin().incarnation;
+    net.cut_all(0);
+    net.nodes[0].store = MemoryStore::restore(copy, incarnation, 1_700_000_000_000 + net.now_ms);
+    let group = Group::open(net.nodes[0].config.clone(), &net.nodes[0].store).unwrap();
+    net.nodes[0].group = Arc::new(group);
+    net.forget_heights(0);
+}
+
+/// Each of its peers has another part of what it lost, and reaches the other one only through it.
+#[test]
+fn a_node_whose_tail_is_gone_gets_what_any_of_its_peers_has() {
+    let mut net = Net::new(8, 3, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    net.cut_all(2);
+    let copy = net.nodes[0].store.backup();
+    net.put(0, "b", "2");
+    net.cut(1, 2);
+    net.run(3_000);
+    net.cut_all(1);
+    net.put(0, "c", "3");
+    net.connect(0, 2);
+    net.run(3_000);
+    assert_eq!((net.get(1, "b"), net.get(1, "c")), (Some("2".into()), None));
+    assert_eq!(net.get(2, "c"), Some("3".into()));
+    put_back(&mut net, &copy);
+
+    for _ in 0..10 {
+        net.connect(0, 1);
+        net.connect(0, 2);
+        net.run(1_000);
+    }
+
+    assert_eq!(net.get(0, "c"), Some("3".into()), "{:?} {:?}", net.events, net.failures);
+    assert_eq!(net.get(1, "c"), Some("3".into()));
+    let renewed = net.events.iter().filter(|it| **it == (0, Event::Renewed));
+    assert_eq!(renewed.count(), 1, "{:?}", net.events);
+    assert_eq!(net.nodes[0].group.writes(), Writes::Open, "{:?} {:?}", net.events, net.failures);
+    assert!(net.put(0, "d", "4"));
+    net.heal();
+    net.check_fold();
+}
+
 /// A disk that lied: the peer has writes that their author lost.
 #[test]
 fn a_node_whose_tail_is_gone_heals_from_its_peer() {
@@ -256,18 +305,12 @@ fn a_node_whose_tail_is_gone_heals_from_its_peer() {
     let copy = net.nodes[0].store.backup();
     net.put(0, "b", "2");
     net.heal();
-    let incarnation = net.nodes[0].store.origin().incarnation;
-    net.cut_all(0);
-    net.nodes[0].store =
-        replication::memory::MemoryStore::restore(&copy, incarnation, 1_700_000_100_000);
-    net.nodes[0].group = std::sync::Arc::new(
-        replication::group::Group::open(net.nodes[0].config.clone(), &net.nodes[0].store).unwrap(),
-    );
-    net.forget_heights(0);
+    let life = net.nodes[0].store.origin();
+    put_back(&mut net, &copy);
     net.heal();
     assert!(net.events.contains(&(0, Event::Healing)), "{:?} {:?}", net.events, net.failures);
     assert_eq!(net.get(0, "b"), Some("2".into()));
-    assert_ne!(net.nodes[0].store.origin().incarnation, incarnation);
+    assert_ne!(net.nodes[0].store.origin(), life);
     assert!(net.put(0, "c", "3"));
     net.heal();
     net.check_fold();

@@ -9,6 +9,7 @@ use crate::protocol::message::Wish;
 use crate::roster::Role;
 use crate::rules;
 use crate::store::Store;
+use base::Origin;
 use std::time::Duration;
 
 /// Whether a node waits, closed, for the state of another.
@@ -29,10 +30,14 @@ impl Take {
         self.must_reconcile = true;
     }
 
-    /// The session with `peer` is up.
-    pub(crate) fn meet(&mut self, peer: &Peer) {
+    /// The session with `peer` is up; this node has said hello as `own`.
+    pub(crate) fn meet(&mut self, peer: &Peer, own: Origin) {
+        self.own = Some(own);
         self.peer_role = peer.newest_role();
         self.must_rejoin |= peer.fences_us;
+        if !self.must_rejoin {
+            self.group.note_member();
+        }
         self.speaks_of_roots = peer.features & FEATURE_ROOTS != 0;
     }
 
@@ -69,6 +74,12 @@ impl Take {
     pub(super) fn is_rejoin_due(&self, store: &dyn Store) -> bool {
         let is_whole = store.is_whole(self.group.scope());
         self.must_rejoin || self.must_reconcile || !is_whole || self.group.is_fenced()
+    }
+
+    /// Whether this node must rejoin, and may with the peer. Who has nothing just takes all.
+    pub(super) fn may_rejoin_now(&self, store: &dyn Store) -> Result<bool, ProtocolError> {
+        let is_due = self.is_rejoin_due(store) && self.may_rejoin_from();
+        Ok(is_due && !store.is_empty(self.group.scope())?)
     }
 
     /// Whether this node waits, closed, for the state of the peer.

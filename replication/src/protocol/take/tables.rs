@@ -54,6 +54,11 @@ impl Take {
                 self.park(now, by_ms);
                 return Ok(());
             }
+            // The tables can not be taken here: what they hold can be.
+            Err(Error::InvalidInput { .. }) => {
+                self.group.release(store, self.peer)?;
+                return self.go_without_tables(now, store);
+            }
             import => import?,
         };
         self.events.push(Event::Chose(Tier::Tables));
