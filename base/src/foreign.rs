@@ -23,6 +23,9 @@
 //! The victim is named in full: it may never have arrived here, so its author may have no number.
 //!
 //! Ages are never negative: a commit's seqno is above every tick that comes in it (the receive rule).
+//!
+//! With [`EntryKind::DATED_BIT`] each age is the tick itself: such an entry was written before its seqno was
+//! known, into a table that gets one for all of its entries later.
 
 use crate::codec::{Decoded, Reader, put_varint, varint_len};
 use crate::error::Corruption;
@@ -112,6 +115,12 @@ pub fn put_foreign(out: &mut Vec<u8>, seqno: Tick, stamp: NumberedStamp) {
     put_varint(out, age(seqno, stamp.tick));
 }
 
+/// As [`put_foreign`], for an entry that has [`EntryKind::DATED_BIT`].
+pub fn put_dated(out: &mut Vec<u8>, stamp: NumberedStamp) {
+    put_varint(out, u64::from(stamp.origin.0));
+    put_varint(out, stamp.tick.raw());
+}
+
 /// Bytes that [`put_foreign`] appends.
 pub fn foreign_len(seqno: Tick, stamp: NumberedStamp) -> usize {
     varint_len(u64::from(stamp.origin.0)) + varint_len(age(seqno, stamp.tick))
@@ -124,41 +133,52 @@ pub fn put_erase(out: &mut Vec<u8>, seqno: Tick, erased: Erased) {
     put_foreign(out, seqno, erased.carrier);
 }
 
+/// As [`put_erase`], for an erase that has [`EntryKind::DATED_BIT`].
+pub fn put_dated_erase(out: &mut Vec<u8>, erased: Erased) {
+    erased.victim.origin.encode(out);
+    put_varint(out, erased.victim.tick.raw());
+    put_dated(out, erased.carrier);
+}
+
 fn age(seqno: Tick, tick: Tick) -> u64 {
     debug_assert!(tick <= seqno, "the receive rule puts a commit above every tick in it");
     seqno.raw().saturating_sub(tick.raw())
 }
 
 /// The author's stamp and the value behind it, of an entry that has [`EntryKind::FOREIGN_BIT`].
-pub fn split_foreign(seqno: Tick, stored: &[u8]) -> Decoded<(NumberedStamp, &[u8])> {
+pub fn split_foreign(trailer: Trailer, stored: &[u8]) -> Decoded<(NumberedStamp, &[u8])> {
     let mut reader = Reader::new(stored);
-    let stamp = decode_stamp(seqno, &mut reader)?;
+    let stamp = decode_stamp(trailer, &mut reader)?;
     if stamp.origin == OriginNumber::LOCAL {
         return Err(Corruption::OutOfRange);
     }
     Ok((stamp, reader.rest()))
 }
 
-/// What an erase of commit `seqno` says.
-pub fn decode_erase(seqno: Tick, stored: &[u8]) -> Decoded<Erased> {
+/// What an erase says.
+pub fn decode_erase(trailer: Trailer, stored: &[u8]) -> Decoded<Erased> {
     let mut reader = Reader::new(stored);
     let origin = Origin::decode(&mut reader)?;
-    let tick = decode_tick(seqno, &mut reader)?;
-    let carrier = decode_stamp(seqno, &mut reader)?;
+    let tick = decode_tick(trailer, &mut reader)?;
+    let carrier = decode_stamp(trailer, &mut reader)?;
     match reader.is_empty() {
         true => Ok(Erased { victim: Stamp { tick, origin }, carrier }),
         false => Err(Corruption::TrailingBytes),
     }
 }
 
-fn decode_stamp(seqno: Tick, reader: &mut Reader<'_>) -> Decoded<NumberedStamp> {
+fn decode_stamp(trailer: Trailer, reader: &mut Reader<'_>) -> Decoded<NumberedStamp> {
     let origin = OriginNumber::decode(reader)?;
-    Ok(NumberedStamp { origin, tick: decode_tick(seqno, reader)? })
+    Ok(NumberedStamp { origin, tick: decode_tick(trailer, reader)? })
 }
 
-fn decode_tick(seqno: Tick, reader: &mut Reader<'_>) -> Decoded<Tick> {
-    let raw = seqno.raw().checked_sub(reader.varint()?).ok_or(Corruption::OutOfRange)?;
-    Tick::from_raw(raw).ok_or(Corruption::OutOfRange)
+fn decode_tick(trailer: Trailer, reader: &mut Reader<'_>) -> Decoded<Tick> {
+    let stored = reader.varint()?;
+    let raw = match trailer.is_dated() {
+        true => Some(stored),
+        false => trailer.seqno().raw().checked_sub(stored),
+    };
+    raw.and_then(Tick::from_raw).ok_or(Corruption::OutOfRange)
 }
 
 /// The value of an entry without the author's stamp: what a local entry of its kind stores.
@@ -166,19 +186,18 @@ fn decode_tick(seqno: Tick, reader: &mut Reader<'_>) -> Decoded<Tick> {
 pub fn plain_value(trailer: Trailer, stored: &[u8]) -> Decoded<&[u8]> {
     match trailer.is_foreign() {
         false => Ok(stored),
-        true => split_foreign(trailer.seqno(), stored).map(|(_, value)| value),
+        true => split_foreign(trailer, stored).map(|(_, value)| value),
     }
 }
 
 /// The stamp of any entry but a range delete.
 pub fn stamp_of(trailer: Trailer, stored: &[u8]) -> Decoded<EntryStamp> {
-    let seqno = trailer.seqno();
     if trailer.kind() == Some(EntryKind::Erase) {
-        return decode_erase(seqno, stored).map(EntryStamp::Erase);
+        return decode_erase(trailer, stored).map(EntryStamp::Erase);
     }
     let stamp = match trailer.is_foreign() {
-        true => split_foreign(seqno, stored)?.0,
-        false => NumberedStamp { origin: OriginNumber::LOCAL, tick: seqno },
+        true => split_foreign(trailer, stored)?.0,
+        false => NumberedStamp { origin: OriginNumber::LOCAL, tick: trailer.seqno() },
     };
     Ok(EntryStamp::Written(stamp))
 }
@@ -193,11 +212,14 @@ pub fn as_foreign(
 ) -> Decoded<Trailer> {
     let seqno = trailer.seqno();
     if trailer.kind() == Some(EntryKind::Erase) {
-        let mut erased = decode_erase(seqno, stored)?;
+        let mut erased = decode_erase(trailer, stored)?;
         if erased.carrier.origin == OriginNumber::LOCAL {
             erased.carrier.origin = local;
         }
-        put_erase(out, seqno, erased);
+        match trailer.is_dated() {
+            true => put_dated_erase(out, erased),
+            false => put_erase(out, seqno, erased),
+        }
         return Ok(trailer);
     }
     if !trailer.is_foreign() {
@@ -233,8 +255,8 @@ mod tests {
             prop_assert_eq!(stored.len(), foreign_len(seqno, stamp));
             prop_assert!(stored.len() <= FOREIGN_LEN_MAX);
             stored.extend_from_slice(&value);
-            prop_assert_eq!(split_foreign(seqno, &stored), Ok((stamp, &value[..])));
             let trailer = Trailer::foreign(seqno, EntryKind::Put);
+            prop_assert_eq!(split_foreign(trailer, &stored), Ok((stamp, &value[..])));
             prop_assert!(trailer.is_foreign() && trailer.kind() == Some(EntryKind::Put));
             prop_assert_eq!(plain_value(trailer, &stored), Ok(&value[..]));
             prop_assert_eq!(stamp_of(trailer, &stored), Ok(EntryStamp::Written(stamp)));
@@ -255,7 +277,37 @@ mod tests {
             let stamp = stamp_of(Trailer::new(seqno, EntryKind::Erase), &stored).unwrap();
             prop_assert_eq!(stamp, EntryStamp::Erase(erased));
             prop_assert_eq!((stamp.tick(), stamp.carrier()), (victim.tick, erased.carrier));
-            prop_assert!(decode_erase(seqno, &stored[..cut.index(stored.len())]).is_err());
+            let trailer = Trailer::new(seqno, EntryKind::Erase);
+            prop_assert!(decode_erase(trailer, &stored[..cut.index(stored.len())]).is_err());
+        }
+
+        #[test]
+        fn a_dated_entry_keeps_its_stamp_whatever_seqno_it_gets(
+            ticks in (0u64..1 << 56, 0u64..1 << 56, 0u64..1 << 56), origin in 1u32.., value: Vec<u8>,
+            node: [u8; 16]
+        ) {
+            let (seqno, stamp) = (tick(ticks.0), numbered(origin, ticks.1));
+            let raised = |trailer: Trailer| Trailer(trailer.0 | seqno.raw() << 8);
+            let mut stored = Vec::new();
+            put_dated(&mut stored, stamp);
+            prop_assert!(stored.len() <= FOREIGN_LEN_MAX);
+            stored.extend_from_slice(&value);
+            let trailer = raised(Trailer::dated(EntryKind::Put));
+            prop_assert_eq!((trailer.seqno(), trailer.kind()), (seqno, Some(EntryKind::Put)));
+            prop_assert_eq!(stamp_of(trailer, &stored), Ok(EntryStamp::Written(stamp)));
+            prop_assert_eq!(plain_value(trailer, &stored), Ok(&value[..]));
+            let gone = trailer.with_kind(EntryKind::Delete);
+            prop_assert_eq!(stamp_of(gone, &stored), Ok(EntryStamp::Written(stamp)));
+            let of = Origin { node: NodeId(node), incarnation: Incarnation(1) };
+            let erased = Erased { victim: Stamp { tick: tick(ticks.2), origin: of }, carrier: stamp };
+            let mut stored = Vec::new();
+            put_dated_erase(&mut stored, erased);
+            prop_assert!(stored.len() <= ERASE_LEN_MAX);
+            let trailer = raised(Trailer::dated(EntryKind::Erase));
+            let mut moved = Vec::new();
+            let after = as_foreign(trailer, &stored, OriginNumber(7), &mut moved);
+            prop_assert_eq!((after, &moved), (Ok(trailer), &stored));
+            prop_assert_eq!(stamp_of(trailer, &stored), Ok(EntryStamp::Erase(erased)));
         }
 
         #[test]
@@ -299,8 +351,9 @@ mod tests {
 
     #[test]
     fn a_tick_from_before_the_beginning_and_a_nameless_author_are_refused() {
-        assert_eq!(split_foreign(tick(5), &[1, 6]), Err(Corruption::OutOfRange));
-        assert_eq!(split_foreign(tick(5), &[0, 1]), Err(Corruption::OutOfRange));
+        let trailer = Trailer::foreign(tick(5), EntryKind::Put);
+        assert_eq!(split_foreign(trailer, &[1, 6]), Err(Corruption::OutOfRange));
+        assert_eq!(split_foreign(trailer, &[0, 1]), Err(Corruption::OutOfRange));
     }
 
     #[test]

@@ -94,6 +94,9 @@ impl EntryKind {
     /// The bit beside the kind that says: the value is preceded by the author's stamp, because the
     /// author is not what "local" means here. See [`crate::foreign`].
     pub const FOREIGN_BIT: u8 = 0x80;
+    /// The bit beside the kind of a foreign entry, or an erase, that says: its ticks are stored as they
+    /// are, because its seqno was not known when it was written. See [`crate::foreign`].
+    pub const DATED_BIT: u8 = 0x40;
     /// Bytes of the expiry moment before the value of a [`EntryKind::PutExpiring`].
     pub const EXPIRY_LEN: usize = 8;
 
@@ -132,6 +135,16 @@ impl Trailer {
         Trailer(seqno.raw() << 8 | (kind as u8 | EntryKind::FOREIGN_BIT) as u64)
     }
 
+    /// The trailer of an entry of `kind` by another author, or of an erase, in a commit whose seqno is not
+    /// known yet.
+    pub const fn dated(kind: EntryKind) -> Trailer {
+        let foreign = match kind {
+            EntryKind::Erase => 0,
+            _ => EntryKind::FOREIGN_BIT,
+        };
+        Trailer((kind as u8 | foreign | EntryKind::DATED_BIT) as u64)
+    }
+
     /// The largest trailer of commit `seqno`: seeks to what a read at `seqno` may see.
     pub const fn at(seqno: Tick) -> Trailer {
         Trailer(seqno.raw() << 8 | 0xff)
@@ -151,6 +164,12 @@ impl Trailer {
         self.0 as u8 & EntryKind::FOREIGN_BIT != 0
     }
 
+    /// Whether ticks before the value are stored as they are, and not as ages.
+    #[inline]
+    pub const fn is_dated(self) -> bool {
+        self.0 as u8 & EntryKind::DATED_BIT != 0
+    }
+
     /// Whether it is a put of the local author: what is stored is the value.
     #[inline]
     pub const fn is_plain_put(self) -> bool {
@@ -159,13 +178,13 @@ impl Trailer {
 
     /// The same version as a tombstone of `kind`, of the same author.
     pub const fn with_kind(self, kind: EntryKind) -> Trailer {
-        let foreign = self.0 & EntryKind::FOREIGN_BIT as u64;
-        Trailer(self.0 & !0xff | foreign | kind as u64)
+        let beside = self.0 & (EntryKind::FOREIGN_BIT | EntryKind::DATED_BIT) as u64;
+        Trailer(self.0 & !0xff | beside | kind as u64)
     }
 
     /// The kind, or `None` for a byte this version does not know.
     pub const fn kind(self) -> Option<EntryKind> {
-        EntryKind::from_raw(self.0 as u8 & !EntryKind::FOREIGN_BIT)
+        EntryKind::from_raw(self.0 as u8 & !(EntryKind::FOREIGN_BIT | EntryKind::DATED_BIT))
     }
 }
 

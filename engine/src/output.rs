@@ -3,13 +3,15 @@
 use crate::resolve::Stored;
 use base::error::FileKind;
 use base::foreign::{as_foreign, plain_value};
-use base::fs::Fs;
-use base::{Corruption, EntryKind, Error, Result, SpaceId, Trailer};
+use base::fs::{Fs, full_path};
+use base::{Corruption, EntryKind, Error, RelPath, Result, SpaceId, Trailer};
 use sstable::manifest::KeyspaceSettings;
 use sstable::{
     Authors, Compression, RangeDelete, TableMeta, TableOwner, TableWriter, WriterOptions,
 };
+use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// What all tables of a job share.
 #[derive(Clone, Debug)]
@@ -24,6 +26,17 @@ pub(crate) struct OutputPlan {
     pub(crate) table_bytes: u64,
     /// Upper tables die young and are asked often: no compression, more filter.
     pub(crate) depth: Depth,
+    /// How tables end that others follow.
+    pub(crate) ending: Ending,
+}
+
+/// Who waits for the disk to have a table that another follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Whoever writes.
+    Here,
+    /// A thread of its own, while the next table is written.
+    Apart,
 }
 
 /// Where the tables will stand.
@@ -36,7 +49,7 @@ pub(crate) enum Depth {
 }
 
 /// What an output asks of those around it.
-pub(crate) trait OutputHost {
+pub(crate) trait OutputHost: Send + Sync {
     /// A number for a new table.
     fn next_table(&self) -> u64;
     /// The table of that number will not be handed over.
@@ -45,14 +58,30 @@ pub(crate) trait OutputHost {
     fn settings(&self, space: SpaceId) -> Option<KeyspaceSettings>;
 }
 
+enum Host<'a> {
+    Lent(&'a dyn OutputHost),
+    Kept(Arc<dyn OutputHost>),
+}
+
+impl Host<'_> {
+    fn get(&self) -> &dyn OutputHost {
+        match self {
+            Host::Lent(host) => *host,
+            Host::Kept(host) => &**host,
+        }
+    }
+}
+
 /// A sequence of tables in order: one run.
 pub(crate) struct Output<'a> {
     plan: OutputPlan,
     fs: Arc<dyn Fs>,
-    host: &'a dyn OutputHost,
+    host: Host<'a>,
     /// Range deletes to be stored, in order of space and start.
     ranges: Vec<RangeDelete>,
     writer: Option<TableWriter>,
+    /// The table before, on its way to the disk.
+    ending: Option<JoinHandle<Result<TableMeta>>>,
     space: Option<SpaceId>,
     finished: Vec<TableMeta>,
     created: Vec<u64>,
@@ -68,13 +97,40 @@ impl<'a> Output<'a> {
         host: &'a dyn OutputHost,
         ranges: Vec<RangeDelete>,
     ) -> Output<'a> {
+        Output::begin(plan, fs, Host::Lent(host), ranges)
+    }
+
+    /// As [`Output::new`], for who lives as long as `host`.
+    pub(crate) fn kept(
+        plan: OutputPlan,
+        fs: Arc<dyn Fs>,
+        host: Arc<dyn OutputHost>,
+    ) -> Output<'static> {
+        Output::begin(plan, fs, Host::Kept(host), Vec::new())
+    }
+
+    fn begin(
+        plan: OutputPlan,
+        fs: Arc<dyn Fs>,
+        host: Host<'a>,
+        ranges: Vec<RangeDelete>,
+    ) -> Output<'a> {
         let (finished, created, moved) = (Vec::new(), Vec::new(), Vec::new());
-        Output { plan, fs, host, ranges, writer: None, space: None, finished, created, moved }
+        let (writer, ending, space) = (None, None, None);
+        Output { plan, fs, host, ranges, writer, ending, space, finished, created, moved }
     }
 
     /// Whose tables they are.
     pub(crate) fn owner(&self) -> &TableOwner {
         &self.plan.owner
+    }
+
+    /// There are more authors: entries that follow may name them.
+    pub(crate) fn set_authors(&mut self, authors: Authors) {
+        if let Some(writer) = &mut self.writer {
+            writer.set_authors(authors.clone());
+        }
+        self.plan.authors = authors;
     }
 
     /// Adds the next entry. A table may end only before a `first` version, so that the versions of
@@ -93,7 +149,7 @@ impl<'a> Output<'a> {
         } else if first == IsFirst::Yes
             && self.writer.as_ref().is_some_and(|w| w.estimated_len() >= self.plan.table_bytes)
         {
-            self.end_table()?;
+            self.next_table()?;
         }
         self.writer()?.add(space, key, trailer, value)
     }
@@ -129,7 +185,7 @@ impl<'a> Output<'a> {
         let ends = self.space.is_some_and(|before| before.scope() != space.scope())
             || self.writer.as_ref().is_some_and(|w| w.estimated_len() >= self.plan.table_bytes / 2);
         if ends {
-            self.end_table()?;
+            self.next_table()?;
         }
         self.space = Some(space);
         let options = self.options(space);
@@ -140,7 +196,7 @@ impl<'a> Output<'a> {
     }
 
     fn options(&self, space: SpaceId) -> WriterOptions {
-        let settings = self.host.settings(space);
+        let settings = self.host.get().settings(space);
         let bits = settings.as_ref().map_or(10, |settings| u32::from(settings.filter_bits));
         let compression = match (self.plan.depth, settings.map_or(0, |s| s.compression)) {
             (Depth::Upper, _) | (_, 0) => Compression::None,
@@ -151,7 +207,7 @@ impl<'a> Output<'a> {
 
     fn writer(&mut self) -> Result<&mut TableWriter> {
         if self.writer.is_none() {
-            let id = self.host.next_table();
+            let id = self.host.get().next_table();
             let space = self.space.unwrap_or_default();
             let options = self.options(space);
             self.created.push(id);
@@ -172,7 +228,31 @@ impl<'a> Output<'a> {
         self.writer.as_mut().ok_or(Error::Closed)
     }
 
+    /// Ends a table that another may follow.
+    pub(crate) fn next_table(&mut self) -> Result<()> {
+        if self.plan.ending == Ending::Here {
+            return self.end_table();
+        }
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        self.await_ending()?;
+        let name = "esker-table".to_owned();
+        let ending = std::thread::Builder::new().name(name).spawn(move || writer.finish());
+        let path = || full_path(&*self.fs, &RelPath::folder(base::dir::TABLES_DIR));
+        self.ending = Some(ending.map_err(|e| Error::io("start a thread for", path(), e))?);
+        Ok(())
+    }
+
+    /// Waits for the table before.
+    fn await_ending(&mut self) -> Result<()> {
+        let Some(ending) = self.ending.take() else { return Ok(()) };
+        let path = || full_path(&*self.fs, &RelPath::folder(base::dir::TABLES_DIR));
+        let panicked = |_| Error::io("finish a table in", path(), io::Error::other("a panic"));
+        self.finished.push(ending.join().map_err(panicked)??);
+        Ok(())
+    }
+
     fn end_table(&mut self) -> Result<()> {
+        self.await_ending()?;
         if let Some(writer) = self.writer.take() {
             self.finished.push(writer.finish()?);
         }
@@ -188,10 +268,9 @@ impl<'a> Output<'a> {
             self.end_table()?;
         }
         if !self.finished.is_empty() {
-            let folder = base::RelPath::folder(base::dir::TABLES_DIR);
-            self.fs
-                .sync_dir(&folder)
-                .map_err(|e| Error::io("sync", base::fs::full_path(&*self.fs, &folder), e))?;
+            let folder = RelPath::folder(base::dir::TABLES_DIR);
+            let synced = self.fs.sync_dir(&folder);
+            synced.map_err(|e| Error::io("sync", full_path(&*self.fs, &folder), e))?;
         }
         self.created.clear();
         let mut finished = std::mem::take(&mut self.finished);
@@ -215,7 +294,9 @@ impl Drop for Output<'_> {
     /// Tables that were not handed over are leftovers of a failed job.
     fn drop(&mut self) {
         self.writer = None;
-        self.created.iter().for_each(|id| self.host.discard(*id));
+        // A file is removed only once nobody writes to it.
+        let _ = self.await_ending();
+        self.created.iter().for_each(|id| self.host.get().discard(*id));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::keyspace::KeyspaceState;
 use crate::obsolete::Obsolete;
 use crate::options::{Background, Options, SyncMode, WriteOptions};
 use crate::origins::Origins;
-use crate::output::{Depth, OutputHost, OutputPlan};
+use crate::output::{Depth, Ending, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
 use crate::replicate::{Admissions, ClockWatch};
@@ -333,8 +333,8 @@ impl Parts {
             generation: self.generation,
         };
         let block_bytes = self.options.block_bytes;
-        let authors = self.origins.authors();
-        OutputPlan { owner, authors, block_bytes, table_bytes, depth: Depth::Upper }
+        let (authors, ending) = (self.origins.authors(), Ending::Here);
+        OutputPlan { owner, authors, block_bytes, table_bytes, depth: Depth::Upper, ending }
     }
 
     /// What the database takes of the disk, and will.

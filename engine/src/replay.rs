@@ -9,7 +9,7 @@ use crate::flush::write_memtables;
 use crate::memtable::{ForeignOp, Memtable};
 use crate::options::Options;
 use crate::origins::Origins;
-use crate::output::{Depth, Output, OutputHost, OutputPlan};
+use crate::output::{Depth, Ending, Output, OutputHost, OutputPlan};
 use crate::parts::horizon;
 use crate::range_map::RangeMap;
 use crate::resolve::{Bottom, Policy};
@@ -201,6 +201,7 @@ impl ReplaySink for Replay {
             block_bytes: self.block_bytes,
             table_bytes: u64::MAX,
             depth: Depth::Upper,
+            ending: Ending::Here,
         };
         let ranges: Vec<_> =
             memtables.iter().flat_map(|memtable| memtable.range_deletes().to_vec()).collect();

@@ -209,28 +209,46 @@ impl World {
         let mut delta = giver.delta(MAIN, &after).unwrap();
         let head = delta.head().clone();
         let mut stage = taker.stage(MAIN, &head, purpose).unwrap();
-        let before = self.nodes[to].content();
+        let mut before = self.nodes[to].content();
         while let Some(chunk) = delta.next(len_max).unwrap() {
             stage.add(&chunk).unwrap();
+            if self.dice.below(16) == 0 {
+                assert_eq!(
+                    self.nodes[to].content(),
+                    before,
+                    "nothing counts before it is installed"
+                );
+                self.meanwhile(from, to);
+                before = self.nodes[to].content();
+            }
         }
         assert_eq!(self.nodes[to].content(), before, "nothing counts before it is installed");
-        match self.dice.below(6) {
-            0 => self.write(from),
-            1 => self.write(to),
-            2 => self.nodes[to].db().flush().unwrap(),
-            3 => self.forget(to),
-            4 => {
-                let third = (0..NODES).find(|node| *node != from && *node != to).unwrap();
-                let tail = self.nodes[third].db().replication().tail(MAIN, &taker.applied(MAIN));
-                if tail.is_ok() {
-                    self.ship(third, to, 2);
-                }
-            }
-            _ => return drop(stage),
+        if self.dice.below(6) == 0 {
+            return drop(stage);
+        }
+        if self.dice.below(4) > 0 {
+            self.meanwhile(from, to);
         }
         stage.install().unwrap();
         assert!(taker.applied(MAIN).covers_all(&head.vector));
         assert!(taker.durable(MAIN).covers_all(&head.vector));
+    }
+
+    /// What may happen while `to` takes a delta of `from`.
+    fn meanwhile(&mut self, from: usize, to: usize) {
+        match self.dice.below(5) {
+            0 => self.write(from),
+            1 => self.write(to),
+            2 => self.nodes[to].db().flush().unwrap(),
+            3 => self.forget(to),
+            _ => {
+                let third = (0..NODES).find(|node| *node != from && *node != to).unwrap();
+                let applied = self.nodes[to].db().replication().applied(MAIN);
+                if self.nodes[third].db().replication().tail(MAIN, &applied).is_ok() {
+                    self.ship(third, to, 2);
+                }
+            }
+        }
     }
 
     /// Merges everything, and lets go of tombstones if all that anybody has is here.

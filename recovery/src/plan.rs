@@ -5,10 +5,10 @@ use base::fs::{Fs, LockGuard};
 use base::{Clock, Identity, KeyspaceId, Origin, Result, Rng, Tick};
 use sstable::manifest::{KeyspaceRecord, ManifestLog, State};
 use sstable::{Authors, TableMeta, TableOwner};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What to open and how.
 pub struct Plan {
@@ -78,7 +78,7 @@ pub struct FlushTarget {
     pub authors: Authors,
     /// How each keyspace is stored.
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceRecord>>,
-    next_table: Cell<u64>,
+    next_table: AtomicU64,
 }
 
 impl FlushTarget {
@@ -86,26 +86,25 @@ impl FlushTarget {
     pub fn new(fs: Arc<dyn Fs>, owner: TableOwner, state: &State) -> FlushTarget {
         let local = state.number_of(owner.origin).unwrap_or_default();
         let authors = Authors { local, list: state.origins.clone() };
-        let (keyspaces, next_table) = (state.keyspaces.clone(), Cell::new(state.next_table));
+        let next_table = AtomicU64::new(state.next_table);
+        let keyspaces = state.keyspaces.clone();
         FlushTarget { fs, owner, authors, keyspaces, next_table }
     }
 
     /// The number for a new table. If recovery fails, it removes the files of all numbers given.
     pub fn next_table(&self) -> u64 {
-        let number = self.next_table.get();
-        self.next_table.set(number + 1);
-        number
+        self.next_table.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The number that the next call of [`FlushTarget::next_table`] will give.
     pub fn upcoming(&self) -> u64 {
-        self.next_table.get()
+        self.next_table.load(Ordering::Relaxed)
     }
 }
 
 impl fmt::Debug for FlushTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FlushTarget {{ next_table: {} }}", self.next_table.get())
+        write!(f, "FlushTarget {{ next_table: {} }}", self.upcoming())
     }
 }
 

@@ -70,7 +70,7 @@ impl Tally {
         let seqno = trailer.seqno();
         let (stamp_tick, value) = match trailer.is_foreign() {
             true => {
-                let (stamp, value) = split_foreign(seqno, stored).map_err(|_| Misfit::NoStamp)?;
+                let (stamp, value) = split_foreign(trailer, stored).map_err(|_| Misfit::NoStamp)?;
                 if trailer.kind() == Some(EntryKind::Erase) {
                     return Err(Misfit::Kind);
                 }
@@ -78,7 +78,7 @@ impl Tally {
                 (stamp.tick, value)
             }
             false if trailer.kind() == Some(EntryKind::Erase) => {
-                let erased = decode_erase(seqno, stored).map_err(|_| Misfit::NoStamp)?;
+                let erased = decode_erase(trailer, stored).map_err(|_| Misfit::NoStamp)?;
                 self.see(erased.carrier.origin, erased.carrier.tick);
                 (erased.victim.tick, stored)
             }

@@ -161,7 +161,7 @@ fn split_expiry(value: &[u8]) -> Result<(u64, &[u8])> {
 }
 
 /// A view, the last commit that is visible and wholly in it, and what was received up to there.
-fn present(parts: &Parts, scope: ScopeId) -> (Arc<View>, Tick, Vector) {
+pub(super) fn present(parts: &Parts, scope: ScopeId) -> (Arc<View>, Tick, Vector) {
     loop {
         let view = parts.views.current();
         let (at, vector) = parts.commits.at_visible(|at, vectors| (at, vectors.of(scope)));

@@ -1,8 +1,9 @@
-//! A delta on its way in: staged in a file, and installed as a whole or not at all.
+//! A delta on its way in: staged in files, and installed as a whole or not at all.
 //!
 //! Nothing of it counts before it is installed, so a delta that breaks off leaves nothing. Its chunks
-//! are checked as they come and go on in a file among the tables, which no edit names: it goes when
-//! the stage is dropped, or at the next open. No other process ever reads it.
+//! are checked as they come. Most go on as tables ([`prepared`]), others as they are in a file among the
+//! tables. No edit names either: they go when the stage is dropped, or at the next open. No other process
+//! ever reads the file.
 //!
 //! ```text
 //! per chunk:
@@ -13,6 +14,7 @@
 mod install;
 mod judge;
 mod output;
+mod prepared;
 mod staged;
 
 use super::{DeltaHead, Replication};
@@ -21,6 +23,7 @@ use base::fs::{AppendFile, full_path};
 use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
 use base::state::{StateChunk, StateEntry, StateKind};
 use base::{Error, FileName, Origin, Result, ScopeId, Stamp, Tick, Vector};
+use prepared::Prepared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -67,6 +70,8 @@ pub struct Stage {
     purpose: Purpose,
     /// What was received here when it began.
     known: Vector,
+    /// What comes before all that is in the file.
+    prepared: Option<Prepared>,
     /// The number of its file.
     number: u64,
     writer: Box<dyn AppendFile>,
@@ -78,7 +83,7 @@ pub struct Stage {
 /// What is staged, in short.
 #[derive(Debug, Default)]
 struct Outline {
-    /// The first chunk with a point entry of each keyspace; none if there are only range deletes.
+    /// The first chunk in the file with a point entry of each keyspace; none if there is no such chunk.
     keyspaces: BTreeMap<String, Option<u64>>,
     /// Where the last chunk with range deletes ends.
     ranges_end: u64,
@@ -122,8 +127,9 @@ impl Stage {
         let path = || full_path(&*parts.fs, &name);
         let writer = parts.fs.create(&name, 0).map_err(|e| Error::io("create", path(), e))?;
         let outline = Outline { latest, ..Outline::default() };
+        let prepared = Prepared::begin(parts, scope, purpose);
         let (parts, head, last) = (parts.clone(), head.clone(), None);
-        Ok(Stage { parts, scope, head, purpose, known, number, writer, last, outline })
+        Ok(Stage { parts, scope, head, purpose, known, prepared, number, writer, last, outline })
     }
 
     /// Adds a chunk. Range deletes come before all else, then entries by the name of their keyspace and
@@ -143,23 +149,16 @@ impl Stage {
             return Err(Error::invalid(format!("the chunk is of scope {}", decoded.scope.0)));
         }
         self.check(&decoded.entries)?;
-        let start = self.writer.len();
-        let has_ranges = decoded.entries.iter().any(|entry| is_range(entry));
-        if has_ranges && start.saturating_add(chunk.len() as u64) > RANGES_LEN_MAX {
-            let len = start.saturating_add(chunk.len() as u64);
-            return Err(Error::too_large(
-                "part of a delta with range deletes",
-                RANGES_LEN_MAX,
-                len,
-            ));
-        }
-        let path = || full_path(&*self.parts.fs, &FileName::Table(self.number).path());
-        let header = (chunk.len() as u32).to_le_bytes();
-        let appended = self.writer.append(&header).and_then(|()| self.writer.append(chunk));
-        appended.map_err(|e| Error::io("append to", path(), e))?;
-        let end = self.writer.len();
+        let is_prepared = match &mut self.prepared {
+            Some(prepared) => prepared.take(&decoded.entries)?,
+            None => false,
+        };
+        let place = match is_prepared {
+            true => None,
+            false => Some(self.append(chunk, &decoded.entries)?),
+        };
         for entry in &decoded.entries {
-            self.outline.note(entry, start, end, &self.known);
+            self.outline.note(entry, place, &self.known);
         }
         let is_point = |entry: &&StateEntry<'_>| !is_range(entry);
         if let Some(last) = decoded.entries.iter().rfind(is_point) {
@@ -168,14 +167,33 @@ impl Stage {
         Ok(())
     }
 
+    /// Puts a chunk into the file. Returns where it is.
+    fn append(&mut self, chunk: &[u8], entries: &[StateEntry<'_>]) -> Result<(u64, u64)> {
+        let start = self.writer.len();
+        let len = start.saturating_add(chunk.len() as u64);
+        if entries.iter().any(|entry| is_range(entry)) && len > RANGES_LEN_MAX {
+            let what = "part of a delta with range deletes";
+            return Err(Error::too_large(what, RANGES_LEN_MAX, len));
+        }
+        let path = || full_path(&*self.parts.fs, &FileName::Table(self.number).path());
+        let header = (chunk.len() as u32).to_le_bytes();
+        let appended = self.writer.append(&header).and_then(|()| self.writer.append(chunk));
+        appended.map_err(|e| Error::io("append to", path(), e))?;
+        Ok((start, self.writer.len()))
+    }
+
     /// Makes all of it count at once, together with the giver's vector, floor and highest dropped
     /// stamp, durably. Whatever is newer here stays, and so do commits made meanwhile.
     ///
     /// # Errors
     /// As [`Replication::stage`]; `Poisoned`, `DiskFull`, ...: nothing was changed then.
-    pub fn install(self) -> Result<Installed> {
+    pub fn install(mut self) -> Result<Installed> {
         self.parts.refuse_if_closed()?;
-        self.parts.admissions.pause(|| install::install(&self))
+        let mut prepared = self.prepared.take();
+        // Its tables are on the disk before anybody waits for it.
+        prepared.as_mut().map_or(Ok(()), Prepared::end)?;
+        let prepared = prepared.filter(|prepared| !prepared.is_empty());
+        self.parts.admissions.pause(|| install::install(&self, prepared))
     }
 
     /// Refuses entries that can not come next.
@@ -254,18 +272,18 @@ impl Outline {
         Ok(())
     }
 
-    /// Notes an entry of the chunk from `start` to `end`.
-    fn note(&mut self, entry: &StateEntry<'_>, start: u64, end: u64, known: &Vector) {
+    /// Notes an entry of the chunk that is in the file at `place`, if it is there.
+    fn note(&mut self, entry: &StateEntry<'_>, place: Option<(u64, u64)>, known: &Vector) {
         self.origins.insert(entry.carrier().origin);
         let Stamp { tick, .. } = entry.stamp;
         self.latest = self.latest.max(tick).max(entry.carrier().tick);
         if !self.keyspaces.contains_key(entry.keyspace) {
             self.keyspaces.insert(entry.keyspace.to_owned(), None);
         }
-        if is_range(entry) {
-            self.ranges_end = end;
-        } else if let Some(first) = self.keyspaces.get_mut(entry.keyspace) {
-            first.get_or_insert(start);
+        match (place, self.keyspaces.get_mut(entry.keyspace)) {
+            (Some((_, end)), _) if is_range(entry) => self.ranges_end = end,
+            (Some((start, _)), Some(first)) => _ = first.get_or_insert(start),
+            _ => {}
         }
         let is_put = matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. });
         if is_put && !known.covers_stamp(entry.stamp) {

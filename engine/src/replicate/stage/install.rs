@@ -5,6 +5,7 @@ use super::super::late::QUARANTINE;
 use super::super::{Answers, Moved, admit};
 use super::judge::{Here, Judge, Own};
 use super::output::{Tables, discard};
+use super::prepared::Prepared;
 use super::staged::Staged;
 use super::{Installed, Purpose, Stage, refuse_unless_above_floor};
 use crate::commit::{Barrier, Queue};
@@ -14,6 +15,7 @@ use crate::parts::Parts;
 use crate::quarantine::{self, Remains};
 use crate::range_map::RangeMap;
 use crate::space::Weight;
+use crate::tables::TableHandle;
 use base::state::{StateEntry, StateKind};
 use base::{Result, ScopeId, SpaceId, Stamp, Tick, Vector};
 use sstable::manifest::{Added, Edit, State};
@@ -50,7 +52,7 @@ enum Attempt {
 }
 
 /// Installs `stage` while nobody admits.
-pub(super) fn install(stage: &Stage) -> Result<Installed> {
+pub(super) fn install(stage: &Stage, mut prepared: Option<Prepared>) -> Result<Installed> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     parts.commits.check_writable()?;
     let mends = mends(stage);
@@ -67,7 +69,7 @@ pub(super) fn install(stage: &Stage) -> Result<Installed> {
     number_authors(stage)?;
     let place = loop {
         let places = places(stage)?;
-        match attempt(stage, &places, mends)? {
+        match attempt(stage, &mut prepared, &places, mends)? {
             Attempt::Done(place) => break place,
             Attempt::Unanswered(late) => return Ok(Installed::Unanswered { late }),
             Attempt::Outdated => {}
@@ -114,7 +116,12 @@ fn places(stage: &Stage) -> Result<Places> {
 }
 
 /// Takes a place in the order of commits, and installs there.
-fn attempt(stage: &Stage, places: &Places, mends: Mends) -> Result<Attempt> {
+fn attempt(
+    stage: &Stage,
+    prepared: &mut Option<Prepared>,
+    places: &Places,
+    mends: Mends,
+) -> Result<Attempt> {
     let (parts, scope) = (&*stage.parts, stage.scope);
     let dropped = dropped(parts, scope);
     let expects_late = stage.purpose == Purpose::Disown
@@ -148,7 +155,8 @@ fn attempt(stage: &Stage, places: &Places, mends: Mends) -> Result<Attempt> {
             Mends::Nothing => Unnamed::of(parts, Vec::new()),
         };
         let here = here(parts, scope, barrier, &remains.all)?;
-        let written = write(stage, places, &here, barrier.seqno, (answers, copies))?;
+        let lateness = Lateness { is_expected: expects_late, answers, copies };
+        let written = adopt_or_write(stage, prepared, places, &here, barrier.seqno, &lateness)?;
         if written.unanswered > 0 {
             discard(parts, &written.runs);
             return Ok(match answers {
@@ -271,18 +279,59 @@ fn here(parts: &Parts, scope: ScopeId, barrier: Barrier, remains: &[Remains]) ->
     Ok(Here { view, at: barrier.before, vector, known, floor, dropped, salvages, replaced })
 }
 
-/// Compares everything, and writes what is to be stored.
-fn write(
+/// What is done about late puts.
+struct Lateness {
+    /// Whether there may be any.
+    is_expected: bool,
+    answers: Answers,
+    /// Where copies go.
+    copies: Option<SpaceId>,
+}
+
+/// What a stage has prepared, as it is at the delta's place.
+struct Ready<'a> {
+    prepared: &'a Prepared,
+    tables: Vec<Arc<TableHandle>>,
+}
+
+/// Takes what was prepared as it is, or writes all anew.
+fn adopt_or_write(
     stage: &Stage,
+    prepared: &mut Option<Prepared>,
     places: &Places,
     here: &Here,
     seqno: Tick,
-    (answers, quarantine): (Answers, Option<SpaceId>),
+    lateness: &Lateness,
 ) -> Result<Written> {
-    let parts = &*stage.parts;
+    let Some(prepared) = prepared else {
+        return write(stage, None, places, here, seqno, lateness);
+    };
+    let run = prepared.tables_at(seqno);
+    let handle = |meta: &TableMeta| stage.parts.tables.handle(&Arc::new(meta.clone()));
+    let tables: Vec<_> = run.iter().map(handle).collect();
+    let is_there =
+        |name: &str, space| places.get(&space).is_some_and(|place| place.state.name == name);
+    let is_all = stage.writer.is_empty() && !lateness.is_expected;
+    if is_all && prepared.holds(&here.view, &tables, is_there)? {
+        prepared.hand_over();
+        return Ok(Written { runs: vec![run], late: 0, unanswered: 0 });
+    }
+    write(stage, Some(Ready { prepared, tables }), places, here, seqno, lateness)
+}
+
+/// Compares everything, and writes what is to be stored.
+fn write(
+    stage: &Stage,
+    ready: Option<Ready<'_>>,
+    places: &Places,
+    here: &Here,
+    seqno: Tick,
+    lateness: &Lateness,
+) -> Result<Written> {
+    let (parts, answers) = (&*stage.parts, lateness.answers);
     let staged = Staged::open(stage)?;
     let (ranges, map) = ranges(&staged, places, here, seqno)?;
-    let mut tables = Tables::new(parts, seqno, ranges, quarantine);
+    let mut tables = Tables::new(parts, seqno, ranges, lateness.copies);
     let (ranges, tables_ref) = (&map, &mut tables);
     let mut judge =
         Judge { stage, here, ranges, tables: tables_ref, answers, late: 0, unanswered: 0 };
@@ -291,6 +340,10 @@ fn write(
             Purpose::CatchUp | Purpose::Mend | Purpose::Disown => None,
             Purpose::Rejoin => Some(Own::of(here, state)?),
         };
+        if let Some(Ready { prepared, tables }) = &ready {
+            let look_up = |entry: &StateEntry<'_>| judge.look_up(*space, entry);
+            prepared.each(&here.view, tables, &state.name, look_up)?;
+        }
         if let Some(first) = first {
             staged.each_point(&state.name, *first, |entry| match &mut own {
                 Some(own) => own.join(&mut judge, entry),

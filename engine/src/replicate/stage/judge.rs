@@ -87,8 +87,8 @@ pub(super) struct Judge<'j, 'a> {
 
 /// The newest entry of a key here.
 #[derive(Clone, Copy, Debug)]
-struct Mine {
-    rank: Precedence,
+pub(super) struct Mine {
+    pub(super) rank: Precedence,
     carrier: Stamp,
     is_put: bool,
     /// Whether it stands for nothing, see the module.
@@ -322,12 +322,17 @@ fn unreadable(found: Corruption) -> Error {
     Error::corrupt(FileKind::Table, base::dir::TABLES_DIR, 0, found)
 }
 
-fn rank_of(entry: &StateEntry<'_>) -> Precedence {
+pub(super) fn rank_of(entry: &StateEntry<'_>) -> Precedence {
     let is_erase = matches!(entry.kind, StateKind::Erase { .. });
     Precedence { stamp: entry.stamp, is_erase }
 }
 
-fn mine(view: &View, trailer: Trailer, stored: &[u8], local: impl Fn() -> Origin) -> Result<Mine> {
+pub(super) fn mine(
+    view: &View,
+    trailer: Trailer,
+    stored: &[u8],
+    local: impl Fn() -> Origin,
+) -> Result<Mine> {
     let stamp = stamp_of(trailer, stored).map_err(unreadable)?;
     let is_erase = matches!(stamp, EntryStamp::Erase(_));
     let carrier = view.origins.stamp(stamp.carrier(), &local);
