@@ -6,6 +6,7 @@
 use base::SystemClock;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use esker_node::lines::{Json, Overflow, Queue, Time};
 use esker_node::resilience::{BreakerSettings, Breakers};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -16,14 +17,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, fmt};
 
 /// Threads that call at once.
 const CALLERS: u32 = 2;
-/// Lines that may wait, as in a node.
-const QUEUE_LEN: usize = 16 << 10;
 
 /// Times `call`, by one thread and by several at once.
 fn both(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn() + Sync) {
@@ -86,18 +84,17 @@ fn breakers(criterion: &mut Criterion) {
 
 fn logs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("logs");
-    let (writer, _guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUE_LEN)
-        .lossy(true)
-        .finish(io::sink());
-    let lines = fmt::layer().json().with_writer(writer);
-    let all = tracing_subscriber::registry().with(lines.boxed());
-    let all = tracing::Dispatch::new(all);
-    both(&mut group, "line", || {
-        tracing::dispatcher::with_default(&all, || {
-            tracing::info!(number = 7, took_ms = 12, "made a backup");
+    let Ok((queue, _drain)) = Queue::new(io::sink(), Overflow::Drops) else { return };
+    let json = fmt::layer().event_format(Json::default()).with_writer(queue.clone());
+    let text = fmt::layer().with_ansi(false).with_timer(Time::default()).with_writer(queue);
+    for (name, lines) in [("json", json.boxed()), ("text", text.boxed())] {
+        let all = tracing::Dispatch::new(tracing_subscriber::registry().with(lines));
+        both(&mut group, name, || {
+            tracing::dispatcher::with_default(&all, || {
+                tracing::info!(number = 7, took_ms = 12, "made a backup");
+            });
         });
-    });
+    }
     group.finish();
 }
 

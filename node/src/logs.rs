@@ -20,20 +20,21 @@ use self::recent::Recent;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files::RotatingFile;
+use base::Error;
+use esker_node::lines::{Drain, Json, Overflow, Queue, Time};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// What the events of the audit are sent to.
 pub(crate) const AUDIT: &str = "esker::audit";
-/// Lines that wait to be written, at the most.
-const QUEUE_LEN: usize = 16 << 10;
 
 /// What there is one of in a process.
 static LOGS: OnceLock<Handles> = OnceLock::new();
@@ -43,32 +44,34 @@ struct Handles {
     levels: reload::Handle<Targets, Registry>,
     /// Level and filter as words.
     words: Mutex<(String, String)>,
-    dropped: ErrorCounter,
+    lines: Queue,
     recent: Recent,
 }
 
 /// Writes what waits when it is dropped.
 pub(crate) struct Logs {
-    _guards: Vec<WorkerGuard>,
+    _drains: Vec<Drain>,
 }
 
 /// Begins to log as `config` says. Once a process.
 pub(crate) fn start(config: &Config) -> Outcome<Logs> {
-    let (writer, guard) = queue(output(config)?, Overflow::Drops);
-    let dropped = writer.error_counter();
-    let mut guards = vec![guard];
+    let (lines_queue, drain) = queue(output(config)?, Overflow::Drops)?;
+    let mut drains = vec![drain];
     let (levels, handle) = reload::Layer::new(levels_of(config)?);
     let lines = match config.text("log.format") {
-        Some("json") => fmt::layer().json().with_writer(writer).boxed(),
-        _ => fmt::layer().with_ansi(false).with_writer(writer).boxed(),
+        Some("json") => json(lines_queue.clone()).boxed(),
+        _ => {
+            let lines = fmt::layer().with_ansi(false).with_timer(Time::default());
+            lines.with_writer(lines_queue.clone()).boxed()
+        }
     };
     let audit = match config.text("log.audit_file") {
         None => None,
         Some(path) => {
-            let (writer, guard) = queue(file(config, Path::new(path))?, Overflow::Waits);
-            guards.push(guard);
+            let (audit_queue, drain) = queue(file(config, Path::new(path))?, Overflow::Waits)?;
+            drains.push(drain);
             let only = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
-            Some(fmt::layer().json().with_writer(writer).with_filter(only))
+            Some(json(audit_queue).with_filter(only))
         }
     };
     let all = tracing_subscriber::registry().with(lines.with_filter(levels)).with(audit);
@@ -78,8 +81,8 @@ pub(crate) fn start(config: &Config) -> Outcome<Logs> {
     begun.map_err(|_| Failure::new(Exit::Bug, "Bug", "the logs were begun twice"))?;
     let (level, filter) = words_of(config);
     let words = Mutex::new((level.to_owned(), filter.to_owned()));
-    let _ = LOGS.set(Handles { levels: handle, words, dropped, recent });
-    Ok(Logs { _guards: guards })
+    let _ = LOGS.set(Handles { levels: handle, words, lines: lines_queue, recent });
+    Ok(Logs { _drains: drains })
 }
 
 /// Changes what is worth a line, from now on, to what `config` says.
@@ -111,7 +114,7 @@ impl Handles {
 
 /// Lines that were dropped because the queue was full.
 pub(crate) fn dropped() -> u64 {
-    LOGS.get().map_or(0, |logs| logs.dropped.dropped_lines() as u64)
+    LOGS.get().map_or(0, |logs| logs.lines.dropped())
 }
 
 /// The newest warnings and errors, oldest first, whatever the level of the log is.
@@ -119,19 +122,16 @@ pub(crate) fn recent() -> Vec<Line> {
     LOGS.get().map(|logs| logs.recent.lines()).unwrap_or_default()
 }
 
-/// What a full queue does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Overflow {
-    Drops,
-    Waits,
+fn queue(output: impl Write + Send + 'static, overflow: Overflow) -> Outcome<(Queue, Drain)> {
+    Ok(Queue::new(output, overflow).map_err(|e| Error::io("start", "a thread", e))?)
 }
 
-fn queue(output: impl Write + Send + 'static, overflow: Overflow) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUE_LEN)
-        .lossy(overflow == Overflow::Drops)
-        .thread_name("esker-log")
-        .finish(output)
+/// What makes lines of JSON of events.
+fn json<S>(queue: Queue) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fmt::layer().event_format(Json::default()).with_writer(queue)
 }
 
 fn output(config: &Config) -> Outcome<Box<dyn Write + Send>> {

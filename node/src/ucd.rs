@@ -3,8 +3,13 @@
 //! See `data/ucd/README.md` for its origin. A record's key is its code point as `U+` and six
 //! hexadecimal digits, so that keys sort like code points; its value is the rest of its line.
 
-/// The table as it ships with the project.
-const UNICODE_DATA: &str = include_str!("../data/ucd/UnicodeData.txt");
+use crate::error::{Exit, Failure, Outcome};
+use std::sync::OnceLock;
+
+/// The table as it ships with the project, packed by zstd: a ninth of it, of all that the command is.
+const PACKED: &[u8] = include_bytes!("../data/ucd/UnicodeData.txt.zst");
+/// Bytes of the table.
+const TEXT_LEN: usize = 1_913_704;
 
 /// Ranges of the table that people know, first and last code point inclusive.
 pub(crate) const BLOCKS: [(&str, u32, u32); 8] = [
@@ -19,12 +24,24 @@ pub(crate) const BLOCKS: [(&str, u32, u32); 8] = [
 ];
 
 /// The records of the table, in order.
-pub(crate) fn records() -> impl Iterator<Item = (String, &'static str)> {
-    UNICODE_DATA.lines().filter_map(|line| {
+pub(crate) fn records() -> Outcome<impl Iterator<Item = (String, &'static str)>> {
+    Ok(text()?.lines().filter_map(|line| {
         let (code_point, rest) = line.split_once(';')?;
         let code_point = u32::from_str_radix(code_point, 16).ok()?;
         Some((key_of(code_point), rest))
-    })
+    }))
+}
+
+/// The table, unpacked when it is first asked for.
+fn text() -> Outcome<&'static str> {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    if let Some(text) = TEXT.get() {
+        return Ok(text);
+    }
+    let bug = || Failure::new(Exit::Bug, "Bug", "the table of characters can not be unpacked");
+    let bytes = zstd::bulk::decompress(PACKED, TEXT_LEN).map_err(|_| bug())?;
+    let text = String::from_utf8(bytes).map_err(|_| bug())?;
+    Ok(TEXT.get_or_init(|| text))
 }
 
 /// The key of a code point.
@@ -37,10 +54,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_packed_is_the_table_beside_it() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ucd");
+        let table = std::fs::read_to_string(folder.join("UnicodeData.txt")).unwrap();
+        assert!(text().unwrap() == table && table.len() == TEXT_LEN);
+    }
+
+    #[test]
     fn every_line_is_a_record_and_keys_ascend() {
-        let keys: Vec<String> = records().map(|(key, _)| key).collect();
-        assert_eq!(keys.len(), UNICODE_DATA.lines().count());
+        let keys: Vec<String> = records().unwrap().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), text().unwrap().lines().count());
         assert!(keys.len() > 34_000 && keys.is_sorted());
-        assert_eq!(records().next().map(|(_, value)| value.starts_with("<control>")), Some(true));
+        assert_eq!(
+            records().unwrap().next().map(|(_, value)| value.starts_with("<control>")),
+            Some(true)
+        );
     }
 }

@@ -43,8 +43,9 @@ pub(super) fn kill_a_loader(brood: &Brood, report: &mut Report<'_>) -> Outcome {
 /// Starts a loader, kills it once it acknowledged `after` records, and returns what it had
 /// acknowledged by then.
 fn load_and_kill(brood: &Brood, path: &Path, after: usize) -> Outcome<usize> {
+    let records = ucd::records()?;
     let mut child = brood.start(&arguments(path))?;
-    let feeder = child.stdin.take().map(|pipe| thread::spawn(move || feed(pipe)));
+    let feeder = child.stdin.take().map(|pipe| thread::spawn(move || feed(pipe, records)));
     let mut acknowledged = 0;
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout).lines();
@@ -74,10 +75,13 @@ fn arguments(path: &Path) -> Vec<OsString> {
     words
 }
 
-/// Writes all records and hands the pipe back open, so that its reader never sees an end.
-fn feed(pipe: ChildStdin) -> BufWriter<ChildStdin> {
+/// Writes all `records` and hands the pipe back open, so that its reader never sees an end.
+fn feed(
+    pipe: ChildStdin,
+    records: impl Iterator<Item = (String, &'static str)>,
+) -> BufWriter<ChildStdin> {
     let mut pipe = BufWriter::new(pipe);
-    for (key, value) in ucd::records() {
+    for (key, value) in records {
         // An error means that the reader was killed, as planned.
         if writeln!(pipe, "{key}\t{value}").is_err() {
             break;
@@ -94,7 +98,7 @@ fn verify(path: &Path, promised: usize, step: &mut Step) -> Outcome {
         return Ok(db.close()?);
     };
     let mut stored = 0;
-    for (number, (key, value)) in ucd::records().enumerate() {
+    for (number, (key, value)) in ucd::records()?.enumerate() {
         let found = keyspace.get(&key)?;
         if number < promised {
             step.check(

@@ -38,7 +38,7 @@ impl Workshop {
         let mut step = report.begin("load");
         let mut batch = Batch::new();
         let mut bytes = 0;
-        for (key, value) in ucd::records() {
+        for (key, value) in ucd::records()? {
             bytes += key.len() + value.len();
             batch.put(&self.characters, &key, value);
             self.model.insert(key.into_bytes(), value.as_bytes().to_vec());

@@ -96,7 +96,7 @@ impl<'b> Trio<'b> {
         let before = received()?;
         let mut bytes = 0;
         let mut sink = a.data()?.sink(KEYSPACE, Durability::Sync)?;
-        for (number, (key, value)) in ucd::records().enumerate() {
+        for (number, (key, value)) in ucd::records()?.enumerate() {
             bytes += key.len() + value.len();
             let record = Record { keyspace: None, key: key.clone().into(), value: value.into() };
             sink.add(&record)?;

@@ -26,7 +26,7 @@ impl Trio<'_> {
         let mut step = report.begin("c is away while much is written");
         let [a, _, c] = &mut self.nodes;
         step.check(c.stop()?, "c did not end well");
-        let texts = texts();
+        let texts = texts()?;
         let mut bytes = 0;
         let mut sink = a.data()?.sink(BULK, Durability::Sync)?;
         for (number, (key, value)) in texts.iter().enumerate() {
@@ -134,15 +134,15 @@ impl Trio<'_> {
 }
 
 /// Texts to be written, each with its key, in order.
-fn texts() -> Vec<(String, String)> {
-    let all: String = ucd::records().map(|(key, value)| key + value).collect();
+fn texts() -> Outcome<Vec<(String, String)>> {
+    let all: String = ucd::records()?.map(|(key, value)| key + value).collect();
     let text = |number: usize| {
         let from = number * 211 % (all.len() - BULK_VALUE_LEN);
         // The table is ASCII, so no character is cut.
         let text = all.get(from..from + BULK_VALUE_LEN).unwrap_or_default();
         (format!("text {number:06}"), text.to_owned())
     };
-    (0..BULK_RECORDS).map(text).collect()
+    Ok((0..BULK_RECORDS).map(text).collect())
 }
 
 /// Flushes and compacts a node; returns the entries that its tables then hold, deletes included.
