@@ -14,7 +14,8 @@ use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::read_only;
-use crate::replicate::Replication;
+use crate::replicate::{self, Replication};
+use crate::resolver::{Parked, Resolved, Resolver};
 use crate::scrub::{ScrubReport, Speed, scrub};
 use crate::snapshot::Snapshot;
 use crate::stats::{KeyspaceStats, Stats};
@@ -224,6 +225,63 @@ impl Db {
     /// `TooManyTransactions` past [`Options::transactions_max`].
     pub fn transaction(&self) -> Result<Transaction> {
         Transaction::begin(self.parts())
+    }
+
+    /// Lets `resolver` decide about conflicts in the keyspace `name`, which need not exist yet; an earlier
+    /// resolver of it goes. A conflict is two writes of one key by two nodes, neither of which had seen
+    /// the other. The greater stamp wins everywhere; the node that wrote the winner parks the loser as it
+    /// comes in, and resolves it on a thread of its own. What the resolver makes of both is an ordinary
+    /// write of this node. Every node that writes to the keyspace should have the same resolver.
+    ///
+    /// What is parked stays if the resolver fails, and over restarts. A conflict that is met while there is
+    /// no resolver is the last writer's. So are range deletes and, for a node so far behind
+    /// that it gets state in the place of history, what the other side has let go of.
+    ///
+    /// ```
+    /// use esker::{Conflict, Db, Options, Resolution};
+    ///
+    /// # fn main() -> esker::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = Db::open(dir.path().join("data"), Options::default())?;
+    /// let larger = |conflict: &Conflict<'_>| Ok(match (conflict.winner, conflict.loser) {
+    ///     (Some(winner), Some(loser)) if loser > winner => Resolution::Put(loser.to_vec()),
+    ///     _ => Resolution::KeepWinner,
+    /// });
+    /// db.set_resolver("high-scores", larger)?;
+    /// assert!(db.parked_conflicts(10)?.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that no keyspace of users has.
+    pub fn set_resolver(&self, name: &str, resolver: impl Resolver + 'static) -> Result<()> {
+        check_keyspace_name(name)?;
+        creation::refuse_reserved(name)?;
+        self.check_open()?;
+        let parts = self.parts();
+        parts.refuse_if_read_only()?;
+        let parking = replicate::parking(parts)?;
+        parts.resolvers.set(name, Arc::new(resolver), parking);
+        let mut workers = self.running.workers.lock();
+        self.check_open()?;
+        match parts.options.background {
+            Background::On => workers.start_resolving(parts),
+            Background::Off => Ok(()),
+        }
+    }
+
+    /// Resolves on this thread what is parked, losers whose resolver has failed before as well.
+    pub fn resolve_conflicts(&self) -> Result<Resolved> {
+        self.check_open()?;
+        let parts = self.parts();
+        parts.resolvers.ask_again();
+        replicate::resolve_all(parts, &|| parts.is_closed.load(Ordering::Acquire))
+    }
+
+    /// Writes that lost and wait to be resolved, `limit` at the most.
+    pub fn parked_conflicts(&self, limit: usize) -> Result<Vec<Parked>> {
+        self.check_open()?;
+        replicate::parked_now(self.parts(), limit)
     }
 
     /// Durable commits after `after`, in order: the change feed. [`Tick::ZERO`] asks for all.

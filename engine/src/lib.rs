@@ -76,6 +76,7 @@ mod repair;
 mod replay;
 pub mod replicate;
 mod resolve;
+mod resolver;
 mod scan;
 mod scrub;
 mod snapshot;
@@ -110,6 +111,7 @@ pub use recovery::{
     Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
 };
 pub use repair::{RepairOptions, repair, repair_on};
+pub use resolver::{Conflict, Parked, Resolution, ResolveError, Resolved, Resolver};
 pub use scrub::{ScrubFinding, ScrubReport};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Latency, RunStats, Stats};

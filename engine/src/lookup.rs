@@ -2,7 +2,7 @@
 
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
-use crate::read;
+use crate::read::{self, Whole};
 use crate::stats::{Counter, SAMPLE_EVERY};
 use crate::value::Value;
 use crate::view::View;
@@ -99,5 +99,17 @@ impl Parts {
         self.meters.add(Counter::Gets, 1);
         let now_ms = || self.clock.wall_ms();
         self.views.with(|view| read::get_stamped(view, keyspace.space, key, at, now_ms))
+    }
+
+    /// As [`Parts::get_stamped_at`], with its expiry.
+    pub(crate) fn get_whole_at(
+        &self,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        at: Tick,
+    ) -> Result<Option<Whole>> {
+        self.check_readable(keyspace)?;
+        let now_ms = || self.clock.wall_ms();
+        self.views.with(|view| read::get_whole(view, keyspace.space, key, at, now_ms))
     }
 }

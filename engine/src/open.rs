@@ -18,6 +18,7 @@ use crate::pressure::Pressure;
 use crate::range_map::RangeMap;
 use crate::replay::Replay;
 use crate::replicate::{Admissions, ClockWatch, Vectors};
+use crate::resolver::Resolvers;
 use crate::snapshot::Snapshots;
 use crate::space::Space;
 use crate::stats::Meters;
@@ -206,7 +207,7 @@ pub(crate) fn assemble(
     let views = Arc::new(Views::new(first, origins.clone()));
     let (lock, manifest, log) = apart(writing);
     let (catalog, damage) = (Catalog::of(state.keyspaces.values()), tables.damage().clone());
-    let pressure = Arc::new(Pressure::default());
+    let (archive, pressure) = (Archive::new(state.archiving), Arc::new(Pressure::default()));
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let are_heard = options.background == Background::On;
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard };
@@ -229,7 +230,6 @@ pub(crate) fn assemble(
         options.memtable_bytes,
         bells,
     );
-    let archive = Archive::new(state.archiving);
     let installer = Installer::new(
         manifest,
         state,
@@ -265,6 +265,7 @@ pub(crate) fn assemble(
         pins: ChangePins::new(last_tick),
         archive,
         admissions: Admissions::default(),
+        resolvers: Resolvers::default(),
         clock_watch,
         backing_up: Mutex::new(Rank::Backups, ()),
         backup_bell: Arc::new(Bell::default()),

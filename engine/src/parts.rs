@@ -17,6 +17,7 @@ use crate::output::{Depth, Ending, OutputHost, OutputPlan};
 use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
 use crate::replicate::{Admissions, ClockWatch};
+use crate::resolver::Resolvers;
 use crate::scan::Scan;
 use crate::snapshot::{Held, Snapshots};
 use crate::space::{Demand, Space};
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) pins: ChangePins,
     pub(crate) archive: Archive,
     pub(crate) admissions: Admissions,
+    pub(crate) resolvers: Resolvers,
     pub(crate) clock_watch: Arc<ClockWatch>,
     /// Held by the one who makes a backup.
     pub(crate) backing_up: Mutex<()>,

@@ -67,12 +67,42 @@ pub(crate) fn get_stamped(
     now_ms: impl Fn() -> u64,
 ) -> Result<Option<(Value, Stamp)>> {
     get_entry(view, space, key, at, now_ms, |entry, value| {
-        let local = || entry.local.unwrap_or(view.active.local());
-        let stamp = stamp_of(entry.trailer, entry.stored);
-        let stamp = stamp.map(|stamp| view.origins.entry_stamp(stamp, local));
-        // An entry whose value could be read has a stamp.
-        (Value::copy_of(value), stamp.unwrap_or_default())
+        (Value::copy_of(value), stamp_in(view, entry))
     })
+}
+
+/// All that is known of the value of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub(crate) value: Value,
+    /// Who wrote it when.
+    pub(crate) stamp: Stamp,
+    /// Until when it lasts; 0 = for ever.
+    pub(crate) expires_at_ms: u64,
+}
+
+/// As [`get_stamped`], with its expiry.
+pub(crate) fn get_whole(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    now_ms: impl Fn() -> u64,
+) -> Result<Option<Whole>> {
+    get_entry(view, space, key, at, now_ms, |entry, value| {
+        let expires = (entry.trailer.kind() == Some(EntryKind::PutExpiring))
+            .then(|| plain_value(entry.trailer, entry.stored).ok()?.first_chunk::<8>().copied());
+        let expires_at_ms = expires.flatten().map_or(0, u64::from_le_bytes);
+        Whole { value: Value::copy_of(value), stamp: stamp_in(view, entry), expires_at_ms }
+    })
+}
+
+/// Who wrote an entry when.
+fn stamp_in(view: &View, entry: &Found<'_>) -> Stamp {
+    let local = || entry.local.unwrap_or(view.active.local());
+    let stamp = stamp_of(entry.trailer, entry.stored);
+    // An entry whose value could be read has a stamp.
+    stamp.map(|stamp| view.origins.entry_stamp(stamp, local)).unwrap_or_default()
 }
 
 /// As [`get`], with the entry that holds the value.

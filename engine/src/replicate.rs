@@ -21,6 +21,7 @@
 //! Nothing here knows peers: a session asks, and is told by a bell ([`Replication::on_commit`]) when it is
 //! worth asking again.
 
+mod admission;
 mod admissions;
 mod admit;
 mod clock;
@@ -36,8 +37,10 @@ mod late;
 mod listener;
 mod log_index;
 mod moment;
+mod parked;
 mod recent;
 mod renew;
+mod resolving;
 mod spool;
 mod stage;
 mod tail;
@@ -48,9 +51,10 @@ pub(crate) use clock::{ClockWatch, raise_bound};
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
 pub(crate) use recent::Recent;
+pub(crate) use resolving::{parked_now, resolve_all};
 pub(crate) use vectors::{Moved, Vectors};
 
-pub use admit::Admission;
+pub use admission::Admission;
 pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
 pub use delta::{Delta, DeltaHead, Stamped};
 pub use elements::{Element, Elements};
@@ -203,6 +207,11 @@ impl std::fmt::Debug for Replication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Replication({})", self.parts.fs.root().display())
     }
+}
+
+/// Where losers are parked.
+pub(crate) fn parking(parts: &Parts) -> Result<base::SpaceId> {
+    admit::open_keyspace(parts, ScopeId::LOCAL, parked::PARKED).map(|state| state.space)
 }
 
 /// How a keyspace is stored that another node has created.

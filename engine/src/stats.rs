@@ -224,6 +224,13 @@ pub struct Stats {
     pub throttled: Duration,
     /// Scrubs that were completed.
     pub scrubs: u64,
+    /// Writes of other nodes that lost to one of this node's which had not seen them, and were parked for
+    /// their resolver.
+    pub conflicts_parked: u64,
+    /// Those that were resolved.
+    pub conflicts_resolved: u64,
+    /// Times that a resolver failed.
+    pub resolver_failures: u64,
     /// Damaged tables that were made whole from a peer since the database was opened.
     pub tables_healed: u64,
     /// Backups made since the database was opened, those of the log alone as well.

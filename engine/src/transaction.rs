@@ -13,6 +13,7 @@ use crate::iter::Iter;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::options::WriteOptions;
 use crate::parts::Parts;
+use crate::read::Whole;
 use crate::snapshot::Held;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
@@ -82,6 +83,16 @@ impl Transaction {
         let key = key.as_ref();
         self.reads.keys.push((keyspace.state().space, key.into()));
         self.parts.get_stamped_at(keyspace.state(), key, self.reads.at)
+    }
+
+    /// As [`Transaction::get_stamped`], with its expiry.
+    pub(crate) fn whole(
+        &mut self,
+        keyspace: &Arc<KeyspaceState>,
+        key: &[u8],
+    ) -> Result<Option<Whole>> {
+        self.reads.keys.push((keyspace.space, key.into()));
+        self.parts.get_whole_at(keyspace, key, self.reads.at)
     }
 
     /// Whether `key` has a value.
@@ -164,6 +175,15 @@ impl Transaction {
             let kind = written.value.as_deref().map_or(OpKind::Delete, OpKind::Put);
             batch.push(&written.keyspace, &key, kind);
         }
+        self.commit_as(batch, options)
+    }
+
+    /// Commits `batch` in the place of what was written.
+    pub(crate) fn commit_batch(self, batch: Batch) -> Result<Tick> {
+        self.commit_as(batch, WriteOptions::default())
+    }
+
+    fn commit_as(self, mut batch: Batch, options: WriteOptions) -> Result<Tick> {
         batch.check()?;
         if batch.is_empty() {
             // What it read was one moment's state, so it is serializable at that moment.

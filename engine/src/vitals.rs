@@ -20,6 +20,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         bytes: run.bytes(),
         entries: run.tables.iter().map(|table| table.entries).sum(),
     });
+    let [conflicts_parked, conflicts_resolved, resolver_failures] = parts.resolvers.counts();
     Stats {
         gets: meters.total(Counter::Gets),
         hits: meters.total(Counter::Hits),
@@ -55,6 +56,9 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         backups: meters.backups.load(Ordering::Relaxed),
         backup_failures: meters.backup_failures.load(Ordering::Relaxed),
         last_backup_ms: meters.last_backup_ms.load(Ordering::Relaxed),
+        conflicts_parked,
+        conflicts_resolved,
+        resolver_failures,
         tables_healed: meters.tables_healed.load(Ordering::Relaxed),
         scrub_bytes_done: meters.scrub_bytes_done.load(Ordering::Relaxed),
         scrub_bytes_total: meters.scrub_bytes_total.load(Ordering::Relaxed),

@@ -57,6 +57,8 @@ pub(crate) enum Worker {
     Backup,
     /// Verifies.
     Scrub,
+    /// Resolves conflicts.
+    Resolve,
 }
 
 /// The threads of one database. They stop when told, and are waited for.
@@ -83,12 +85,24 @@ impl Workers {
         Ok(workers)
     }
 
+    /// Starts the thread that resolves conflicts, unless it runs.
+    pub(crate) fn start_resolving(&mut self, parts: &Arc<Parts>) -> Result<()> {
+        let bell = &parts.resolvers.bell;
+        if self.bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+            return Ok(());
+        }
+        let parts_of_thread = parts.clone();
+        self.spawn(Worker::Resolve, parts, bell, move |_, should_stop| {
+            resolve_loop(&parts_of_thread, should_stop);
+        })
+    }
+
     fn spawn(
         &mut self,
         worker: Worker,
         parts: &Arc<Parts>,
         bell: &Arc<Bell>,
-        work: fn(&Parts, &AtomicBool),
+        work: impl Fn(&Parts, &AtomicBool) + Send + 'static,
     ) -> Result<()> {
         let (parts, should_stop) = (parts.clone(), self.should_stop.clone());
         let thread = std::thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
@@ -124,6 +138,7 @@ impl Worker {
             Worker::Log => "esker-log",
             Worker::Backup => "esker-backup",
             Worker::Scrub => "esker-scrub",
+            Worker::Resolve => "esker-resolve",
         }
     }
 }
@@ -242,6 +257,27 @@ fn scrub_loop(parts: &Parts, should_stop: &AtomicBool) {
             }
         }
         parts.scrub_bell.wait(LOOK_AROUND.min(plan.every));
+    }
+}
+
+fn resolve_loop(parts: &Arc<Parts>, should_stop: &AtomicBool) {
+    let is_stopped = || should_stop.load(Ordering::Acquire);
+    while !is_stopped() {
+        parts.resolvers.bell.wait(LOOK_AROUND);
+        if !parts.resolvers.take_due() {
+            continue;
+        }
+        match replicate::resolve_all(parts, &is_stopped) {
+            Ok(_) => {
+                parts.trouble.lock().remove(&Worker::Resolve);
+            }
+            Err(Error::Closed | Error::Poisoned) => {}
+            Err(error) => {
+                tracing::warn!(target: "esker", %error, "conflicts could not be resolved; it will be tried again");
+                parts.trouble.lock().insert(Worker::Resolve, error.to_string());
+                parts.resolvers.note_later();
+            }
+        }
     }
 }
 

@@ -239,7 +239,7 @@ impl Queue {
     ) -> Result<Position> {
         let position = self.append_record(seqno, record)?;
         if let Moved::Many(all) = moved {
-            for (scope, origin, tick) in all {
+            for (scope, origin, tick) in all.iter().filter(|(scope, ..)| scope.is_replicated()) {
                 let before = self.vectors.get(*scope, *origin);
                 self.index.note(position.segment, *scope, *origin, before, *tick);
             }

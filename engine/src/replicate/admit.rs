@@ -6,10 +6,12 @@
 //!                                                └── found may be outdated ┘
 //! ```
 
+use super::admission::Admission;
 use super::admissions::Known;
 use super::decide::{Basis, Verdict};
 use super::incoming::{Arrivals, Incoming};
 use super::late::{Answer, Answers, QUARANTINE};
+use super::parked::{Loser, LostWrite, Parking};
 use super::{Moved, Recent, provisional};
 use crate::commit::{Admitted, Queue};
 use crate::creation;
@@ -21,49 +23,8 @@ use crate::view::View;
 use base::batch::Ops;
 use base::record::encode_author_header;
 use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
-use base::{Error, KeyspaceId, Op, Origin, Result, ScopeId, Shipment, SpaceId, Tick, key_hash};
+use base::{Error, KeyspaceId, Op, Result, ScopeId, Shipment, SpaceId, Stamp, Tick, key_hash};
 use std::sync::Arc;
-
-/// What became of a shipment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Its new part was admitted; `late` puts were erased and are in the quarantine keyspace.
-    Taken {
-        /// Ops that were stored.
-        won: u64,
-        /// Ops that something newer had overtaken.
-        lost: u64,
-        /// Puts that came after their deletion may have been forgotten.
-        late: u64,
-    },
-    /// All of it was here already.
-    Known,
-    /// It does not follow what is here: ask again from `have`.
-    Gap {
-        /// The author's last tick here.
-        have: Tick,
-    },
-    /// It says something else than what is here about the same author: a copy of a node is at work.
-    Fork {
-        /// The author.
-        origin: Origin,
-        /// Where the two differ.
-        at: Tick,
-    },
-    /// Its clock is ahead of ours by more than is allowed: nothing was merged.
-    ClockAhead {
-        /// By how much.
-        by_ms: u64,
-    },
-    /// Nothing of it was taken: puts in it are late, and this node may not answer them. An author has
-    /// to, and what that author has is taken as state.
-    Unanswered {
-        /// Puts that came after their deletion may have been forgotten.
-        late: u64,
-    },
-    /// The scope takes nothing now: see [`super::Replication::close`].
-    Closed,
-}
 
 /// Views that may change before lookups are repeated under the lock of the queue.
 pub(super) const LOOKS_MAX: u32 = 4;
@@ -205,6 +166,8 @@ pub(super) struct Task<'a> {
     before: Tick,
     /// Those of the shipment, in its order.
     keyspaces: Vec<Arc<KeyspaceState>>,
+    /// Those that have a resolver.
+    watched: Vec<SpaceId>,
     pub(super) arrivals: Arrivals<'a>,
 }
 
@@ -213,6 +176,8 @@ pub(super) struct Decided {
     verdicts: Vec<Verdict>,
     outcomes: Outcomes,
     answer: Answer,
+    /// What lost unseen, and has a resolver.
+    parking: Parking,
     /// Late puts that this node may not answer.
     unanswered: u64,
 }
@@ -226,8 +191,9 @@ impl<'a> Task<'a> {
         before: Tick,
     ) -> Result<Task<'a>> {
         let keyspaces = keyspaces_of(parts, shipment)?;
-        let arrivals = Arrivals::of(shipment, before, &keyspaces);
-        Ok(Task { parts, shipment, bytes, author, before, keyspaces, arrivals })
+        let watched = parts.resolvers.watched(keyspaces.iter());
+        let arrivals = Arrivals::of(shipment, before, &keyspaces, &watched);
+        Ok(Task { parts, shipment, bytes, author, before, keyspaces, watched, arrivals })
     }
 
     /// Decides and commits. None if a keyspace was dropped meanwhile.
@@ -322,8 +288,15 @@ impl<'a> Task<'a> {
         let Arrivals { points, ranges, .. } = &self.arrivals;
         let ops = points.iter().chain(ranges).map(|it| Memtable::reservation_foreign(&it.op));
         let late = self.may_be_late(dropped).map(Answer::reservation);
-        let spaces = (self.keyspaces.len() + 1) * Memtable::KEYSPACE_RESERVATION;
-        ops.chain(late).sum::<usize>() + spaces
+        let losers = self.arrivals.keyed().filter(|it| self.is_watched(it));
+        let losers = losers.map(|it| Parking::reservation(&it.op));
+        let spaces = (self.keyspaces.len() + 2) * Memtable::KEYSPACE_RESERVATION;
+        ops.chain(late).chain(losers).sum::<usize>() + spaces
+    }
+
+    /// Whether it is parked if it loses unseen.
+    fn is_watched(&self, point: &Incoming<'_>) -> bool {
+        self.watched.contains(&point.space)
     }
 
     pub(super) fn weight(&self) -> Weight {
@@ -331,10 +304,15 @@ impl<'a> Task<'a> {
     }
 
     /// What follows from the verdicts.
-    pub(super) fn decide(&self, verdicts: Vec<Verdict>, quarantine: Option<SpaceId>) -> Decided {
+    pub(super) fn decide(
+        &self,
+        mut verdicts: Vec<Verdict>,
+        quarantine: Option<SpaceId>,
+    ) -> Decided {
         let Arrivals { points, ranges, count, .. } = &self.arrivals;
         let (mut outcomes, mut answer) = (Outcomes::lost(*count), Answer::default());
-        let mut unanswered = 0;
+        let (mut parking, mut unanswered) = (Parking::default(), 0);
+        let parked_in = self.parts.resolvers.parked_in();
         ranges.iter().for_each(|range| outcomes.set(range.index, Outcome::Won));
         for (point, verdict) in points.iter().zip(&verdicts) {
             match (verdict, quarantine) {
@@ -344,10 +322,17 @@ impl<'a> Task<'a> {
                     answer.add(point, self.author.origin, self.name_of(point.space), quarantine);
                 }
                 (Verdict::Late, None) => unanswered += 1,
-                (Verdict::Lost, _) => {}
+                (Verdict::Lost | Verdict::Unseen, _) => {}
             }
         }
-        Decided { verdicts, outcomes, answer, unanswered }
+        let unseen = self.arrivals.keyed().zip(&verdicts);
+        let unseen =
+            unseen.filter(|(it, verdict)| **verdict == Verdict::Unseen && self.is_watched(it));
+        for (loser, space) in unseen.filter_map(|(it, _)| self.loser(it).zip(parked_in)) {
+            parking.add(&loser, space);
+        }
+        verdicts.truncate(points.len());
+        Decided { verdicts, outcomes, answer, parking, unanswered }
     }
 
     /// What is not taken is not in the vector either: what this node lacks stays what was deleted.
@@ -355,6 +340,13 @@ impl<'a> Task<'a> {
         let node = self.author.origin.node;
         tracing::warn!(target: "esker", late, %node, "late writes: an author has to answer them");
         Admission::Unanswered { late }
+    }
+
+    fn loser<'p>(&'p self, point: &Incoming<'p>) -> Option<Loser<'p>> {
+        let stamp = Stamp { tick: point.tick, origin: self.author.origin };
+        let (space, keyspace) = (point.space, self.name_of(point.space));
+        let write = LostWrite::of(&point.op.kind)?;
+        Some(Loser { space, keyspace, key: point.op.key, stamp, write })
     }
 
     fn name_of(&self, space: SpaceId) -> &str {
@@ -391,10 +383,17 @@ impl<'a> Task<'a> {
             record.extend_from_slice(&answer.ops);
             moved.push((scope, queue.vectors().own(), seqno));
         }
+        let parking = &decided.parking;
+        if parking.count > 0 {
+            let (local, previous) = (ScopeId::LOCAL, queue.vectors().previous(ScopeId::LOCAL));
+            encode_author_header(&mut record, seqno, local, previous, parking.count);
+            record.extend_from_slice(&parking.ops);
+            moved.push((local, queue.vectors().own(), seqno));
+        }
         let conflicts = queue.conflicts();
         let stored = self.stored(decided, seqno).map(|it| (it.space, it.tick, it.op));
-        let answered = self.answered(decided).map(|(space, op)| (space, seqno, op));
-        for (space, tick, op) in stored.chain(answered) {
+        let own = self.own_ops(decided).map(|(space, op)| (space, seqno, op));
+        for (space, tick, op) in stored.chain(own) {
             recent.raise(key_hash(space, op.key), tick);
             if conflicts.is_watching() {
                 conflicts.note(seqno, space, &op);
@@ -405,7 +404,17 @@ impl<'a> Task<'a> {
 
     fn insert(&self, memtable: &Memtable, seqno: Tick, decided: &Decided) -> Result<()> {
         memtable.insert_foreign(&self.author, self.stored(decided, seqno))?;
-        memtable.insert(seqno, self.answered(decided))
+        self.insert_own(memtable, seqno, decided)
+    }
+
+    /// Inserts what this node adds to the shipment.
+    pub(super) fn insert_own(
+        &self,
+        memtable: &Memtable,
+        seqno: Tick,
+        decided: &Decided,
+    ) -> Result<()> {
+        memtable.insert(seqno, self.own_ops(decided))
     }
 
     /// The ops that are stored with their author's stamp.
@@ -420,10 +429,12 @@ impl<'a> Task<'a> {
         all.map(move |it| ForeignOp { space: it.space, seqno, tick: it.tick, op: it.op })
     }
 
-    /// The ops of this node that answer late puts.
-    fn answered<'d>(&self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Op<'d>)> {
-        let scope = self.shipment.scope;
-        Ops::encoded(&decided.answer.ops).map(move |op| (SpaceId::new(scope, op.keyspace), op))
+    /// The ops of this node: answers to late puts, and what is parked.
+    fn own_ops<'d>(&self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Op<'d>)> {
+        let of = |scope, ops| {
+            Ops::encoded(ops).map(move |op: Op<'d>| (SpaceId::new(scope, op.keyspace), op))
+        };
+        of(self.shipment.scope, &decided.answer.ops).chain(of(ScopeId::LOCAL, &decided.parking.ops))
     }
 
     pub(super) fn count(&self, decided: &Decided) -> Admission {
@@ -432,6 +443,7 @@ impl<'a> Task<'a> {
         let late = of(Verdict::Late);
         let lost = (self.arrivals.new as u64).saturating_sub(won + late);
         self.parts.admissions.count(won, lost, late);
+        self.parts.resolvers.note_parked(decided.parking.losers);
         if late > 0 {
             let node = self.author.origin.node;
             tracing::warn!(target: "esker", late, %node, "late writes: in quarantine");

@@ -10,8 +10,9 @@
 //! alone, and so does the first of a convoy that something keeps changing under. Then the next convoy begins.
 
 use super::Recent;
+use super::admission::Admission;
 use super::admissions::Known;
-use super::admit::{self, Admission, Decided, Judged, LOOKS_MAX, Shipped, Task, admit_one};
+use super::admit::{self, Decided, Judged, LOOKS_MAX, Shipped, Task, admit_one};
 use super::decide::{Basis, Verdict};
 use crate::commit::Queue;
 use crate::creation::is_reserved;
@@ -196,7 +197,9 @@ impl Convoy<'_> {
                 of.map(|(task, decided)| task.write(queue, seqno, decided, &recent))
             };
             let insert = |memtable: &Memtable, seqnos: &[Tick]| {
-                memtable.insert_foreign(&self.author, in_order(&decided, seqnos).into_iter())
+                memtable.insert_foreign(&self.author, in_order(&decided, seqnos).into_iter())?;
+                let mut all = decided.iter().zip(seqnos);
+                all.try_for_each(|((task, it), seqno)| task.insert_own(memtable, *seqno, it))
             };
             let gone = commits.admit(queue, &needs, write, insert)?;
             let gone = decided.iter().take(gone);

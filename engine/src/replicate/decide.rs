@@ -7,8 +7,8 @@ use super::incoming::{Arrivals, Incoming, Precedence};
 use super::recent::Recent;
 use crate::read;
 use crate::view::{View, Views};
-use base::foreign::{EntryStamp, stamp_of};
-use base::{Error, Origin, Result, Stamp, Tick, Trailer};
+use base::foreign::{EntryStamp, NumberedStamp, stamp_of};
+use base::{Error, Origin, OriginNumber, Result, Stamp, Tick, Trailer};
 use std::sync::Arc;
 
 /// What became of an op.
@@ -18,6 +18,8 @@ pub(crate) enum Verdict {
     Won,
     /// Something as new is here.
     Lost,
+    /// So it is, and this node wrote it without having seen the op.
+    Unseen,
     /// It is a put whose deletion may have been forgotten.
     Late,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Basis {
     author: Origin,
     /// The highest tick of a tombstone ever dropped in the scope.
     dropped: Tick,
-    /// Of each op with a key, in their order.
+    /// Of each op with a key, in the order of [`Arrivals::keyed`].
     found: Vec<Found>,
 }
 
@@ -48,6 +50,8 @@ struct Held {
     /// Whether it only says that what was here was let go: of what lies below it no more is known than if
     /// nothing were here.
     is_nothing: bool,
+    /// Whether this node wrote it, after all that was received before.
+    is_own: bool,
 }
 
 impl Basis {
@@ -61,7 +65,7 @@ impl Basis {
         recent: &Recent,
     ) -> Result<Basis> {
         let mut found = Vec::with_capacity(arrivals.points.len());
-        for point in &arrivals.points {
+        for point in arrivals.keyed() {
             let tick = point.precedence(author).stamp.tick;
             found.push(match recent.is_newer(point.hash, tick) {
                 true => Found::Nothing,
@@ -84,7 +88,7 @@ impl Basis {
         }
         let has_ranges = self.view.has_range_deletes();
         let mut verdicts = Vec::with_capacity(arrivals.points.len());
-        for (point, found) in arrivals.points.iter().zip(&self.found) {
+        for (point, found) in arrivals.keyed().zip(&self.found) {
             let precedence = point.precedence(self.author);
             let is_newer = recent.is_newer(point.hash, precedence.stamp.tick);
             let newest = match found {
@@ -96,6 +100,7 @@ impl Basis {
             let is_covered = has_ranges && self.is_covered(point, precedence.stamp);
             verdicts.push(match above {
                 _ if is_covered => Verdict::Lost,
+                Some(above) if above.is_own => Verdict::Unseen,
                 Some(above) if !above.is_nothing => Verdict::Lost,
                 _ if self.is_late(point, precedence.stamp) => Verdict::Late,
                 Some(_) => Verdict::Lost,
@@ -141,5 +146,14 @@ fn held(view: &View, trailer: Trailer, stored: &[u8], local: impl Fn() -> Origin
     let carrier = view.origins.stamp(stamp.carrier(), &local);
     let rank = Precedence { stamp: view.origins.entry_stamp(stamp, &local), is_erase };
     let is_nothing = is_erase && carrier == rank.stamp;
-    Ok(Held { rank, is_nothing })
+    let is_own = !is_erase && is_own_write(view, stamp.carrier(), carrier.origin);
+    Ok(Held { rank, is_nothing, is_own })
+}
+
+/// Whether `author`, who is `carrier` where the entry is stored, is this node, and what it had received
+/// then is among what was received by now. A write of an earlier life that is here only because another
+/// node gave it back may have seen more.
+pub(super) fn is_own_write(view: &View, carrier: NumberedStamp, author: Origin) -> bool {
+    let own = view.origins.own();
+    author == own || (author.node == own.node && carrier.origin == OriginNumber::LOCAL)
 }

@@ -42,6 +42,8 @@ pub(crate) struct Incoming<'a> {
 pub(crate) struct Arrivals<'a> {
     /// At most one a key, by their place in the shipment. Those that lost to another are not in it.
     pub(crate) points: Vec<Incoming<'a>>,
+    /// Those that lost to another of the same author, in keyspaces where it matters what else they lose to.
+    pub(crate) overtaken: Vec<Incoming<'a>>,
     /// The range deletes.
     pub(crate) ranges: Vec<Incoming<'a>>,
     /// How many ops the shipment has, those included that were known before.
@@ -66,11 +68,13 @@ impl Incoming<'_> {
 }
 
 impl<'a> Arrivals<'a> {
-    /// The ops of the commits of `shipment` behind `before`. `spaces` are its keyspaces here, in its order.
+    /// The ops of the commits of `shipment` behind `before`. `spaces` are its keyspaces here, in its order;
+    /// those that are `watched` have a resolver.
     pub(crate) fn of(
         shipment: &Shipment<'a>,
         before: Tick,
         spaces: &[Arc<KeyspaceState>],
+        watched: &[SpaceId],
     ) -> Arrivals<'a> {
         let space_of = |number: KeyspaceId| {
             let known = shipment.keyspaces.binary_search_by_key(&number, |(number, _)| *number);
@@ -101,21 +105,28 @@ impl<'a> Arrivals<'a> {
                 }
             }
         }
-        let mut arrivals = Arrivals { points, ranges, count, new, is_plain };
-        arrivals.settle(shipment.origin);
+        let overtaken = Vec::new();
+        let mut arrivals = Arrivals { points, overtaken, ranges, count, new, is_plain };
+        arrivals.settle(shipment.origin, watched);
         arrivals
     }
 
     /// Removes what loses to another op of the shipment.
-    fn settle(&mut self, author: Origin) {
+    fn settle(&mut self, author: Origin, watched: &[SpaceId]) {
         if self.has_doubles() {
             self.points.sort_unstable_by(|a, b| {
                 let keys = (a.hash, a.space, a.op.key).cmp(&(b.hash, b.space, b.op.key));
                 let stamps = || b.precedence(author).cmp(&a.precedence(author));
                 keys.then_with(stamps).then(b.index.cmp(&a.index))
             });
+            let overtaken = &mut self.overtaken;
             self.points.dedup_by(|later, first| {
-                (later.hash, later.space, later.op.key) == (first.hash, first.space, first.op.key)
+                let is_same = (later.hash, later.space, later.op.key)
+                    == (first.hash, first.space, first.op.key);
+                if is_same && watched.contains(&later.space) {
+                    overtaken.push(Incoming { may_be_late: false, ..*later });
+                }
+                is_same
             });
             self.points.sort_unstable_by_key(|point| point.index);
         }
@@ -144,6 +155,11 @@ impl<'a> Arrivals<'a> {
             Some(RangeDelete { space, start, end, seqno, stamp, origin: Some(author) })
         };
         RangeMap::of(self.ranges.iter().filter_map(range), author)
+    }
+
+    /// All that has a key: what may be stored, then what was overtaken.
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = &Incoming<'a>> {
+        self.points.iter().chain(&self.overtaken)
     }
 
     /// Whether any of it stores a value.

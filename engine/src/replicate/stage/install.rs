@@ -40,6 +40,7 @@ struct Written {
     runs: Vec<Vec<TableMeta>>,
     late: u64,
     unanswered: u64,
+    parked: u64,
 }
 
 /// How an attempt to install ended.
@@ -132,8 +133,9 @@ fn attempt(
         true => Some(admit::open_keyspace(parts, scope, QUARANTINE)?.space),
         false => None,
     };
+    let parked_in = parts.resolvers.parked_in();
     let claim = |queue: &mut Queue, seqno: Tick| {
-        for space in places.keys().copied().chain(copies) {
+        for space in places.keys().copied().chain(copies).chain(parked_in) {
             queue.conflicts().note_range(seqno, (space, [].into(), [].into()));
         }
         if copies.is_some() {
@@ -314,7 +316,7 @@ fn adopt_or_write(
     let is_all = stage.writer.is_empty() && !lateness.is_expected;
     if is_all && prepared.holds(&here.view, &tables, is_there)? {
         prepared.hand_over();
-        return Ok(Written { runs: vec![run], late: 0, unanswered: 0 });
+        return Ok(Written { runs: vec![run], late: 0, unanswered: 0, parked: 0 });
     }
     write(stage, Some(Ready { prepared, tables }), places, here, seqno, lateness)
 }
@@ -333,8 +335,18 @@ fn write(
     let (ranges, map) = ranges(&staged, places, here, seqno)?;
     let mut tables = Tables::new(parts, seqno, ranges, lateness.copies);
     let (ranges, tables_ref) = (&map, &mut tables);
-    let mut judge =
-        Judge { stage, here, ranges, tables: tables_ref, answers, late: 0, unanswered: 0 };
+    let watched = parts.resolvers.watched(places.values().map(|place| &place.state));
+    let mut judge = Judge {
+        stage,
+        here,
+        ranges,
+        tables: tables_ref,
+        answers,
+        late: 0,
+        unanswered: 0,
+        watched: &watched,
+        parked: 0,
+    };
     for (space, Place { state, first }) in places {
         let mut own = match stage.purpose {
             Purpose::CatchUp | Purpose::Mend | Purpose::Disown => None,
@@ -354,8 +366,8 @@ fn write(
             own.pass(&mut judge, None)?;
         }
     }
-    let Judge { late, unanswered, .. } = judge;
-    Ok(Written { runs: tables.finish()?, late, unanswered })
+    let Judge { late, unanswered, parked, .. } = judge;
+    Ok(Written { runs: tables.finish()?, late, unanswered, parked })
 }
 
 /// The range deletes that are news here, and the map of all that the delta has.
@@ -421,6 +433,7 @@ fn edit(stage: &Stage, state: &State, written: &Written, vector: Vector, seqno: 
 
 fn count(stage: &Stage, written: &Written) {
     let late = written.late;
+    stage.parts.resolvers.note_parked(written.parked);
     if late > 0 {
         stage.parts.admissions.count_late(late);
         tracing::warn!(target: "esker", late, "late writes of a delta were put into quarantine");

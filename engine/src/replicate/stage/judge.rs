@@ -18,7 +18,9 @@
 //! the floor that comes with the delta lets it go here too. So do range deletes.
 
 use super::super::Answers;
+use super::super::decide::is_own_write;
 use super::super::incoming::Precedence;
+use super::super::parked::{Loser, LostWrite};
 use super::output::Tables;
 use super::{Purpose, Stage};
 use crate::creation::is_reserved;
@@ -83,6 +85,10 @@ pub(super) struct Judge<'j, 'a> {
     pub(super) late: u64,
     /// Late puts that nobody here may answer.
     pub(super) unanswered: u64,
+    /// The keyspaces that have a resolver.
+    pub(super) watched: &'j [SpaceId],
+    /// Entries that lost unseen to one of this node's, and are parked.
+    pub(super) parked: u64,
 }
 
 /// The newest entry of a key here.
@@ -93,6 +99,8 @@ pub(super) struct Mine {
     is_put: bool,
     /// Whether it stands for nothing, see the module.
     is_nothing: bool,
+    /// Whether this node wrote it, after all that was received before.
+    is_own: bool,
 }
 
 impl Judge<'_, '_> {
@@ -128,6 +136,9 @@ impl Judge<'_, '_> {
         }
         // What was let go hides what is below it, and says nothing about its deletion.
         let above = mine.filter(|mine| mine.rank >= theirs);
+        if !is_covered && above.is_some_and(|above| above.is_own) {
+            self.park_unseen(space, entry)?;
+        }
         if self.is_known(entry.carrier())
             || is_covered
             || above.is_some_and(|above| !above.is_nothing)
@@ -139,6 +150,24 @@ impl Judge<'_, '_> {
             Some(_) => Ok(()),
             None => self.tables.add(space, entry),
         }
+    }
+
+    /// Parks an entry that lost to one of this node's, unless that had seen it, or nobody wants to know.
+    fn park_unseen(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
+        let is_new = !self.here.vector.covers_stamp(entry.carrier());
+        let brings_news = matches!(self.stage.purpose, Purpose::CatchUp | Purpose::Rejoin);
+        if !is_new || !brings_news || !self.watched.contains(&space) {
+            return Ok(());
+        }
+        let write = match entry.kind {
+            StateKind::Put(value) => LostWrite::Put(value, 0),
+            StateKind::PutExpiring { expires_at_ms, value } => LostWrite::Put(value, expires_at_ms),
+            StateKind::Delete => LostWrite::Delete,
+            StateKind::RangeDelete { .. } | StateKind::Erase { .. } => return Ok(()),
+        };
+        let StateEntry { keyspace, key, stamp, .. } = *entry;
+        self.parked += 1;
+        self.tables.park(&Loser { space, keyspace, key, stamp, write })
     }
 
     /// Whether an entry is of no interest because of what was received.
@@ -338,5 +367,7 @@ pub(super) fn mine(
     let carrier = view.origins.stamp(stamp.carrier(), &local);
     let rank = Precedence { stamp: view.origins.entry_stamp(stamp, &local), is_erase };
     let is_put = matches!(trailer.kind(), Some(EntryKind::Put | EntryKind::PutExpiring));
-    Ok(Mine { rank, carrier, is_put, is_nothing: is_erase && carrier == rank.stamp })
+    let is_own = !is_erase && is_own_write(view, stamp.carrier(), carrier.origin);
+    let is_nothing = is_erase && carrier == rank.stamp;
+    Ok(Mine { rank, carrier, is_put, is_nothing, is_own })
 }

@@ -1,6 +1,8 @@
-//! What a delta leaves here, as tables: one run of what won, and runs of copies of late puts above it.
+//! What a delta leaves here, as tables: one run of what won, above it runs of copies of late puts, and of
+//! what is parked for a resolver.
 
 use super::super::late::{self, Late};
+use super::super::parked::{self, Loser};
 use crate::output::{IsFirst, Output, OutputPlan};
 use crate::parts::Parts;
 use base::error::FileKind;
@@ -27,7 +29,11 @@ pub(super) struct Tables<'a> {
     quarantine: Option<SpaceId>,
     copies: BTreeMap<Vec<u8>, Vec<u8>>,
     copies_len: usize,
-    /// Runs of copies.
+    /// Where losers are parked.
+    parked_in: Option<SpaceId>,
+    parked: BTreeMap<Vec<u8>, Vec<u8>>,
+    parked_len: usize,
+    /// Runs of copies, and of what is parked.
     finished: Vec<Vec<TableMeta>>,
 }
 
@@ -53,6 +59,9 @@ impl<'a> Tables<'a> {
             quarantine,
             copies: BTreeMap::new(),
             copies_len: 0,
+            parked_in: parts.resolvers.parked_in(),
+            parked: BTreeMap::new(),
+            parked_len: 0,
             finished: Vec::new(),
         }
     }
@@ -138,22 +147,47 @@ impl<'a> Tables<'a> {
     }
 
     fn write_copies(&mut self) -> Result<()> {
-        let copies = std::mem::take(&mut self.copies);
         self.copies_len = 0;
-        let Some(space) = self.quarantine.filter(|_| !copies.is_empty()) else { return Ok(()) };
+        let copies = std::mem::take(&mut self.copies);
+        self.write_apart(self.quarantine, &copies)
+    }
+
+    /// Writes a run of puts of this node.
+    fn write_apart(
+        &mut self,
+        space: Option<SpaceId>,
+        puts: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<()> {
+        let Some(space) = space.filter(|_| !puts.is_empty()) else { return Ok(()) };
         let (fs, plan) = (self.parts.fs.clone(), self.plan.clone());
         let mut output = Output::new(plan, fs, self.parts, Vec::new());
         let trailer = Trailer::new(self.seqno, EntryKind::Put);
-        for (key, value) in &copies {
+        for (key, value) in puts {
             output.add(space, key, trailer, value, IsFirst::Yes)?;
         }
         self.finished.push(output.finish()?);
         Ok(())
     }
 
+    /// Parks an entry for its resolver.
+    pub(super) fn park(&mut self, loser: &Loser<'_>) -> Result<()> {
+        parked::each_part(loser, |key, value| {
+            self.parked_len += key.len() + value.len();
+            self.parked.insert(key.to_vec(), value.to_vec());
+        });
+        if self.parked_len > COPIES_LEN_MAX { self.write_parked() } else { Ok(()) }
+    }
+
+    fn write_parked(&mut self) -> Result<()> {
+        self.parked_len = 0;
+        let parked = std::mem::take(&mut self.parked);
+        self.write_apart(self.parked_in, &parked)
+    }
+
     /// The runs, the oldest first, all durable.
     pub(super) fn finish(mut self) -> Result<Vec<Vec<TableMeta>>> {
         self.write_copies()?;
+        self.write_parked()?;
         let main = self.main.take().ok_or(Error::Closed)?.finish()?;
         let copies = std::mem::take(&mut self.finished);
         Ok([main].into_iter().chain(copies).filter(|run| !run.is_empty()).collect())

@@ -6,7 +6,7 @@
 //! [`crate::ingest`] do. If a key was written in between, they are read, compared once more and written anew.
 //!
 //! That is for deltas that only catch up: without range deletes, without puts that may be late, of keyspaces
-//! that are here. From the first chunk on that is no such thing all chunks go to the file.
+//! that are here and have no resolver. From the first chunk on that is no such thing all chunks go to the file.
 
 use super::Purpose;
 use super::judge::{mine, rank_of};
@@ -139,7 +139,10 @@ impl Prepared {
                 continue;
             }
             if !self.spaces.contains_key(entry.keyspace) {
-                let is_usable = |state: &Arc<KeyspaceState>| state.space.scope() == self.scope;
+                let is_usable = |state: &Arc<KeyspaceState>| {
+                    state.space.scope() == self.scope
+                        && self.parts.resolvers.watched(std::iter::once(state)).is_empty()
+                };
                 let found = self.parts.catalog.find(entry.keyspace).filter(is_usable);
                 let Some(state) = found.filter(|_| self.spaces.len() < KEYSPACES_MAX) else {
                     return false;
