@@ -27,7 +27,7 @@ mod value;
 
 pub(crate) use self::layers::{Config, Layers, Mistake, refuse};
 pub(crate) use self::text::{effective, template};
-pub(crate) use self::value::{FILE_TOKEN, token_of};
+pub(crate) use self::value::{FILE_TOKEN, resolved_by_json, token_of};
 
 /// The environment of this process, as far as it is text.
 pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {

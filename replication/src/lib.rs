@@ -10,6 +10,7 @@
 //! link       QUIC connections and the tasks that drive sessions
 //! replica    one database, its group and its links: what a node runs
 //! engine_store  a database of the engine, as the protocol sees it
+//! json_merge    a resolver for those who keep JSON
 //! ```
 //!
 //! What it must not know:
@@ -28,6 +29,7 @@ pub mod error;
 pub mod floor;
 pub mod group;
 pub mod health;
+mod json_merge;
 pub mod link;
 pub mod memory;
 pub mod protocol;
@@ -38,3 +40,4 @@ pub mod rules;
 pub mod store;
 
 pub use error::{ProtocolError, Remedy};
+pub use json_merge::JsonMerge;

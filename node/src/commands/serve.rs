@@ -11,6 +11,7 @@ use crate::replicas::{self, Role};
 use crate::serve::{self, Opened, Opening, Ready, Settings};
 use clap::ValueEnum;
 use engine::KeyspaceOptions;
+use replication::JsonMerge;
 use std::path::{Path, PathBuf};
 
 /// The command line of `esker serve`.
@@ -48,6 +49,9 @@ pub(crate) struct ServeArgs {
     /// A keyspace that never leaves this node; may be repeated
     #[arg(long = "local", value_name = "K")]
     local_keyspaces: Vec<String>,
+    /// Merges JSON objects that several nodes wrote without having seen each other; may be repeated
+    #[arg(long = "resolve", value_name = "K=json")]
+    resolvers: Vec<String>,
     /// What the node is to its peers [default: writer]
     #[arg(long, value_enum, value_name = "ROLE")]
     role: Option<Role>,
@@ -84,6 +88,12 @@ fn open(settings: &Settings, opening: &Opening) -> Outcome<Opened> {
     }
     opening.recovered();
     let replicas = replicas::start(directory.db(), settings)?;
+    // Whether this node may write is known by now.
+    for words in settings.config.list("resolvers") {
+        if let Some(name) = config::resolved_by_json(words) {
+            directory.db().set_resolver(name, JsonMerge)?;
+        }
+    }
     Ok(Opened { directory, replicas })
 }
 
@@ -98,6 +108,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
     let role = args.role.and_then(|role| Some(role.to_possible_value()?.get_name().to_owned()));
     let peers = (!args.peers.is_empty()).then(|| args.peers.join(","));
     let local = (!args.local_keyspaces.is_empty()).then(|| args.local_keyspaces.join(","));
+    let resolvers = (!args.resolvers.is_empty()).then(|| args.resolvers.join(","));
     let end_with_input = args.end_with_input.then_some("true");
     let options = [
         ("path", "--path", path.as_deref()),
@@ -107,6 +118,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
         ("join", "--join", args.join.as_deref()),
         ("role", "--role", role.as_deref()),
         ("local_keyspaces", "--local", local.as_deref()),
+        ("resolvers", "--resolve", resolvers.as_deref()),
         ("end_with_input", "--end-with-input", end_with_input),
     ];
     for (key, option, words) in options {

@@ -73,6 +73,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("critical_lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "120000", Live, "And as much unhealthy; never below the other"),
     key("replica_lag_threshold_ms", Kind::Number(1, 30 * DAY_MS), "1000", Live, "A replica that is further behind the writers is not ready"),
     key("local_keyspaces", Kind::Keyspaces, "", Restart, "Keyspaces that never leave this node"),
+    key("resolvers", Kind::Resolvers, "", Restart, "Who decides about writes of several nodes that had not seen each other: KEYSPACE=json merges JSON objects"),
     key("auth.tokens", Kind::Tokens, "", Live, "Who may ask over HTTP: NAME:HASH, as `esker config token` prints them; with any, each request needs a token"),
     key("auth.token_file", Kind::Path, "", Live, "A file that holds one more token, such as a mounted secret"),
     key("engine.sync", Kind::Choice(&["sync", "periodic", "async"]), "sync", Restart, "When a commit is acknowledged: synced, or to be synced soon"),

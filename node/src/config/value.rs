@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Peers,
     /// Names of keyspaces.
     Keyspaces,
+    /// Resolvers of keyspaces: KEYSPACE=json.
+    Resolvers,
     /// An invitation: TOKEN@ADDR.
     Invitation,
 }
@@ -72,6 +74,10 @@ impl Kind {
             Kind::Number(least, most) => format!("a number from {least} to {most}"),
             Kind::Flag => "true or false".to_owned(),
             Kind::Keyspaces => "names of keyspaces that do not start with esker.".to_owned(),
+            Kind::Resolvers => {
+                "KEYSPACE=json: the name of a keyspace, and how its conflicts are resolved"
+                    .to_owned()
+            }
             Kind::Invitation => {
                 "TOKEN@ADDR: what `esker peers invite` prints, then host:port".to_owned()
             }
@@ -88,7 +94,7 @@ impl Kind {
             Kind::Number(..) => Value::Number(words.trim().parse().ok()?),
             Kind::Bytes(..) => Value::Number(bytes_of(words)?),
             Kind::Flag => Value::Flag(words.trim().parse().ok()?),
-            Kind::Peers | Kind::Keyspaces | Kind::Tokens => {
+            Kind::Peers | Kind::Keyspaces | Kind::Resolvers | Kind::Tokens => {
                 let parts = words.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Value::List(parts.map(str::to_owned).collect())
             }
@@ -122,6 +128,11 @@ impl Kind {
             (Kind::Keyspaces, Value::List(names)) => names.iter().all(|name| {
                 check_keyspace_name(name).is_ok() && database::check_changeable(name).is_ok()
             }),
+            (Kind::Resolvers, Value::List(resolvers)) => resolvers.iter().all(|words| {
+                resolved_by_json(words).is_some_and(|name| {
+                    check_keyspace_name(name).is_ok() && database::check_changeable(name).is_ok()
+                })
+            }),
             (Kind::Peers, Value::List(peers)) => {
                 peers.iter().all(|peer| peer.parse::<crate::replicas::PeerAddress>().is_ok())
             }
@@ -135,6 +146,11 @@ impl Kind {
 pub(super) fn invitation_of(words: &str) -> Option<(&str, SocketAddr)> {
     let (token, address) = words.rsplit_once('@')?;
     Some((token, address.parse().ok()?)).filter(|_| !token.is_empty())
+}
+
+/// The keyspace of a resolver written KEYSPACE=json, the only one there is.
+pub(crate) fn resolved_by_json(words: &str) -> Option<&str> {
+    words.strip_suffix("=json")
 }
 
 /// The name of the token that a file holds.
@@ -213,6 +229,10 @@ mod tests {
             assert_eq!(Kind::Tokens.read(words), None, "{words}");
         }
         assert_eq!(Kind::Tokens.read(&format!("file:{hash}")), None);
+        for words in ["docs", "docs=xml", "=json", "esker.roster=json", "docs=json="] {
+            assert_eq!(Kind::Resolvers.read(words), None, "{words}");
+        }
+        assert!(Kind::Resolvers.read("docs=json, a=b=json").is_some());
         assert_eq!(Kind::Address.admit(text("localhost:1")), None);
         assert_eq!(Kind::Choice(&["a", "b"]).admit(text("c")), None);
         assert_eq!(Kind::Number(1, 9).admit(Value::Number(10)), None);

@@ -47,6 +47,12 @@ fn operations(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.counter("written_bytes", help, stats.bytes_written)?;
     let help = "Transactions refused because what they had read was changed";
     sheet.counter("transaction_conflicts", help, stats.conflicts)?;
+    let help =
+        "Writes of peers that lost to one here which had not seen them, parked for a resolver";
+    sheet.counter("conflicts_parked", help, stats.conflicts_parked)?;
+    sheet.counter("conflicts_resolved", "Those that were resolved", stats.conflicts_resolved)?;
+    let help = "Times that a resolver failed; what it failed with stays parked";
+    sheet.counter("resolver_failures", help, stats.resolver_failures)?;
     sheet.gauge("transactions_open", "Open transactions", stats.transactions as f64)?;
     sheet.gauge("snapshots_open", "Open snapshots", stats.snapshots as f64)
 }

@@ -5,3 +5,4 @@
 mod audits;
 mod heal;
 mod pair;
+mod resolving;

@@ -44,6 +44,13 @@ pub(crate) struct Node {
     inbox: [VecDeque<Vec<u8>>; 4],
 }
 
+impl Node {
+    /// Ends its session.
+    pub(crate) fn disconnect(&mut self) {
+        self.session = None;
+    }
+}
+
 /// See the module.
 pub(crate) struct Pair {
     pub(crate) nodes: Vec<Node>,
