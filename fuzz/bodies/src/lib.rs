@@ -20,6 +20,7 @@ mod lane;
 mod manifest;
 mod message;
 mod operations;
+mod reconcile;
 mod root;
 mod session;
 mod state;
@@ -36,6 +37,7 @@ pub use lane::lane;
 pub use manifest::manifest;
 pub use message::message;
 pub use operations::operations;
+pub use reconcile::reconcile;
 pub use root::root;
 pub use session::session;
 pub use state::{catalog, shipment, state};
@@ -46,7 +48,7 @@ pub use table::table_open;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
@@ -64,4 +66,5 @@ pub const TARGETS: [Target; 17] = [
     ("shipment", shipment),
     ("state", state),
     ("catalog", catalog),
+    ("reconcile", reconcile),
 ];

@@ -148,3 +148,8 @@ fn chunks_of_a_state_are_taken_or_refused_whatever_is_in_them() {
 fn catalogs_of_tables_are_refused_or_begin_an_import() {
     replay("catalog");
 }
+
+#[test]
+fn comparisons_find_what_differs_whoever_is_in_between() {
+    replay("reconcile");
+}
