@@ -10,7 +10,7 @@ use crate::bell::Bell;
 use crate::options::CorruptionAction;
 use base::error::FileKind;
 use base::lock::{Mutex, Rank};
-use base::{Error, FileName, Result};
+use base::{Error, FileName, KeyRange, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct Known {
     found: BTreeMap<PathBuf, Found>,
     /// Tables that no version names any more and somebody still reads: damage in them harms nobody else.
     retired: BTreeSet<u64>,
+    /// What was missing of damaged tables when that was looked at last.
+    missing: BTreeMap<u64, Missing>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,15 @@ struct Found {
     /// The table, if it is one.
     table: Option<u64>,
     what: String,
+}
+
+/// What of a scope may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Anything.
+    Anything,
+    /// Only keys in these ranges.
+    Ranges(Vec<KeyRange>),
 }
 
 /// Keys that may have been lost with a part of a table, all that it had between two keys.
@@ -152,6 +163,16 @@ impl Damage {
         self.known.lock().found.values().filter_map(|found| found.table).collect()
     }
 
+    /// Notes what a damaged table lacks.
+    pub(crate) fn note_missing(&self, table: u64, missing: Missing) {
+        self.known.lock().missing.insert(table, missing);
+    }
+
+    /// What a damaged table lacks, if that was looked at.
+    pub(crate) fn missing(&self, table: u64) -> Option<Missing> {
+        self.known.lock().missing.get(&table).cloned()
+    }
+
     /// The table is whole after all, or nothing of it is left.
     pub(crate) fn forget_table(&self, table: u64) {
         self.forget(&mut self.known.lock(), table);
@@ -172,6 +193,7 @@ impl Damage {
 
     fn forget(&self, known: &mut Known, table: u64) {
         known.found.retain(|_, found| found.table != Some(table));
+        known.missing.remove(&table);
         if known.found.is_empty() {
             self.is_halted.store(false, Ordering::Release);
         }
@@ -181,6 +203,7 @@ impl Damage {
     pub(crate) fn forget_all(&self) {
         let mut known = self.known.lock();
         known.found.clear();
+        known.missing.clear();
         self.is_halted.store(false, Ordering::Release);
     }
 

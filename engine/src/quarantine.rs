@@ -4,14 +4,14 @@
 //! as incomplete; the damaged file goes to `quarantine/` before that, by recovery's hand. What the lost
 //! blocks hid in older tables shows again: whoever chooses this prefers to go on.
 
-use crate::damage::LostRange;
+use crate::damage::{LostRange, Missing};
 use crate::output::{Depth, IsFirst, Output, OutputPlan};
 use crate::parts::Parts;
 use base::fs::full_path;
-use base::{Error, FileName, Result, ScopeId, SpaceId};
+use base::{Error, FileName, KeyRange, Result, ScopeId, SpaceId};
 use sstable::manifest::{Added, Edit, LAST_LEVEL, State};
-use sstable::table::{LostBlock, salvage};
-use sstable::{Cache, Table, TableMeta, TableOwner};
+use sstable::table::{LostBlock, Salvage, salvage};
+use sstable::{Cache, RangeDelete, Table, TableMeta, TableOwner};
 use std::sync::Arc;
 
 /// Replaces every table that is known to be damaged. Returns whether there was one.
@@ -48,6 +48,103 @@ pub(crate) struct Remains {
     pub(crate) id: u64,
     /// What takes its place.
     pub(crate) added: Vec<Added>,
+    /// What it had besides.
+    pub(crate) missing: Missing,
+}
+
+/// What the damaged tables of `scope` had that a peer is to bring, as far as is known. Each table is read
+/// once for that.
+pub(crate) fn missing_of(parts: &Parts, scope: ScopeId) -> Result<Missing> {
+    let mut all = Vec::new();
+    for id in parts.damage.to_heal() {
+        let known = match parts.damage.missing(id) {
+            Some(known) => known,
+            None => match place_of(parts, id)? {
+                Some((_, _, meta)) if meta.scope == scope => look(parts, &meta)?,
+                _ => continue,
+            },
+        };
+        parts.damage.note_missing(id, known.clone());
+        match known {
+            Missing::Anything => return Ok(Missing::Anything),
+            Missing::Ranges(ranges) => all.extend(ranges),
+        }
+    }
+    Ok(Missing::Ranges(all))
+}
+
+/// What a damaged table lacks.
+fn look(parts: &Parts, meta: &TableMeta) -> Result<Missing> {
+    let damaged = salvaged(parts, meta)?;
+    let blocks = damaged.as_ref().map(|damaged| damaged.read(|_, _, _, _| Ok(()))).transpose()?;
+    let ranges = ranges_of(parts, meta, damaged.as_ref());
+    Ok(missing(parts, meta, ranges.as_ref(), blocks.as_deref()))
+}
+
+/// What of the table can be read; none if nothing can.
+fn salvaged(parts: &Parts, meta: &TableMeta) -> Result<Option<Salvage>> {
+    match salvage(parts.fs.as_ref(), meta, parts.identity().database) {
+        Ok(damaged) => Ok(Some(damaged)),
+        Err(Error::Corrupt { .. } | Error::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The range deletes of a damaged table: who reads has had them in memory since it was opened. None if
+/// they are lost.
+fn ranges_of(
+    parts: &Parts,
+    meta: &TableMeta,
+    damaged: Option<&Salvage>,
+) -> Option<Vec<RangeDelete>> {
+    if meta.range_deletes == 0 {
+        return Some(Vec::new());
+    }
+    let known = opened(parts, meta).map(|table| table.range_deletes().to_vec());
+    known.or_else(|| damaged?.range_deletes().ok().map(<[_]>::to_vec))
+}
+
+/// The table, if it was opened when it was whole.
+fn opened(parts: &Parts, meta: &TableMeta) -> Option<Arc<Table>> {
+    let view = parts.views.current();
+    let handle = view.runs.tables().find(|handle| handle.meta().id == meta.id)?;
+    handle.opened().cloned()
+}
+
+/// What went with `blocks` of a table, or with all of it. Range deletes may hide keys of any other table.
+fn missing(
+    parts: &Parts,
+    meta: &TableMeta,
+    ranges: Option<&Vec<RangeDelete>>,
+    blocks: Option<&[LostBlock]>,
+) -> Missing {
+    let Some(blocks) = blocks.filter(|_| ranges.is_some()) else {
+        return if ranges.is_some() { all_of(parts, meta) } else { Missing::Anything };
+    };
+    let range = |block: &LostBlock| {
+        // Nobody misses the keys of a keyspace that was dropped.
+        let state = parts.catalog.of_space(block.space)?;
+        Some(KeyRange::between(&state.name, &block.first, &block.last))
+    };
+    Missing::Ranges(blocks.iter().filter_map(range).collect())
+}
+
+/// What goes with all entries of a table.
+fn all_of(parts: &Parts, meta: &TableMeta) -> Missing {
+    let (first, last) = (&meta.smallest, &meta.largest);
+    let spaces = parts.catalog.live().into_iter();
+    let inside = spaces.filter(|state| (first.space..=last.space).contains(&state.space));
+    let ranges = inside.map(|state| {
+        let (keyspace, mut start, mut end) = (state.name.clone(), Vec::new(), Vec::new());
+        if state.space == first.space {
+            start = first.key.to_vec();
+        }
+        if state.space == last.space {
+            end = [&*last.key, &[0]].concat();
+        }
+        KeyRange { keyspace, start, end }
+    });
+    Missing::Ranges(ranges.collect())
 }
 
 /// What verifies of the damaged tables of `scope` that a peer is to make whole. Their files are in
@@ -63,9 +160,11 @@ pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> 
         let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
         let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
         recovery::set_table_aside(&parts.fs, parts.generation, id)?;
-        let (written, _) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+        let rescued = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+        let Rescued { written, missing, .. } = rescued;
+        parts.damage.note_missing(id, missing.clone());
         let added = written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) });
-        all.push(Remains { id, added: added.collect() });
+        all.push(Remains { id, added: added.collect(), missing });
     }
     Ok(all)
 }
@@ -76,7 +175,8 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
     let depth = if level == LAST_LEVEL { Depth::Last } else { Depth::Upper };
     let plan = OutputPlan { depth, ..parts.output_plan(u64::MAX) };
     recovery::set_table_aside(&parts.fs, parts.generation, id)?;
-    let (written, lost) = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+    let rescued = parts.space.with_reserve(|| rescue(parts, &meta, plan.clone()))?;
+    let Rescued { written, lost, .. } = rescued;
     let numbers: Vec<u64> = written.iter().map(|meta| meta.id).collect();
     let incomplete = vec![(meta.scope, parts.commits.visible())];
     let added =
@@ -104,44 +204,44 @@ fn is_damaged(parts: &Parts, meta: &Arc<TableMeta>) -> Result<bool> {
     }
 }
 
-/// Writes what verifies of a table. Returns the new tables and what is lost.
-fn rescue(
-    parts: &Parts,
-    meta: &TableMeta,
-    plan: OutputPlan,
-) -> Result<(Vec<TableMeta>, Vec<LostRange>)> {
-    let damaged = match salvage(parts.fs.as_ref(), meta, parts.identity().database) {
-        Ok(damaged) => damaged,
-        Err(Error::Corrupt { .. } | Error::Missing { .. }) => {
-            return Ok((Vec::new(), vec![everything(parts, meta)]));
-        }
-        Err(error) => return Err(error),
-    };
-    let (ranges, are_ranges_lost) = match damaged.range_deletes() {
-        Ok(ranges) => (ranges.to_vec(), false),
-        Err(_) => (Vec::new(), true),
-    };
+/// What was saved of a table.
+struct Rescued {
+    written: Vec<TableMeta>,
+    lost: Vec<LostRange>,
+    missing: Missing,
+}
+
+/// Writes what verifies of a table into new ones.
+fn rescue(parts: &Parts, meta: &TableMeta, plan: OutputPlan) -> Result<Rescued> {
+    let damaged = salvaged(parts, meta)?;
+    let ranges = ranges_of(parts, meta, damaged.as_ref());
     // What is left of it is still of the life that wrote it.
-    let local = damaged.local().or_else(|| plan.authors.origin(meta.local));
-    let local = local.unwrap_or(plan.owner.origin);
+    let local = damaged.as_ref().and_then(Salvage::local);
+    let local = local.or_else(|| opened(parts, meta).map(|table| table.local()));
+    let local = local.or_else(|| plan.authors.origin(meta.local)).unwrap_or(plan.owner.origin);
     let owner = TableOwner { origin: local, ..plan.owner };
     let plan = OutputPlan { owner, authors: plan.authors.as_seen_by(local), ..plan };
-    let mut output = Output::new(plan, parts.fs.clone(), parts, ranges);
+    let kept = ranges.clone().unwrap_or_default();
+    let mut output = Output::new(plan, parts.fs.clone(), parts, kept);
     let mut last: Option<(SpaceId, Vec<u8>)> = None;
-    let blocks = damaged.read(|space, key, trailer, value| {
-        let is_same = last.as_ref().is_some_and(|(of, last)| *of == space && last == key);
-        if !is_same {
-            last = Some((space, key.to_vec()));
-        }
-        let first = if is_same { IsFirst::No } else { IsFirst::Yes };
-        output.add(space, key, trailer, value, first)
-    })?;
-    let mut lost: Vec<LostRange> =
-        blocks.iter().map(|block| of_block(parts, meta, block)).collect();
-    if are_ranges_lost {
-        lost.push(everything(parts, meta));
-    }
-    Ok((output.finish()?, lost))
+    let blocks = damaged.map(|damaged| {
+        damaged.read(|space, key, trailer, value| {
+            let is_same = last.as_ref().is_some_and(|(of, last)| *of == space && last == key);
+            if !is_same {
+                last = Some((space, key.to_vec()));
+            }
+            let first = if is_same { IsFirst::No } else { IsFirst::Yes };
+            output.add(space, key, trailer, value, first)
+        })
+    });
+    let blocks = blocks.transpose()?;
+    let missing = missing(parts, meta, ranges.as_ref(), blocks.as_deref());
+    let of_blocks = |all: &Vec<LostBlock>| all.iter().map(|it| of_block(parts, meta, it)).collect();
+    let lost = match &blocks {
+        Some(blocks) if ranges.is_some() => of_blocks(blocks),
+        _ => vec![everything(parts, meta)],
+    };
+    Ok(Rescued { written: output.finish()?, lost, missing })
 }
 
 fn of_block(parts: &Parts, meta: &TableMeta, block: &LostBlock) -> LostRange {

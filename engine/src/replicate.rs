@@ -55,7 +55,7 @@ pub(crate) use resolving::{parked_now, resolve_all};
 pub(crate) use vectors::{Moved, Vectors};
 
 pub use admission::Admission;
-pub use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Vector};
+pub use base::{Incarnation, KeyRange, KeyRanges, NodeId, Origin, ScopeId, Stamp, Vector};
 pub use delta::{Delta, DeltaHead, Stamped};
 pub use elements::{Element, Elements};
 pub use export::{Export, ExportFile, ExportHead};

@@ -141,6 +141,11 @@ impl TableHandle {
         self.meta.entries > 0
     }
 
+    /// The table, if it was opened before.
+    pub(crate) fn opened(&self) -> Option<&Arc<Table>> {
+        self.opened.get()
+    }
+
     /// The open table; opens it when first asked.
     #[inline]
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {

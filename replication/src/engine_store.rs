@@ -6,7 +6,7 @@ use crate::store::{
     Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail,
 };
 use base::state::StateEntry;
-use base::{Error, Origin, Result, ScopeId, Tick, Vector};
+use base::{Error, KeyRanges, Origin, Result, ScopeId, Tick, Vector};
 use engine::replicate as given;
 use engine::{Db, SyncMode, WriteOptions};
 
@@ -110,6 +110,10 @@ impl Store for EngineStore {
         self.replication.is_whole(scope) && !self.replication.is_to_be_healed(scope)
     }
 
+    fn missing(&self, scope: ScopeId) -> Result<Option<KeyRanges>> {
+        self.replication.missing(scope)
+    }
+
     fn is_empty(&self, scope: ScopeId) -> Result<bool> {
         self.replication.is_empty(scope)
     }
@@ -136,6 +140,28 @@ impl Store for EngineStore {
         let delta = self.replication.delta(scope, after)?;
         let head = delta.head().clone().into();
         Ok(Box::new(EngineDelta { head, delta }))
+    }
+
+    fn delta_besides(
+        &self,
+        scope: ScopeId,
+        after: &Vector,
+        missing: &KeyRanges,
+    ) -> Result<Box<dyn Delta>> {
+        self.db.sync()?;
+        let delta = self.replication.delta_besides(scope, after, missing)?;
+        let head = delta.head().clone().into();
+        Ok(Box::new(EngineDelta { head, delta }))
+    }
+
+    fn stage_besides(
+        &self,
+        scope: ScopeId,
+        head: &DeltaHead,
+        missing: &KeyRanges,
+    ) -> Result<Box<dyn Stage>> {
+        let stage = self.replication.stage_besides(scope, &head.clone().into(), missing)?;
+        Ok(Box::new(stage))
     }
 
     fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Box<dyn Stage>> {
@@ -274,6 +300,7 @@ impl Stage for given::Stage {
         Ok(match given::Stage::install(*self)? {
             given::Installed::All => Installed::All,
             given::Installed::Unanswered { late } => Installed::Unanswered { late },
+            given::Installed::TooLittle => Installed::TooLittle,
         })
     }
 }

@@ -8,7 +8,8 @@
 //! take        what this node asks for, and what it does with the answers
 //! audit       compares what both hold, and repairs what differs
 //! confirms    what this node says it has, and what others have
-//! message     control messages        bulk    heads of deltas and tables
+//! message     control messages, with  entries, notice, healing
+//! bulk        heads of deltas and tables
 //! frame       the envelope            pieces  payloads longer than a frame
 //! ```
 //!
@@ -23,10 +24,12 @@ pub mod audit;
 pub mod bulk;
 pub mod config;
 mod confirms;
+mod entries;
 pub mod frame;
 mod give;
 mod give_state;
 mod handshake;
+mod healing;
 pub mod message;
 mod notice;
 mod packing;

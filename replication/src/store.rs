@@ -4,7 +4,7 @@
 //! copy: a vector that covers a write means that the write was here, or was superseded here.
 
 use base::state::StateEntry;
-use base::{Origin, Result, ScopeId, Stamp, Tick, Vector};
+use base::{Error, KeyRanges, Origin, Result, ScopeId, Stamp, Tick, Vector};
 
 /// A database, as replication needs it. Shared by all sessions of a node.
 pub trait Store: Send + Sync {
@@ -58,6 +58,11 @@ pub trait Store: Send + Sync {
     /// Whether absences here count: not while content is lost or a bootstrap is unfinished.
     fn is_whole(&self, scope: ScopeId) -> bool;
 
+    /// The ranges of keys outside of which nothing is missing; none if anything may be.
+    fn missing(&self, _scope: ScopeId) -> Result<Option<KeyRanges>> {
+        Ok(None)
+    }
+
     /// Whether nothing was ever stored in the scope, so that it may be bootstrapped.
     fn is_empty(&self, scope: ScopeId) -> Result<bool>;
 
@@ -96,6 +101,31 @@ pub trait Store: Send + Sync {
     /// The entries that `after` does not cover, as of now: T2. With an empty vector all there are: T3.
     /// What it holds is durable here.
     fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Box<dyn Delta>>;
+
+    /// As [`Store::delta`], and all entries of keys in `missing`. More does no harm.
+    fn delta_besides(
+        &self,
+        scope: ScopeId,
+        _after: &Vector,
+        _missing: &KeyRanges,
+    ) -> Result<Box<dyn Delta>> {
+        self.delta(scope, &Vector::default())
+    }
+
+    /// Takes in what [`Store::delta_besides`] of another gives for `missing`: there as for a
+    /// [`Purpose::Rejoin`], elsewhere as for a [`Purpose::CatchUp`]. Only where [`Store::missing`] says
+    /// what is.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the giver has not received all that was received here.
+    fn stage_besides(
+        &self,
+        _scope: ScopeId,
+        _head: &DeltaHead,
+        _missing: &KeyRanges,
+    ) -> Result<Box<dyn Stage>> {
+        Err(Error::invalid("what is missing here is not known"))
+    }
 
     /// Takes a delta in. Nothing of it counts before it is installed. For [`Purpose::Mend`] and
     /// [`Purpose::Disown`] the head is the default one.
@@ -301,6 +331,8 @@ pub enum Installed {
         /// How many.
         late: u64,
     },
+    /// Nothing was changed: more is missing here than the giver was asked for.
+    TooLittle,
 }
 
 /// Bytes that wait outside of memory. They go when this is dropped.

@@ -12,8 +12,8 @@ use crate::parts::Parts;
 use crate::tables::TableHandle;
 use base::foreign::NumberedStamp;
 use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
-use base::{Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector};
-use sstable::{RangeDelete, ReadMode};
+use base::{KeyRange, KeyRanges, Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector};
+use sstable::{RangeDelete, ReadMode, TableMeta};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Delta {
     moment: Moment,
     /// What the other has.
     after: Vector,
+    /// Where it lacks what it had.
+    missing: KeyRanges,
     /// Range deletes to be sent, with the names of their keyspaces.
     ranges: VecDeque<(String, RangeDelete)>,
     /// Keyspaces to be sent, by name.
@@ -57,6 +59,8 @@ pub struct Delta {
 struct Reading {
     name: String,
     space: SpaceId,
+    /// Where the other lacks what it had.
+    missing: Vec<KeyRange>,
     merge: Merge,
     /// Tables that were left out and are above some that were not: only they may hold something newer.
     above: Vec<Arc<TableHandle>>,
@@ -80,6 +84,19 @@ impl Replication {
     /// The entries of `scope` that `after` does not cover, as of now. With an empty vector all there are.
     pub fn delta(&self, scope: ScopeId, after: &Vector) -> Result<Delta> {
         Delta::after(&self.parts, scope, after)
+    }
+
+    /// As [`Replication::delta`], and all entries of keys in `missing` besides.
+    pub fn delta_besides(
+        &self,
+        scope: ScopeId,
+        after: &Vector,
+        missing: &KeyRanges,
+    ) -> Result<Delta> {
+        let mut delta = Delta::after(&self.parts, scope, after)?;
+        delta.missing = missing.clone();
+        delta.ranges = delta.unknown_ranges();
+        Ok(delta)
     }
 
     /// Whether what `after` lacks is given faster as a delta than from the log: of that there are at least
@@ -126,9 +143,9 @@ impl Replication {
 impl Delta {
     fn after(parts: &Parts, scope: ScopeId, after: &Vector) -> Result<Delta> {
         let moment = Moment::of(parts, scope)?;
-        let (after, ranges) = (after.clone(), VecDeque::new());
+        let (after, missing, ranges) = (after.clone(), KeyRanges::default(), VecDeque::new());
         let spaces = moment.spaces.clone().into();
-        let mut delta = Delta { moment, after, ranges, spaces, reading: None, work: 0 };
+        let mut delta = Delta { moment, after, missing, ranges, spaces, reading: None, work: 0 };
         delta.ranges = delta.unknown_ranges();
         Ok(delta)
     }
@@ -175,16 +192,19 @@ impl Delta {
         })
     }
 
-    /// The range deletes that the other has not received, by keyspace name and start.
+    /// The range deletes that the other has not received or may have lost, by keyspace name and start.
     fn unknown_ranges(&self) -> VecDeque<(String, RangeDelete)> {
         let name_of = |space: SpaceId| self.spaces.iter().find(|(_, known)| *known == space);
         let all = self.moment.maps.iter().flat_map(|map| map.ranges());
-        let unknown = all.filter(|range| {
-            range.seqno <= self.moment.at
-                && !self.after.covers_stamp(range.stamp(Origin::default()))
-        });
-        let mut ranges: Vec<(String, RangeDelete)> = unknown
+        let unknown = |name: &str, range: &RangeDelete| {
+            let mut missing = self.missing.within(name);
+            !self.after.covers_stamp(range.stamp(Origin::default()))
+                || missing.any(|part| part.touches(&range.start, &range.end))
+        };
+        let mut ranges: Vec<(String, RangeDelete)> = all
+            .filter(|range| range.seqno <= self.moment.at)
             .filter_map(|range| Some((name_of(range.space)?.0.clone(), range.clone())))
+            .filter(|(name, range)| unknown(name, range))
             .collect();
         ranges.sort_by(|(a, x), (b, y)| (a, &x.start, x.seqno).cmp(&(b, &y.start, y.seqno)));
         ranges.dedup();
@@ -218,12 +238,14 @@ impl Delta {
         let memtables = std::iter::once(&view.active).chain(&view.frozen);
         let mut sources: Vec<Source> =
             memtables.map(|memtable| Source::Memtable(memtable.cursor(space))).collect();
+        let missing: Vec<KeyRange> = self.missing.within(&name).cloned().collect();
         let (mut above, mut left_out) = (Vec::new(), Vec::new());
         for run in view.runs.runs().iter().filter(|run| run.may_hold(space)) {
             let mut news: Vec<Arc<TableHandle>> = Vec::new();
             let before = left_out.len();
             for handle in run.tables().iter() {
-                match self.has_news(handle)? {
+                let is_asked = || missing.iter().any(|part| touches(handle.meta(), space, part));
+                match self.has_news(handle)? || is_asked() {
                     true => news.push(handle.clone()),
                     false => left_out.push(handle.clone()),
                 }
@@ -235,7 +257,7 @@ impl Delta {
         }
         let mut merge = Merge::new(sources);
         merge.seek_first()?;
-        Ok(Reading { name, space, merge, above, done: None })
+        Ok(Reading { name, space, missing, merge, above, done: None })
     }
 
     /// Whether a table may hold what the other has not received.
@@ -264,8 +286,9 @@ impl Delta {
         }
         let local = merge.local().unwrap_or(moment.view.active.local());
         let of = moment.provenance(trailer, stored, local)?;
+        let is_asked = || reading.missing.iter().any(|part| part.holds(key));
         let may_be_news = !of.is_nothing()
-            && !self.after.covers_stamp(of.carrier)
+            && (!self.after.covers_stamp(of.carrier) || is_asked())
             && !moment.is_covered(reading.space, key, trailer, stored, local);
         let is_unsure = may_be_news && reading.may_be_above(key);
         if may_be_news && (!is_unsure || self.is_newest(reading, key, trailer)?) {
@@ -284,6 +307,15 @@ impl Delta {
         let newest = self.moment.newest(reading.space, key, |found| found.trailer)?;
         Ok(newest.is_none_or(|newest| newest.seqno() == trailer.seqno()))
     }
+}
+
+/// Whether a table has a place for keys of `part`, which are of the keyspace `space`.
+fn touches(meta: &TableMeta, space: SpaceId, part: &KeyRange) -> bool {
+    let (first, last) = (&meta.smallest, &meta.largest);
+    let starts_before = first.space < space
+        || (first.space == space && (part.end.is_empty() || *first.key < *part.end));
+    let ends_behind = last.space > space || (last.space == space && *last.key >= *part.start);
+    starts_before && ends_behind
 }
 
 impl std::fmt::Debug for Delta {

@@ -1,7 +1,9 @@
 //! What may be forgotten, what was, and whether all is here.
 
 use super::Replication;
-use base::{Origin, Result, ScopeId, Tick, Vector};
+use crate::damage::Missing;
+use crate::quarantine;
+use base::{KeyRanges, Origin, Result, ScopeId, Tick, Vector};
 use sstable::manifest::Edit;
 
 impl Replication {
@@ -49,7 +51,7 @@ impl Replication {
     }
 
     /// Whether a table of the scope is damaged, and another node is to bring what it had: a
-    /// [`super::Purpose::Rejoin`] does.
+    /// [`super::Purpose::Heal`] or [`super::Purpose::Rejoin`] does.
     pub fn is_to_be_healed(&self, scope: ScopeId) -> bool {
         let damaged = self.parts.damage.to_heal();
         if damaged.is_empty() {
@@ -58,6 +60,18 @@ impl Replication {
         let version = self.parts.installer.version();
         let mut tables = version.tables();
         tables.any(|meta| meta.scope == scope && damaged.contains(&meta.id))
+    }
+
+    /// The ranges of keys outside of which nothing is missing in `scope`; none if anything may be. A damaged
+    /// table is read once for that.
+    pub fn missing(&self, scope: ScopeId) -> Result<Option<KeyRanges>> {
+        if !self.is_whole(scope) {
+            return Ok(None);
+        }
+        Ok(match quarantine::missing_of(&self.parts, scope)? {
+            Missing::Anything => None,
+            Missing::Ranges(ranges) => KeyRanges::around(ranges),
+        })
     }
 
     /// Says that nothing is missing any more, durably.

@@ -22,7 +22,7 @@ use crate::parts::Parts;
 use base::fs::{AppendFile, full_path};
 use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
 use base::state::{StateChunk, StateEntry, StateKind};
-use base::{Error, FileName, Origin, Result, ScopeId, Stamp, Tick, Vector};
+use base::{Error, FileName, KeyRanges, Origin, Result, ScopeId, Stamp, Tick, Vector};
 use prepared::Prepared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,6 +42,9 @@ pub enum Purpose {
     /// Besides, what the giver has received but does not hold any more goes here too, and the scope is
     /// whole afterwards.
     Rejoin,
+    /// In the ranges of keys where something is missing here, as [`Purpose::Rejoin`]; elsewhere as
+    /// [`Purpose::CatchUp`]. See [`Replication::stage_besides`].
+    Heal,
     /// Entries that were received before and are missing, or older, are stored again. What was never
     /// received is left to the tail. The head says nothing.
     Mend,
@@ -60,6 +63,8 @@ pub enum Installed {
         /// How many.
         late: u64,
     },
+    /// Nothing was changed: something is missing here outside of the ranges that were asked for.
+    TooLittle,
 }
 
 /// A delta on its way in.
@@ -68,6 +73,8 @@ pub struct Stage {
     scope: ScopeId,
     head: DeltaHead,
     purpose: Purpose,
+    /// Where the giver has sent everything.
+    missing: KeyRanges,
     /// What was received here when it began.
     known: Vector,
     /// What comes before all that is in the file.
@@ -104,6 +111,22 @@ impl Replication {
     pub fn stage(&self, scope: ScopeId, head: &DeltaHead, purpose: Purpose) -> Result<Stage> {
         Stage::begin(&self.parts, scope, head, purpose)
     }
+
+    /// Begins to take in what [`Replication::delta_besides`] gives for `missing`.
+    ///
+    /// # Errors
+    /// As [`Replication::stage`]; and `InvalidInput` if the giver has not received all that was received here,
+    /// for then it may lack what is missing.
+    pub fn stage_besides(
+        &self,
+        scope: ScopeId,
+        head: &DeltaHead,
+        missing: &KeyRanges,
+    ) -> Result<Stage> {
+        let mut stage = Stage::begin(&self.parts, scope, head, Purpose::Heal)?;
+        stage.missing = missing.clone();
+        Ok(stage)
+    }
 }
 
 impl Stage {
@@ -129,7 +152,20 @@ impl Stage {
         let outline = Outline { latest, ..Outline::default() };
         let prepared = Prepared::begin(parts, scope, purpose);
         let (parts, head, last) = (parts.clone(), head.clone(), None);
-        Ok(Stage { parts, scope, head, purpose, known, prepared, number, writer, last, outline })
+        let missing = KeyRanges::default();
+        Ok(Stage {
+            parts,
+            scope,
+            head,
+            purpose,
+            missing,
+            known,
+            prepared,
+            number,
+            writer,
+            last,
+            outline,
+        })
     }
 
     /// Adds a chunk. Range deletes come before all else, then entries by the name of their keyspace and
@@ -245,10 +281,14 @@ pub(super) fn refuse_ahead(parts: &Parts, latest: Tick) -> Result<()> {
 /// A delta holds nothing in the place of what its giver has forgotten: who does not know that needs
 /// more than a delta.
 fn refuse_unless_above_floor(head: &DeltaHead, purpose: Purpose, known: &Vector) -> Result<()> {
-    match purpose == Purpose::CatchUp && !known.covers_all(&head.floor) {
-        true => Err(Error::invalid("what the giver has forgotten is not all known here; rejoin")),
-        false => Ok(()),
+    let is_delta = matches!(purpose, Purpose::CatchUp | Purpose::Heal);
+    if is_delta && !known.covers_all(&head.floor) {
+        return Err(Error::invalid("what the giver has forgotten is not all known here; rejoin"));
     }
+    if purpose == Purpose::Heal && !head.vector.covers_all(known) {
+        return Err(Error::invalid("what was received here is not all known to the giver"));
+    }
+    Ok(())
 }
 
 impl Outline {

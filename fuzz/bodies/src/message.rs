@@ -11,7 +11,7 @@ use replication::protocol::message::Message;
 use replication::reconcile::{Comparison, ElementDigest, ElementKey, Elements, Sketch};
 use replication::roster::{Life, Member};
 
-const CONTROL: [Kind; 8] = [
+const CONTROL: [Kind; 9] = [
     Kind::Hello,
     Kind::HelloAck,
     Kind::Subscribe,
@@ -20,6 +20,7 @@ const CONTROL: [Kind; 8] = [
     Kind::Statement,
     Kind::Heartbeat,
     Kind::Goodbye,
+    Kind::Heal,
 ];
 const BULK: [Kind; 5] =
     [Kind::DeltaHead, Kind::DeltaChunk, Kind::DeltaEnd, Kind::TablesHead, Kind::FileBytes];

@@ -15,7 +15,7 @@ use std::time::Duration;
 const OWN: NodeId = NodeId([1; 16]);
 const PEER: NodeId = NodeId([2; 16]);
 const WALL_MS: u64 = 1_700_000_000_000;
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     Kind::Hello,
     Kind::HelloAck,
     Kind::Subscribe,
@@ -39,6 +39,7 @@ const KINDS: [Kind; 23] = [
     Kind::AuditGone,
     Kind::AuditEnd,
     Kind::AuditStop,
+    Kind::Heal,
 ];
 
 /// Feeds a session. It ends with an error or goes on; what users wrote stays, what came in pieces

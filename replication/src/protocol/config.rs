@@ -1,6 +1,6 @@
 //! How a session behaves, and what it tells the node.
 
-use super::frame::{FEATURE_PACKED, FEATURE_ROOTS};
+use super::frame::{FEATURE_PACKED, FEATURE_RANGES, FEATURE_ROOTS};
 use crate::health::AuditReport;
 use base::NodeId;
 use std::time::Duration;
@@ -12,7 +12,8 @@ pub struct SessionConfig {
     pub peer: NodeId,
     /// The oldest and the newest version of the protocol that are spoken.
     pub protocol: (u16, u16),
-    /// What else is understood, as bits. Default: all, [`FEATURE_PACKED`] and [`FEATURE_ROOTS`].
+    /// What else is understood, as bits. Default: all, [`FEATURE_PACKED`], [`FEATURE_ROOTS`] and
+    /// [`FEATURE_RANGES`].
     pub features: u64,
     /// Bytes of shipments that may be sent and not confirmed. Default 16 MiB.
     pub window_bytes: u64,
@@ -38,7 +39,7 @@ impl SessionConfig {
         SessionConfig {
             peer,
             protocol: (1, 1),
-            features: FEATURE_PACKED | FEATURE_ROOTS,
+            features: FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES,
             window_bytes: 16 << 20,
             window_shipments: 1000,
             shipment_len: 256 << 10,
@@ -58,6 +59,8 @@ pub enum Tier {
     Delta,
     /// The whole state, against which its own is compared.
     Rejoin,
+    /// The same of ranges of keys that were lost, and what is news besides.
+    Heal,
     /// Tables, into an empty scope.
     Tables,
 }

@@ -37,6 +37,8 @@ pub const FEATURE_PACKED: u64 = 1;
 /// The bit in a hello that says that tables are announced by their roots. Others announce them by a
 /// digest of all bytes, so between the two a delta takes the place of tables.
 pub const FEATURE_ROOTS: u64 = 2;
+/// The bit in a hello that says that a wish may name ranges of keys. Others give the whole scope.
+pub const FEATURE_RANGES: u64 = 4;
 /// Bytes of a frame at the most.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
 /// Bytes of a control message at the most.
@@ -57,6 +59,7 @@ pub enum Kind {
     Statement = 6,
     Heartbeat = 7,
     Goodbye = 8,
+    Heal = 9,
     /// From here on the tail answers the newest subscription.
     TailStart = 32,
     /// A shipment, as its author encoded it.
@@ -93,6 +96,7 @@ impl Kind {
             6 => Kind::Statement,
             7 => Kind::Heartbeat,
             8 => Kind::Goodbye,
+            9 => Kind::Heal,
             32 => Kind::TailStart,
             33 => Kind::Shipment,
             64 => Kind::DeltaHead,

@@ -6,17 +6,18 @@ use super::message::{Answer, Offer, Want, Wish, vector};
 use super::pieces::{Cutter, Rest};
 use crate::error::ProtocolError;
 use crate::store::{Delta, Export, Store};
-use base::{ScopeId, Vector};
+use base::{KeyRanges, ScopeId, Vector};
 
 /// Bytes of a chunk of a delta or of a file.
 const CHUNK_LEN: usize = 512 << 10;
 
 enum Giving {
     Nothing,
-    /// Everything, once what the peer has is here.
+    /// Everything, once what the peer has is here; or what it has lost and what is news.
     Waiting {
         round: u32,
         covers: Vector,
+        missing: Option<KeyRanges>,
     },
     Delta {
         round: u32,
@@ -52,11 +53,13 @@ impl GiveState {
         GiveState { scope, giving: Giving::Nothing, cutter: None }
     }
 
-    /// The peer wants something; returns an offer if that can not be.
+    /// The peer wants something; returns an offer if that can not be. `missing` is what it has lost, if
+    /// that is why it asks.
     pub(crate) fn want(
         &mut self,
         store: &dyn Store,
         want: &Want,
+        missing: Option<KeyRanges>,
     ) -> Result<Option<Offer>, ProtocolError> {
         let round = want.round;
         let has = vector(&want.vector)?;
@@ -75,7 +78,9 @@ impl GiveState {
                 }
                 self.giving = Giving::Delta { round, delta, chunks: 0, is_started: false };
             }
-            Wish::Rejoin => self.giving = Giving::Waiting { round, covers: has },
+            Wish::Rejoin | Wish::Heal => {
+                self.giving = Giving::Waiting { round, covers: has, missing };
+            }
             // What was lost meanwhile is missing in what was taken, and never comes again.
             Wish::Tables => match store.export(self.scope)? {
                 Some(_) if !store.is_whole(self.scope) => {
@@ -103,9 +108,9 @@ impl GiveState {
         self.offer(round, answer)
     }
 
-    /// Whether the peer waits, closed, for the state of this node.
+    /// Whether the peer waits, closed, for all of the state of this node.
     pub(crate) fn is_waited_for(&self) -> bool {
-        matches!(self.giving, Giving::Waiting { .. })
+        matches!(self.giving, Giving::Waiting { missing: None, .. })
     }
 
     fn offer(&self, round: u32, answer: Answer) -> Offer {
@@ -156,14 +161,18 @@ impl GiveState {
         store: &dyn Store,
         both_ways: BothWays,
     ) -> Result<(), ProtocolError> {
-        let Giving::Waiting { round, covers } = &self.giving else { return Ok(()) };
-        if both_ways == BothWays::No && !store.applied(self.scope).covers_all(covers) {
+        let Giving::Waiting { round, covers, missing } = &self.giving else { return Ok(()) };
+        let is_below = both_ways == BothWays::Yes && missing.is_none();
+        if !is_below && !store.applied(self.scope).covers_all(covers) {
             return Ok(());
         }
         if !store.is_whole(self.scope) {
             return Ok(());
         }
-        let delta = store.delta(self.scope, &Vector::default())?;
+        let delta = match missing {
+            None => store.delta(self.scope, &Vector::default())?,
+            Some(missing) => store.delta_besides(self.scope, covers, missing)?,
+        };
         // It was when the peer asked. The peer asks again if this takes too long.
         if !store.is_whole(self.scope) {
             return Ok(());

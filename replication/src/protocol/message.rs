@@ -8,31 +8,20 @@
 //! | Subscribe | send everything that this vector does not cover                             |
 //! | Offer     | the log can not do that, or there are no tables: choose another way         |
 //! | Want      | send a delta, tables, or a file from an offset                              |
+//! | Heal      | send a delta, and of ranges of keys everything                             |
 //! | Statement | an author has all this durably: the speaker's own is a confirm, others are relayed |
 //! | Heartbeat | I am here; my clock, my last commit, my lag                                 |
 //! | Goodbye   | the session ends, with the number of an error                               |
 
+pub use super::entries::{AUTHORS_MAX, Entry, entries, vector};
 use super::frame::{CONTROL_LEN_MAX, Kind};
+pub use super::healing::{Heal, Part};
 pub use super::notice::Notice;
 use crate::error::ProtocolError;
 use base::{Corruption, Incarnation, NodeId, Origin, ScopeId, Tick, Vector};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
-
-/// Authors in a vector on the wire at the most, so that two of them fit a message.
-pub const AUTHORS_MAX: usize = 900;
-
-/// An entry of a vector.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The author's node.
-    pub node: [u8; 16],
-    /// Its incarnation.
-    pub incarnation: u64,
-    /// Its tick, not zero.
-    pub tick: u64,
-}
 
 /// Who I am, and what I speak.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -140,11 +129,13 @@ pub enum Wish {
     File = 4,
     /// What was wanted is not needed any more.
     Nothing = 5,
+    /// What the vector does not cover, and ranges of keys, once the vector is covered. See [`Heal`].
+    Heal = 6,
 }
 
 impl Wish {
     fn from_raw(raw: u8) -> Option<Wish> {
-        [Wish::CatchUp, Wish::Rejoin, Wish::Tables, Wish::File, Wish::Nothing]
+        [Wish::CatchUp, Wish::Rejoin, Wish::Tables, Wish::File, Wish::Nothing, Wish::Heal]
             .into_iter()
             .find(|wish| *wish as u8 == raw)
     }
@@ -213,6 +204,7 @@ pub enum Message {
     Subscribe(Subscribe),
     Offer(Offer),
     Want(Want),
+    Heal(Heal),
     Statement(Statement),
     Heartbeat(Heartbeat),
     Goodbye(Goodbye),
@@ -227,6 +219,7 @@ impl Message {
             Message::Subscribe(_) => Kind::Subscribe,
             Message::Offer(_) => Kind::Offer,
             Message::Want(_) => Kind::Want,
+            Message::Heal(_) => Kind::Heal,
             Message::Statement(_) => Kind::Statement,
             Message::Heartbeat(_) => Kind::Heartbeat,
             Message::Goodbye(_) => Kind::Goodbye,
@@ -240,6 +233,7 @@ impl Message {
             Message::HelloAck(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Subscribe(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Offer(message) => rkyv::to_bytes::<rancor::Error>(message),
+            Message::Heal(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Want(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Statement(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Heartbeat(message) => rkyv::to_bytes::<rancor::Error>(message),
@@ -259,6 +253,7 @@ impl Message {
             Kind::HelloAck => archived(rkyv::from_bytes(&bytes)).map(Message::HelloAck),
             Kind::Subscribe => archived(rkyv::from_bytes(&bytes)).map(Message::Subscribe),
             Kind::Offer => archived(rkyv::from_bytes(&bytes)).map(Message::Offer),
+            Kind::Heal => archived(rkyv::from_bytes(&bytes)).map(Message::Heal),
             Kind::Want => archived(rkyv::from_bytes(&bytes)).map(Message::Want),
             Kind::Statement => archived(rkyv::from_bytes(&bytes)).map(Message::Statement),
             Kind::Heartbeat => archived(rkyv::from_bytes(&bytes)).map(Message::Heartbeat),
@@ -289,8 +284,13 @@ impl Message {
                 vector(&offer.floor).map(drop)
             }
             Message::Want(want) => {
-                require(want.round > 0 && Wish::from_raw(want.wish).is_some())?;
-                vector(&want.vector).map(drop)
+                require(want.wish != Wish::Heal as u8)?;
+                want.check()
+            }
+            Message::Heal(heal) => {
+                require(heal.want.wish == Wish::Heal as u8)?;
+                heal.missing()?;
+                heal.want.check()
             }
             Message::Statement(statement) => {
                 vector(&statement.durable)?;
@@ -315,6 +315,11 @@ impl Offer {
 }
 
 impl Want {
+    fn check(&self) -> Result<(), ProtocolError> {
+        require(self.round > 0 && Wish::from_raw(self.wish).is_some())?;
+        vector(&self.vector).map(drop)
+    }
+
     /// What it says; `check` has refused unknown numbers.
     pub fn wish(&self) -> Wish {
         Wish::from_raw(self.wish).unwrap_or(Wish::Nothing)
@@ -351,47 +356,11 @@ impl Statement {
     }
 }
 
-/// A vector as it travels.
-pub fn entries(vector: &Vector) -> Result<Vec<Entry>, ProtocolError> {
-    if vector.len() > AUTHORS_MAX {
-        let (limit, value) = (AUTHORS_MAX as u64, vector.len() as u64);
-        return Err(ProtocolError::TooLong { what: "vector", limit, value });
-    }
-    let entry = |(origin, tick): (Origin, Tick)| Entry {
-        node: origin.node.0,
-        incarnation: origin.incarnation.0,
-        tick: tick.raw(),
-    };
-    Ok(vector.iter().map(entry).collect())
-}
-
-/// The vector that travelled as `entries`.
-pub fn vector(entries: &[Entry]) -> Result<Vector, ProtocolError> {
-    if entries.len() > AUTHORS_MAX {
-        let (limit, value) = (AUTHORS_MAX as u64, entries.len() as u64);
-        return Err(ProtocolError::TooLong { what: "vector", limit, value });
-    }
-    let mut found = Vector::default();
-    let mut before = None;
-    for entry in entries {
-        let (node, incarnation) = (NodeId(entry.node), Incarnation(entry.incarnation));
-        let origin = Origin { node, incarnation };
-        let tick = Tick::from_raw(entry.tick).filter(|tick| *tick > Tick::ZERO);
-        let tick = tick.ok_or(malformed(Corruption::OutOfRange))?;
-        if before.is_some_and(|before| before >= origin) {
-            return Err(malformed(Corruption::OutOfOrder));
-        }
-        before = Some(origin);
-        found.raise(origin, tick);
-    }
-    Ok(found)
-}
-
 fn archived<T>(read: Result<T, rancor::Error>) -> Result<T, ProtocolError> {
     read.map_err(|_| malformed(Corruption::OutOfRange))
 }
 
-fn malformed(found: Corruption) -> ProtocolError {
+pub(super) fn malformed(found: Corruption) -> ProtocolError {
     ProtocolError::Malformed { what: "message", found }
 }
 
@@ -410,6 +379,8 @@ fn check_len(len: usize) -> Result<(), ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::limits::KEYSPACE_NAME_LEN_MAX;
+    use base::{KeyRange, KeyRanges};
     use proptest::prelude::*;
 
     fn any_vector() -> impl Strategy<Value = Vector> {
@@ -428,12 +399,15 @@ mod tests {
             Hello { protocol_min: 1, protocol_max: 2, role: 1, proposal, ..Hello::default() };
         let ack = HelloAck { group: [3; 16], rejoin: 1, ..HelloAck::default() };
         let origin = Origin { node: NodeId([4; 16]), incarnation: Incarnation(5) };
+        let range = |at: u8| KeyRange::between("k", &[at], &[at, 1]);
+        let ranges = KeyRanges::around([range(1), range(3)]).unwrap();
         vec![
             Message::Hello(hello),
             Message::HelloAck(ack),
             Message::Subscribe(Subscribe { scope: 1, round: 7, vector: vector.clone() }),
             Message::Offer(Offer { scope: 1, round: 7, answer: 1, floor: vector.clone() }),
             Message::Want(Want { round: 1, wish: 2, vector, ..Want::default() }),
+            Message::Heal(Heal::of(Want { round: 1, ..Want::default() }, &ranges)),
             Message::Statement(Statement::of(ScopeId::MAIN, origin, of, of).unwrap()),
             Message::Heartbeat(Heartbeat { last: 9, ..Heartbeat::default() }),
             Message::Goodbye(Goodbye { code: 4 }),
@@ -468,19 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_that_is_not_in_order_is_refused() {
-        let entry = |node, tick| Entry { node: [node; 16], incarnation: 0, tick };
-        assert!(vector(&[entry(1, 5), entry(2, 5)]).is_ok());
-        for bad in
-            [[entry(2, 5), entry(1, 5)], [entry(1, 5), entry(1, 6)], [entry(1, 0), entry(2, 1)]]
-        {
-            assert!(vector(&bad).is_err());
-        }
-        assert!(vector(&[entry(1, 1 << 56)]).is_err());
-    }
-
-    #[test]
-    fn the_largest_statement_fits_a_message() {
+    fn the_largest_statement_and_wish_fit_a_message() {
         let origin = |of: usize| {
             let node = NodeId((of as u128).to_be_bytes());
             Origin { node, incarnation: Incarnation(1) }
@@ -490,6 +452,15 @@ mod tests {
         let statement = Statement::of(ScopeId::MAIN, origin(0), &largest, &largest).unwrap();
         Message::Statement(statement).encode().unwrap();
         assert!(entries(&vector(AUTHORS_MAX + 1)).is_err());
+        let range = |at: u8| KeyRange {
+            keyspace: "k".repeat(KEYSPACE_NAME_LEN_MAX),
+            start: [&[at, 0], &[1; KeyRanges::KEY_LEN_MAX - 2][..]].concat(),
+            end: [&[at, 1], &[1; KeyRanges::KEY_LEN_MAX - 2][..]].concat(),
+        };
+        let ranges = KeyRanges::around((0..16).map(range)).unwrap();
+        assert_eq!(ranges.iter().count(), KeyRanges::COUNT_MAX);
+        let want = Want { round: 1, vector: entries(&largest).unwrap(), ..Want::default() };
+        Message::Heal(Heal::of(want, &ranges)).encode().unwrap();
     }
 
     #[test]

@@ -290,14 +290,8 @@ impl Session {
                 self.check_scope(offer.scope)?;
                 self.take.offer(now, store, &offer)
             }
-            Message::Want(want) => {
-                self.check_scope(want.scope)?;
-                let offer = match self.refusal_of(store, &want)? {
-                    Some(answer) => Some(self.give_state.refuse(want.round, answer)),
-                    None => self.give_state.want(store, &want)?,
-                };
-                self.push_offer(offer)
-            }
+            Message::Want(want) => self.receive_wish(store, &want, None),
+            Message::Heal(heal) => self.receive_wish(store, &heal.want, Some(heal.missing()?)),
             Message::Statement(statement) => self.receive_statement(store, &statement),
             Message::Heartbeat(beat) => {
                 let came = store.wall_ms();
@@ -329,14 +323,14 @@ impl Session {
         self.lanes_out.iter().map(Lane::saved).sum()
     }
 
-    fn check_scope(&self, scope: u32) -> Result<(), ProtocolError> {
+    pub(super) fn check_scope(&self, scope: u32) -> Result<(), ProtocolError> {
         if scope == self.group.scope().0 {
             return Ok(());
         }
         Err(ProtocolError::WrongScope { found: scope })
     }
 
-    fn push_offer(&mut self, offer: Option<Offer>) -> Result<(), ProtocolError> {
+    pub(super) fn push_offer(&mut self, offer: Option<Offer>) -> Result<(), ProtocolError> {
         if self.offers.len() >= OFFERS_MAX && offer.is_some() {
             return Err(ProtocolError::Unexpected { what: "request before the answer to others" });
         }

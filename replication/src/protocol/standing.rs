@@ -13,7 +13,7 @@ use crate::group::Own;
 use crate::roster::{Member, Notice, Role};
 use crate::rules;
 use crate::store::Store;
-use base::{NodeId, Vector};
+use base::{KeyRanges, NodeId, Vector};
 
 /// What both sides know of one of them: the newest record decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +125,21 @@ impl Session {
         Ok(())
     }
 
+    /// The peer wants something; `missing` is what it has lost, if that is why.
+    pub(super) fn receive_wish(
+        &mut self,
+        store: &dyn Store,
+        want: &Want,
+        missing: Option<KeyRanges>,
+    ) -> Result<(), ProtocolError> {
+        self.check_scope(want.scope)?;
+        let offer = match self.refusal_of(store, want)? {
+            Some(answer) => Some(self.give_state.refuse(want.round, answer)),
+            None => self.give_state.want(store, want, missing)?,
+        };
+        self.push_offer(offer)
+    }
+
     /// Why a wish is not fulfilled now, if so. Before a node gets state it is a member, in the stream
     /// that the state belongs to: so whoever counts a later statement of this node knows that the
     /// floor waits for the new one.
@@ -148,6 +163,7 @@ impl Session {
         let features = self.handshake.peer.as_ref().map_or(0, |peer| peer.features);
         match wish {
             Wish::Tables if features & FEATURE_ROOTS == 0 => Ok(Some(Answer::NoTables)),
+            Wish::Heal if !is_author => Ok(Some(Answer::Later)),
             Wish::Rejoin if !is_author && !self.take.is_rejoining() => Ok(Some(Answer::Later)),
             Wish::CatchUp => self.refusal_of_stranger(store, &vector(&want.vector)?),
             _ if self.may_enrol() && !store.is_empty(self.group.scope())? => {

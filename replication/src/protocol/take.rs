@@ -5,6 +5,7 @@
 //! idle ──┬──────────────> subscribe ─┼─> live tail
 //!        │   history gone: vector at or above the giver's floor ──> catch up ──┐
 //!        │                 below it, or not whole, or fenced ──────> rejoin ───┤
+//!        │                 parts of tables are damaged ────────────> heal ─────┤
 //!        └<──────────────────────── installed <────────────────────────────────┘
 //! ```
 //!
@@ -20,13 +21,13 @@ pub(crate) use rejoin::Waits;
 use super::bulk::Bulk;
 use super::config::{Event, Tier};
 use super::frame::Kind;
-use super::message::{Answer, Message, Offer, Subscribe, Want, Wish, entries, vector};
+use super::message::{Answer, Heal, Message, Offer, Subscribe, Want, Wish, entries, vector};
 use crate::error::ProtocolError;
 use crate::group::{Group, Own};
 use crate::roster::Role;
 use crate::rules;
 use crate::store::{DeltaHead, Installed, Purpose, Stage, Store};
-use base::{Corruption, NodeId, Origin, Tick};
+use base::{Corruption, KeyRanges, NodeId, Origin, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
@@ -44,7 +45,7 @@ enum Course {
     Idle { until: Duration },
     Subscribed { is_live: bool },
     Asked { wish: Wish, until: Duration },
-    Staging { stage: Box<dyn Stage>, purpose: Purpose, chunks: u64, until: Duration },
+    Staging { stage: Box<dyn Stage>, tier: Tier, chunks: u64, until: Duration },
     Importing(Importing),
 }
 
@@ -69,6 +70,12 @@ pub(crate) struct Take {
     has_no_tables: bool,
     /// Whether the peer announces tables as this node does, see [`super::frame::FEATURE_ROOTS`].
     speaks_of_roots: bool,
+    /// Whether the peer gives ranges of keys, see [`super::frame::FEATURE_RANGES`].
+    speaks_of_ranges: bool,
+    /// What the peer was asked for because it is missing here.
+    missing: KeyRanges,
+    /// What is missing here is not all that the peer must give.
+    must_take_all: bool,
     /// Whether this node began a new life because of what the peer has.
     pub(crate) is_renewed: bool,
     is_parked: bool,
@@ -94,6 +101,9 @@ impl Take {
             peer_waits: Waits::No,
             has_no_tables: false,
             speaks_of_roots: false,
+            speaks_of_ranges: false,
+            missing: KeyRanges::default(),
+            must_take_all: false,
             is_renewed: false,
             is_parked: false,
             gaps: 0,
@@ -175,7 +185,10 @@ impl Take {
         let vector = entries(&self.group.claims(store))?;
         let (round, wish_raw) = (self.round, wish as u8);
         let want = Want { scope: scope.0, round, wish: wish_raw, vector, file: 0, offset: 0 };
-        self.to_send = Some(Message::Want(want));
+        self.to_send = Some(match wish {
+            Wish::Heal => Message::Heal(Heal::of(want, &self.missing)),
+            _ => Message::Want(want),
+        });
         self.course = Course::Asked { wish, until: now + STATE_WAIT_MAX };
         Ok(())
     }
@@ -293,23 +306,31 @@ impl Take {
         store: &dyn Store,
         head: &DeltaHead,
     ) -> Result<(), ProtocolError> {
-        let purpose = match &self.course {
-            Course::Asked { wish: Wish::CatchUp, .. } => Purpose::CatchUp,
-            Course::Asked { wish: Wish::Rejoin, .. } => Purpose::Rejoin,
+        let tier = match &self.course {
+            Course::Asked { wish: Wish::CatchUp, .. } => Tier::Delta,
+            Course::Asked { wish: Wish::Rejoin, .. } => Tier::Rejoin,
+            Course::Asked { wish: Wish::Heal, .. } => Tier::Heal,
             _ => return Err(ProtocolError::Unexpected { what: "delta" }),
         };
         if !self.check_head(now, store, head, Tick::ZERO)? {
             return Ok(());
         }
-        let scope = self.group.scope();
-        if purpose == Purpose::CatchUp && !rules::may_take_delta(&store.applied(scope), &head.floor)
-        {
+        let (scope, applied) = (self.group.scope(), store.applied(self.group.scope()));
+        let is_above_floor = rules::may_take_delta(&applied, &head.floor);
+        if tier == Tier::Delta && !is_above_floor {
             // The floor rose since it was offered.
             return self.take_state(now, store, &head.floor);
         }
-        let stage = store.stage(scope, head, purpose)?;
+        if tier == Tier::Heal && !(is_above_floor && head.vector.covers_all(&applied)) {
+            return self.take_all(now, store);
+        }
+        let stage = match tier {
+            Tier::Heal => store.stage_besides(scope, head, &self.missing)?,
+            Tier::Rejoin => store.stage(scope, head, Purpose::Rejoin)?,
+            _ => store.stage(scope, head, Purpose::CatchUp)?,
+        };
         let until = now + STATE_WAIT_MAX;
-        self.course = Course::Staging { stage, purpose, chunks: 0, until };
+        self.course = Course::Staging { stage, tier, chunks: 0, until };
         Ok(())
     }
 
@@ -361,8 +382,7 @@ impl Take {
         told: u64,
     ) -> Result<(), ProtocolError> {
         let idle = Course::Idle { until: now };
-        let Course::Staging { stage, purpose, chunks, .. } =
-            std::mem::replace(&mut self.course, idle)
+        let Course::Staging { stage, tier, chunks, .. } = std::mem::replace(&mut self.course, idle)
         else {
             return Err(ProtocolError::Unexpected { what: "end of a delta" });
         };
@@ -371,12 +391,14 @@ impl Take {
             return Err(ProtocolError::OutOfPlace { what: "end of a delta", expected, found });
         }
         let installed = stage.install().map_err(|error| ProtocolError::refused("delta", error))?;
-        if let Installed::Unanswered { late } = installed {
-            self.group.release(store, self.peer)?;
-            return self.need_answer(now, store, late);
+        match installed {
+            Installed::All => self.finish(now, store, tier),
+            Installed::TooLittle => self.take_all(now, store),
+            Installed::Unanswered { late } => {
+                self.group.release(store, self.peer)?;
+                self.need_answer(now, store, late)
+            }
         }
-        let tier = if purpose == Purpose::Rejoin { Tier::Rejoin } else { Tier::Delta };
-        self.finish(now, store, tier)
     }
 
     /// State was installed: the tail goes on from there.
@@ -392,6 +414,9 @@ impl Take {
         let is_fenced = is_rejoin && (self.must_rejoin || self.group.is_fenced());
         if is_rejoin {
             (self.must_rejoin, self.must_reconcile) = (false, false);
+        }
+        if matches!(tier, Tier::Rejoin | Tier::Heal) {
+            self.must_take_all = false;
         }
         // Before the scope is open: nothing more is written in a life that is fenced.
         if let Some(own) = self.own.filter(|_| is_fenced)

@@ -99,7 +99,7 @@ impl Talk {
                 tracing::info!(%peer, ?tier, "caught up");
                 self.shared.journal.count(peer, |totals| match tier {
                     Tier::Delta => totals.deltas += 1,
-                    Tier::Rejoin => totals.rejoins += 1,
+                    Tier::Rejoin | Tier::Heal => totals.rejoins += 1,
                     Tier::Tables => totals.bootstraps += 1,
                 });
             }

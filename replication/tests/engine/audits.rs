@@ -7,7 +7,7 @@ use replication::store::{DeltaHead, Purpose, Store};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-fn audit(pair: &mut Pair) -> [AuditReport; 2] {
+pub(crate) fn audit(pair: &mut Pair) -> [AuditReport; 2] {
     pair.events.clear();
     pair.group(0).want_audit(pair.id(1));
     pair.run(12_000);

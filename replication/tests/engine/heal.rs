@@ -4,8 +4,9 @@ use crate::pair::{Content, Pair, open, small};
 use base::RelPath;
 use base::fs::{CrashModel, SimFs};
 use engine::{CorruptionAction, Db, Error, KeyspaceOptions, Options, Status};
+use std::collections::BTreeSet;
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { on_corruption: CorruptionAction::HealFromPeer, ..small() }
 }
 
@@ -37,7 +38,7 @@ fn table(fs: &SimFs) -> RelPath {
 }
 
 /// Flips a bit at `at`, or so many bytes before the end if it is negative. Returns what was there.
-fn flip(fs: &SimFs, path: &RelPath, at: isize) -> Vec<u8> {
+pub(crate) fn flip(fs: &SimFs, path: &RelPath, at: isize) -> Vec<u8> {
     let whole = fs.read_file(path).unwrap();
     let mut bytes = whole.clone();
     let at = if at < 0 { bytes.len() - at.unsigned_abs() } else { at as usize };
@@ -51,7 +52,7 @@ fn quarantined(fs: &SimFs) -> usize {
 }
 
 /// Every key reads as expected, or with the error of the damage.
-fn check_never_wrong(db: &Db, expected: &Content) -> u64 {
+pub(crate) fn check_never_wrong(db: &Db, expected: &Content) -> u64 {
     let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
     let mut unread = 0;
     for number in 0..1_200u32 {
@@ -68,10 +69,13 @@ fn check_never_wrong(db: &Db, expected: &Content) -> u64 {
     unread
 }
 
-fn check_whole(pair: &Pair, expected: &Content) {
+pub(crate) fn check_whole(pair: &Pair, expected: &Content) {
     for node in 0..2 {
         let db = &pair.nodes[node].db;
-        assert!(pair.content(node) == *expected, "node {node}");
+        let found = pair.content(node);
+        let differs = |place: &&(String, Vec<u8>)| found.get(*place) != expected.get(*place);
+        let other: BTreeSet<_> = found.keys().chain(expected.keys()).filter(differs).collect();
+        assert!(other.is_empty(), "node {node}: {} keys, {:?}", other.len(), other.first());
         assert!(db.scrub().unwrap().findings.is_empty());
         assert_eq!(db.health().status, Status::Healthy, "{:?}", db.health());
     }

@@ -5,4 +5,5 @@
 mod audits;
 mod heal;
 mod pair;
+mod parts;
 mod resolving;

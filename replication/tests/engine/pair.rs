@@ -58,6 +58,10 @@ pub(crate) struct Pair {
     now_ms: u64,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) failures: Vec<(usize, ProtocolError)>,
+    /// What both sides understand.
+    pub(crate) features: u64,
+    /// Bytes of state that have gone from one to the other.
+    pub(crate) bulk_bytes: u64,
 }
 
 pub(crate) fn open(fs: &SimFs, clock: &Arc<ManualClock>, options: Options) -> Db {
@@ -80,7 +84,9 @@ impl Pair {
             let (group, session, inbox) = (None, None, Default::default());
             nodes.push(Node { fs, db, store, group, session, inbox });
         }
-        let mut pair = Pair { nodes, clock, now_ms: 0, events: Vec::new(), failures: Vec::new() };
+        let (now_ms, events, failures, bulk_bytes) = (0, Vec::new(), Vec::new(), 0);
+        let mut pair =
+            Pair { nodes, clock, now_ms, events, failures, features: u64::MAX, bulk_bytes };
         let first: Vec<NodeId> = (0..2).map(|node| pair.id(node)).collect();
         for node in &mut pair.nodes {
             let config = GroupConfig { scope: MAIN, role: Role::Author, first: first.clone() };
@@ -107,8 +113,9 @@ impl Pair {
 
     pub(crate) fn connect(&mut self) {
         for own in 0..2 {
-            let config =
-                SessionConfig { audit_every: None, ..SessionConfig::new(self.id(1 - own)) };
+            let usual = SessionConfig::new(self.id(1 - own));
+            let features = usual.features & self.features;
+            let config = SessionConfig { audit_every: None, features, ..usual };
             let session = Session::new(config, self.group(own).clone(), self.now());
             self.nodes[own].session = Some(session);
             self.nodes[own].inbox = Default::default();
@@ -156,6 +163,9 @@ impl Pair {
         let made = session.next_frame(now, channel, &node.store)?;
         moved |= made.is_some() || session.next_timeout().is_some_and(|at| at <= now);
         self.events.extend(session.take_events().into_iter().map(|event| (own, event)));
+        if channel == Channel::Bulk {
+            self.bulk_bytes += made.as_ref().map_or(0, |frame| frame.len() as u64);
+        }
         self.nodes[1 - own].inbox[channel as usize].extend(made);
         Ok(moved)
     }

@@ -6,6 +6,7 @@ mod audits;
 mod bad_input;
 mod bench;
 mod catch_up;
+mod healing;
 mod histories;
 mod net;
 mod own;

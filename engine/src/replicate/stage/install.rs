@@ -9,6 +9,7 @@ use super::prepared::Prepared;
 use super::staged::Staged;
 use super::{Installed, Purpose, Stage, refuse_unless_above_floor};
 use crate::commit::{Barrier, Queue};
+use crate::damage::Missing;
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
@@ -17,7 +18,7 @@ use crate::range_map::RangeMap;
 use crate::space::Weight;
 use crate::tables::TableHandle;
 use base::state::{StateEntry, StateKind};
-use base::{Result, ScopeId, SpaceId, Stamp, Tick, Vector};
+use base::{KeyRanges, Result, ScopeId, SpaceId, Stamp, Tick, Vector};
 use sstable::manifest::{Added, Edit, State};
 use sstable::{RangeDelete, TableMeta};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ enum Attempt {
     Unanswered(u64),
     /// There are late puts, or a keyspace was dropped, that nobody had expected.
     Outdated,
+    /// Nothing was changed: more is missing here than the giver was asked for.
+    TooLittle,
 }
 
 /// Installs `stage` while nobody admits.
@@ -73,6 +76,7 @@ pub(super) fn install(stage: &Stage, mut prepared: Option<Prepared>) -> Result<I
         match attempt(stage, &mut prepared, &places, mends)? {
             Attempt::Done(place) => break place,
             Attempt::Unanswered(late) => return Ok(Installed::Unanswered { late }),
+            Attempt::TooLittle => return Ok(Installed::TooLittle),
             Attempt::Outdated => {}
         }
     };
@@ -88,7 +92,7 @@ fn number_authors(stage: &Stage) -> Result<()> {
     let parts = &*stage.parts;
     stage.outline.origins.iter().try_for_each(|origin| parts.number_of(*origin).map(drop))?;
     parts.number_of(parts.identity().origin())?;
-    if stage.purpose == Purpose::Rejoin {
+    if matches!(stage.purpose, Purpose::Rejoin | Purpose::Heal) {
         // Entries from another life may have to be erased.
         let view = parts.views.current();
         let damaged = parts.damage.to_heal();
@@ -108,6 +112,13 @@ fn places(stage: &Stage) -> Result<Places> {
         let live = parts.catalog.live().into_iter();
         let here = live.filter(|state| state.space.scope() == scope);
         places.extend(here.map(|state| (state.space, Place { state, first: None })));
+    }
+    for range in stage.missing.iter() {
+        if let Some(state) = parts.catalog.find(&range.keyspace)
+            && state.space.scope() == scope
+        {
+            places.insert(state.space, Place { state, first: None });
+        }
     }
     for (name, first) in &stage.outline.keyspaces {
         let state = admit::open_keyspace(parts, scope, name)?;
@@ -156,6 +167,9 @@ fn attempt(
             Mends::Tables => Unnamed::of(parts, quarantine::remains_of(parts, scope)?),
             Mends::Nothing => Unnamed::of(parts, Vec::new()),
         };
+        if !is_enough(stage, &remains.all) {
+            return Ok(Attempt::TooLittle);
+        }
         let here = here(parts, scope, barrier, &remains.all)?;
         let lateness = Lateness { is_expected: expects_late, answers, copies };
         let written = adopt_or_write(stage, prepared, places, &here, barrier.seqno, &lateness)?;
@@ -208,10 +222,27 @@ enum Mends {
 }
 
 fn mends(stage: &Stage) -> Mends {
-    match stage.purpose == Purpose::Rejoin && !stage.parts.damage.to_heal().is_empty() {
+    let may_mend = matches!(stage.purpose, Purpose::Rejoin | Purpose::Heal);
+    match may_mend && !stage.parts.damage.to_heal().is_empty() {
         true => Mends::Tables,
         false => Mends::Nothing,
     }
+}
+
+/// Whether the giver was asked for all that is missing here.
+fn is_enough(stage: &Stage, remains: &[Remains]) -> bool {
+    if stage.purpose != Purpose::Heal {
+        return true;
+    }
+    let is_whole = |state: &State| !state.incomplete.contains_key(&stage.scope);
+    let is_asked = |remains: &Remains| match &remains.missing {
+        Missing::Anything => false,
+        Missing::Ranges(ranges) => {
+            let around = KeyRanges::around(ranges.iter().cloned());
+            around.is_some_and(|around| stage.missing.cover(&around))
+        }
+    };
+    stage.parts.installer.with_state(is_whole) && remains.iter().all(is_asked)
 }
 
 /// Remains that no edit names: they go if none comes.
@@ -271,11 +302,13 @@ fn here(parts: &Parts, scope: ScopeId, barrier: Barrier, remains: &[Remains]) ->
     let is_excuse = is_whole && remains.is_empty();
     let known = if is_excuse { vector.clone() } else { Vector::default() };
     let mut replaced = BTreeMap::new();
-    for Remains { id, added } in remains {
+    for Remains { id, added, .. } in remains {
         let tables: Vec<_> = added.iter().map(|added| parts.tables.handle(&added.meta)).collect();
         for table in &tables {
             parts.number_of(table.table()?.local())?;
         }
+        // Range deletes alone are in no order with the others.
+        let tables = tables.into_iter().filter(|table| table.has_entries()).collect();
         replaced.insert(*id, tables);
     }
     Ok(Here { view, at: barrier.before, vector, known, floor, dropped, salvages, replaced })
@@ -332,15 +365,17 @@ fn write(
 ) -> Result<Written> {
     let (parts, answers) = (&*stage.parts, lateness.answers);
     let staged = Staged::open(stage)?;
-    let (ranges, map) = ranges(&staged, places, here, seqno)?;
+    let (ranges, map) = ranges(stage, &staged, places, here, seqno)?;
     let mut tables = Tables::new(parts, seqno, ranges, lateness.copies);
-    let (ranges, tables_ref) = (&map, &mut tables);
+    let rule = stage.purpose;
+    let (ranges, written) = (&map, &mut tables);
     let watched = parts.resolvers.watched(places.values().map(|place| &place.state));
     let mut judge = Judge {
         stage,
         here,
         ranges,
-        tables: tables_ref,
+        tables: written,
+        rule,
         answers,
         late: 0,
         unanswered: 0,
@@ -351,6 +386,7 @@ fn write(
         let mut own = match stage.purpose {
             Purpose::CatchUp | Purpose::Mend | Purpose::Disown => None,
             Purpose::Rejoin => Some(Own::of(here, state)?),
+            Purpose::Heal => Some(Own::within(here, state, &stage.missing)?),
         };
         if let Some(Ready { prepared, tables }) = &ready {
             let look_up = |entry: &StateEntry<'_>| judge.look_up(*space, entry);
@@ -363,7 +399,7 @@ fn write(
             })?;
         }
         if let Some(own) = &mut own {
-            own.pass(&mut judge, None)?;
+            own.finish(&mut judge)?;
         }
     }
     let Judge { late, unanswered, parked, .. } = judge;
@@ -372,6 +408,7 @@ fn write(
 
 /// The range deletes that are news here, and the map of all that the delta has.
 fn ranges(
+    stage: &Stage,
     staged: &Staged<'_>,
     places: &Places,
     here: &Here,
@@ -388,8 +425,8 @@ fn ranges(
     let stamp = |range: &RangeDelete| range.stamp(Stamp::default().origin);
     let is_news = |range: &&RangeDelete| !here.known.covers_stamp(stamp(range));
     let mut news: Vec<RangeDelete> = all.iter().filter(is_news).cloned().collect();
-    // Those of a damaged table may be lost with it.
-    if !news.is_empty() && here.replaced.is_empty() {
+    // Those of a damaged table may be lost with it; if only some keys are missing, none is.
+    if !news.is_empty() && (here.replaced.is_empty() || stage.purpose == Purpose::Heal) {
         let held: BTreeSet<_> = here
             .view
             .table_ranges

@@ -7,6 +7,7 @@
 //!              or is erased, if that is nothing
 //!            a put here that the giver has not received but would find late is answered: whoever
 //!              takes the giver's floor over vouches for what was forgotten below it
+//! heal       where something is missing here as rejoin, elsewhere as catch up
 //! mend       an entry that was received and is greater than what is here is stored
 //! disown     an entry that is what is here is answered as a late put
 //! ```
@@ -33,9 +34,12 @@ use crate::view::View;
 use base::error::FileKind;
 use base::foreign::{EntryStamp, plain_value, stamp_of};
 use base::state::{StateEntry, StateKind};
-use base::{Corruption, EntryKind, Error, Origin, Result, SpaceId, Stamp, Tick, Trailer, Vector};
+use base::{
+    Corruption, EntryKind, Error, KeyRange, KeyRanges, Origin, Result, SpaceId, Stamp, Tick,
+    Trailer, Vector,
+};
 use sstable::ReadMode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What entries are compared with: what is visible at the delta's place.
@@ -79,6 +83,8 @@ pub(super) struct Judge<'j, 'a> {
     /// The range deletes of the delta.
     pub(super) ranges: &'j RangeMap,
     pub(super) tables: &'j mut Tables<'a>,
+    /// The rule for the key at hand: never [`Purpose::Heal`], which is two others by turns.
+    pub(super) rule: Purpose,
     /// Whether late puts are answered here.
     pub(super) answers: Answers,
     /// Late puts that were answered.
@@ -130,7 +136,7 @@ impl Judge<'_, '_> {
             return self.tables.add(space, entry);
         }
         let is_covered = covering.is_some_and(|range| range > theirs.stamp);
-        if self.stage.purpose == Purpose::Disown {
+        if self.rule == Purpose::Disown {
             let is_here = !is_covered && mine.is_some_and(|mine| mine.rank == theirs);
             return if is_here { self.answer(space, entry) } else { Ok(()) };
         }
@@ -172,8 +178,10 @@ impl Judge<'_, '_> {
 
     /// Whether an entry is of no interest because of what was received.
     fn is_known(&self, carrier: Stamp) -> bool {
-        match self.stage.purpose {
-            Purpose::Mend => !self.here.vector.covers_stamp(carrier),
+        match (self.stage.purpose, self.rule) {
+            (Purpose::Mend, _) => !self.here.vector.covers_stamp(carrier),
+            // Nothing is missing there.
+            (Purpose::Heal, Purpose::CatchUp) => self.here.vector.covers_stamp(carrier),
             _ => self.here.known.covers_stamp(carrier),
         }
     }
@@ -205,7 +213,7 @@ impl Judge<'_, '_> {
     /// Whether the giver has received `mine` and holds nothing as great.
     fn is_let_go(&self, mine: &Mine, point: Option<Precedence>, range: Option<Stamp>) -> bool {
         let is_below = |stamp: Stamp| Precedence { stamp, is_erase: false } < mine.rank;
-        self.stage.purpose == Purpose::Rejoin
+        self.rule == Purpose::Rejoin
             && !mine.is_nothing
             && self.stage.head.vector.covers_stamp(mine.carrier)
             && point.is_none_or(|point| point < mine.rank)
@@ -239,7 +247,7 @@ impl Judge<'_, '_> {
     /// Whether the giver, an author, has received all deletes that were forgotten here: what it holds
     /// was not deleted. Other authors answer for themselves.
     fn is_vouched_for(&self) -> bool {
-        self.stage.purpose == Purpose::Rejoin
+        self.rule == Purpose::Rejoin
             && self.answers == Answers::Reader
             && self.stage.head.vector.covers_all(&self.here.floor)
     }
@@ -258,6 +266,10 @@ impl Judge<'_, '_> {
 pub(super) struct Own<'a> {
     merge: Merge,
     state: &'a KeyspaceState,
+    /// Where the giver has sent everything, without what was passed; none if that is everywhere.
+    within: Option<VecDeque<KeyRange>>,
+    /// Whether the merge is in the first of them.
+    is_inside: bool,
     key: Vec<u8>,
     /// What stands under the key, if it may be late for the giver.
     value: Option<(EntryKind, Vec<u8>)>,
@@ -266,17 +278,52 @@ pub(super) struct Own<'a> {
 impl Own<'_> {
     /// Those of a keyspace, all of which are in tables.
     pub(super) fn of<'a>(here: &Here, state: &'a KeyspaceState) -> Result<Own<'a>> {
+        let mut own = Own::nowhere(here, state, None);
+        own.merge.seek_first()?;
+        Ok(own)
+    }
+
+    /// The same, where the giver has sent everything in the ranges of `missing` and elsewhere what was news.
+    pub(super) fn within<'a>(
+        here: &Here,
+        state: &'a KeyspaceState,
+        missing: &KeyRanges,
+    ) -> Result<Own<'a>> {
+        let ranges = missing.within(&state.name).cloned().collect();
+        Ok(Own::nowhere(here, state, Some(ranges)))
+    }
+
+    fn nowhere<'a>(
+        here: &Here,
+        state: &'a KeyspaceState,
+        within: Option<VecDeque<KeyRange>>,
+    ) -> Own<'a> {
         let space = state.space;
         let runs = here.view.runs.runs().iter().filter(|run| run.may_hold(space));
         let sources = runs.map(|run| Source::Run(here.cursor(run, space))).collect();
-        let mut merge = Merge::new(sources);
-        merge.seek_first()?;
-        Ok(Own { merge, state, key: Vec::new(), value: None })
+        let merge = Merge::new(sources);
+        Own { merge, state, within, is_inside: false, key: Vec::new(), value: None }
     }
 
-    /// Decides about `entry` and what is here of its key, after all keys before it.
+    /// Decides about `entry` and what is here of its key, after all keys before it of which the giver
+    /// would have sent an entry.
     pub(super) fn join(&mut self, judge: &mut Judge<'_, '_>, entry: &StateEntry<'_>) -> Result<()> {
-        self.pass(judge, Some(entry.key))?;
+        while let Some(range) = self.first()
+            && range.ends_before(entry.key)
+        {
+            self.pass_range(judge)?;
+        }
+        match &self.within {
+            None => self.pass(judge, Some(entry.key))?,
+            Some(ranges) if ranges.front().is_some_and(|range| range.holds(entry.key)) => {
+                self.enter(judge)?;
+                self.pass(judge, Some(entry.key))?;
+            }
+            Some(_) => {
+                judge.rule = Purpose::CatchUp;
+                self.merge.seek(entry.key, Trailer::MAX)?;
+            }
+        }
         let mine = match self.merge.is_valid() && self.merge.key() == entry.key {
             true => self.take(judge)?,
             false => None,
@@ -287,8 +334,45 @@ impl Own<'_> {
         }
     }
 
+    /// Decides about all keys that are left.
+    pub(super) fn finish(&mut self, judge: &mut Judge<'_, '_>) -> Result<()> {
+        if self.within.is_none() {
+            return self.pass(judge, None);
+        }
+        while self.first().is_some() {
+            self.pass_range(judge)?;
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> Option<&KeyRange> {
+        self.within.as_ref()?.front()
+    }
+
+    /// Goes to the start of the first range, unless the merge is inside.
+    fn enter(&mut self, judge: &mut Judge<'_, '_>) -> Result<()> {
+        judge.rule = Purpose::Rejoin;
+        if let Some(range) = self.within.as_ref().and_then(VecDeque::front)
+            && !std::mem::replace(&mut self.is_inside, true)
+        {
+            self.merge.seek(&range.start, Trailer::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Decides about the keys that are left of the first range.
+    fn pass_range(&mut self, judge: &mut Judge<'_, '_>) -> Result<()> {
+        self.enter(judge)?;
+        let range = self.within.as_mut().and_then(VecDeque::pop_front);
+        self.is_inside = false;
+        match range {
+            Some(range) if !range.end.is_empty() => self.pass(judge, Some(&range.end)),
+            _ => self.pass(judge, None),
+        }
+    }
+
     /// Decides about the keys before `end`, of which the giver holds no entry; about all without one.
-    pub(super) fn pass(&mut self, judge: &mut Judge<'_, '_>, end: Option<&[u8]>) -> Result<()> {
+    fn pass(&mut self, judge: &mut Judge<'_, '_>, end: Option<&[u8]>) -> Result<()> {
         while self.merge.is_valid() && end.is_none_or(|end| self.merge.key() < end) {
             let mine = self.take(judge)?;
             if let Some(mine) = &mine

@@ -3,13 +3,13 @@
 use super::{Course, Take};
 use crate::error::ProtocolError;
 use crate::protocol::config::{Event, Tier};
-use crate::protocol::frame::FEATURE_ROOTS;
+use crate::protocol::frame::{FEATURE_RANGES, FEATURE_ROOTS};
 use crate::protocol::handshake::Peer;
 use crate::protocol::message::Wish;
 use crate::roster::Role;
 use crate::rules;
 use crate::store::Store;
-use base::Origin;
+use base::{KeyRanges, Origin};
 use std::time::Duration;
 
 /// Whether a node waits, closed, for the state of another.
@@ -39,6 +39,7 @@ impl Take {
             self.group.note_member();
         }
         self.speaks_of_roots = peer.features & FEATURE_ROOTS != 0;
+        self.speaks_of_ranges = peer.features & FEATURE_RANGES != 0;
     }
 
     pub(crate) fn note_wait(&mut self, waits: Waits) {
@@ -48,9 +49,13 @@ impl Take {
     /// Whether the peer may be rejoined with: only an author has answered all late writes. If it waits
     /// for our state it rejoins itself, and it goes both ways.
     pub(crate) fn may_rejoin_from(&self) -> bool {
+        self.is_author_there() || self.peer_waits == Waits::Yes
+    }
+
+    fn is_author_there(&self) -> bool {
         // The roster here may be old; that of the peer says the same, or it refuses.
         let roles = [Some(self.peer_role), self.group.role_of(self.peer)];
-        roles.contains(&Some(Role::Author)) || self.peer_waits == Waits::Yes
+        roles.contains(&Some(Role::Author))
     }
 
     /// What the peer has is late here, and this node may not answer it: it gets in line with the peer
@@ -94,8 +99,35 @@ impl Take {
     ) -> Result<(), ProtocolError> {
         self.group.close(store)?;
         store.request_sync();
+        if let Some(missing) = self.may_heal(store)? {
+            self.missing = missing;
+            self.events.push(Event::Chose(Tier::Heal));
+            return self.ask(now, store, Wish::Heal);
+        }
         self.events.push(Event::Chose(Tier::Rejoin));
         self.ask(now, store, Wish::Rejoin)
+    }
+
+    /// What is missing here, if that is all that is wrong and the peer, an author, can bring just that.
+    fn may_heal(&self, store: &dyn Store) -> Result<Option<KeyRanges>, ProtocolError> {
+        let scope = self.group.scope();
+        let is_asked_to = self.must_rejoin || self.must_reconcile || self.group.is_fenced();
+        let is_sure = self.group.claims(store) == store.applied(scope);
+        let may_ask = self.speaks_of_ranges && self.is_author_there() && !self.must_take_all;
+        if is_asked_to || !is_sure || !may_ask {
+            return Ok(None);
+        }
+        Ok(store.missing(scope)?)
+    }
+
+    /// The peer can not bring just what is missing here: this node rejoins as a whole.
+    pub(super) fn take_all(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        self.must_take_all = true;
+        self.ask_to_rejoin(now, store)
     }
 
     pub(super) fn take_state(
