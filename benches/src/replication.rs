@@ -4,7 +4,7 @@
 //! node       a whole node in a process of its own: database, replica, loopback QUIC; obeys lines
 //! apart      the other end of those lines
 //! table      figures, each beside its target
-//! tail, visible, catch_up, bootstrap, stalled     what is measured
+//! tail, visible, catch_up, bootstrap, stalled, reconcile, readers     what is measured
 //! ```
 //!
 //! Each node is a process, so that processor time and memory are those of one node. All clocks are
@@ -15,6 +15,8 @@ pub mod args;
 mod bootstrap;
 mod catch_up;
 mod node;
+mod readers;
+mod reconcile;
 mod stalled;
 mod table;
 mod tail;
@@ -51,5 +53,7 @@ fn measure(part: Part, args: &Args) -> Result<Vec<Figure>> {
         Part::CatchUp => catch_up::measure(args),
         Part::Bootstrap => bootstrap::measure(args),
         Part::Stalled => stalled::measure(args),
+        Part::Reconcile => reconcile::measure(args),
+        Part::Readers => readers::measure(args),
     }
 }

@@ -45,6 +45,10 @@ pub enum Part {
     Bootstrap,
     /// A peer that does not read.
     Stalled,
+    /// Two nodes that compare all they hold.
+    Reconcile,
+    /// What reads cost beside all that.
+    Readers,
 }
 
 impl Args {

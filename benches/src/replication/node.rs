@@ -11,6 +11,9 @@
 //! has ORIGIN TICK             waits until that is visible
 //! confirmed                   waits until all peers have all of it, durably
 //! reaches ORIGIN TICK         whether the log still reaches back to that
+//! claim ORIGIN TICK           takes for received what never came, as if a disk had lost it
+//! audit, audited              compares all with the first peer; tells what came of it
+//! read RECORDS GETS           gets some of so many records, and scans them
 //! usage, forget               processor time, memory, bytes; makes the present memory the peak
 //! sync, settle, content       as they say; the number of records and a digest of them
 //! ```
@@ -20,9 +23,11 @@
 use super::VALUE_LEN;
 use super::args::Args;
 use crate::keys::{Key, KeyShape, Keys, mix};
-use crate::meter::{forget_peak, peak_rss_bytes, process_cpu_ns, rss_bytes};
+use crate::meter::{forget_peak, peak_rss_bytes, process_cpu_ns, rss_bytes, thread_cpu_ns};
 use crate::{Failure, Result};
-use engine::replicate::{Incarnation, NodeId, Origin, Progress, ScopeId, Vector};
+use engine::replicate::{
+    DeltaHead, Incarnation, NodeId, Origin, Progress, Purpose, ScopeId, Vector,
+};
 use engine::{Batch, Db, Error, Keyspace, KeyspaceOptions, Options, SyncMode, Tick};
 use replication::engine_store::EngineStore;
 use replication::group::Writes;
@@ -130,6 +135,10 @@ impl Node {
             }
             ["confirmed"] => self.confirmed(),
             ["reaches", origin, tick] => self.reaches(origin_of(origin)?, tick.parse()?),
+            ["claim", origin, tick] => self.claim(origin_of(origin)?, tick.parse()?),
+            ["audit"] => self.audit(),
+            ["audited"] => self.audited(),
+            ["read", records, gets] => self.read(records.parse()?, gets.parse()?),
             ["usage"] => Ok(self.usage()),
             ["forget"] => {
                 forget_peak();
@@ -312,6 +321,62 @@ impl Node {
             Err(Error::HistoryGone { .. }) => Ok(json!({ "reaches": false })),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn read(&self, records: u64, gets: u64) -> Result<Value> {
+        let keyspace = self.db.existing_keyspace(KEYSPACE)?;
+        let get_all = |from: u64, count: u64| -> Result<f64> {
+            let before = thread_cpu_ns();
+            for index in from..from + count {
+                let key: Key = self.keys.scattered(mix(index) % records);
+                if keyspace.get(key)?.is_none() {
+                    return Err(format!("record {index} is missing").into());
+                }
+            }
+            Ok((thread_cpu_ns() - before) as f64 / count as f64)
+        };
+        // Once for the cache.
+        get_all(gets, gets)?;
+        let get_ns = get_all(0, gets)?;
+        let (before, mut entries, mut bytes) = (thread_cpu_ns(), 0u64, 0);
+        for entry in keyspace.iter() {
+            let (key, value) = entry?;
+            entries += 1;
+            bytes += key.len() + value.len();
+        }
+        let scan_ns = (thread_cpu_ns() - before) as f64 / entries.max(1) as f64;
+        Ok(json!({ "get_ns": get_ns, "scan_ns": scan_ns, "entries": entries, "bytes": bytes }))
+    }
+
+    /// A delta that has nothing but a vector.
+    fn claim(&self, origin: Origin, tick: u64) -> Result<Value> {
+        let tick = Tick::from_raw(tick).ok_or("no tick")?;
+        let head =
+            DeltaHead { vector: [(origin, tick)].into_iter().collect(), ..DeltaHead::default() };
+        let stage = self.db.replication().stage(ScopeId::MAIN, &head, Purpose::CatchUp)?;
+        stage.install()?;
+        Ok(json!({}))
+    }
+
+    fn audit(&self) -> Result<Value> {
+        let node = self.watched.ok_or("there is no peer to compare with")?;
+        if !self.replica()?.audit(node) {
+            return Err("the first peer is no peer".into());
+        }
+        self.audited()
+    }
+
+    /// Waits until there was an audit.
+    fn audited(&self) -> Result<Value> {
+        let replica = self.replica()?;
+        let report = || replica.peers().into_iter().find_map(|peer| peer.status.audit);
+        self.wait_until("compared", || report().is_some())?;
+        let report = report().ok_or("there was no audit")?;
+        Ok(json!({
+            "at": now_ns(), "elements": report.elements, "differences": report.differences,
+            "bytes": report.bytes, "half_rounds": report.half_rounds,
+            "taken": report.taken, "given": report.given,
+        }))
     }
 
     fn usage(&self) -> Value {
