@@ -161,7 +161,7 @@ impl Judge<'_, '_> {
     /// Parks an entry that lost to one of this node's, unless that had seen it, or nobody wants to know.
     fn park_unseen(&mut self, space: SpaceId, entry: &StateEntry<'_>) -> Result<()> {
         let is_new = !self.here.vector.covers_stamp(entry.carrier());
-        let brings_news = matches!(self.stage.purpose, Purpose::CatchUp | Purpose::Rejoin);
+        let brings_news = matches!(self.rule, Purpose::CatchUp | Purpose::Rejoin);
         if !is_new || !brings_news || !self.watched.contains(&space) {
             return Ok(());
         }
