@@ -18,9 +18,9 @@ pub struct EngineStore {
     far_behind_bytes: u64,
 }
 
-/// Bytes of the log from which on a peer that lacks them gets a delta: as many as a memtable takes. The
-/// entries of a delta come in order and go into tables at once.
-pub const FAR_BEHIND_BYTES: u64 = 64 << 20;
+/// Bytes of the log from which on a peer that lacks them gets a delta. Its entries come in order and go into
+/// tables as they come, which costs the peer half as much; but it needs a flush at both ends.
+pub const FAR_BEHIND_BYTES: u64 = 16 << 20;
 
 impl EngineStore {
     /// The database `db`; `bell` is rung whenever its commits became durable, or wait for a sync.

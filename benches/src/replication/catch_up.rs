@@ -1,5 +1,5 @@
-//! A node that was away: for so long that it gets a delta though the log reaches back; so shortly that it
-//! goes on in the log; and where the log does not reach back any more.
+//! A node that was away: for so long that it gets a delta though the log reaches back, far behind or just
+//! enough; so shortly that it goes on in the log; and where the log does not reach back any more.
 
 use super::VALUE_LEN;
 use super::apart::{Apart, Setup, check_equal, fresh, link, number, text};
@@ -11,8 +11,10 @@ use serde_json::Value;
 
 /// Records that are written while the node is away.
 const RECORDS: u64 = 3_000_000;
+/// The same of a node that is just far enough behind for a delta.
+const SOME: u64 = 400_000;
 /// The same of a node that is not far behind.
-const FEW: u64 = 400_000;
+const FEW: u64 = 100_000;
 /// Records that both have before.
 const BEFORE: u64 = 1000;
 /// More than all of the log.
@@ -22,12 +24,14 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Figure>> {
     let (all, nothing) = (Setup { retention_mb: ALL_MB, ..Setup::default() }, Setup::default());
     let count = args.scaled(RECORDS);
     let far = absence(args, all, count, true)?;
+    let some = absence(args, all, args.scaled(SOME), true)?;
     let near = absence(args, all, args.scaled(FEW), true)?;
     let gone = absence(args, nothing, count, false)?;
     Ok(far
         .describe("catch-up, far behind", Target::AtLeast(150.0))
         .into_iter()
-        .chain(near.describe("catch-up from the log, 400 k records", Target::None))
+        .chain(some.describe("catch-up, 400 k records", Target::AtLeast(150.0)))
+        .chain(near.describe("catch-up from the log, 100 k records", Target::None))
         .chain(gone.describe("catch-up, the log is gone", Target::None))
         .collect())
 }

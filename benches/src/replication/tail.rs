@@ -1,8 +1,9 @@
 //! The live tail: one writer, one replica that confirms what it has made durable.
 //!
-//! The same load runs once on a node alone and once with a replica. Processor time counts from the
-//! first put until everything is confirmed, and until flushes and merges have settled: both have
-//! the same of those to do.
+//! The same load runs once on a node alone, once on two that know nothing of each other, and once with a
+//! replica. Processor time counts from the first put until everything is confirmed, and until flushes and
+//! merges have settled: all have the same of those to do. Two at a time share caches and memory, so each
+//! costs more than alone: what replication costs is between the second figure and the third.
 
 use super::VALUE_LEN;
 use super::apart::{Apart, Setup, check_equal, fresh, link, number, text};
@@ -19,8 +20,10 @@ const RECORD_LEN: f64 = (KEY_LEN + VALUE_LEN) as f64;
 /// What one round of one batch size gave.
 struct Round {
     ops_per_second: f64,
-    /// Nanoseconds of processor time an op: the writer alone, with a replica, and the replica.
+    /// Nanoseconds of processor time an op: the writer alone, beside a stranger, with a replica, and the
+    /// replica.
     alone: f64,
+    beside: f64,
     writer: f64,
     replica: f64,
     /// Bytes an op beyond key and value: in frames, in UDP, and what comes back.
@@ -45,15 +48,8 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Figure>> {
 fn round(args: &Args, batch: u64) -> Result<Round> {
     let count = args.scaled(RECORDS);
     let put = format!("put 0 {count} {batch} 0");
-    let alone = {
-        let mut nodes = fresh(args, &[Setup::default()])?;
-        let [node] = nodes.as_mut_slice() else { return Err("a node is missing".into()) };
-        let written = node.ask(&put)?;
-        node.ask("sync")?;
-        let used = number(&node.ask("settle")?, "cpu")? - number(&written, "cpu")?;
-        nodes.into_iter().try_for_each(Apart::end)?;
-        used
-    };
+    let alone = unlinked(args, &put, 1)?;
+    let beside = unlinked(args, &put, 2)?;
     let mut nodes = fresh(args, &[Setup::default(); 2])?;
     link(&mut nodes)?;
     let [writer, replica] = nodes.as_mut_slice() else { return Err("a node is missing".into()) };
@@ -74,6 +70,7 @@ fn round(args: &Args, batch: u64) -> Result<Round> {
     Ok(Round {
         ops_per_second: count as f64 * 1e9 / took as f64,
         alone: per_op(alone),
+        beside: per_op(beside),
         writer: per_op(used),
         replica: per_op(replica_used),
         framed: per_op(grown("bytes_sent")? + grown("bytes_saved")?) - RECORD_LEN,
@@ -84,6 +81,22 @@ fn round(args: &Args, batch: u64) -> Result<Round> {
     })
 }
 
+/// Processor time of the first of `count` nodes that all do the same at once, and know no other.
+fn unlinked(args: &Args, put: &str, count: usize) -> Result<u64> {
+    let mut nodes = fresh(args, &vec![Setup::default(); count])?;
+    for command in [put, "sync", "settle"] {
+        nodes.iter_mut().try_for_each(|node| node.tell(command))?;
+    }
+    let mut used = Vec::new();
+    for node in &mut nodes {
+        let written = node.answer()?;
+        node.answer()?;
+        used.push(number(&node.answer()?, "cpu")? - number(&written, "cpu")?);
+    }
+    nodes.into_iter().try_for_each(Apart::end)?;
+    used.first().copied().ok_or_else(|| "a node is missing".into())
+}
+
 fn describe(batch: u64, rounds: &[Round]) -> Vec<Figure> {
     let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
     let what = |what: &str| match batch {
@@ -91,6 +104,7 @@ fn describe(batch: u64, rounds: &[Round]) -> Vec<Figure> {
         _ => format!("tail, batches of {batch}: {what}"),
     };
     let extra = |round: &Round| (round.writer / round.alone - 1.0) * 100.0;
+    let extra_beside = |round: &Round| (round.writer / round.beside - 1.0) * 100.0;
     let cpu = "processor time of the process, settled";
     vec![
         Figure::new(
@@ -101,8 +115,10 @@ fn describe(batch: u64, rounds: &[Round]) -> Vec<Figure> {
         )
         .asked(Target::AtLeast(200_000.0)),
         Figure::new(what("writer alone"), of(|it| it.alone), "ns/op", cpu),
+        Figure::new(what("writer beside a stranger"), of(|it| it.beside), "ns/op", cpu),
         Figure::new(what("writer"), of(|it| it.writer), "ns/op", cpu),
         Figure::new(what("extra for the writer"), of(extra), "%", cpu).asked(Target::AtMost(25.0)),
+        Figure::new(what("extra, compared with beside a stranger"), of(extra_beside), "%", cpu),
         Figure::new(what("replica"), of(|it| it.replica), "ns/op", cpu),
         Figure::new(what("ops a frame"), of(|it| it.frame), "ops", "frames sent"),
         Figure::new(what("beyond key and value, in frames"), of(|it| it.framed), "B/op", "frames")

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wal::{Appender, NextSegment, SyncTarget};
 
+/// Ops of this node in a row after which nobody else's are expected soon.
+const RAISED_MAX: u32 = 1 << 17;
+
 /// The order of commits. Whoever holds it assigns ticks and appends to the log.
 pub(crate) struct Queue {
     /// None once closed, and while the database is only read.
@@ -33,6 +36,8 @@ pub(crate) struct Queue {
     index: LogIndex,
     /// How recent writes are, once another node's are admitted.
     recent: Option<Arc<Recent>>,
+    /// Ops of this node that were noted there since somebody last asked for it.
+    raised: u32,
     active: Arc<Memtable>,
     /// Bytes of the active memtable that commits may still take, at the most.
     reserved: usize,
@@ -74,6 +79,7 @@ impl Queue {
             frozen_at: BTreeMap::new(),
             index: LogIndex::default(),
             recent: None,
+            raised: 0,
             active,
             reserved: 0,
             scratch: Vec::new(),
@@ -209,10 +215,24 @@ impl Queue {
         if self.conflicts.is_watching() {
             write.ops().for_each(|(space, op)| self.conflicts.note(seqno, space, &op));
         }
-        if let Some(recent) = &self.recent {
-            write.ops().for_each(|(space, op)| recent.raise(key_hash(space, op.key), seqno));
+        if self.recent.is_some() {
+            self.note_recent(seqno, write);
         }
         Ok(position)
+    }
+
+    /// Notes a commit of this node for those of others. While none of theirs comes nobody needs it, and it is
+    /// given up: the next ones are looked up.
+    fn note_recent(&mut self, seqno: Tick, write: &Write<'_>) {
+        let Some(recent) = &self.recent else { return };
+        for (space, op) in write.ops() {
+            recent.raise(key_hash(space, op.key), seqno);
+            self.raised = self.raised.saturating_add(1);
+        }
+        // Who compares with it holds it.
+        if self.raised > RAISED_MAX && Arc::strong_count(recent) == 1 {
+            self.recent = None;
+        }
     }
 
     /// Appends the records of commit `seqno`. Returns where they end.
@@ -302,6 +322,7 @@ impl Queue {
     /// How recent writes are, from now on.
     pub(crate) fn recent(&mut self) -> &Arc<Recent> {
         let used = self.used();
+        self.raised = 0;
         self.recent.get_or_insert_with(|| Arc::new(Recent::new(used)))
     }
 

@@ -9,8 +9,9 @@ use memmap2::{MmapMut, MmapOptions};
 use std::fs::File;
 use std::io;
 
-/// Bytes mapped at a time, so that a large file never weighs more in memory.
-const WINDOW_LEN: u64 = 4 << 20;
+/// Bytes mapped at a time: few, because a sync takes each page that is mapped away from all processors, which
+/// are interrupted for it.
+const WINDOW_LEN: u64 = 128 << 10;
 /// Windows start at multiples of this, the largest page size of our platforms.
 const PAGE_LEN: u64 = 64 << 10;
 
