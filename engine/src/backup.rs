@@ -165,11 +165,15 @@ pub(crate) fn backup(parts: &Parts, to: &Path, options: &BackupOptions) -> Resul
     match &made {
         Ok(info) => {
             meters.backups.fetch_add(1, Ordering::Relaxed);
+            meters.backup_failures_in_a_row.store(0, Ordering::Relaxed);
             meters.last_backup_ms.store(info.made.ms, Ordering::Relaxed);
         }
         // Whoever asked for it does not want it any more.
         Err(Error::Cancelled | Error::Closed) => {}
-        Err(_) => drop(meters.backup_failures.fetch_add(1, Ordering::Relaxed)),
+        Err(_) => {
+            meters.backup_failures.fetch_add(1, Ordering::Relaxed);
+            meters.backup_failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
     }
     made
 }

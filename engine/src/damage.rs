@@ -8,6 +8,7 @@
 
 use crate::bell::Bell;
 use crate::options::CorruptionAction;
+use crate::remedies::{Permission, Permit};
 use base::error::FileKind;
 use base::lock::{Mutex, Rank};
 use base::{Error, FileName, KeyRange, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Damage {
     salvages: AtomicU64,
     /// Rung when a table waits to be replaced.
     bell: Arc<Bell>,
+    /// Whether tables that turn out to be damaged now may be healed.
+    healing: Permit,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,8 @@ struct Found {
     /// The table, if it is one.
     table: Option<u64>,
     what: String,
+    /// Whether a peer may make it whole. What was allowed once stays so: it may be under way.
+    may_heal: bool,
 }
 
 /// What of a scope may be missing.
@@ -80,6 +85,17 @@ impl Damage {
             lost: Mutex::new(Rank::Stats, Vec::new()),
             salvages: AtomicU64::new(0),
             bell,
+            healing: Permit::default(),
+        }
+    }
+
+    /// Allows that tables are healed, also those that wait for it; or not those that turn out to be damaged
+    /// from now on.
+    pub(crate) fn permit_healing(&self, permission: Permission) {
+        let mut known = self.known.lock();
+        self.healing.set(permission);
+        if permission == Permission::Granted {
+            known.found.values_mut().for_each(|found| found.may_heal = true);
         }
     }
 
@@ -111,7 +127,9 @@ impl Damage {
         if table.is_some_and(|table| known.retired.contains(&table)) {
             return;
         }
-        let found = Found { table, what: error.to_string() };
+        let before = known.found.get(path).is_some_and(|found| found.may_heal);
+        let may_heal = before || self.healing.is_granted();
+        let found = Found { table, what: error.to_string(), may_heal };
         let is_new = known.found.insert(path.clone(), found).is_none();
         if !is_to_replace {
             self.is_halted.store(true, Ordering::Release);
@@ -160,7 +178,13 @@ impl Damage {
         if self.action != CorruptionAction::HealFromPeer {
             return Vec::new();
         }
-        self.known.lock().found.values().filter_map(|found| found.table).collect()
+        let known = self.known.lock();
+        known
+            .found
+            .values()
+            .filter(|found| found.may_heal)
+            .filter_map(|found| found.table)
+            .collect()
     }
 
     /// Notes what a damaged table lacks.
@@ -231,6 +255,23 @@ fn table_at(path: &std::path::Path) -> Option<u64> {
 mod tests {
     use super::*;
     use base::Corruption;
+
+    #[test]
+    fn what_may_not_be_healed_waits_until_it_may() {
+        let damage = Damage::new(CorruptionAction::HealFromPeer, Arc::new(Bell::default()));
+        let note = |table: u64| {
+            let path = format!("db/tables/{table:020}.sst");
+            damage.note(&Error::corrupt(FileKind::Table, path, 0, Corruption::Truncated));
+        };
+        note(4);
+        damage.permit_healing(Permission::Withheld);
+        note(5);
+        note(4);
+        assert_eq!(damage.to_heal(), [4], "what was begun goes on");
+        assert!(damage.check().is_err());
+        damage.permit_healing(Permission::Granted);
+        assert_eq!(damage.to_heal(), [4, 5]);
+    }
 
     /// A scan that began before goes on over the table that was replaced meanwhile.
     #[test]

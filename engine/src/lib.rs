@@ -72,6 +72,7 @@ mod quarantine;
 mod range_map;
 mod read;
 mod read_only;
+mod remedies;
 mod repair;
 mod replay;
 pub mod replicate;
@@ -110,6 +111,7 @@ pub use recovery::backup::{BackupKind, Pruned, RestorePoint, Restored, Span, Ver
 pub use recovery::{
     Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
 };
+pub use remedies::{Permission, Remedy};
 pub use repair::{RepairOptions, repair, repair_on};
 pub use resolver::{Conflict, Parked, Resolution, ResolveError, Resolved, Resolver};
 pub use scrub::{ScrubFinding, ScrubReport};

@@ -13,6 +13,7 @@
 
 use crate::bell::Bell;
 use crate::obsolete::remove_reserve;
+use crate::remedies::Permit;
 use base::fs::{Fs, full_path};
 use base::lock::{Mutex, Rank};
 use base::{Error, FileName, Result};
@@ -45,6 +46,8 @@ pub(crate) struct Space {
     reserve: Mutex<Reserve>,
     /// Rung when the disk got full, for the one who probes.
     bell: Arc<Bell>,
+    /// Whether puts may be taken again, and how often they were.
+    resuming: Permit,
 }
 
 /// The reserve, in bytes.
@@ -130,7 +133,13 @@ impl Space {
             waiting: AtomicU32::new(0),
             reserve: Mutex::new(Rank::Reserve, Reserve { held, owed: 0 }),
             bell,
+            resuming: Permit::default(),
         }
+    }
+
+    /// Whether puts may be taken again once there is space.
+    pub(crate) fn resuming(&self) -> &Permit {
+        &self.resuming
     }
 
     /// Whether puts are refused.
@@ -355,7 +364,7 @@ impl Space {
         let mut reserve = self.reserve.lock();
         let free = self.free_bytes();
         let owed = demand.unflushed_bytes.saturating_add(reserve.owed);
-        if free < (4 * self.unit).saturating_add(owed) {
+        if free < (4 * self.unit).saturating_add(owed) || !self.resuming.is_granted() {
             if free >= self.unit {
                 // Not enough for puts, but deletes may try again.
                 let _ =
@@ -367,6 +376,7 @@ impl Space {
         self.state.store(FREE, Ordering::Release);
         self.times_freed.fetch_add(1, Ordering::AcqRel);
         self.wants_room.store(false, Ordering::Release);
+        self.resuming.count();
         tracing::info!(target: "esker", "there is space on the disk again; puts are taken");
         true
     }

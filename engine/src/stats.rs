@@ -1,5 +1,6 @@
 //! What a database has done and holds, as numbers.
 
+use crate::remedies::Permit;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,8 +38,11 @@ pub(crate) struct Meters {
     pub(crate) bytes_compacted: AtomicU64,
     pub(crate) scrubs: AtomicU64,
     pub(crate) tables_healed: AtomicU64,
+    /// Whether threads that panicked may begin anew, and how often they did.
+    pub(crate) restarts: Permit,
     pub(crate) backups: AtomicU64,
     pub(crate) backup_failures: AtomicU64,
+    pub(crate) backup_failures_in_a_row: AtomicU64,
     pub(crate) last_backup_ms: AtomicU64,
     pub(crate) scrub_bytes_done: AtomicU64,
     pub(crate) scrub_bytes_total: AtomicU64,
@@ -233,10 +237,16 @@ pub struct Stats {
     pub resolver_failures: u64,
     /// Damaged tables that were made whole from a peer since the database was opened.
     pub tables_healed: u64,
+    /// How often puts were taken again after the disk was full, since the database was opened.
+    pub resumes: u64,
+    /// How often a background thread began anew after a panic, since then.
+    pub restarts: u64,
     /// Backups made since the database was opened, those of the log alone as well.
     pub backups: u64,
     /// Backups that failed since then.
     pub backup_failures: u64,
+    /// Those of them that no backup has succeeded after.
+    pub backup_failures_in_a_row: u64,
     /// When the last one was made, in milliseconds since the Unix epoch; zero if there was none since then.
     pub last_backup_ms: u64,
     /// Bytes that the running scrub, or else the last one, has read.

@@ -1,7 +1,7 @@
 //! The background threads: one flushes, one compacts, one tends the log.
 //!
 //! A thread that fails notes the trouble and tries again later; a thread that panics poisons the
-//! database, because what it left half-done is unknown.
+//! database, because what it left half-done is unknown. Those that only read it or copy it begin anew.
 
 use crate::backup::schedule;
 use crate::bell::Bell;
@@ -39,6 +39,8 @@ const NAPS_WITHOUT_SPACE: u32 = 60;
 const NAP: Duration = Duration::from_millis(50);
 /// Between a scrub that could not read a file and the next, unless scrubs are more frequent.
 const SCRUB_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Before a thread that panicked begins anew.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks whether a full disk has space again.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// A sleeping thread looks around this often even if nobody rings.
@@ -106,11 +108,21 @@ impl Workers {
     ) -> Result<()> {
         let (parts, should_stop) = (parts.clone(), self.should_stop.clone());
         let thread = std::thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
-            let run = std::panic::AssertUnwindSafe(|| work(&parts, &should_stop));
-            if std::panic::catch_unwind(run).is_err() {
-                parts.commits.poison();
+            let run = || std::panic::AssertUnwindSafe(|| work(&parts, &should_stop));
+            while std::panic::catch_unwind(run()).is_err() {
                 let panicked = format!("the thread {} panicked", worker.name());
+                tracing::error!(target: "esker", "{panicked}");
                 parts.trouble.lock().insert(worker, panicked);
+                if worker.changes_the_database() {
+                    parts.commits.poison();
+                    return;
+                }
+                if !wait_to_restart(&parts, &should_stop) {
+                    return;
+                }
+                parts.meters.restarts.count();
+                parts.trouble.lock().remove(&worker);
+                tracing::warn!(target: "esker", worker = worker.name(), "the thread begins anew");
             }
         });
         let thread = thread.map_err(|e| Error::io("start a thread for", parts_path(), e))?;
@@ -130,7 +142,28 @@ impl Workers {
     }
 }
 
+/// Waits a while, and until threads may begin anew. Returns false if they are to stop.
+fn wait_to_restart(parts: &Parts, should_stop: &AtomicBool) -> bool {
+    let mut waited = Duration::ZERO;
+    while waited < RESTART_AFTER || !parts.meters.restarts.is_granted() {
+        if should_stop.load(Ordering::Acquire) {
+            return false;
+        }
+        std::thread::sleep(NAP);
+        waited += NAP;
+    }
+    true
+}
+
 impl Worker {
+    /// Whether it leaves anything half-done in the database when it panics.
+    fn changes_the_database(self) -> bool {
+        match self {
+            Worker::Flush | Worker::Compaction | Worker::Log => true,
+            Worker::Backup | Worker::Scrub => false,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Worker::Flush => "esker-flush",
@@ -389,5 +422,77 @@ impl LogTending {
         let Some(builder) = builder else { return Ok(()) };
         let spare = builder.build()?;
         parts.commits.with_queue(|queue| queue.appender().map(|log| log.give_spare(spare)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::{self, Platform};
+    use crate::options::Options;
+    use crate::remedies::Permission;
+    use base::clock::ManualClock;
+    use base::fs::SimFs;
+    use base::rng::SeededRng;
+    use recovery::Progress;
+    use std::sync::atomic::AtomicU32;
+
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+
+    fn fails_twice(_: &Parts, should_stop: &AtomicBool) {
+        assert!(RUNS.fetch_add(1, Ordering::AcqRel) >= 2, "a bug");
+        while !should_stop.load(Ordering::Acquire) {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    fn fails(_: &Parts, _: &AtomicBool) {
+        panic!("a bug");
+    }
+
+    fn parts() -> Arc<Parts> {
+        let platform = Platform {
+            fs: Arc::new(SimFs::new(1)),
+            clock: Arc::new(ManualClock::at(1_700_000_000_000)),
+            rng: Arc::new(SeededRng::new(1)),
+        };
+        let opened = open::open(platform, Options::default(), &Progress::default());
+        Arc::new(opened.unwrap().0)
+    }
+
+    fn until(mut is_so: impl FnMut() -> bool) {
+        for _ in 0..600 {
+            if is_so() {
+                return;
+            }
+            std::thread::sleep(NAP);
+        }
+        panic!("it never was so");
+    }
+
+    #[test]
+    fn a_thread_that_only_reads_begins_anew_after_a_panic_if_it_may() {
+        let (parts, mut workers) = (parts(), Workers::default());
+        parts.meters.restarts.set(Permission::Withheld);
+        workers.spawn(Worker::Scrub, &parts, &parts.scrub_bell, fails_twice).unwrap();
+        let is_down = || parts.trouble.lock().contains_key(&Worker::Scrub);
+        until(is_down);
+        std::thread::sleep(RESTART_AFTER * 2);
+        assert!(is_down() && RUNS.load(Ordering::Acquire) == 1, "it waits to be allowed to");
+        parts.meters.restarts.set(Permission::Granted);
+        until(|| RUNS.load(Ordering::Acquire) == 3 && !is_down());
+        assert_eq!(parts.meters.restarts.used(), 2);
+        assert!(!parts.commits.is_poisoned());
+        workers.stop();
+    }
+
+    #[test]
+    fn a_thread_that_writes_and_panics_poisons_the_database() {
+        let (parts, mut workers) = (parts(), Workers::default());
+        workers.spawn(Worker::Flush, &parts, &parts.flush_bell, fails).unwrap();
+        until(|| parts.commits.is_poisoned());
+        assert!(parts.trouble.lock().contains_key(&Worker::Flush));
+        assert_eq!(parts.meters.restarts.used(), 0);
+        workers.stop();
     }
 }

@@ -6,7 +6,7 @@
 mod fixture;
 
 use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
-use esker::{Batch, Db, Error, Keyspace, Options, Status, SyncMode};
+use esker::{Batch, Db, Error, Keyspace, Options, Permission, Remedy, Status, SyncMode};
 use fixture::{Content, Disk, content, eventually, keyspace, small, small_busy};
 
 const PLENTY: u64 = 1 << 40;
@@ -115,6 +115,20 @@ fn puts_are_taken_again_by_themselves_and_the_reserve_is_back() {
         db.close().unwrap();
         assert_eq!(content(&keyspace(&disk.open(small()), "k")), expected);
     }
+}
+
+#[test]
+fn puts_wait_for_permission_where_they_are_not_to_be_taken_again_by_themselves() {
+    let (disk, db, k, _) = full(small_busy());
+    db.permit(Remedy::Resume, Permission::Withheld);
+    disk.fs.set_free(PLENTY);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(is_disk_full(&k.put(b"p", b"v").unwrap_err()));
+    k.delete(b"p").unwrap();
+    assert_eq!(db.stats().resumes, 0);
+    db.permit(Remedy::Resume, Permission::Granted);
+    eventually("puts are taken", || k.put(b"p", b"v").is_ok());
+    assert!(db.stats().resumes >= 1);
 }
 
 /// All memtables are full and no table can be written: whoever waits is told, not left waiting.

@@ -5,6 +5,7 @@
 //! recovery    what opening the database took
 //! peers       lag, bytes and failures by peer
 //! breakers    their states and calls, by name
+//! remedies    what the node did by itself, by name
 //! process     memory, processor time, file handles
 //! requests    HTTP by route; the only ones that are counted here
 //! sheet       families of metrics, one after the other
@@ -19,6 +20,7 @@ mod engine;
 mod peers;
 mod process;
 mod recovery;
+mod remedies;
 mod requests;
 mod sheet;
 mod text;
@@ -33,7 +35,7 @@ use ::engine::{Db, Health, Stats};
 use ::recovery::Report;
 use base::NodeId;
 use base::fs::Space;
-use esker_node::resilience::BreakerReport;
+use esker_node::resilience::{BreakerReport, RemedyReport};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -55,15 +57,20 @@ pub(crate) struct Scrape {
     peers: Vec<Peer>,
     breakers: BTreeMap<String, BreakerReport>,
     writes: Writes,
+    remedies: BTreeMap<&'static str, RemedyReport>,
+    shed: u64,
 }
 
 impl Scrape {
-    /// Reads the numbers of `db`, and takes those of its `peers` and `breakers`.
+    /// Reads the numbers of `db`, and takes those of its `peers` and `breakers`, of the node's `remedies`,
+    /// and how many writes it has `shed`.
     pub(crate) fn take(
         db: &Db,
         writes: Writes,
         peers: Vec<Peer>,
         breakers: BTreeMap<String, BreakerReport>,
+        remedies: BTreeMap<&'static str, RemedyReport>,
+        shed: u64,
     ) -> Scrape {
         Scrape {
             node: db.identity().node,
@@ -74,6 +81,8 @@ impl Scrape {
             peers,
             breakers,
             writes,
+            remedies,
+            shed,
         }
     }
 
@@ -112,6 +121,7 @@ impl Collector for Scrape {
         sheet.counter("log_lines_dropped", help, logs::dropped())?;
         self.writes.write(&mut sheet)?;
         peers::write(&mut sheet, &self.peers)?;
-        breakers::write(&mut sheet, &self.breakers)
+        breakers::write(&mut sheet, &self.breakers)?;
+        remedies::write(&mut sheet, &self.remedies, self.shed)
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Peer {
     pub(crate) enabled: bool,
     /// Whether a link to it is up.
     pub(crate) online: bool,
+    /// Whether it is left alone because it could not be reached: 0 closed, 1 open, 2 half-open.
+    pub(crate) breaker: u8,
     /// How long the oldest commit has waited that it has not confirmed; 0 if it has all.
     pub(crate) lag_ms: u64,
     /// Commits that it has not confirmed.

@@ -26,6 +26,7 @@
 //! body       bodies of requests, bounded in bytes and time
 //! query      the parts of a URL
 //! admin      what operators change while it runs: mode, log, timeouts, breakers
+//! remedies   what it does by itself against trouble
 //! upkeep     checkpoints, backups, scrubs
 //! mode       what users may ask for now
 //! callers    who may ask: tokens, or whoever is on this machine
@@ -63,6 +64,7 @@ mod probes;
 mod query;
 mod record;
 mod refusal;
+mod remedies;
 mod routes;
 mod server;
 mod settings;

@@ -360,6 +360,7 @@ fn ask_as_operator(talk: &mut Conversation) {
         talk.plain("GET", path, "").is(200, "");
     }
     talk.plain("GET", "/v1/breakers", "").is(200, "");
+    talk.plain("GET", "/v1/remedies", "").is(200, "");
     let of = "/v1/breakers/{name}/reset";
     talk.ask("POST", of, "/v1/breakers/backup/reset", &[], "").is(200, "");
     talk.ask("POST", of, "/v1/breakers/nobody/reset", &[], "").is(404, "BreakerNotFound");

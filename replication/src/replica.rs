@@ -35,8 +35,8 @@ pub use sync_status::SyncStatus;
 use crate::group::{Behind, Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
-    Bell, BreakerSettings, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError, LinkSettings,
-    Mesh, MeshParts, PeerLink, Pins, Token, Wire,
+    Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError,
+    LinkSettings, Mesh, MeshParts, PeerLink, Pins, Token, Wire,
 };
 use crate::roster::{Member, Role};
 use crate::store::Store;
@@ -150,6 +150,8 @@ pub struct PeerReport {
     pub role: Option<Role>,
     /// How far it is.
     pub status: PeerStatus,
+    /// Whether it is left alone because it could not be reached; closed if it is not dialed.
+    pub breaker: BreakerState,
     /// What was exchanged with it.
     pub totals: Totals,
     /// What last went wrong.
@@ -348,7 +350,10 @@ impl Replica {
         }
         drop(book);
         peers.sort_by_key(|peer| peer.node);
+        let links = self.mesh.peers();
+        let breaker = |node| links.iter().find(|link| link.peer == node).map(|link| link.breaker);
         let report = |peer: Peer| PeerReport {
+            breaker: breaker(peer.node).unwrap_or(BreakerState::Closed),
             role: roster.role(peer.node),
             status: health.peers.remove(&peer.node).unwrap_or_default(),
             totals: shared.journal.totals_of(peer.node),

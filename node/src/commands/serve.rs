@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use engine::KeyspaceOptions;
 use replication::JsonMerge;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The command line of `esker serve`.
 #[derive(clap::Args, Clone, Debug)]
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let settings = Settings::of(gather(args)?)?;
     let logs = logs::start(&settings.config)?;
     let again = args.clone();
-    let reread = Box::new(move || gather(&again));
+    let reread = Arc::new(move || gather(&again));
     let to_open = settings.clone();
     let open = move |opening: &Opening| open(&to_open, opening);
     let served = serve::serve(&settings, reread, open, |ready| {
@@ -80,6 +81,9 @@ pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
 
 /// Opens the database that `settings` name, and begins to talk with its peers.
 fn open(settings: &Settings, opening: &Opening) -> Outcome<Opened> {
+    // A node that was open before stays where its peers know it, and has joined.
+    let again = opening.before().map(|listen| Settings { listen, join: None, ..settings.clone() });
+    let settings = again.as_ref().unwrap_or(settings);
     let options = settings.config.engine_options();
     let directory = Directory::open_with(&settings.path, options, opening.progress())?;
     for name in settings.config.list("local_keyspaces") {

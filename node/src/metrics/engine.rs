@@ -97,6 +97,8 @@ fn tables(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.gauges("level_entries", help, &by_level(|level| level.entries))?;
     sheet.counter("backups", "Backups made, those of the log alone as well", stats.backups)?;
     sheet.counter("backup_failures", "Backups that failed", stats.backup_failures)?;
+    let help = "Backups that failed since one was made, those that are made by themselves as well";
+    sheet.gauge("backup_failures_in_a_row", help, stats.backup_failures_in_a_row as f64)?;
     let help = "When the last backup was made, in Unix time; 0 if none since the start";
     sheet.gauge("last_backup_seconds", help, stats.last_backup_ms as f64 / 1000.0)?;
     sheet.counter("scrubs", "Scrubs that were completed", stats.scrubs)?;

@@ -14,6 +14,9 @@ pub(super) fn write(sheet: &mut Sheet<'_>, peers: &[Peer]) -> fmt::Result {
     };
     let up = gauges(|peer| f64::from(u8::from(peer.online)));
     sheet.gauges("replication_peer_up", "Whether a link to the peer is up", &up)?;
+    let help = "0 closed, 1 open: the peer could not be reached and is left alone, 2 half-open";
+    let breakers = gauges(|peer| f64::from(peer.breaker));
+    sheet.gauges("replication_peer_breaker_state", help, &breakers)?;
     let help = "Whether collection of deletes waits for the peer";
     let tracked = gauges(|peer| f64::from(u8::from(peer.class == PeerClass::Tracked)));
     sheet.gauges("replication_peer_tracked", help, &tracked)?;

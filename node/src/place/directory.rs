@@ -38,6 +38,12 @@ impl Directory {
         Ok(Directory { db, path: path.to_path_buf() })
     }
 
+    /// The database `db`, which is open at `path`.
+    #[cfg(test)]
+    pub(crate) fn of(db: Db, path: &Path) -> Directory {
+        Directory { db, path: path.to_path_buf() }
+    }
+
     /// The open database.
     pub(crate) fn db(&self) -> &Db {
         &self.db

@@ -21,16 +21,22 @@ use replication::replica::{
 use replication::roster;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::runtime::{Builder, Runtime};
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Threads that drive QUIC; calls of the database run on others.
 const THREADS: usize = 2;
+
+/// How long calls of the database that peers have caused may go on at the end.
+const END_MAX: Duration = Duration::from_secs(5);
 
 const AUTHOR: roster::Role = roster::Role::Author;
 
 /// See the module.
 pub(crate) struct Linked {
-    runtime: Runtime,
+    /// Until it is shut down.
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
     replica: Mutex<Option<Arc<Replica>>>,
     address: SocketAddr,
     dialing: Dialing,
@@ -79,7 +85,9 @@ impl Linked {
             runtime.block_on(replica.join(&token, *address))?;
         }
         let address = replica.address()?;
-        Ok(Linked { runtime, replica: Mutex::new(Some(replica)), address, dialing })
+        let handle = runtime.handle().clone();
+        let (runtime, replica) = (Mutex::new(Some(runtime)), Mutex::new(Some(replica)));
+        Ok(Linked { runtime, handle, replica, address, dialing })
     }
 
     fn replica(&self) -> Outcome<Arc<Replica>> {
@@ -246,7 +254,12 @@ impl Replicas for Linked {
     fn shutdown(&self) {
         let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(replica) = replica {
-            self.runtime.block_on(replica.shutdown());
+            self.handle.block_on(replica.shutdown());
+        }
+        // What is left of it must not be dropped by a thread that may not wait.
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_timeout(END_MAX);
         }
     }
 }
@@ -255,7 +268,7 @@ impl Linked {
     /// Calls what may start tasks.
     fn inside<T>(&self, call: impl FnOnce(&Replica) -> base::Result<T>) -> Outcome<T> {
         let replica = self.replica()?;
-        let _inside = self.runtime.enter();
+        let _inside = self.handle.enter();
         Ok(call(&replica)?)
     }
 
@@ -294,7 +307,7 @@ fn reads_only(replica: &Replica) -> Failure {
 
 fn peer(report: PeerReport) -> Peer {
     let last_sync = report.last_sync_ms();
-    let PeerReport { peer, role, status, totals: exchanged, trouble: last } = report;
+    let PeerReport { peer, role, status, breaker, totals: exchanged, trouble: last } = report;
     Peer {
         node: peer.node.to_string(),
         address: peer.address.map(|address| address.to_string()),
@@ -305,6 +318,7 @@ fn peer(report: PeerReport) -> Peer {
         },
         enabled: peer.is_enabled,
         online: status.is_connected,
+        breaker: breaker as u8,
         lag_ms: status.lag_ms,
         pending: status.pending,
         last_sync,

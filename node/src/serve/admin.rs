@@ -7,6 +7,7 @@
 //! POST      /v1/reload                  reads the configuration again; what waits for a start
 //! GET       /v1/breakers                state and counts by name
 //! POST      /v1/breakers/{name}/reset   closes one
+//! GET       /v1/remedies                what the node does by itself, whether it would and how often it did
 //! ```
 //!
 //! What is changed here lasts until the node stops, or reads its configuration again.
@@ -120,6 +121,11 @@ pub(super) async fn reload(
 /// How each breaker is.
 pub(super) async fn breakers(State(node): State<Arc<Node>>) -> Response<Body> {
     json(&node.breakers().reports())
+}
+
+/// How each remedy is.
+pub(super) async fn remedies(State(node): State<Arc<Node>>) -> Response<Body> {
+    json(&node.healing().reports())
 }
 
 /// Closes a breaker.

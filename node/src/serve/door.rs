@@ -12,7 +12,7 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 type Routes = TowerToHyperService<Router>;
@@ -25,28 +25,54 @@ pub(super) struct Door {
 
 struct Inside {
     timeouts: Timeouts,
-    /// Until there is a node.
-    opening: Routes,
-    opened: OnceLock<(Arc<Node>, Routes)>,
+    behind: RwLock<Behind>,
+}
+
+/// Who answers.
+enum Behind {
+    /// There is no node yet, or not now.
+    Opening(Routes),
+    Node(Arc<Node>, Routes),
+}
+
+impl Behind {
+    fn opening(opening: Arc<Opening>, callers: Arc<Callers>) -> Behind {
+        Behind::Opening(TowerToHyperService::new(opening::routes(opening, callers)))
+    }
 }
 
 impl Door {
     /// A door behind which `opening` is told of.
     pub(super) fn new(opening: Arc<Opening>, timeouts: Timeouts, callers: Arc<Callers>) -> Door {
-        let opening = TowerToHyperService::new(opening::routes(opening, callers));
-        Door { inside: Arc::new(Inside { timeouts, opening, opened: OnceLock::new() }) }
+        let behind = RwLock::new(Behind::opening(opening, callers));
+        Door { inside: Arc::new(Inside { timeouts, behind }) }
     }
 
     /// From here on `node` answers, also on connections that are there already.
     pub(super) fn open(&self, node: Arc<Node>) {
         let all = TowerToHyperService::new(routes(node.clone()));
-        // There is one node.
-        let _ = self.inside.opened.set((node, all));
+        self.put(Behind::Node(node, all));
+    }
+
+    /// From here on there is no node; `opening` is told of.
+    pub(super) fn shut(&self, opening: Arc<Opening>, callers: Arc<Callers>) {
+        self.put(Behind::opening(opening, callers));
     }
 
     /// Who answers, if it is open.
-    pub(super) fn node(&self) -> Option<&Arc<Node>> {
-        self.inside.opened.get().map(|(node, _)| node)
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
+            Behind::Opening(_) => None,
+            Behind::Node(node, _) => Some(node.clone()),
+        }
+    }
+
+    fn put(&self, behind: Behind) {
+        let mut now = self.inside.behind.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *now, behind);
+        drop(now);
+        // Perhaps the last that held a node: not under the lock.
+        drop(before);
     }
 
     /// How long something may take now.
@@ -61,7 +87,8 @@ impl Service<Request<Incoming>> for Door {
     type Future = <Routes as Service<Request<Incoming>>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let opened = self.inside.opened.get().map(|(_, routes)| routes);
-        opened.unwrap_or(&self.inside.opening).call(request)
+        match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
+            Behind::Opening(routes) | Behind::Node(_, routes) => routes.call(request),
+        }
     }
 }

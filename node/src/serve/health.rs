@@ -205,6 +205,7 @@ mod tests {
             class,
             enabled: true,
             online: true,
+            breaker: 0,
             lag_ms,
             pending: 0,
             last_sync: None,

@@ -8,6 +8,7 @@ use super::health::LagThresholds;
 use super::life::QUICK_MAX;
 use super::mode::{CurrentMode, Mode};
 use super::refusal::Refusal;
+use super::remedies::{self, SelfHealing};
 use super::settings::Settings;
 use crate::args::Durability;
 use crate::config::Config;
@@ -41,7 +42,7 @@ const CATCH_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 const CATCH_UP_STEP: Duration = Duration::from_millis(20);
 
 /// Reads the configuration again, from where it came.
-pub(crate) type Reread = Box<dyn Fn() -> Outcome<Config> + Send + Sync>;
+pub(crate) type Reread = Arc<dyn Fn() -> Outcome<Config> + Send + Sync>;
 
 /// A node while it serves.
 pub(super) struct Node {
@@ -68,6 +69,7 @@ pub(super) struct Node {
     is_on_loopback: bool,
     mode: CurrentMode,
     breakers: Breakers,
+    healing: Arc<SelfHealing>,
 }
 
 impl Node {
@@ -79,6 +81,7 @@ impl Node {
         timeouts: Timeouts,
         callers: Arc<Callers>,
         reread: Reread,
+        healing: Arc<SelfHealing>,
     ) -> Node {
         Node {
             directory,
@@ -102,6 +105,7 @@ impl Node {
             is_on_loopback: settings.http.ip().is_loopback(),
             mode: CurrentMode::default(),
             breakers: breakers(),
+            healing,
         }
     }
 
@@ -142,6 +146,7 @@ impl Node {
         logs::change(&config)?;
         *self.callers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(callers);
         *lock(&self.thresholds) = LagThresholds::of(&config);
+        self.healing.configure(&config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
             let _ = self.timeouts.set(name, Duration::from_millis(millis));
@@ -177,6 +182,16 @@ impl Node {
     /// What leaves alone for a while what fails again and again.
     pub(super) fn breakers(&self) -> &Breakers {
         &self.breakers
+    }
+
+    /// What it does by itself against trouble.
+    pub(super) fn healing(&self) -> &SelfHealing {
+        &self.healing
+    }
+
+    /// The settings that are in effect.
+    pub(super) fn config(&self) -> Config {
+        lock(&self.config).clone()
     }
 
     /// A path of the configuration, if it is set.
@@ -245,7 +260,7 @@ impl Node {
         checks::add(&mut all, self, config)
             .map_err(|error| Failure::new(Exit::Other, "CheckFailed", error.to_string()))?;
         let _ = self.checks.set(all);
-        Ok(())
+        remedies::watch(self)
     }
 
     /// What its checks found last.
@@ -275,8 +290,10 @@ impl Node {
 
     /// Its numbers, for Prometheus.
     pub(super) fn metrics(&self) -> Outcome<String> {
-        let (peers, breakers) = (self.replicas.peers(), self.breakers.reports());
-        let scrape = Scrape::take(self.directory.db(), self.writes(), peers, breakers);
+        let (breakers, remedies) = (self.breakers.reports(), self.healing.reports());
+        let (db, peers) = (self.directory.db(), self.replicas.peers());
+        let shed = self.healing.shed();
+        let scrape = Scrape::take(db, self.writes(), peers, breakers, remedies, shed);
         let rendered = scrape.render(&self.requests);
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
     }
@@ -306,6 +323,7 @@ impl Node {
         keyspaces: impl IntoIterator<Item = &str>,
     ) -> Outcome {
         self.check_writes(Scope::Local)?;
+        self.healing.check_load()?;
         let is_shared = |name| self.directory.scope_of(name) != Scope::Local;
         if !keyspaces.into_iter().any(is_shared) {
             return Ok(());
@@ -442,8 +460,9 @@ mod tests {
         let directory = Directory::open_with(&of.path, options, &progress).unwrap();
         let replicas = replicas::start(directory.db(), &of).unwrap();
         let callers = Arc::new(Callers::of(&of.config).unwrap());
-        let reread = Box::new(|| Err(ended()));
-        let node = Node::new(directory, replicas, &of, of.config.timeouts(), callers, reread);
+        let reread = Arc::new(|| Err(ended()));
+        let (timeouts, healing) = (of.config.timeouts(), Arc::new(SelfHealing::new(&of.config)));
+        let node = Node::new(directory, replicas, &of, timeouts, callers, reread, healing);
         let (node, runtime) = (Arc::new(node), Runtime::new().unwrap());
         let (begin, begun) = channel();
         let (end, ended) = channel::<()>();

@@ -25,6 +25,7 @@ use axum::middleware::{self, Next};
 use axum::routing::get;
 use engine::{Progress, Stage};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,9 +34,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Opening {
     progress: Progress,
     is_recovered: AtomicBool,
+    /// Where peers reached the node before, if the database was open in this process.
+    before: Option<SocketAddr>,
 }
 
 impl Opening {
+    /// The database is opened again, by a node that peers have reached at `listen`.
+    pub(super) fn again(listen: SocketAddr) -> Opening {
+        Opening { before: Some(listen), ..Opening::default() }
+    }
+
+    /// Where peers reached the node before, if it was one in this process.
+    pub(crate) fn before(&self) -> Option<SocketAddr> {
+        self.before
+    }
+
     /// What recovery reports to.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress

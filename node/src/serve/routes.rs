@@ -13,7 +13,8 @@
 //! GET             /v1/stats                                 numbers by name
 //! POST            /v1/flush, /v1/compact                    null; keyspace
 //! ..              /v1/checkpoint, backup, backups, scrub    see `upkeep`
-//! ..              /v1/mode, log, timeouts, reload, breakers see `admin`
+//! ..              /v1/mode, log, timeouts, reload,
+//!                 breakers, remedies                        see `admin`
 //! POST            /v1/batch                                 operations in, all or nothing; keyspace sync
 //! POST            /v1/load                                  lines in; keyspace batch sync skip_bad
 //! GET             /v1/status                                node, role, peers, errors, totals
@@ -97,6 +98,7 @@ fn of_operators() -> Router<Arc<Node>> {
         .route("/v1/timeouts", get(admin::timeouts).post(admin::set_timeouts))
         .route("/v1/reload", post(admin::reload))
         .route("/v1/breakers", get(admin::breakers))
+        .route("/v1/remedies", get(admin::remedies))
         .route("/v1/breakers/{name}/reset", post(admin::reset_breaker))
         .route("/v1/status", get(peers::status))
         .route("/v1/peers", get(peers::list).post(peers::add))

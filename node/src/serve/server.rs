@@ -96,7 +96,7 @@ impl Server {
                 asked = self.signals.next() => match (asked, self.door.node()) {
                     (Asked::Stop, _) => return None,
                     (Asked::Reload, Some(node)) => {
-                        node.clone().reload_soon();
+                        node.reload_soon();
                         continue;
                     }
                     (Asked::Reload, None) => {
