@@ -14,7 +14,7 @@ use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::read_only;
-use crate::remedies::{Permission, Remedy};
+use crate::remedies::{self, Permission, Remedy};
 use crate::replicate::{self, Replication};
 use crate::resolver::{Parked, Resolved, Resolver};
 use crate::scrub::{ScrubReport, Speed, scrub};
@@ -429,12 +429,7 @@ impl Db {
     /// Says whether the database may do `remedy` by itself. All are granted when it is opened; how often
     /// each was done is in the [`Stats`].
     pub fn permit(&self, remedy: Remedy, permission: Permission) {
-        let parts = self.parts();
-        match remedy {
-            Remedy::Resume => parts.space.resuming().set(permission),
-            Remedy::Heal => parts.damage.permit_healing(permission),
-            Remedy::Restart => parts.meters.restarts.set(permission),
-        }
+        remedies::permit(self.parts(), remedy, permission);
     }
 
     /// Whether everything works, and if not, why.

@@ -1,5 +1,6 @@
 //! What a database does by itself against trouble, and may be told to leave.
 
+use crate::parts::Parts;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What a database does by itself.
@@ -22,6 +23,15 @@ pub enum Permission {
     Granted,
     /// It may not, until it is granted again.
     Withheld,
+}
+
+/// Says whether `remedy` may be taken.
+pub(crate) fn permit(parts: &Parts, remedy: Remedy, permission: Permission) {
+    match remedy {
+        Remedy::Resume => parts.space.resuming().set(permission),
+        Remedy::Heal => parts.damage.permit_healing(permission),
+        Remedy::Restart => parts.meters.restarts.set(permission),
+    }
 }
 
 /// A permission that can be changed, and how often it was used.

@@ -159,7 +159,7 @@ impl Worker {
     /// Whether it leaves anything half-done in the database when it panics.
     fn changes_the_database(self) -> bool {
         match self {
-            Worker::Flush | Worker::Compaction | Worker::Log => true,
+            Worker::Flush | Worker::Compaction | Worker::Log | Worker::Resolve => true,
             Worker::Backup | Worker::Scrub => false,
         }
     }

@@ -26,6 +26,7 @@
 //! body       bodies of requests, bounded in bytes and time
 //! query      the parts of a URL
 //! admin      what operators change while it runs: mode, log, timeouts, breakers
+//! limits     how much users may ask for
 //! remedies   what it does by itself against trouble
 //! upkeep     checkpoints, backups, scrubs
 //! mode       what users may ask for now
@@ -51,6 +52,7 @@ mod ending;
 mod guarded;
 mod health;
 mod life;
+mod limits;
 mod load;
 mod mode;
 mod node;

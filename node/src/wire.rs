@@ -21,6 +21,8 @@ use serde_json::value::RawValue;
 pub(crate) const KEY_HEADER: &str = "esker-key";
 /// How many milliseconds old the newest writes may be that a replica does not show yet.
 pub(crate) const MAX_LAG_HEADER: &str = "esker-max-lag-ms";
+/// How many deletes of a batch are meant, if they are many.
+pub(crate) const DELETES_HEADER: &str = "esker-deletes";
 /// Bytes of an encoded key from which on it travels in the header.
 const KEY_IN_URL_LEN_MAX: usize = 16 << 10;
 /// Bytes of a URL at most; HTTP libraries take no more.

@@ -46,6 +46,53 @@ fn a_mode_says_what_users_may_ask_for() {
 }
 
 #[test]
+fn a_mode_lasts_over_restarts_and_kills_until_it_is_changed() {
+    let place = Place::new();
+    let path = place.path("data");
+    let mut node = Served::start(&path);
+    node.ask("PUT", ADA, &[], "1").is(200, "");
+    for (mode, code) in [("read-only", "ReadOnlyMode"), ("maintenance", "Maintenance")] {
+        let body = format!("{{\"mode\":\"{mode}\"}}");
+        assert_eq!(node.ask("POST", "/v1/mode", &[], &body).is(200, "").json()["kept"], true);
+        node.kill();
+        node = Served::start(&path);
+        assert_eq!(node.ask("GET", "/v1/mode", &[], "").json()["mode"], mode);
+        assert_eq!(node.ask("PUT", ADA, &[], "2").json()["code"], code);
+    }
+    node.ask("POST", "/v1/mode", &[], "{\"mode\":\"normal\"}").is(200, "");
+    assert_eq!(node.stop().0, Some(0));
+    let node = Served::start(&path);
+    node.ask("PUT", ADA, &[], "2").is(200, "");
+}
+
+#[test]
+fn users_may_ask_so_often_store_so_much_and_delete_many_only_if_they_mean_it() {
+    let place = Place::new();
+    let text =
+        "[limits]\nrequests_per_second = 5\nstorage_bytes = '1 MiB'\ndeletes_per_batch = 2\n";
+    let node = with_settings(&place, text);
+    let deletes = "{\"op\":\"delete\",\"key\":\"a\"}\n".repeat(3);
+    node.ask("POST", "/v1/batch", &[], &deletes).is(400, "BulkDelete");
+    node.ask("POST", "/v1/batch", &["esker-deletes: 3"], &deletes).is(200, "");
+    let refused = (0..400).map(|_| node.ask("GET", ADA, &[], "")).find(|asked| asked.status == 429);
+    let refused = refused.unwrap().is(429, "RateLimited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    node.ask("GET", "/health/ready", &[], "").is(200, "");
+    node.ask("GET", "/v1/mode", &[], "").is(200, "");
+
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(300));
+    let large = "x".repeat(300_000);
+    let stored = |n: u32| {
+        pause();
+        node.ask("PUT", &format!("/v1/keyspaces/default/records/{n}"), &[], &large)
+    };
+    let refused = (0..50).map(stored).find(|asked| asked.status == 403).unwrap();
+    refused.is(403, "QuotaExceeded");
+    pause();
+    node.ask("DELETE", ADA, &[], "").is(200, "");
+}
+
+#[test]
 fn the_log_tells_more_when_it_is_told_to_and_every_change_is_in_the_audit() {
     let place = Place::new();
     let audit = place.path("audit.log");

@@ -10,7 +10,7 @@
 //! GET       /v1/remedies                what the node does by itself, whether it would and how often it did
 //! ```
 //!
-//! What is changed here lasts until the node stops, or reads its configuration again.
+//! What is changed here lasts until the node stops, or reads its configuration again; but for the mode, which is kept.
 
 use super::body::{Reading, read_whole};
 use super::mode::Mode;
@@ -52,9 +52,17 @@ pub(super) async fn set_mode(
 ) -> Result<Response<Body>, Refusal> {
     let shape = "{\"mode\":\"normal\"}, or \"read-only\" or \"maintenance\"";
     let ModeBody { mode } = body_of(&node, request, shape).await?;
+    // Whatever comes of keeping it: who asks for it wants it now.
     let before = node.mode().set(mode);
     tracing::info!(target: AUDIT, ?before, after = ?mode, "the mode was set");
-    Ok(json(&ModeBody { mode }))
+    let kept = node.blocking(move |node| {
+        let kept = mode.keep(node.directory().db());
+        if let Err(failure) = &kept {
+            tracing::warn!(failure = failure.to_text(), "the mode lasts until the node stops");
+        }
+        Ok(kept.is_ok())
+    });
+    Ok(json(&json!({ "mode": mode, "kept": kept.await? })))
 }
 
 #[derive(Deserialize, Serialize)]

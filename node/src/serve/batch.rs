@@ -86,6 +86,11 @@ pub(super) async fn batch(
     let parsing = node.blocking(move |_| Ok((operations_of(&bytes, &keyspace)?, memory)));
     let (operations, memory) = parsing.await?;
     node.check_takes_writes_to(operations.iter().map(|one| &*one.keyspace)).await?;
+    let deletes = operations.iter().filter(|one| matches!(one.change, Change::Delete)).count();
+    node.limits().check_deletes(deletes, &head.headers)?;
+    if deletes < operations.len() {
+        node.limits().check_room()?;
+    }
     let applied = node.holding(memory, move |node| {
         let seqno = node.directory().apply(&operations, durability)?;
         let stamp = seqno.and_then(|seqno| node.own_stamp(seqno)).map(tag_of);

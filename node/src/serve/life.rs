@@ -117,7 +117,7 @@ impl<O: FnMut(&Opening) -> Outcome<Opened> + Send + 'static> Life<O> {
             Ok(server) => server,
             Err(failure) => return (None, Err(failure)),
         };
-        let (mut ready, mut mode) = (Some(ready), Mode::default());
+        let (mut ready, mut mode) = (Some(ready), None);
         loop {
             let opened = self.open_meanwhile(&mut server, opening).await;
             let node = match opened {
@@ -137,7 +137,7 @@ impl<O: FnMut(&Opening) -> Outcome<Opened> + Send + 'static> Life<O> {
             opening = Arc::new(Opening::again(node.replicas().listens_at()));
             door.shut(opening.clone(), node.callers());
             self.keep_of(&node);
-            mode = node.mode().get();
+            mode = Some(node.mode().get());
             give_up(node).await;
         }
     }
@@ -172,13 +172,14 @@ impl<O: FnMut(&Opening) -> Outcome<Opened> + Send + 'static> Life<O> {
         }
     }
 
-    fn node(&self, opened: Opened, mode: Mode) -> Arc<Node> {
+    /// A node of what was opened, in `mode`, or else in the one that is kept.
+    fn node(&self, opened: Opened, mode: Option<Mode>) -> Arc<Node> {
         let Opened { directory, replicas } = opened;
         let (timeouts, callers) = (self.timeouts.clone(), self.callers.clone());
         let (reread, healing) = (self.reread.clone(), self.healing.clone());
         let settings = &self.settings;
         let node = Node::new(directory, replicas, settings, timeouts, callers, reread, healing);
-        node.mode().set(mode);
+        node.mode().set(mode.unwrap_or_else(|| Mode::kept(node.directory().db())));
         Arc::new(node)
     }
 

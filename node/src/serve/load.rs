@@ -71,13 +71,17 @@ pub(super) async fn load(
     let (head, mut body) = request.into_parts();
     let plan = Plan::of(&head.uri)?;
     node.check_takes_writes_to([&*plan.keyspace]).await?;
+    node.limits().check_room()?;
     let turn = node.load().await?;
     let memory = node.memory(memory_of(declared_len(&head.headers))).await?;
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let asked = node.clone();
-    let gate = Box::new(move |scope| asked.check_writes(scope));
+    let gate = Box::new(move |scope| {
+        asked.check_writes(scope)?;
+        asked.limits().check_room()
+    });
     let storing = node.holding((turn, memory), move |node| {
         let input = Box::new(BodyReader { parts: receiver, here: Bytes::new(), is_ended: false });
         let mut records = Records::of_lines(input, LINE_LEN_MAX);

@@ -6,6 +6,7 @@ use super::ending::{Ending, ended};
 use super::guarded::guarded;
 use super::health::LagThresholds;
 use super::life::QUICK_MAX;
+use super::limits::Limits;
 use super::mode::{CurrentMode, Mode};
 use super::refusal::Refusal;
 use super::remedies::{self, SelfHealing};
@@ -70,6 +71,7 @@ pub(super) struct Node {
     mode: CurrentMode,
     breakers: Breakers,
     healing: Arc<SelfHealing>,
+    limits: Limits,
 }
 
 impl Node {
@@ -106,6 +108,7 @@ impl Node {
             mode: CurrentMode::default(),
             breakers: breakers(),
             healing,
+            limits: Limits::of(&settings.config),
         }
     }
 
@@ -147,6 +150,7 @@ impl Node {
         *self.callers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(callers);
         *lock(&self.thresholds) = LagThresholds::of(&config);
         self.healing.configure(&config);
+        self.limits.configure(&config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
             let _ = self.timeouts.set(name, Duration::from_millis(millis));
@@ -187,6 +191,11 @@ impl Node {
     /// What it does by itself against trouble.
     pub(super) fn healing(&self) -> &SelfHealing {
         &self.healing
+    }
+
+    /// How much users may ask for.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The settings that are in effect.

@@ -119,6 +119,9 @@ async fn write(
     memory: Option<OwnedSemaphorePermit>,
 ) -> Result<Response<Body>, Refusal> {
     node.check_takes_writes_to([&*keyspace]).await?;
+    if matches!(change, Change::Put(_)) {
+        node.limits().check_room()?;
+    }
     let (is_put, is_small) = match &change {
         Change::Put(value) => (true, value.len() <= SMALL_LEN_MAX),
         Change::Delete => (false, true),

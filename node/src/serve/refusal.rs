@@ -50,6 +50,11 @@ impl Refusal {
         }
     }
 
+    /// Somebody asks too often.
+    pub(super) fn too_often(failure: Failure) -> Refusal {
+        Refusal { status: StatusCode::TOO_MANY_REQUESTS, failure }
+    }
+
     /// The database is not open yet; `words` say how far it is.
     pub(super) fn opening(words: String) -> Refusal {
         let failure = Failure::new(Exit::Other, "Opening", words);
@@ -126,8 +131,9 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE && self.failure.category() == "retryable"
-        {
+        let is_later =
+            matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if is_later && self.failure.category() == "retryable" {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         }
         let json = HeaderValue::from_static("application/json");

@@ -15,7 +15,7 @@ use super::node::Node;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use base::{Error, SystemClock};
-use engine::{Db, Permission, Status};
+use engine::{Permission, Status};
 use esker_node::resilience::{Remedies, RemedyReport, RemedySettings, RemedyState, RemedySwitch};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -123,12 +123,12 @@ impl SelfHealing {
 /// Looks after `node` on a thread of its own, the first time before this returns.
 pub(super) fn watch(node: &Arc<Node>) -> Outcome {
     let mut watch = Watch::default();
-    watch.look(node.healing(), node.directory().db());
+    watch.look(node);
     let node: Weak<Node> = Arc::downgrade(node);
     let looks = move || {
         // Whoever waits for the end of a node does not wait for a look.
         while let Some(node) = node.upgrade().filter(|node| !node.is_draining()) {
-            if watch.look(node.healing(), node.directory().db()) == Next::Nothing {
+            if watch.look(&node) == Next::Nothing {
                 return;
             }
             drop(node);
@@ -159,8 +159,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(&mut self, healing: &SelfHealing, db: &Db) -> Next {
+    fn look(&mut self, node: &Node) -> Next {
+        let (healing, db) = (node.healing(), node.directory().db());
         let stats = db.stats();
+        node.limits().note_stored(stats.table_bytes.saturating_add(stats.memtable_bytes));
         for (remedy, of_engine, now, seen) in [
             (Remedy::Resume, engine::Remedy::Resume, stats.resumes, &mut self.resumes),
             (Remedy::Heal, engine::Remedy::Heal, stats.tables_healed, &mut self.heals),

@@ -37,7 +37,7 @@ use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
 use super::{admin, batch, content, load, overview, page, peers, probes, record, stream, upkeep};
-use crate::error::Failure;
+use crate::error::{Failure, Outcome};
 use crate::logs::AUDIT;
 use crate::metrics;
 use crate::wire::MAX_LAG_HEADER;
@@ -56,6 +56,9 @@ use std::time::Instant;
 
 /// The document that a test holds against the routes.
 const OPENAPI: &str = include_str!("openapi.json");
+
+/// What users ask besides what concerns a keyspace.
+const DATA: [&str; 4] = ["/v1/batch", "/v1/load", "/v1/export", "/v1/digest"];
 
 /// All routes of `node`.
 pub(super) fn routes(node: Arc<Node>) -> Router {
@@ -150,7 +153,10 @@ async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let changes = path.as_ref().is_some_and(|path| is_of_operators(&method, path.as_str()));
     let changed = changes.then(|| request.uri().path().to_owned());
     let (caller, response) = match admitted {
-        Ok(caller) => (Some(caller), next.run(request).await),
+        Ok(caller) => match within_rate(&node, path.as_ref(), caller) {
+            Ok(()) => (Some(caller), next.run(request).await),
+            Err(failure) => (Some(caller), Refusal::too_often(failure).into_response()),
+        },
         Err(refusal) => {
             node.note_stranger();
             (None, refusal.into_response())
@@ -165,6 +171,18 @@ async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     }
     node.requests().answered(method.as_str(), route, status, started.elapsed());
     response
+}
+
+/// Refuses who asks for data too often. Operators and those who watch are not counted.
+fn within_rate(node: &Node, path: Option<&MatchedPath>, caller: &str) -> Outcome {
+    let is_of_data = |path: &&MatchedPath| {
+        let path = path.as_str();
+        path.starts_with("/v1/keyspaces") || DATA.contains(&path)
+    };
+    match path.filter(is_of_data) {
+        Some(_) => node.limits().admit(caller, node.uptime()),
+        None => Ok(()),
+    }
 }
 
 /// Whether it changes how a node works; such paths hold no keys.
