@@ -75,7 +75,7 @@ impl Target {
 #[test]
 fn urls_that_mean_nothing_are_refused_by_name() {
     let target = Target::new();
-    target.refuses("GET", "/", 404, "UnknownPath");
+    target.refuses("GET", "/nobody", 404, "UnknownPath");
     target.refuses("GET", "/v2/keyspaces", 404, "UnknownPath");
     target.refuses("GET", &format!("{RECORDS}/"), 404, "UnknownPath");
     target.refuses("GET", &format!("{RECORDS}/a/b"), 404, "UnknownPath");
