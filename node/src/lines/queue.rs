@@ -188,6 +188,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    /// How long anything may take that only has to happen.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// A file that takes lines while its gate is open, and tells each.
     struct Gated {
         gate: Arc<Mutex<()>>,
@@ -247,10 +250,10 @@ mod tests {
         drop(shut);
         let kept = pushed - usize::try_from(queue.dropped()).unwrap();
         for _ in 0..kept {
-            assert_eq!(written.recv().unwrap().len(), line.len());
+            assert_eq!(written.recv_timeout(PATIENCE).unwrap().len(), line.len());
         }
         write(&queue, "again");
-        assert_eq!(written.recv().unwrap(), "again");
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "again");
         drop(drain);
         assert_eq!(written.try_iter().count(), 0);
     }
