@@ -349,10 +349,9 @@ pub(crate) fn compact_once(
     if load == Load::Busy {
         return Ok(false);
     }
-    let Some(job) = forgettable::pick(parts, &stubborn)? else { return Ok(false) };
-    let first = parts.installer.next_table();
-    run(parts, &job, is_cancelled)?;
-    stubborn.note(parts, first);
+    let Some(forgettable) = forgettable::pick(parts, &stubborn)? else { return Ok(false) };
+    let written = run(parts, &forgettable.job, is_cancelled)?;
+    stubborn.note(parts, &forgettable, &written);
     Ok(true)
 }
 
@@ -378,7 +377,9 @@ fn refuse_if_closed(parts: &Parts) -> Result<()> {
     if parts.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
 }
 
-fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> {
+/// Does the job. Returns the numbers of the tables that it has written.
+fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<u64>> {
+    let mut written = Vec::new();
     if job.action == Action::Move {
         let removed = job.inputs.iter().flatten().map(|meta| meta.id).collect();
         let added = job.inputs.iter().flatten().map(|meta| Added {
@@ -420,7 +421,7 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
         });
         let Outcome { edit, bytes_written } = merged?;
         let edit = Edit { horizon: Some(horizon), ..edit };
-        let written: Vec<u64> = edit.added.iter().map(|added| added.meta.id).collect();
+        written.extend(edit.added.iter().map(|added| added.meta.id));
         parts.install_written(&written, |_| edit, |_| {})?;
         parts.meters.compactions.fetch_add(1, Ordering::Relaxed);
         parts.meters.bytes_compacted.fetch_add(bytes_written, Ordering::Relaxed);
@@ -428,5 +429,5 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<()> 
     parts.update_pressure();
     parts.obsolete.delete(parts);
     give_back_if_full(parts);
-    Ok(())
+    Ok(written)
 }

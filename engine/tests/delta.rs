@@ -406,6 +406,44 @@ fn what_the_floor_lets_go_goes_without_a_write() {
     assert_eq!(content(&k).len(), 1);
 }
 
+/// Of an erase the manifest knows the victim only, so the table is written anew too early, and once more
+/// when the floor covers the commit that brought it.
+#[test]
+fn an_erase_goes_without_a_write_once_the_floor_covers_what_brought_it() {
+    let (author, disk) = (Disk::new(1), Disk::new(2));
+    let a = author.open(fast());
+    keyspace(&a, "k").put("late", "v").unwrap();
+    a.sync().unwrap();
+    disk.clock.set(START_MS + 5);
+    let db = disk.open(Options { sync: SyncMode::Async, ..small_busy() });
+    let (replication, k) = (db.replication(), keyspace(&db, "k"));
+    for key in ["kept", "gone"] {
+        k.put(key, "v").unwrap();
+    }
+    k.delete("gone").unwrap();
+    db.compact_all().unwrap();
+    replication.raise_floor(MAIN, &replication.applied(MAIN)).unwrap();
+    let before = replication.applied(MAIN);
+    let mut tail = a.replication().tail(MAIN, &before).unwrap();
+    let shipment = tail.next(&before, 1 << 20).unwrap().unwrap();
+    let taken = replication.admit(&shipment.bytes).unwrap();
+    assert!(matches!(taken, Admission::Taken { late: 1, .. }), "{taken:?}");
+    db.compact_all().unwrap();
+    // What is kept, the erase, and of what it erased the value and what it was.
+    assert_eq!(Given::take_count(&db), (4, 0));
+
+    let merges = db.stats().compactions;
+    let mut floor = before;
+    floor.raise(shipment.origin, shipment.last);
+    replication.raise_floor(MAIN, &floor).unwrap();
+    eventually("it was tried", || db.stats().compactions > merges);
+    db.settle().unwrap();
+    assert_eq!(Given::take_count(&db), (4, 0));
+    assert_eq!(db.stats().compactions, merges + 1, "again and again");
+    replication.raise_floor(MAIN, &replication.applied(MAIN)).unwrap();
+    eventually("the erase is gone", || Given::take_count(&db) == (3, 0));
+}
+
 impl Given {
     fn take_count(db: &Db) -> (usize, usize) {
         let mut delta = db.replication().delta(MAIN, &Vector::default()).unwrap();
