@@ -4,8 +4,7 @@
 
 mod fixture;
 
-use base::fs::SimOp;
-use base::fs::{CrashModel, SimFs};
+use base::fs::{CrashModel, Fault, FaultPlan, SimFs, SimOp};
 use esker::replicate::{
     Admission, DeltaHead, ExportHead, Import, Incarnation, NodeId, Origin, ScopeId, Settled, Vector,
 };
@@ -177,6 +176,40 @@ fn a_broken_off_import_changes_nothing_and_goes_on_where_it_ended() {
     assert_eq!(import.settle().unwrap(), Settled::Yes);
     import.install().unwrap();
     assert_eq!(all(&b), all(&a));
+}
+
+/// The disk refuses a file that is new: what came of the others stays for the next try, those in front of it
+/// and those behind it.
+#[test]
+fn an_import_that_fails_as_it_begins_keeps_what_was_received() {
+    for is_last in [true, false] {
+        let (_, a) = giver();
+        let (disk, b) = joiner(2);
+        let first = a.replication().export(MAIN).unwrap().head().clone();
+        let mut import = b.replication().import(MAIN, &first).unwrap();
+        send(&a, &mut import, 2).unwrap();
+        drop(import);
+        keyspace(&a, "users").put(b"more", b"tables").unwrap();
+        a.flush().unwrap();
+        let mut head = a.replication().export(MAIN).unwrap().head().clone();
+        if !is_last {
+            head.files.reverse();
+        }
+        disk.fs.inject(FaultPlan::new(SimOp::Create, Fault::Io).on(".sst"));
+        let refused = b.replication().import(MAIN, &head).unwrap_err();
+        assert!(matches!(refused, Error::Io { .. }), "{refused}");
+        let mut import = b.replication().import(MAIN, &head).unwrap();
+        let received = import.received();
+        for file in &first.files[..2] {
+            assert!(received.contains(&(file.id, file.len)), "{is_last} {received:?}");
+        }
+        send(&a, &mut import, usize::MAX).unwrap();
+        assert_eq!(import.settle().unwrap(), Settled::Yes);
+        import.install().unwrap();
+        assert_eq!(all(&b), all(&a));
+        let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
+        assert_eq!(disk.files_in("tables/").len() as u64, live);
+    }
 }
 
 /// It has the same tables under other numbers.

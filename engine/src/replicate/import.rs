@@ -8,7 +8,8 @@
 //! mean what they meant. That is possible because a node without content names no author yet but
 //! itself, and that as "local".
 //!
-//! No call reads or syncs more than the bytes that it is given: what takes longer is done meanwhile.
+//! No call reads or syncs more than the bytes that it is given: what takes longer is done meanwhile by a
+//! thread. Where there are to be none, the call that brings the last bytes of a file syncs and reads all of it.
 
 mod received;
 
@@ -88,20 +89,32 @@ impl Import {
         let catalog = checked(scope, head)?;
         refuse_ahead(parts, latest_of(head, &catalog))?;
         parts.installer.with_state(|state| refuse_unless_fit(state, scope, &catalog))?;
+        let checker = Checker::new(parts)?;
         let mut kept = parts.admissions.take_received();
-        let metas = catalog.added.iter().map(|added| (added.meta.id, &added.meta));
+        // From here on what it has is kept, whatever fails.
+        let (parts, head) = (parts.clone(), head.clone());
+        let mut import = Import { parts, scope, head, catalog, files: Vec::new(), checker };
+        if let Err(error) = import.announce(&mut kept) {
+            import.files.append(&mut kept);
+            return Err(error);
+        }
+        let parts = &import.parts;
+        kept.iter().for_each(|incoming| parts.obsolete.discard(parts, incoming.meta.id));
+        Ok(import)
+    }
+
+    /// Takes what is announced from what was `kept`; the rest has to come.
+    fn announce(&mut self, kept: &mut Vec<Received>) -> Result<()> {
+        let metas = self.catalog.added.iter().map(|added| (added.meta.id, &added.meta));
         let metas: BTreeMap<u64, _> = metas.collect();
-        let mut files = Vec::with_capacity(head.files.len());
-        for file in &head.files {
+        for file in &self.head.files {
             let Some(meta) = metas.get(&file.id) else { continue };
-            files.push(match kept.iter().position(|incoming| incoming.is_of(meta)) {
+            self.files.push(match kept.iter().position(|incoming| incoming.is_of(meta)) {
                 Some(place) => kept.swap_remove(place).announced_as(file),
-                None => Received::create(parts, file, meta)?,
+                None => Received::create(&self.parts, file, meta)?,
             });
         }
-        kept.iter().for_each(|incoming| parts.obsolete.discard(parts, incoming.meta.id));
-        let (parts, head, checker) = (parts.clone(), head.clone(), Checker::new(parts)?);
-        Ok(Import { parts, scope, head, catalog, files, checker })
+        Ok(())
     }
 
     /// How many bytes of each file are here already.
