@@ -6,7 +6,7 @@ mod fixture;
 
 use base::fs::CrashModel;
 use esker::replicate::{Admission, Purpose, ScopeId, Vector};
-use esker::{Db, Error, Options, SyncMode};
+use esker::{Db, Error, Options, SyncMode, Tick};
 use fixture::{Disk, START_MS, content, keyspace, small, small_busy};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,6 +51,8 @@ fn a_bulk_load_across_a_renewal_is_refused_and_leaves_nothing() {
     let refused = k.ingest(renewing).unwrap_err();
     assert!(matches!(refused, Error::Renewed), "{refused}");
     assert_eq!(content(&k).len(), 1);
+    let written = a.replication().written(MAIN).get(a.replication().origin());
+    assert_eq!(written, Tick::ZERO, "a commit that nobody has");
     let tick = k.ingest(entries()).unwrap();
     let own = a.replication().origin();
     give(&a, &b);
@@ -140,7 +142,7 @@ fn a_crash_at_any_moment_leaves_one_of_the_two_lives_and_everything_written() {
             assert!(is_there || moment.mark() < 2 || model == CrashModel::SyncLied);
             let tick = keyspace(&a, "k").put("3", "later").unwrap();
             assert!(tick > applied.latest());
-            assert!(applied.get(second) == esker::Tick::ZERO || is_there);
+            assert!(applied.get(second) == Tick::ZERO || is_there);
         }
     }
 }

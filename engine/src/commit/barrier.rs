@@ -27,6 +27,19 @@ impl Commits {
         self.barrier_from(queue, claim, f)
     }
 
+    /// As [`Commits::barrier`], if `may` allows it: asked under the lock of the queue, before there is a
+    /// place.
+    pub(crate) fn barrier_if<R>(
+        &self,
+        may: impl Fn() -> Result<()>,
+        claim: impl FnOnce(&mut Queue, Tick) -> Moved,
+        f: impl FnOnce(Barrier) -> Result<R>,
+    ) -> Result<R> {
+        let may = || self.damage.check().and_then(|()| may());
+        let queue = self.queue_with_room_if(0, Weight::Puts, may)?;
+        self.barrier_from(queue, claim, f)
+    }
+
     /// As [`Commits::barrier`], also while damage refuses writes: what follows mends it.
     pub(crate) fn mending_barrier<R>(
         &self,
