@@ -147,11 +147,10 @@ fn all_of(parts: &Parts, meta: &TableMeta) -> Missing {
     Missing::Ranges(ranges.collect())
 }
 
-/// What verifies of the damaged tables of `scope` that a peer is to make whole. Their files are in
-/// quarantine afterwards; the tables themselves stay until an edit removes them. Nothing may be merged
-/// meanwhile.
-pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> {
-    let mut all = Vec::new();
+/// Adds to `all` what verifies of the damaged tables of `scope` that a peer is to make whole; of some, if
+/// it fails. Their files are in quarantine afterwards; the tables themselves stay until an edit removes
+/// them. Nothing may be merged meanwhile.
+pub(crate) fn remains_of(parts: &Parts, scope: ScopeId, all: &mut Vec<Remains>) -> Result<()> {
     for id in parts.damage.to_heal() {
         let Some((order, level, meta)) = place_of(parts, id)? else { continue };
         if meta.scope != scope {
@@ -166,7 +165,7 @@ pub(crate) fn remains_of(parts: &Parts, scope: ScopeId) -> Result<Vec<Remains>> 
         let added = written.into_iter().map(|meta| Added { order, level, meta: Arc::new(meta) });
         all.push(Remains { id, added: added.collect(), missing });
     }
-    Ok(all)
+    Ok(())
 }
 
 fn replace(parts: &Parts, id: u64) -> Result<()> {

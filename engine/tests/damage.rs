@@ -7,7 +7,7 @@ mod fixture;
 
 use base::RelPath;
 use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
-use esker::replicate::ScopeId;
+use esker::replicate::{Purpose, ScopeId, Stage, Vector};
 use esker::{Background, CorruptionAction, Db, Error, Keyspace, Options, Scrub, Status, SyncMode};
 use fixture::{Content, Disk, content, eventually, file_ending, keyspace, small, small_busy};
 use std::time::Duration;
@@ -222,6 +222,55 @@ fn a_table_that_can_not_be_read_does_not_count_as_whole_again() {
     disk.fs.clear_faults();
     eventually("it is whole after all", || db.health().status == Status::Healthy);
     assert_eq!((content(&k).len(), quarantined(&disk)), (400, 0));
+}
+
+/// What `from` has, staged for one that has lost some of it.
+fn staged(from: &Db, to: &Db) -> Stage {
+    let mut delta = from.replication().delta(ScopeId::MAIN, &Vector::default()).unwrap();
+    let to = to.replication();
+    let mut stage = to.stage(ScopeId::MAIN, delta.head(), Purpose::Rejoin).unwrap();
+    while let Some(chunk) = delta.next(1 << 16).unwrap() {
+        stage.add(&chunk).unwrap();
+    }
+    stage
+}
+
+/// The disk fails in the middle, so it is tried again, maybe often.
+#[test]
+fn an_attempt_to_heal_that_fails_leaves_no_files() {
+    let (one, two) = (Disk::new(1), Disk::new(2));
+    let a = one.open(small());
+    let b = two.open(Options { on_corruption: CorruptionAction::HealFromPeer, ..small() });
+    for db in [&a, &b] {
+        db.replication().raise_floor(ScopeId::MAIN, &Vector::default()).unwrap();
+    }
+    for number in 0..2500u32 {
+        keyspace(&a, "k").put(number.to_be_bytes(), [number as u8; 100]).unwrap();
+    }
+    let expected = content(&keyspace(&a, "k"));
+    staged(&a, &b).install().unwrap();
+    b.compact_all().unwrap();
+    let tables = two.files_in("tables/");
+    assert!(tables.len() > 1, "{tables:?}");
+    for table in &tables {
+        flip(&two, &base::FileName::parse(table).unwrap().path(), 0);
+    }
+    assert_eq!(b.scrub().unwrap().findings.len(), tables.len());
+    for created in 0..3 {
+        let stage = staged(&a, &b);
+        two.fs.inject(FaultPlan::new(SimOp::Create, Fault::Io).on(".sst").after(created));
+        let refused = stage.install().unwrap_err();
+        assert!(matches!(refused, Error::Io { .. }), "{refused}");
+        assert_eq!(two.files_in("tables/"), tables, "{created}");
+        assert_eq!(two.fs.struck().len(), created as usize + 1);
+        two.fs.clear_faults();
+    }
+    staged(&a, &b).install().unwrap();
+    b.settle().unwrap();
+    assert_eq!(b.health().status, Status::Healthy, "{:?}", b.health());
+    assert_eq!(content(&keyspace(&b, "k")), expected);
+    let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
+    assert_eq!(two.files_in("tables/").len() as u64, live);
 }
 
 #[test]

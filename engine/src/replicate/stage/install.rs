@@ -163,10 +163,10 @@ fn attempt(
         }
         // What is damaged must stay where it is.
         let _compacting = (mends == Mends::Tables).then(|| parts.compacting.lock());
-        let mut remains = match mends {
-            Mends::Tables => Unnamed::of(parts, quarantine::remains_of(parts, scope)?),
-            Mends::Nothing => Unnamed::of(parts, Vec::new()),
-        };
+        let mut remains = Unnamed { parts, all: Vec::new() };
+        if mends == Mends::Tables {
+            quarantine::remains_of(parts, scope, &mut remains.all)?;
+        }
         if !is_enough(stage, &remains.all) {
             return Ok(Attempt::TooLittle);
         }
@@ -252,10 +252,6 @@ struct Unnamed<'a> {
 }
 
 impl Unnamed<'_> {
-    fn of(parts: &Parts, all: Vec<Remains>) -> Unnamed<'_> {
-        Unnamed { parts, all }
-    }
-
     fn ids(&self) -> impl Iterator<Item = u64> {
         self.all.iter().flat_map(|remains| remains.added.iter().map(|added| added.meta.id))
     }
