@@ -139,6 +139,12 @@ impl State {
         self.roster.must_rejoin(self.own)
     }
 
+    /// Whether this node may write what nobody has asked it to: with others it first hears what they have
+    /// of it. Else a directory that was put back would have two histories before anybody wrote to it.
+    fn may_speak(&self) -> bool {
+        self.has_met || !self.roster.authors().any(|author| author != self.own.node)
+    }
+
     /// Forgets when commits were made that every other author has.
     fn forget_marks(&mut self, own: Origin) {
         let confirmed = |author: NodeId| {
@@ -263,7 +269,7 @@ impl Group {
     /// Whether records that every member is to have can be written here.
     pub(crate) fn may_write_roster(&self) -> bool {
         let state = self.state.lock();
-        state.is_settled && state.id != NO_GROUP
+        state.is_settled && state.id != NO_GROUP && state.may_speak()
     }
 
     /// Whether users may write.

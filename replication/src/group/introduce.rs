@@ -17,20 +17,19 @@ impl Group {
         if role != Role::Author || !state.is_settled || is_silent || state.id == NO_GROUP {
             return Ok(());
         }
-        let has_peers = state.roster.authors().any(|author| author != self.node);
-        match state.announcing {
-            Announcing::Due if !state.has_met && has_peers => return Ok(()),
-            Announcing::At(tick) => {
-                let is_accepted = |author: NodeId| {
-                    let said = state.statements.newest(author);
-                    author != self.node && said.is_some_and(|(_, has)| has.covers(own, tick))
-                };
-                let is_enough = !has_peers || state.is_overruled;
-                if is_enough || state.roster.authors().any(is_accepted) {
-                    state.announcing = Announcing::Not;
-                }
+        if !state.may_speak() {
+            return Ok(());
+        }
+        if let Announcing::At(tick) = state.announcing {
+            let is_accepted = |author: NodeId| {
+                let said = state.statements.newest(author);
+                author != self.node && said.is_some_and(|(_, has)| has.covers(own, tick))
+            };
+            let has_peers = state.roster.authors().any(|author| author != self.node);
+            let is_enough = !has_peers || state.is_overruled;
+            if is_enough || state.roster.authors().any(is_accepted) {
+                state.announcing = Announcing::Not;
             }
-            Announcing::Due | Announcing::Not => {}
         }
         let life = state.roster.life(self.node).cloned();
         let is_due = state.announcing == Announcing::Due;

@@ -101,7 +101,7 @@ impl Group {
             return Ok(());
         }
         let state = self.state.lock();
-        if !state.is_settled || state.id == NO_GROUP {
+        if !state.is_settled || state.id == NO_GROUP || !state.may_speak() {
             return Ok(());
         }
         let is_open =

@@ -5,7 +5,7 @@ use replication::group::{Group, Writes};
 use replication::memory::{Backup, Change, MemoryStore};
 use replication::protocol::frame::FEATURE_PACKED;
 use replication::protocol::{Event, Tier};
-use replication::roster::{Member, Role};
+use replication::roster::{Life, Member, Role};
 use replication::store::{Store, keyspaces};
 use std::sync::Arc;
 
@@ -259,6 +259,28 @@ fn put_back(net: &mut Net, copy: &Backup) {
     let group = Group::open(net.nodes[0].config.clone(), &net.nodes[0].store).unwrap();
     net.nodes[0].group = Arc::new(group);
     net.forget_heights(0);
+}
+
+/// What it writes about itself, unasked, would be another history.
+#[test]
+fn a_node_that_was_put_back_writes_nothing_before_it_has_met_somebody() {
+    let mut net = Net::new(8, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    // As if it had said nothing about itself yet.
+    net.nodes[0].store.lose(keyspaces::ROSTER, &Life::key(id(0)));
+    let copy = net.nodes[0].store.backup();
+    net.put(0, "b", "2");
+    net.heal();
+    put_back(&mut net, &copy);
+    let has = net.nodes[0].store.applied(SCOPE);
+    net.run(3_000);
+    assert_eq!(net.nodes[0].store.applied(SCOPE), has);
+    net.heal();
+    assert!(net.events.contains(&(0, Event::Healing)), "{:?} {:?}", net.events, net.failures);
+    assert_eq!(net.nodes[0].group.writes(), Writes::Open);
+    assert_eq!(net.get(0, "b"), Some("2".into()));
+    net.check_fold();
 }
 
 /// Each of its peers has another part of what it lost, and reaches the other one only through it.
