@@ -225,7 +225,7 @@ impl Wheel {
             store.attend();
             let now = self.driving.now();
             let ask = move |talk: &mut dyn Conversation| {
-                Ok((next_frames(talk, now, channel)?, talk.next_timeout()))
+                Ok((next_frames(talk, now, channel), talk.next_timeout()))
             };
             let (asked, next_timeout) = self.driving.calls.run(&self.talk, ask).await?;
             for frame in asked.frames {
@@ -234,8 +234,10 @@ impl Wheel {
                     self.turn.ring();
                 }
             }
-            if asked.rest == Rest::Some {
-                continue;
+            match asked.rest {
+                Rest::None => {}
+                Rest::Some => continue,
+                Rest::Over(parting) => return Err(parting.into()),
             }
             tokio::select! {
                 biased;
@@ -316,33 +318,29 @@ struct Asked {
     rest: Rest,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     /// That is all.
     None,
     /// There may be more.
     Some,
+    /// The conversation ended with that.
+    Over(Parting),
 }
 
 /// Asks for frames until there is none, or enough for one call. What was said before the conversation
-/// ended is sent; that it is over comes out at the next call.
-fn next_frames(
-    talk: &mut dyn Conversation,
-    now: Duration,
-    channel: Channel,
-) -> Result<Asked, Parting> {
+/// ended is sent before it is.
+fn next_frames(talk: &mut dyn Conversation, now: Duration, channel: Channel) -> Asked {
     let (mut frames, mut bytes) = (Vec::new(), 0);
     while bytes < CALL_BYTES && frames.len() < CALL_FRAMES {
         let frame = match talk.next_frame(now, channel) {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(Asked { frames, rest: Rest::None }),
-            Err(parting) if frames.is_empty() => return Err(parting),
-            Err(_) => return Ok(Asked { frames, rest: Rest::Some }),
+            Ok(None) => return Asked { frames, rest: Rest::None },
+            Err(parting) => return Asked { frames, rest: Rest::Over(parting) },
         };
         bytes += frame.len();
         frames.push(frame);
     }
-    Ok(Asked { frames, rest: Rest::Some })
+    Asked { frames, rest: Rest::Some }
 }
 
 fn reason(ended: Result<Ended, tokio::task::JoinError>) -> LinkError {
