@@ -91,6 +91,50 @@ impl Category {
     }
 }
 
+/// Whether it helps to try again, in the words that clients of services know: what a category and a
+/// family come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retrying {
+    /// Something was in the way of the call: another commit, another process, too little space. The
+    /// same call may succeed.
+    Retriable,
+    /// A node, or the way to it, is not ready at this moment. It passes: wait, then ask again.
+    Transient,
+    /// Nothing comes of it before somebody has done something.
+    Fatal,
+    /// The call itself is wrong.
+    InvalidInput,
+}
+
+impl Retrying {
+    /// All of them.
+    pub const ALL: [Retrying; 4] =
+        [Retrying::Retriable, Retrying::Transient, Retrying::Fatal, Retrying::InvalidInput];
+
+    /// That of errors of a category and a family.
+    pub fn of(category: Category, family: Family) -> Retrying {
+        match (category, family) {
+            (Category::Critical | Category::Recoverable, _) => Retrying::Fatal,
+            (Category::InvalidInput, _) => Retrying::InvalidInput,
+            (
+                Category::Retryable,
+                Family::Network | Family::Sync | Family::Timeout | Family::Unavailable,
+            ) => Retrying::Transient,
+            (Category::Retryable, _) => Retrying::Retriable,
+        }
+    }
+
+    /// Its stable name, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Retrying::Retriable => "retriable",
+            Retrying::Transient => "transient",
+            Retrying::Fatal => "fatal",
+            Retrying::InvalidInput => "invalid_input",
+        }
+    }
+}
+
 impl Error {
     /// What kind of trouble it is.
     pub fn family(&self) -> Family {
@@ -108,6 +152,13 @@ pub struct Code {
     pub family: Family,
     /// Who can do what about it.
     pub category: Category,
+}
+
+impl Code {
+    /// Whether it helps to try again.
+    pub fn retrying(&self) -> Retrying {
+        Retrying::of(self.category, self.family)
+    }
 }
 
 /// What is known of the code `name`; none if it is that of a newer version.
@@ -196,6 +247,12 @@ pub const CODES: &[Code] = {
         code("Store", Sync, Retryable),
         code("FileDamaged", Sync, Retryable),
         code("Deprecated", Sync, Retryable),
+        // What peers find out about each other (`esker-replication`).
+        code("Diverged", Sync, Critical),
+        code("LateWrites", Sync, Recoverable),
+        code("Healing", Sync, Retryable),
+        code("ClockAhead", Sync, Recoverable),
+        code("Incident", Sync, Recoverable),
         // Links between nodes (`esker-replication`).
         code("Socket", Network, Recoverable),
         code("Setting", Config, InvalidInput),
@@ -223,6 +280,7 @@ pub const CODES: &[Code] = {
         code("NotFound", NotFound, InvalidInput),
         code("PeerNotFound", NotFound, InvalidInput),
         code("BreakerNotFound", NotFound, InvalidInput),
+        code("DatasetNotFound", NotFound, InvalidInput),
         code("UnknownPath", NotFound, InvalidInput),
         code("StampMismatch", Conflict, InvalidInput),
         code("BadLine", Input, InvalidInput),
@@ -242,6 +300,7 @@ pub const CODES: &[Code] = {
         code("Maintenance", Unavailable, Retryable),
         code("ShuttingDown", Unavailable, Retryable),
         code("Overloaded", Unavailable, Retryable),
+        code("NotClosed", Timeout, Recoverable),
         code("BreakerOpen", Unavailable, Retryable),
         code("ReplicaLag", Sync, Retryable),
         code("Unconfirmed", Sync, Retryable),

@@ -279,6 +279,8 @@ mod tests {
             prop_assert_eq!((stamp.tick(), stamp.carrier()), (victim.tick, erased.carrier));
             let trailer = Trailer::new(seqno, EntryKind::Erase);
             prop_assert!(decode_erase(trailer, &stored[..cut.index(stored.len())]).is_err());
+            stored.push(0);
+            prop_assert_eq!(decode_erase(trailer, &stored), Err(Corruption::TrailingBytes));
         }
 
         #[test]
@@ -311,9 +313,13 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_never_panic(raw: u64, stored: Vec<u8>) {
-            let _ = stamp_of(Trailer(raw), &stored);
-            let _ = plain_value(Trailer(raw), &stored);
+        fn hostile_bytes_never_panic(
+            seqno in prop_oneof![0u64..64, 0u64..1 << 56], kind: u8, stored: Vec<u8>
+        ) {
+            let trailer = Trailer(seqno << 8 | u64::from(kind));
+            let _ = stamp_of(trailer, &stored);
+            let _ = plain_value(trailer, &stored);
+            let _ = as_foreign(trailer, &stored, OriginNumber(7), &mut Vec::new());
         }
     }
 

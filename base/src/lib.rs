@@ -22,6 +22,7 @@ pub mod key;
 pub mod limits;
 pub mod lock;
 pub mod moment;
+pub mod panics;
 pub mod position;
 pub mod range;
 pub mod record;
