@@ -26,7 +26,7 @@ mod writer;
 pub use clear::Pruned;
 pub use courier::Courier;
 pub use record::{BackupKind, BackupRecord, LogPlace, Refusal, StoredSegment, StoredTable};
-pub use restore::{Restored, Restoring};
+pub use restore::{Restored, Restoring, refuse_existing};
 pub(crate) use segments::archive_damage;
 pub use store::{Shelf, Store};
 pub use timeline::{RestorePoint, Span};

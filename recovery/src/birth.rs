@@ -5,7 +5,7 @@
 
 use crate::identity::write_identity;
 use crate::inventory::FOLDERS;
-use base::fs::{Fs, full_path};
+use base::fs::{DirEntryKind, Fs, full_path};
 use base::{Error, FileName, Identity, RelPath, Result, Rng, Tick};
 use sstable::manifest::{Closed, Edit, ManifestLog, State, read_root, write_root};
 use std::io;
@@ -65,6 +65,32 @@ pub fn undo_creation(fs: &dyn Fs) {
     for name in [FileName::Identity, FileName::CurrentTemp, FileName::CurrentCopy] {
         let _ = fs.remove(&name.path());
     }
+}
+
+/// Removes the database in a directory that nobody has open, and the directory. Its root goes first: what a
+/// crash leaves of it is no database.
+pub fn remove_database(fs: &dyn Fs) -> Result<()> {
+    remove(fs, FileName::Current)?;
+    remove(fs, FileName::CurrentCopy)?;
+    let root = RelPath::root();
+    let io = |action, path: &RelPath| {
+        let path = full_path(fs, path);
+        move |e| Error::io(action, path, e)
+    };
+    fs.sync_dir(&root).map_err(io("sync", &root))?;
+    for entry in fs.list(&root).map_err(io("list", &root))? {
+        let Some(path) = root.join(&entry.name) else { continue };
+        if entry.kind != DirEntryKind::Folder {
+            fs.remove(&path).map_err(io("remove", &path))?;
+            continue;
+        }
+        for file in fs.list(&path).map_err(io("list", &path))? {
+            let Some(file) = path.join(&file.name) else { continue };
+            fs.remove(&file).map_err(io("remove", &file))?;
+        }
+        fs.remove_dir(&path).map_err(io("remove", &path))?;
+    }
+    fs.remove_dir(&root).map_err(io("remove", &root))
 }
 
 /// Removes what a creation left that was cut short. The identity goes last, and only once the

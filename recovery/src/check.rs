@@ -7,6 +7,7 @@ use crate::identity;
 use crate::inventory::Inventory;
 use crate::log::{self, LogPlan};
 use crate::plan::Verify;
+use crate::progress::Progress;
 use crate::replay::Checker;
 use crate::{keys, root, tables};
 use base::fs::Fs;
@@ -54,6 +55,15 @@ pub struct Finding {
 ///   so also one that is stale, foreign or another's; and the segments that wait for a backup.
 /// - [`Verify::Paranoid`]: every block of every table, so every byte.
 pub fn check(fs: &dyn Fs, level: Verify) -> Result<Vec<Finding>> {
+    check_with_progress(fs, level, &Progress::default())
+}
+
+/// As [`check`]; meanwhile other threads may ask `progress` how far it has come, or cancel it.
+pub fn check_with_progress(
+    fs: &dyn Fs,
+    level: Verify,
+    progress: &Progress,
+) -> Result<Vec<Finding>> {
     let missing = |found| Error::NotADatabase { path: fs.root().to_path_buf(), found };
     match claim::look(fs) {
         Ok(Found::Nothing) => return Err(missing("there is no such directory")),
@@ -67,19 +77,21 @@ pub fn check(fs: &dyn Fs, level: Verify) -> Result<Vec<Finding>> {
         Err(Error::Permission { .. }) => None, // On a disk that nobody writes to.
         Err(error) => return Err(error),
     };
-    Ok(examine(fs, level))
+    examine(fs, level, progress)
 }
 
 /// As [`check`], of a directory that is ours.
-pub(crate) fn examine(fs: &dyn Fs, level: Verify) -> Vec<Finding> {
-    let mut examination = Examination { fs, level, findings: Vec::new() };
+pub(crate) fn examine(fs: &dyn Fs, level: Verify, progress: &Progress) -> Result<Vec<Finding>> {
+    let mut examination = Examination { fs, level, progress, findings: Vec::new() };
     examination.run();
-    examination.findings
+    progress.refuse_if_cancelled()?;
+    Ok(examination.findings)
 }
 
 struct Examination<'a> {
     fs: &'a dyn Fs,
     level: Verify,
+    progress: &'a Progress,
     findings: Vec<Finding>,
 }
 
@@ -150,13 +162,22 @@ impl Examination<'_> {
 
     fn tables(&mut self, database: [u8; 16], state: &State, inventory: &Inventory) {
         let cache = Cache::new(CACHE_BYTES);
+        if self.level != Verify::Quick {
+            self.progress.expect(state.version.bytes());
+        }
         for table in state.version.tables() {
+            if self.progress.is_cancelled() {
+                return;
+            }
             let whole = match tables::check_listed(self.fs, table, inventory) {
                 Ok(()) if self.level == Verify::Quick => Ok(()),
                 Ok(()) => tables::verify_table(self.fs, database, table, &cache, self.level),
                 Err(error) => Err(error),
             };
             self.keep(whole);
+            if self.level != Verify::Quick {
+                self.progress.advance(table.len);
+            }
         }
     }
 
@@ -168,6 +189,9 @@ impl Examination<'_> {
         manifest: Position,
         inventory: &Inventory,
     ) {
+        if self.progress.is_cancelled() {
+            return;
+        }
         let validated = log::validate(self.fs, database, generation, state, inventory, self.level);
         let Some(LogPlan::Scanned(scan)) = self.keep(validated) else { return };
         if let Some(torn) = &scan.torn {
@@ -180,7 +204,12 @@ impl Examination<'_> {
             scan.segments.iter().for_each(|facts| self.segment_header(database, facts.number()));
         }
         let mut checker = Checker::new(state, manifest);
+        let progress = self.progress;
+        progress.expect(scan.bytes);
+        let mut before = Position::ZERO;
         let replayed = scan.replay(self.fs, |seqno, end, payload| {
+            progress.refuse_if_cancelled()?;
+            progress.advance_log(&mut before, end);
             checker.check(self.fs, Origin::default(), seqno, end, payload).map(drop)
         });
         self.keep(replayed);

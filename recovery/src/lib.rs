@@ -49,8 +49,8 @@ mod sweep;
 mod switch;
 mod tables;
 
-pub use birth::{create_database, undo_creation};
-pub use check::{Finding, Severity, check};
+pub use birth::{create_database, remove_database, undo_creation};
+pub use check::{Finding, Severity, check, check_with_progress};
 pub use identity::{
     generate_identity, new_life, public_key, public_key_fingerprint, read_identity,
     replace_identity, write_identity,

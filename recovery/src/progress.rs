@@ -1,10 +1,11 @@
-//! How far an open has come, for whoever waits.
+//! How far an open, or another long job on a whole database, has come, for whoever waits.
 
 use crate::stage::{Stage, StageLimits};
-use base::{Error, Result};
+use base::{Error, Position, Result};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-/// Shared with the thread that opens a database: it writes, others poll or cancel.
+/// Shared with the thread that opens, checks, repairs, compacts, backs up or restores a database: it
+/// writes, others poll or cancel.
 ///
 /// A stage that takes longer than its limit is reported, in the log and in the report; nothing is
 /// ever called off for being slow.
@@ -23,22 +24,23 @@ impl Progress {
         Progress { limits, ..Progress::default() }
     }
 
-    /// The stage it is in; `None` before the first.
+    /// The stage of opening it is in; `None` before the first, and in other jobs.
     pub fn stage(&self) -> Option<Stage> {
         Stage::from_number(self.stage.load(Ordering::Relaxed))
     }
 
-    /// Bytes that the stage has worked through.
+    /// Bytes that the stage, or the part of another job, has worked through.
     pub fn bytes_done(&self) -> u64 {
         self.bytes_done.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the stage will work through; zero if it does not count.
+    /// Bytes that it will work through; zero if it does not count.
     pub fn bytes_total(&self) -> u64 {
         self.bytes_total.load(Ordering::Relaxed)
     }
 
-    /// Asks the opening thread to give up. Too late once it has reached [`Stage::Switch`].
+    /// Asks the working thread to give up: it ends with `Cancelled`. Too late once an open has reached
+    /// [`Stage::Switch`], and in a repair once all tables are made.
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Relaxed);
     }
@@ -57,17 +59,30 @@ impl Progress {
         Ok(())
     }
 
-    /// Sets what the stage has before it.
-    pub(crate) fn expect(&self, bytes_total: u64) {
+    /// Sets what the stage, or the next part of the job, has before it.
+    pub fn expect(&self, bytes_total: u64) {
         self.bytes_done.store(0, Ordering::Relaxed);
         self.bytes_total.store(bytes_total, Ordering::Relaxed);
     }
 
-    pub(crate) fn advance(&self, bytes: u64) {
+    /// `bytes` more are done.
+    pub fn advance(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A commit of the log was worked through that ends at `end`; the one before ended at `before`.
+    pub(crate) fn advance_log(&self, before: &mut Position, end: Position) {
+        let start = if before.segment == end.segment { before.offset } else { 0 };
+        self.advance(end.offset.saturating_sub(start));
+        *before = end;
+    }
+
+    /// Whether somebody has cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn refuse_if_cancelled(&self) -> Result<()> {
-        if self.is_cancelled.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

@@ -56,25 +56,40 @@ const CACHE_BYTES: usize = 1 << 20;
 /// `Locked`, `NotADatabase` (also if nothing in it verifies), `AlreadyExists` for the copy,
 /// `FormatUnsupported` and `KeyUnavailable` for what is no damage, and those of the operating system.
 /// After an error the database is as damaged as it was, and can be repaired again.
-pub fn repair(plan: &Plan, copy_to: &dyn Fs, sink: &mut dyn ReplaySink) -> Result<RepairReport> {
+///
+/// Meanwhile other threads may ask `progress` how far the part of the work is that goes on: looking,
+/// copying, making tables, replaying.
+pub fn repair(
+    plan: &Plan,
+    copy_to: &dyn Fs,
+    sink: &mut dyn ReplaySink,
+    progress: &Progress,
+) -> Result<RepairReport> {
     let fs = plan.fs.as_ref();
     let Claim { lock: _lock, .. } = claim(fs, Create::Never)?;
-    let findings = examine(fs, Verify::Paranoid);
+    let findings = examine(fs, Verify::Paranoid, progress)?;
     let mut report = RepairReport { findings, ..RepairReport::default() };
     if report.findings.iter().all(|finding| finding.severity == Severity::Note) {
         return Ok(report);
     }
     let facts = Facts::gather(fs)?;
-    report.notes = copy::copy_directory(fs, copy_to)?;
+    report.notes = copy::copy_directory(fs, copy_to, progress)?;
     report.copy = Some(copy_to.root().to_path_buf());
     let mut attempt = Attempt::default();
     let before = facts.root.unwrap_or_else(|| stand_in(&facts));
-    let rebuilt = rebuild(plan, &facts, copy_to, sink, &mut report, &mut attempt);
+    let mut told = Told { report: &mut report, progress };
+    let rebuilt = rebuild(plan, &facts, copy_to, sink, &mut told, &mut attempt);
     rebuilt.inspect_err(|_| attempt.fail(fs, &before))?;
-    report.remaining = examine(fs, Verify::Full);
+    report.remaining = examine(fs, Verify::Full, &Progress::default())?;
     report.remaining.retain(|finding| finding.severity > Severity::Note);
     tracing::warn!(losses = report.losses.len(), "repaired a damaged database");
     Ok(report)
+}
+
+/// What a repair tells: at its end, and while it works.
+struct Told<'a> {
+    report: &'a mut RepairReport,
+    progress: &'a Progress,
 }
 
 /// What the new root follows: nothing in the directory is of a newer generation.
@@ -97,11 +112,11 @@ fn rebuild(
     facts: &Facts,
     copy_to: &dyn Fs,
     sink: &mut dyn ReplaySink,
-    report: &mut RepairReport,
+    told: &mut Told<'_>,
     attempt: &mut Attempt,
 ) -> Result<()> {
     let fs = plan.fs.as_ref();
-    let identity = new_identity(plan, facts, report)?;
+    let identity = new_identity(plan, facts, told.report)?;
     let mut state = facts.catalog.state.clone();
     let listed = facts.inventory.tables.last_key_value().map_or(0, |(number, _)| *number);
     state.next_table = state.next_table.max(listed.saturating_add(1));
@@ -114,9 +129,10 @@ fn rebuild(
     let database = identity.database;
     let owner = TableOwner { database, origin, generation: facts.generation.saturating_add(1) };
     let target = FlushTarget::new(plan.fs.clone(), owner, &state);
-    let made = make_tables(plan, facts, commits, &target, sink, report, &mut state);
+    let made = make_tables(plan, facts, commits, &target, sink, told, &mut state);
     (first..target.upcoming()).for_each(|number| attempt.will_make(FileName::Table(number)));
     made?;
+    let Told { report, .. } = told;
     copy::write_losses(copy_to, &report.losses)?;
     identity::replace_identity(fs, &identity)?;
     let root = stand_in(facts);
@@ -162,7 +178,7 @@ fn make_tables(
     commits: Commits,
     target: &FlushTarget,
     sink: &mut dyn ReplaySink,
-    report: &mut RepairReport,
+    Told { report, progress }: &mut Told<'_>,
     state: &mut State,
 ) -> Result<()> {
     let fs = plan.fs.as_ref();
@@ -170,14 +186,16 @@ fn make_tables(
     let Commits { plan: log, last, losses } = commits;
     let is_cut = !losses.is_empty();
     report.losses.extend(losses);
-    let (memory, progress) = (plan.memory_bytes, Progress::default());
+    let memory = plan.memory_bytes;
     let source = replay::Source { log: &log, manifest: replay::ANY_MANIFEST };
     let mut replay =
-        |state: &mut State| replay::replay(fs, &source, state, sink, target, memory, &progress);
+        |state: &mut State| replay::replay(fs, &source, state, sink, target, memory, progress);
     let (inventory, database) = (&facts.inventory, facts.database);
     let edit = match &facts.catalog.lost {
         None => {
-            let mut workshop = Workshop { fs, database, inventory, target, report, scopes };
+            progress.expect(state.version.bytes());
+            let mut workshop =
+                Workshop { fs, database, inventory, target, report, scopes, progress };
             let mended = workshop.mend(state)?;
             scopes = workshop.scopes;
             apply(state, &mended, fs)?;
@@ -192,7 +210,9 @@ fn make_tables(
             report.commits_replayed = replayed.commits;
             let (file, offset) = (lost.file.clone(), lost.offset);
             report.losses.push(Loss::History { file, offset });
-            let mut workshop = Workshop { fs, database, inventory, target, report, scopes };
+            progress.expect(inventory.tables.values().sum());
+            let mut workshop =
+                Workshop { fs, database, inventory, target, report, scopes, progress };
             let tables = workshop.collect(lost, state)?;
             scopes = workshop.scopes;
             merge_all(state, tables, target, report, fs, database)?

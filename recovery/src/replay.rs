@@ -74,9 +74,7 @@ pub(crate) fn replay(
     let authors = Segments::of(scan);
     scan.replay(fs, |seqno, end, payload| {
         progress.refuse_if_cancelled()?;
-        let start = if before.segment == end.segment { before.offset } else { 0 };
-        progress.advance(end.offset.saturating_sub(start));
-        before = end;
+        progress.advance_log(&mut before, end);
         let is_left_out = seqno == scan.last_seqno && planted(Defect::SkipLastReplay);
         if seqno <= flushed || is_left_out {
             return Ok(());

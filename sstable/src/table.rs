@@ -16,7 +16,7 @@ mod salvage;
 mod span;
 mod verify;
 
-pub use open::inspect;
+pub use open::{inspect, usage};
 pub use salvage::{LostBlock, Salvage, salvage};
 pub(crate) use span::{Direction, Spans};
 

@@ -250,7 +250,8 @@ fn apply(state: &mut State, edit: &Edit, target: &FlushTarget) -> Result<()> {
     })
 }
 
-fn refuse_existing(fs: &dyn Fs) -> Result<()> {
+/// Refuses to make a directory where something is.
+pub fn refuse_existing(fs: &dyn Fs) -> Result<()> {
     let path = fs.root().to_path_buf();
     match fs.list(&RelPath::root()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

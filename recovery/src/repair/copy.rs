@@ -4,6 +4,7 @@
 //! lock file is left out.
 
 use super::report::Loss;
+use crate::progress::Progress;
 use base::error::Resource;
 use base::fs::{self, DirEntryKind, Fs, ReadFile, full_path};
 use base::{Error, FileName, RelPath, Result};
@@ -26,10 +27,14 @@ struct Tree {
 
 /// Copies all of `from` into `to`, which must be missing or empty, and compares both. Returns
 /// sentences about what could not be copied.
-pub(super) fn copy_directory(from: &dyn Fs, to: &dyn Fs) -> Result<Vec<String>> {
+pub(super) fn copy_directory(
+    from: &dyn Fs,
+    to: &dyn Fs,
+    progress: &Progress,
+) -> Result<Vec<String>> {
     let tree = Tree::of(from)?;
     refuse_if_taken(to)?;
-    let need = tree.files.iter().map(|(_, len)| *len).sum();
+    let need: u64 = tree.files.iter().map(|(_, len)| *len).sum();
     for folder in &tree.folders {
         let path = full_path(to, folder);
         to.create_dir(folder).map_err(|e| Error::io("create", path, e))?;
@@ -39,16 +44,21 @@ pub(super) fn copy_directory(from: &dyn Fs, to: &dyn Fs) -> Result<Vec<String>> 
         let have = space.disk_bytes;
         return Err(Error::ResourceShort { what: Resource::Disk, need, have });
     }
-    for (path, _) in &tree.files {
+    progress.expect(need.saturating_mul(2));
+    for (path, len) in &tree.files {
+        progress.refuse_if_cancelled()?;
         let source = open(from, path)?;
         fs::copy(source.as_ref(), to, path)
             .map_err(|e| Error::io("copy to", full_path(to, path), e))?;
+        progress.advance(*len);
     }
     for folder in tree.folders.iter().rev() {
         to.sync_dir(folder).map_err(|e| Error::io("sync", full_path(to, folder), e))?;
     }
-    for (path, _) in &tree.files {
+    for (path, len) in &tree.files {
+        progress.refuse_if_cancelled()?;
         compare(from, to, path)?;
+        progress.advance(*len);
     }
     let note = |name: String| format!("{name} was not copied: it is no regular file");
     Ok(tree.others.into_iter().map(note).collect())

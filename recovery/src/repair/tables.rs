@@ -10,6 +10,7 @@ use super::report::{Loss, RepairReport};
 use crate::inventory::Inventory;
 use crate::lone::LoneFile;
 use crate::plan::{FlushTarget, Verify};
+use crate::progress::Progress;
 use crate::tables::{check_listed, verify_table};
 use base::error::{Category, FileKind};
 use base::fs::{Fs, full_path};
@@ -33,6 +34,7 @@ pub(super) struct Workshop<'a> {
     pub(super) report: &'a mut RepairReport,
     /// Scopes that have lost something.
     pub(super) scopes: BTreeSet<ScopeId>,
+    pub(super) progress: &'a Progress,
 }
 
 impl Workshop<'_> {
@@ -113,6 +115,8 @@ impl Workshop<'_> {
     }
 
     fn is_whole(&self, meta: &Arc<TableMeta>, cache: &Arc<Cache>) -> Result<bool> {
+        self.progress.refuse_if_cancelled()?;
+        self.progress.advance(meta.len);
         let whole = check_listed(self.fs, meta, self.inventory)
             .and_then(|()| verify_table(self.fs, self.database, meta, cache, Verify::Paranoid));
         Ok(undamaged(whole)?.is_some())

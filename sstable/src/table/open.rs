@@ -78,6 +78,20 @@ pub fn inspect(fs: &dyn Fs, id: u64) -> Result<(TableMeta, TableOwner)> {
     Ok((TableMeta { len: file.len(), root, ..properties.meta }, properties.owner))
 }
 
+/// The keyspaces that the table has entries of, and what they take, by its properties alone: for those who
+/// count, and will not have its filter and index in memory.
+pub fn usage(fs: &dyn Fs, meta: &TableMeta) -> Result<Box<[(SpaceId, SpaceUsage)]>> {
+    let file = TableFile::open(fs, meta.id)?;
+    let (footer, root) = read_footer(&file)?;
+    if root != meta.root {
+        let footer_at = file.len() - FOOTER_LEN as u64;
+        return Err(file.corrupt(footer_at, Corruption::DigestMismatch));
+    }
+    let SectionRef { position, len, .. } = footer.properties;
+    let sections = Sections { file: &file, position, bytes: file.read(position, len)? };
+    Ok(sections.decode(footer.properties, Properties::decode)?.spaces.into())
+}
+
 pub(super) fn read_footer(file: &TableFile) -> Result<(Footer, [u8; 32])> {
     let Some(footer_at) = file.len().checked_sub(FOOTER_LEN as u64) else {
         return Err(file.corrupt(0, Corruption::Truncated));
