@@ -4,6 +4,7 @@
 //! `archive/`: what the database did since the last backup is there or still in the log.
 
 use crate::parts::Parts;
+use base::fs::Fs;
 use base::lock::{Mutex, Rank};
 use base::{FileName, Tick};
 use recovery::archive::{Durability, FULL, Kept, Room};
@@ -21,6 +22,8 @@ pub(crate) struct Archive {
     is_full: AtomicBool,
     /// Segments archived since the last backup.
     waiting: AtomicU64,
+    /// Bytes of all segments that are kept.
+    bytes: AtomicU64,
     /// Segments that could not be archived yet.
     stubborn: Mutex<Stubborn>,
 }
@@ -32,10 +35,12 @@ struct Stubborn {
 }
 
 impl Archive {
-    /// As the manifest has it.
-    pub(crate) fn new(archiving: Option<Archiving>) -> Archive {
+    /// As the manifest has it, of the database in `fs`.
+    pub(crate) fn new(archiving: Option<Archiving>, fs: &dyn Fs) -> Archive {
+        let from = archiving.map_or(NOWHERE, |archiving| archiving.from);
         Archive {
-            from: archiving.map_or(NOWHERE, |archiving| archiving.from).into(),
+            from: from.into(),
+            bytes: bytes_from(fs, from).into(),
             is_full: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
             stubborn: Mutex::new(Rank::Obsolete, Stubborn::default()),
@@ -57,6 +62,15 @@ impl Archive {
     /// Keeps nothing from now on.
     pub(crate) fn end(&self) {
         self.begin(NOWHERE);
+    }
+
+    /// Bytes of all segments that are kept.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn measure(&self, fs: &dyn Fs) {
+        self.bytes.store(bytes_from(fs, self.from.load(Ordering::Acquire)), Ordering::Relaxed);
     }
 
     /// Whether a segment waits for a backup.
@@ -110,11 +124,12 @@ pub(crate) fn take_over(parts: &Parts, segments: &[u64]) -> Vec<u64> {
             again.into_iter().for_each(|number| parts.installer.free(FileName::Segment(number)));
             archive.is_full.store(room == Room::Short && bytes_max > 0, Ordering::Release);
             archive.waiting.fetch_add(kept.len() as u64, Ordering::AcqRel);
+            archive.measure(&*parts.fs);
             parts.backup_bell.ring();
             Vec::new()
         }
         Err(error) => {
-            tracing::warn!(target: "esker", %error, "a segment of the log could not be archived");
+            tracing::warn!(target: "esker::engine", code = error.code(), %error, "a segment of the log could not be archived");
             let why = Some(format!("the log could not be archived: {error}"));
             *archive.stubborn.lock() = Stubborn { segments: kept.clone(), why };
             kept
@@ -124,14 +139,31 @@ pub(crate) fn take_over(parts: &Parts, segments: &[u64]) -> Vec<u64> {
 
 /// Removes what was archived before segment `from`.
 pub(crate) fn forget(parts: &Parts, from: u64) {
+    let numbers = archived(&*parts.fs).into_iter().map(|(number, _)| number);
+    numbers
+        .filter(|number| *number < from)
+        .for_each(|number| parts.installer.free(FileName::Archived(number)));
+    parts.obsolete.settle(parts);
+    parts.archive.measure(&*parts.fs);
+}
+
+/// The archived segments and their bytes.
+fn archived(fs: &dyn Fs) -> Vec<(u64, u64)> {
     let folder = base::RelPath::folder(base::dir::ARCHIVE_DIR);
-    let entries = parts.fs.list(&folder).unwrap_or_default();
-    let names = entries.iter().filter_map(|entry| {
+    let entries = fs.list(&folder).unwrap_or_default();
+    let segments = entries.iter().filter_map(|entry| {
         match FileName::parse(&format!("{}/{}", base::dir::ARCHIVE_DIR, entry.name)) {
-            Some(FileName::Archived(number)) if number < from => Some(FileName::Archived(number)),
+            Some(FileName::Archived(number)) => Some((number, entry.len)),
             _ => None,
         }
     });
-    names.for_each(|name| parts.installer.free(name));
-    parts.obsolete.settle(parts);
+    segments.collect()
+}
+
+/// Bytes of those from segment `from` on.
+fn bytes_from(fs: &dyn Fs, from: u64) -> u64 {
+    if from == NOWHERE {
+        return 0;
+    }
+    archived(fs).into_iter().filter(|(number, _)| *number >= from).map(|(_, len)| len).sum()
 }

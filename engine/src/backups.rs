@@ -93,6 +93,11 @@ impl Backups {
         self.store.restore(point, restoring, &mut self.courier(progress))
     }
 
+    /// Disk, clock and randomness, in the directory of the backups.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     fn courier<'a>(&'a self, progress: &'a Progress) -> Courier<'a> {
         Courier::new(&*self.platform.clock, u64::MAX, progress)
     }

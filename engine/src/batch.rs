@@ -2,6 +2,7 @@
 
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::memtable::Memtable;
+use crate::stats::Tally;
 use base::batch::Ops;
 use base::limits::{check_batch, check_key, check_value};
 use base::{Error, Op, OpKind, Result, ScopeId, SpaceId};
@@ -37,6 +38,8 @@ pub struct Batch {
     byte_len: usize,
     /// Whether any of it is more than a delete.
     stores_values: bool,
+    /// How many there are of each kind.
+    tally: Tally,
     /// The first limit that a write broke.
     refused: Option<Error>,
 }
@@ -123,6 +126,12 @@ impl Batch {
         self.delete_range(keyspace, prefix, crate::scan::prefix_end(prefix));
     }
 
+    /// Deletes all that the keyspace of `state` holds.
+    pub(crate) fn delete_all(&mut self, state: &Arc<KeyspaceState>) {
+        let (keyspace, kind) = (state.space.keyspace(), OpKind::RangeDelete { end: &[] });
+        self.append(state, Op { keyspace, key: &[], kind });
+    }
+
     /// How many writes it holds.
     pub fn len(&self) -> usize {
         self.scopes.iter().map(|ops| ops.count as usize).sum()
@@ -148,6 +157,7 @@ impl Batch {
         self.reservation += Memtable::reservation(&op);
         self.byte_len += op.key.len() + op.value_len();
         self.stores_values |= op.stores_value();
+        self.tally.add(&op.kind);
         let scope = keyspace.space.scope();
         let index = match self.scopes.iter().position(|ops| ops.scope == scope) {
             Some(index) => index,
@@ -199,6 +209,11 @@ impl Batch {
     /// Whether any of it is more than a delete.
     pub(crate) fn stores_values(&self) -> bool {
         self.stores_values
+    }
+
+    /// How many writes there are of each kind, those that a later range delete took back as well.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
     }
 
     pub(crate) fn keyspaces(&self) -> &[Arc<KeyspaceState>] {

@@ -56,6 +56,20 @@ impl Catalog {
         }
     }
 
+    /// Ends all handles of the keyspace of `state`, and puts another state in its place for those that
+    /// come. Nothing if its handles have ended before, or its scope is closed.
+    pub(crate) fn renew(&self, state: &Arc<KeyspaceState>) -> Option<Arc<KeyspaceState>> {
+        let mut names = self.names.write();
+        let live = names.live.get(&state.name).filter(|live| Arc::ptr_eq(live, state))?;
+        if live.is_dropped.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let fresh = Arc::new(KeyspaceState::new(live.space, live.name.clone(), live.settings));
+        names.live.insert(fresh.name.clone(), fresh.clone());
+        names.spaces.insert(fresh.space, fresh.clone());
+        Some(fresh)
+    }
+
     /// Lets no handle of a keyspace of `scope` write any more.
     pub(crate) fn close_scope(&self, scope: ScopeId) {
         self.mark(scope, true);

@@ -388,7 +388,7 @@ impl Commits {
     /// Refuses writes from now on; reads go on.
     pub(crate) fn poison(&self) {
         if !self.is_poisoned.swap(true, Ordering::AcqRel) {
-            tracing::error!(target: "esker", "a write or sync failed; writes are refused until reopen");
+            tracing::error!(target: "esker::engine", code = "Poisoned", "a write or sync failed; writes are refused until reopen");
         }
         let woken = self.pending.lock().take_waiters(Tick::MAX);
         woken.into_iter().for_each(pending::Waiter::wake);

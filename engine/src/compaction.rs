@@ -52,8 +52,9 @@ pub(crate) struct Workshop<'a> {
     pub(crate) floors: Floors,
     /// Whether all entries of the keyspace may be forgotten.
     pub(crate) is_dropped: &'a dyn Fn(SpaceId) -> bool,
-    /// Asked between keys; true ends the job with [`base::Error::Cancelled`].
-    pub(crate) is_cancelled: &'a dyn Fn() -> bool,
+    /// Asked between entries, and told the bytes of those since it was last asked; true ends the job
+    /// with [`base::Error::Cancelled`].
+    pub(crate) is_cancelled: &'a dyn Fn(u64) -> bool,
 }
 
 /// Merges the inputs of `job` into new tables.
@@ -139,7 +140,7 @@ pub(crate) fn write_space(
     output: &mut Output<'_>,
     older: &mut Overlap,
 ) -> Result<()> {
-    write_space_until(merge, space, policy, output, older, &|| false).map(|_| ())
+    write_space_until(merge, space, policy, output, older, &|_| false).map(|_| ())
 }
 
 /// As [`write_space`], until cancelled. Returns the highest tick of the stamps of tombstones that went.
@@ -149,14 +150,14 @@ fn write_space_until(
     policy: &Policy,
     output: &mut Output<'_>,
     older: &mut Overlap,
-    is_cancelled: &dyn Fn() -> bool,
+    is_cancelled: &dyn Fn(u64) -> bool,
 ) -> Result<Option<Tick>> {
     let mut resolve = Resolve::new(policy);
     let own = output.owner().origin;
     let mut key = Vec::new();
     let mut is_first = IsFirst::Yes;
     let mut dropped = None;
-    let mut until_check = CHECK_EVERY;
+    let (mut until_check, mut bytes) = (CHECK_EVERY, 0);
     while merge.is_valid() {
         if merge.key() != key {
             key.clear();
@@ -183,14 +184,18 @@ fn write_space_until(
             Verdict::DropTombstone(stamp) => dropped = dropped.max(Some(stamp)),
         }
         let weight = 1 + value.len() / BYTES_PER_ENTRY;
+        bytes += (key.len() + value.len()) as u64;
         merge.step()?;
         until_check = until_check.saturating_sub(weight);
         if until_check == 0 {
             until_check = CHECK_EVERY;
-            if is_cancelled() {
+            if is_cancelled(std::mem::take(&mut bytes)) {
                 return Err(Error::Cancelled);
             }
         }
+    }
+    if is_cancelled(bytes) {
+        return Err(Error::Cancelled);
     }
     Ok(dropped)
 }

@@ -136,7 +136,7 @@ impl Damage {
         }
         drop(known);
         if is_new {
-            tracing::error!(target: "esker", %error, "a file of the database is damaged");
+            tracing::error!(target: "esker::engine", code = error.code(), %error, "a file of the database is damaged");
         }
         if is_to_replace {
             self.bell.ring();

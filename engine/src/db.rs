@@ -7,9 +7,10 @@ use crate::checkpoint::checkpoint;
 use crate::commit::CommitTicket;
 use crate::creation;
 use crate::damage::LostRange;
+use crate::drops;
 use crate::health::Health;
 use crate::jobs;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::open::{self, Platform};
 use crate::options::{Background, Compression, KeyspaceOptions, Options, Scope, WriteOptions};
 use crate::parts::Parts;
@@ -25,9 +26,9 @@ use crate::vitals;
 use crate::workers::Workers;
 use base::limits::check_keyspace_name;
 use base::lock::{Mutex, Rank};
-use base::{Error, Identity, KeyspaceId, Result, ScopeId, Tick};
+use base::{Error, Identity, Result, ScopeId, Tick};
 use recovery::{Progress, Report};
-use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
+use sstable::manifest::KeyspaceSettings;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,6 +112,9 @@ impl Db {
     /// Opens the keyspace `name`, creating it if there is none. A created keyspace is durable when
     /// this returns.
     ///
+    /// On a node that replicates, opening one that was dropped creates it again on all nodes, unless this one
+    /// only reads, which is known once its replica runs; [`Db::existing_keyspace`] creates nothing.
+    ///
     /// # Errors
     /// `InvalidInput` for a name that is empty, longer than 255 bytes, holds control characters or starts
     /// with `esker.`; `ConfigMismatch` if it exists in another scope.
@@ -122,8 +126,10 @@ impl Db {
             Scope::Main => ScopeId::MAIN,
             Scope::Local => ScopeId::LOCAL,
         };
-        if let Some(keyspace) = self.find(name) {
-            return same_scope(keyspace, scope);
+        if let Some(state) = self.parts().catalog.find(name) {
+            check_scope(&state, scope)?;
+            drops::create_again(self.parts(), &state)?;
+            return Ok(Keyspace::new(state, self.parts().clone()));
         }
         let settings = KeyspaceSettings {
             compression: u8::from(options.compression == Compression::Zstd),
@@ -131,50 +137,48 @@ impl Db {
             ..KeyspaceSettings::default()
         };
         let state = creation::create(self.parts(), name, scope, settings)?;
-        same_scope(Keyspace::new(state, self.parts().clone()), scope)
+        check_scope(&state, scope)?;
+        Ok(Keyspace::new(state, self.parts().clone()))
     }
 
     /// The keyspace `name`, if there is one.
     pub fn existing_keyspace(&self, name: &str) -> Result<Keyspace> {
         self.check_open()?;
-        self.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })
-    }
-
-    fn find(&self, name: &str) -> Option<Keyspace> {
-        let state = self.parts().catalog.find(name)?;
-        Some(Keyspace::new(state, self.parts().clone()))
+        let not_found = || Error::KeyspaceNotFound { name: name.to_owned() };
+        let state = self.parts().catalog.find(name).ok_or_else(not_found)?;
+        match drops::is_hidden(self.parts(), &state)? {
+            true => Err(not_found()),
+            false => Ok(Keyspace::new(state, self.parts().clone())),
+        }
     }
 
     /// All keyspaces, by name, without those whose names start with `esker.`: replication keeps its own
     /// things in them.
     pub fn keyspaces(&self) -> Vec<Keyspace> {
         let mut live = self.parts().catalog.live();
-        live.retain(|state| !creation::is_reserved(&state.name));
+        // What can not be read is shown: whoever reads it is told why.
+        let is_hidden =
+            |state: &Arc<KeyspaceState>| drops::is_hidden(self.parts(), state).unwrap_or(false);
+        live.retain(|state| !creation::is_reserved(&state.name) && !is_hidden(state));
         live.into_iter().map(|state| Keyspace::new(state, self.parts().clone())).collect()
     }
 
     /// Drops a keyspace with all it holds. Durable when this returns; the space is reclaimed by
     /// compactions. A keyspace created later under the same name is another one.
+    ///
+    /// If it replicates, it is dropped on all nodes, and handles of it end on each as the drop comes: whatever
+    /// was written before the drop is gone, and does not come back. What others have written since, before
+    /// they heard of it, stays, and the keyspace with it. Its name stays with its scope and its options.
+    ///
+    /// # Errors
+    /// `KeyspaceDropped` if it was dropped before, and those of a put, `DiskFull` too. If one of them comes
+    /// halfway, handles have ended and the keyspace is still there: open it again.
     pub fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
         self.check_open()?;
         self.parts().refuse_if_read_only()?;
         keyspace.state().check_live()?;
         creation::refuse_reserved(keyspace.name())?;
-        let id: KeyspaceId = keyspace.state().space.keyspace();
-        let commits = &self.parts().commits;
-        // Under the queue's lock: a commit is either before the drop or refused.
-        let dropped = commits.mark(|| keyspace.state().is_dropped.store(true, Ordering::Release));
-        self.parts().record_then(
-            |state| drop_of(state, id, dropped),
-            |state| {
-                if let Some(record) = state.keyspaces.get(&id) {
-                    self.parts().catalog.note(record);
-                }
-            },
-        )?;
-        commits.bear_witness(self.parts().installer.durable(), Tick::ZERO);
-        self.parts().compaction_bell.ring();
-        Ok(())
+        drops::drop_keyspace(self.parts(), keyspace.state())
     }
 
     /// Commits a batch: all of it or nothing.
@@ -328,8 +332,13 @@ impl Db {
 
     /// As [`Db::compact`].
     pub fn compact_all(&self) -> Result<()> {
+        self.compact_with_progress(&Progress::default())
+    }
+
+    /// As [`Db::compact`]; meanwhile others may ask `progress` how far the merge is, or cancel it.
+    pub fn compact_with_progress(&self, progress: &Progress) -> Result<()> {
         self.flush()?;
-        jobs::compact_everything(self.parts())?;
+        jobs::compact_everything(self.parts(), progress)?;
         self.parts().obsolete.settle(self.parts());
         Ok(())
     }
@@ -467,7 +476,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::warn!(target: "esker", %error, "the database was not closed cleanly");
+            tracing::warn!(target: "esker::engine", code = error.code(), %error, "the database was not closed cleanly");
         }
     }
 }
@@ -478,8 +487,8 @@ impl std::fmt::Debug for Db {
     }
 }
 
-fn same_scope(keyspace: Keyspace, scope: ScopeId) -> Result<Keyspace> {
-    let stored = keyspace.state().space.scope();
+fn check_scope(state: &KeyspaceState, scope: ScopeId) -> Result<()> {
+    let stored = state.space.scope();
     if stored != scope {
         return Err(Error::ConfigMismatch {
             what: "the keyspace's scope",
@@ -487,11 +496,5 @@ fn same_scope(keyspace: Keyspace, scope: ScopeId) -> Result<Keyspace> {
             given: format!("{}", scope.0),
         });
     }
-    Ok(keyspace)
-}
-
-fn drop_of(state: &State, id: KeyspaceId, at: Tick) -> Edit {
-    let record = state.keyspaces.get(&id).filter(|record| !record.is_dropped());
-    let dropped = record.map(|record| KeyspaceRecord { dropped: Some(at), ..(**record).clone() });
-    Edit { keyspaces: dropped.into_iter().collect(), last_tick: Some(at), ..Edit::default() }
+    Ok(())
 }

@@ -25,4 +25,6 @@ pub struct Health {
     pub status: Status,
     /// What needs attention, as sentences. Empty while healthy.
     pub reasons: Vec<String>,
+    /// By how much the wall clock has jumped, in milliseconds, if commits are refused for it.
+    pub clock_jump_ms: Option<u64>,
 }

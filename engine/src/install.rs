@@ -157,7 +157,7 @@ impl Installer {
                 durable.freed.push((0, FileName::Manifest(old)));
             }
             Err(error) => {
-                tracing::warn!(target: "esker", %error, "the manifest could not be renewed");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "the manifest could not be renewed");
             }
         }
     }

@@ -171,6 +171,11 @@ impl Cursor {
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         self.scan.is_valid().then(|| (self.scan.key(), self.scan.value()))
     }
+
+    /// Until when the entry here lasts; 0 = for ever. Only for cursors that move forward.
+    pub(crate) fn expires_at_ms(&self) -> u64 {
+        self.scan.expires_at_ms()
+    }
 }
 
 impl std::fmt::Debug for Iter {

@@ -14,6 +14,7 @@ use crate::replicate::Vectors;
 use crate::resolve::{Bottom, Policy};
 use crate::view::View;
 use base::{Defect, Error, FileName, Result, SpaceId, Tick, planted};
+use recovery::Progress;
 use sstable::manifest::{Added, Edit, State};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -343,26 +344,31 @@ pub(crate) fn compact_once(
     let mut stubborn = parts.compacting.lock();
     refuse_if_closed(parts)?;
     if let Some(job) = picker::pick(&parts.installer.version(), &limits, load, &is_plain) {
-        run(parts, &job, is_cancelled)?;
+        run(parts, &job, is_cancelled, &Progress::default())?;
         return Ok(true);
     }
     if load == Load::Busy {
         return Ok(false);
     }
     let Some(forgettable) = forgettable::pick(parts, &stubborn)? else { return Ok(false) };
-    let written = run(parts, &forgettable.job, is_cancelled)?;
+    let written = run(parts, &forgettable.job, is_cancelled, &Progress::default())?;
     stubborn.note(parts, &forgettable, &written);
     Ok(true)
 }
 
-/// Merges everything into the last level.
-pub(crate) fn compact_everything(parts: &Parts) -> Result<()> {
+/// Merges everything into the last level, and tells `progress` how far it is.
+pub(crate) fn compact_everything(parts: &Parts, progress: &Progress) -> Result<()> {
     {
         let _compacting = parts.compacting.lock();
         refuse_if_closed(parts)?;
         let Some(job) = picker::everything(&parts.installer.version()) else { return Ok(()) };
+        progress.expect(job.inputs.iter().flatten().map(|meta| meta.raw_bytes).sum());
         let is_closed = || parts.is_closed.load(Ordering::Acquire);
-        run(parts, &job, &is_closed).map_err(cancelled_by_close)?;
+        let is_cancelled = || is_closed() || progress.is_cancelled();
+        run(parts, &job, &is_cancelled, progress).map_err(|error| match is_closed() {
+            true => cancelled_by_close(error),
+            false => error,
+        })?;
     }
     parts.obsolete.delete(parts);
     Ok(())
@@ -378,7 +384,12 @@ fn refuse_if_closed(parts: &Parts) -> Result<()> {
 }
 
 /// Does the job. Returns the numbers of the tables that it has written.
-fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<u64>> {
+fn run(
+    parts: &Parts,
+    job: &Job,
+    is_cancelled: &dyn Fn() -> bool,
+    progress: &Progress,
+) -> Result<Vec<u64>> {
     let mut written = Vec::new();
     if job.action == Action::Move {
         let removed = job.inputs.iter().flatten().map(|meta| meta.id).collect();
@@ -396,7 +407,10 @@ fn run(parts: &Parts, job: &Job, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<
         for meta in job.inputs.iter().flatten() {
             parts.number_of(parts.tables.handle(meta).table()?.local())?;
         }
-        let gives_way = || is_cancelled() || parts.space.is_awaited();
+        let gives_way = |bytes| {
+            progress.advance(bytes);
+            is_cancelled() || parts.space.is_awaited()
+        };
         let workshop = Workshop {
             fs: parts.fs.clone(),
             tables: &parts.tables,

@@ -6,11 +6,12 @@ use crate::iter::{Cursor, Iter};
 use crate::options::{Compression, Scope, WriteOptions};
 use crate::parts::Parts;
 use crate::value::Value;
+use arc_swap::ArcSwapOption;
 use base::limits::{check_key, check_value};
 use base::{Op, OpKind, Result, SpaceId, Stamp, Tick};
 use sstable::manifest::{KeyspaceRecord, KeyspaceSettings};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What all handles of one keyspace share.
@@ -20,17 +21,41 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     pub(crate) settings: KeyspaceSettings,
     pub(crate) is_dropped: AtomicBool,
+    /// Whether anybody has had a handle of it.
+    pub(crate) is_lent: AtomicBool,
+    /// How often something of other nodes came for it.
+    pub(crate) arrivals: AtomicU64,
+    /// One more than the arrivals after which it was empty, if that is known.
+    pub(crate) empty_at: AtomicU64,
+    /// A key that had a value when that was looked for last.
+    pub(crate) seen: ArcSwapOption<Value>,
 }
 
 impl KeyspaceState {
     /// The state that `record` describes.
     pub(crate) fn of(record: &KeyspaceRecord) -> KeyspaceState {
+        let space = SpaceId::new(record.scope, record.id);
+        let state = KeyspaceState::new(space, record.name.clone(), record.settings);
+        KeyspaceState { is_dropped: AtomicBool::new(record.dropped.is_some()), ..state }
+    }
+
+    /// The state of a keyspace of which nobody has a handle.
+    pub(crate) fn new(space: SpaceId, name: String, settings: KeyspaceSettings) -> KeyspaceState {
         KeyspaceState {
-            space: SpaceId::new(record.scope, record.id),
-            name: record.name.clone(),
-            settings: record.settings,
-            is_dropped: AtomicBool::new(record.dropped.is_some()),
+            space,
+            name,
+            settings,
+            is_dropped: AtomicBool::new(false),
+            is_lent: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
+            empty_at: AtomicU64::new(0),
+            seen: ArcSwapOption::empty(),
         }
+    }
+
+    /// Notes that something came for it. Called with the queue locked.
+    pub(crate) fn note_arrival(&self) {
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -46,6 +71,7 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub(crate) fn new(state: Arc<KeyspaceState>, parts: Arc<Parts>) -> Keyspace {
+        state.is_lent.store(true, Ordering::Release);
         Keyspace { state, parts }
     }
 

@@ -35,6 +35,7 @@
 //! Limits: keys of 1 to 65 535 bytes, values up to 32 MiB, batches up to 64 MiB, keyspace names of 1
 //! to 255 bytes of UTF-8. One process writes, any number read beside it; any number of threads.
 
+mod anew;
 mod archive;
 mod backup;
 mod backups;
@@ -50,6 +51,7 @@ mod conflicts;
 mod creation;
 mod damage;
 mod db;
+mod drops;
 mod floors;
 mod flush;
 mod health;
@@ -90,6 +92,7 @@ mod view;
 mod vitals;
 mod workers;
 
+pub use anew::NewWrites;
 pub use backup::{BackupInfo, BackupOptions, BackupSchedule};
 pub use backups::{Backups, Listing};
 pub use base::{Category, Corruption, Error, Identity, Origin, Result, Stamp, Tick};
@@ -112,7 +115,7 @@ pub use recovery::{
     Finding, Loss, Progress, RepairReport, Report, Severity, Stage, StageLimits, Verify,
 };
 pub use remedies::{Permission, Remedy};
-pub use repair::{RepairOptions, repair, repair_on};
+pub use repair::{RepairOptions, repair, repair_on, repair_with_progress};
 pub use resolver::{Conflict, Parked, Resolution, ResolveError, Resolved, Resolver};
 pub use scrub::{ScrubFinding, ScrubReport};
 pub use snapshot::Snapshot;

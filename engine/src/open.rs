@@ -207,7 +207,7 @@ pub(crate) fn assemble(
     let views = Arc::new(Views::new(first, origins.clone()));
     let (lock, manifest, log) = apart(writing);
     let (catalog, damage) = (Catalog::of(state.keyspaces.values()), tables.damage().clone());
-    let (archive, pressure) = (Archive::new(state.archiving), Arc::new(Pressure::default()));
+    let (archive, pressure) = (Archive::new(state.archiving, &*fs), Arc::new(Pressure::default()));
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     let are_heard = options.background == Background::On;
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard };

@@ -4,6 +4,7 @@ use crate::resolve::Stored;
 use base::error::FileKind;
 use base::foreign::{as_foreign, plain_value};
 use base::fs::{Fs, full_path};
+use base::panics::{self, Caught};
 use base::{Corruption, EntryKind, Error, RelPath, Result, SpaceId, Trailer};
 use sstable::manifest::KeyspaceSettings;
 use sstable::{
@@ -81,7 +82,7 @@ pub(crate) struct Output<'a> {
     ranges: Vec<RangeDelete>,
     writer: Option<TableWriter>,
     /// The table before, on its way to the disk.
-    ending: Option<JoinHandle<Result<TableMeta>>>,
+    ending: Option<JoinHandle<std::result::Result<Result<TableMeta>, Caught>>>,
     space: Option<SpaceId>,
     finished: Vec<TableMeta>,
     created: Vec<u64>,
@@ -236,7 +237,8 @@ impl<'a> Output<'a> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         self.await_ending()?;
         let name = "esker-table".to_owned();
-        let ending = std::thread::Builder::new().name(name).spawn(move || writer.finish());
+        let ending =
+            std::thread::Builder::new().name(name).spawn(move || panics::catch(|| writer.finish()));
         let path = || full_path(&*self.fs, &RelPath::folder(base::dir::TABLES_DIR));
         self.ending = Some(ending.map_err(|e| Error::io("start a thread for", path(), e))?);
         Ok(())
@@ -246,8 +248,9 @@ impl<'a> Output<'a> {
     fn await_ending(&mut self) -> Result<()> {
         let Some(ending) = self.ending.take() else { return Ok(()) };
         let path = || full_path(&*self.fs, &RelPath::folder(base::dir::TABLES_DIR));
-        let panicked = |_| Error::io("finish a table in", path(), io::Error::other("a panic"));
-        self.finished.push(ending.join().map_err(panicked)??);
+        let panicked = || Error::io("finish a table in", path(), io::Error::other("a panic"));
+        let ended = ending.join().ok().and_then(Result::ok).ok_or_else(panicked)?;
+        self.finished.push(ended?);
         Ok(())
     }
 

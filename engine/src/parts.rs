@@ -18,10 +18,10 @@ use crate::pressure::Pressure;
 use crate::read::{self, ReadPoint};
 use crate::replicate::{Admissions, ClockWatch};
 use crate::resolver::Resolvers;
-use crate::scan::Scan;
+use crate::scan::{Scan, Stopwatch};
 use crate::snapshot::{Held, Snapshots};
 use crate::space::{Demand, Space};
-use crate::stats::{Counter, Meters, SAMPLE_EVERY};
+use crate::stats::{Counter, Meters, SAMPLE_EVERY, Tally};
 use crate::tables::Tables;
 use crate::value::Value;
 use crate::view::{NextView, View, Views};
@@ -120,7 +120,7 @@ impl Parts {
             true => Committed::nothing(self.commits.visible()),
             false => self.commits.start(Write::Batch(&batch), sync)?,
         };
-        self.count_commit(batch.byte_len());
+        self.meters.count_commit(batch.tally(), batch.byte_len());
         if self.options.background == Background::Off {
             // Nobody else would sync for the ticket.
             self.commits.wait(&committed)?;
@@ -132,20 +132,13 @@ impl Parts {
     #[inline]
     pub(crate) fn commit(&self, write: Write<'_>, sync: SyncMode, bytes: usize) -> Result<Tick> {
         self.let_pass(bytes)?;
-        let sample = self.count_commit(bytes).is_multiple_of(SAMPLE_EVERY);
-        if !sample {
+        let Some(timed) = self.meters.count_commit(Tally::of(&write), bytes) else {
             return self.commits.write(write, sync);
-        }
+        };
         let started = self.clock.monotonic();
         let result = self.commits.write(write, sync);
-        self.meters.commit_latency.record(self.clock.monotonic().saturating_sub(started));
+        timed.record(self.clock.monotonic().saturating_sub(started));
         result
-    }
-
-    #[inline]
-    fn count_commit(&self, bytes: usize) -> u64 {
-        self.meters.add(Counter::BytesWritten, bytes as u64);
-        self.meters.add(Counter::Commits, 1)
     }
 
     /// Who it is.
@@ -288,8 +281,11 @@ impl Parts {
 
     /// What reads the keyspace as of now, or of a held point.
     pub(crate) fn reader(&self, keyspace: &Arc<KeyspaceState>, held: Option<&Held>) -> Reader {
-        self.meters.add(Counter::Scans, 1);
-        self.reader_at(keyspace, held.map(Held::at))
+        let is_sample = self.meters.add(Counter::Scans, 1).is_multiple_of(SAMPLE_EVERY);
+        let reader = self.reader_at(keyspace, held.map(Held::at));
+        let stopwatch =
+            || Stopwatch { clock: self.clock.clone(), histogram: self.meters.scan_latency.clone() };
+        Reader { stopwatch: is_sample.then(stopwatch), ..reader }
     }
 
     fn reader_at(&self, keyspace: &Arc<KeyspaceState>, at: Option<Tick>) -> Reader {
@@ -300,7 +296,8 @@ impl Parts {
             Some(at) => (self.views.current(), at),
             None => self.current_point(),
         };
-        Reader { view, space: keyspace.space, point: ReadPoint { at, now_ms }, refused }
+        let (space, point) = (keyspace.space, ReadPoint { at, now_ms });
+        Reader { view, space, point, stopwatch: None, refused }
     }
 
     /// A view, and the last commit that is visible and wholly in it.
@@ -400,6 +397,8 @@ pub(crate) struct Reader {
     view: Arc<View>,
     space: SpaceId,
     point: ReadPoint,
+    /// Takes the time of its scans.
+    stopwatch: Option<Stopwatch>,
     /// Why it can not be read.
     refused: Option<Error>,
 }
@@ -418,6 +417,7 @@ impl Reader {
     /// A scan that stands nowhere.
     pub(crate) fn scan(&self) -> Result<Scan> {
         self.check()?;
-        Ok(Scan::new(self.view.clone(), self.space, self.point, ReadMode::Cached))
+        let scan = Scan::new(self.view.clone(), self.space, self.point, ReadMode::Cached);
+        Ok(scan.timed_by(self.stopwatch.clone()))
     }
 }

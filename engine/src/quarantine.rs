@@ -186,7 +186,7 @@ fn replace(parts: &Parts, id: u64) -> Result<()> {
         edit
     };
     parts.install_written(&numbers, edit, |_| {})?;
-    tracing::error!(target: "esker", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
+    tracing::error!(target: "esker::engine", code = "TableCorrupt", table = id, ranges = lost.len(), "a damaged table was replaced by what verifies of it");
     parts.damage.note_lost(lost);
     parts.obsolete.delete(parts);
     Ok(())

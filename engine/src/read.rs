@@ -90,11 +90,18 @@ pub(crate) fn get_whole(
     now_ms: impl Fn() -> u64,
 ) -> Result<Option<Whole>> {
     get_entry(view, space, key, at, now_ms, |entry, value| {
-        let expires = (entry.trailer.kind() == Some(EntryKind::PutExpiring))
-            .then(|| plain_value(entry.trailer, entry.stored).ok()?.first_chunk::<8>().copied());
-        let expires_at_ms = expires.flatten().map_or(0, u64::from_le_bytes);
+        let expires_at_ms = expires_at_ms(entry.trailer, entry.stored);
         Whole { value: Value::copy_of(value), stamp: stamp_in(view, entry), expires_at_ms }
     })
+}
+
+/// Until when a stored entry lasts; 0 = for ever.
+pub(crate) fn expires_at_ms(trailer: Trailer, stored: &[u8]) -> u64 {
+    if trailer.kind() != Some(EntryKind::PutExpiring) {
+        return 0;
+    }
+    let expires = plain_value(trailer, stored).ok().and_then(|plain| plain.first_chunk::<8>());
+    expires.copied().map_or(0, u64::from_le_bytes)
 }
 
 /// Who wrote an entry when.

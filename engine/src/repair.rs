@@ -6,7 +6,7 @@ use crate::options::Options;
 use crate::replay::Replay;
 use base::fs::Fs;
 use base::{Error, RelPath, Result};
-use recovery::{Create, Plan, RepairReport, Verify};
+use recovery::{Create, Plan, Progress, RepairReport, Verify};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,17 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
 
 /// As [`repair`], on a given disk and clock.
 pub fn repair_on(platform: Platform, options: &RepairOptions) -> Result<RepairReport> {
+    repair_with_progress(platform, options, &Progress::default())
+}
+
+/// As [`repair_on`]; meanwhile other threads may ask `progress` how far the part of the work is that
+/// goes on, or cancel it. A cancelled repair ends with `Cancelled`: the database is as damaged as it
+/// was, and what was made of the copy stays.
+pub fn repair_with_progress(
+    platform: Platform,
+    options: &RepairOptions,
+    progress: &Progress,
+) -> Result<RepairReport> {
     let Platform { fs, clock, rng } = platform;
     let copy_to = match &options.copy_to {
         Some(path) => fs.at(path),
@@ -56,7 +67,7 @@ pub fn repair_on(platform: Platform, options: &RepairOptions) -> Result<RepairRe
         log: wal::LogOptions { segment_bytes: defaults.segment_bytes },
         archive_bytes: 0,
     };
-    recovery::repair(&plan, copy_to.as_ref(), &mut replay)
+    recovery::repair(&plan, copy_to.as_ref(), &mut replay, progress)
 }
 
 /// A directory beside the database that does not exist yet.

@@ -47,6 +47,7 @@ mod tail;
 mod vectors;
 
 pub(crate) use admissions::Admissions;
+pub(crate) use admit::open_keyspace;
 pub(crate) use clock::{ClockWatch, raise_bound};
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
@@ -97,6 +98,11 @@ impl Replication {
     /// The wall clock, in milliseconds since the Unix epoch.
     pub fn wall_ms(&self) -> u64 {
         self.parts.clock.wall_ms()
+    }
+
+    /// How far ahead of the wall clock what comes from others may be, in milliseconds.
+    pub fn max_drift_ms(&self) -> u64 {
+        self.parts.options.max_drift_ms()
     }
 
     /// What is visible here of each author, this node's own writes included.
@@ -190,7 +196,7 @@ impl Replication {
     pub fn keyspace(&self, scope: ScopeId, name: &str) -> Result<Keyspace> {
         check_keyspace_name(name)?;
         self.parts.refuse_if_closed()?;
-        let state = admit::open_keyspace(&self.parts, scope, name)?;
+        let state = open_keyspace(&self.parts, scope, name)?;
         Ok(Keyspace::new(state, self.parts.clone()))
     }
 
@@ -211,7 +217,7 @@ impl std::fmt::Debug for Replication {
 
 /// Where losers are parked.
 pub(crate) fn parking(parts: &Parts) -> Result<base::SpaceId> {
-    admit::open_keyspace(parts, ScopeId::LOCAL, parked::PARKED).map(|state| state.space)
+    open_keyspace(parts, ScopeId::LOCAL, parked::PARKED).map(|state| state.space)
 }
 
 /// How a keyspace is stored that another node has created.

@@ -5,9 +5,10 @@
 
 use crate::merge::{Direction, Merge, RunCursor, Source};
 use crate::range_map::RangeMap;
-use crate::read::{ReadPoint, is_covered, live_value};
+use crate::read::{ReadPoint, expires_at_ms, is_covered, live_value};
+use crate::stats::Histogram;
 use crate::view::View;
-use base::{Origin, Result, SpaceId, Trailer};
+use base::{Clock, Origin, Result, SpaceId, Trailer};
 use sstable::ReadMode;
 use std::sync::Arc;
 
@@ -23,8 +24,17 @@ pub(crate) struct Scan {
     key: Vec<u8>,
     /// The value shown while going backward: the merge has moved on by then.
     value: Vec<u8>,
+    /// Takes the time until it first stands somewhere.
+    stopwatch: Option<Stopwatch>,
     /// Keeps what the cursors read alive.
     view: Arc<View>,
+}
+
+/// Takes times.
+#[derive(Clone)]
+pub(crate) struct Stopwatch {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) histogram: Arc<Histogram>,
 }
 
 /// Where the entry shown is.
@@ -59,32 +69,58 @@ impl Scan {
         }
         let merge = Merge::new(sources);
         let (key, value) = (Vec::new(), Vec::new());
-        Scan { merge, space, point, ranges, state: State::Nowhere, key, value, view }
+        let (state, stopwatch) = (State::Nowhere, None);
+        Scan { merge, space, point, ranges, state, key, value, stopwatch, view }
+    }
+
+    /// The same; `stopwatch` takes the time until it first stands somewhere.
+    pub(crate) fn timed_by(self, stopwatch: Option<Stopwatch>) -> Scan {
+        Scan { stopwatch, ..self }
+    }
+
+    /// Does `place`, the first time by the stopwatch.
+    #[inline]
+    fn timed(&mut self, place: impl FnOnce(&mut Scan) -> Result<()>) -> Result<()> {
+        let Some(Stopwatch { clock, histogram }) = self.stopwatch.take() else {
+            return place(self);
+        };
+        let started = clock.monotonic();
+        let placed = place(self);
+        histogram.record(clock.monotonic().saturating_sub(started));
+        placed
     }
 
     /// Moves to the first entry.
     pub(crate) fn seek_first(&mut self) -> Result<()> {
-        self.merge.seek_first()?;
-        self.settle_forward()
+        self.timed(|scan| {
+            scan.merge.seek_first()?;
+            scan.settle_forward()
+        })
     }
 
     /// Moves to the first entry at or after `key`.
     #[inline]
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.merge.seek(key, Trailer::MAX)?;
-        self.settle_forward()
+        self.timed(|scan| {
+            scan.merge.seek(key, Trailer::MAX)?;
+            scan.settle_forward()
+        })
     }
 
     /// Moves to the last entry.
     pub(crate) fn seek_last(&mut self) -> Result<()> {
-        self.merge.seek_last()?;
-        self.settle_backward()
+        self.timed(|scan| {
+            scan.merge.seek_last()?;
+            scan.settle_backward()
+        })
     }
 
     /// Moves to the last entry whose key is below `key`.
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.merge.seek_before(key)?;
-        self.settle_backward()
+        self.timed(|scan| {
+            scan.merge.seek_before(key)?;
+            scan.settle_backward()
+        })
     }
 
     /// Moves to the next entry.
@@ -149,6 +185,14 @@ impl Scan {
             State::Nowhere => &[],
             State::Merge(skip) => self.merge.value().get(skip..).unwrap_or_default(),
             State::Buffers => &self.value,
+        }
+    }
+
+    /// Until when the entry here lasts; 0 = for ever. Going backward this is not known any more.
+    pub(crate) fn expires_at_ms(&self) -> u64 {
+        match self.state {
+            State::Merge(_) => expires_at_ms(self.merge.trailer(), self.merge.value()),
+            State::Nowhere | State::Buffers => 0,
         }
     }
 

@@ -175,7 +175,7 @@ impl Pass<'_> {
             Error::Cancelled | Error::Closed | Error::Poisoned => return Err(error),
             Error::Corrupt { .. } | Error::Missing { .. } => self.parts.damage.note(&error),
             error => {
-                tracing::warn!(target: "esker", %error, "a scrub could not read a file");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "a scrub could not read a file");
                 self.unread
                     .get_or_insert_with(|| format!("a scrub could not read a file: {error}"));
             }

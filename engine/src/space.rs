@@ -192,7 +192,7 @@ impl Space {
         let noted = self.state.compare_exchange(FREE, FULL, Ordering::AcqRel, Ordering::Relaxed);
         if noted.is_ok() {
             self.times_full.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!(target: "esker", "the disk is full; puts are refused until there is space");
+            tracing::warn!(target: "esker::engine", code = "DiskFull", "the disk is full; puts are refused until there is space");
             self.ask_for_room();
         }
     }
@@ -377,7 +377,7 @@ impl Space {
         self.times_freed.fetch_add(1, Ordering::AcqRel);
         self.wants_room.store(false, Ordering::Release);
         self.resuming.count();
-        tracing::info!(target: "esker", "there is space on the disk again; puts are taken");
+        tracing::info!(target: "esker::engine", "there is space on the disk again; puts are taken");
         true
     }
 
@@ -395,7 +395,7 @@ impl Space {
             Ok(_) => *reserve = Reserve { held: bytes, owed: 0 },
             Err(error) => {
                 let error = Error::io("create", full_path(self.fs.as_ref(), &path), error);
-                tracing::debug!(target: "esker", %error, "there is no reserve for a full disk");
+                tracing::debug!(target: "esker::engine", code = error.code(), %error, "there is no reserve for a full disk");
             }
         }
     }

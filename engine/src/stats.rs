@@ -1,7 +1,10 @@
 //! What a database has done and holds, as numbers.
 
+use crate::commit::Write;
 use crate::remedies::Permit;
+use base::OpKind;
 use crossbeam_utils::CachePadded;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -19,18 +22,58 @@ pub(crate) enum Counter {
     Scans,
     Commits,
     BytesWritten,
+    Puts,
+    Deletes,
+    RangeDeletes,
 }
 
-const COUNTERS: usize = 5;
+const COUNTERS: usize = 8;
+
+/// The ops of a write by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) puts: u64,
+    pub(crate) deletes: u64,
+    pub(crate) range_deletes: u64,
+}
+
+impl Tally {
+    /// That of `write`.
+    #[inline]
+    pub(crate) fn of(write: &Write<'_>) -> Tally {
+        match write {
+            Write::One(_, op) => {
+                let mut tally = Tally::default();
+                tally.add(&op.kind);
+                tally
+            }
+            Write::Batch(batch) | Write::Transaction(batch, _) => batch.tally(),
+        }
+    }
+
+    /// With one op more.
+    #[inline]
+    pub(crate) fn add(&mut self, kind: &OpKind<'_>) {
+        match kind {
+            OpKind::Put(_) | OpKind::PutExpiring { .. } => self.puts += 1,
+            OpKind::Delete => self.deletes += 1,
+            OpKind::RangeDelete { .. } => self.range_deletes += 1,
+            // Part of a put that was decided by a resolver.
+            OpKind::Erase { .. } => {}
+        }
+    }
+}
 
 /// Counters that any thread may raise.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     stripes: [CachePadded<[AtomicU64; COUNTERS]>; STRIPES],
-    /// Time of a sampled get and of a sampled commit.
+    /// Time of sampled gets, commits, commits of a single put or a single delete, and beginnings of scans.
     pub(crate) get_latency: Histogram,
-    /// See `get_latency`.
     pub(crate) commit_latency: Histogram,
+    pub(crate) put_latency: Histogram,
+    pub(crate) delete_latency: Histogram,
+    pub(crate) scan_latency: Arc<Histogram>,
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) moves: AtomicU64,
@@ -65,10 +108,50 @@ impl Meters {
         counters.map_or(0, |counter| counter.fetch_add(amount, Ordering::Relaxed))
     }
 
+    /// Counts a commit of `tally`. Returns which times are taken of it, if any.
+    #[inline]
+    pub(crate) fn count_commit(&self, tally: Tally, bytes: usize) -> Option<Timed<'_>> {
+        self.add(Counter::BytesWritten, bytes as u64);
+        let commits = self.add(Counter::Commits, 1);
+        let counted = |counter, amount| match amount {
+            0 => 0,
+            amount => self.add(counter, amount),
+        };
+        let puts = counted(Counter::Puts, tally.puts);
+        let deletes = counted(Counter::Deletes, tally.deletes);
+        counted(Counter::RangeDeletes, tally.range_deletes);
+        // Puts and deletes that take turns are all timed now and then.
+        let (before, alone) = match tally {
+            Tally { puts: 1, deletes: 0, range_deletes: 0 } => (puts, Some(&self.put_latency)),
+            Tally { puts: 0, deletes: 1, range_deletes: 0 } => {
+                (deletes, Some(&self.delete_latency))
+            }
+            _ => (commits, None),
+        };
+        before.is_multiple_of(SAMPLE_EVERY).then_some(Timed { all: &self.commit_latency, alone })
+    }
+
     /// The sum over all threads.
     pub(crate) fn total(&self, counter: Counter) -> u64 {
         let counters = self.stripes.iter().filter_map(|stripe| stripe.get(counter as usize));
         counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Where the time of a commit goes.
+pub(crate) struct Timed<'a> {
+    all: &'a Histogram,
+    /// Of a commit of a single put or delete.
+    alone: Option<&'a Histogram>,
+}
+
+impl Timed<'_> {
+    /// It took `duration`.
+    pub(crate) fn record(&self, duration: Duration) {
+        self.all.record(duration);
+        if let Some(alone) = self.alone {
+            alone.record(duration);
+        }
     }
 }
 
@@ -174,12 +257,24 @@ pub struct Stats {
     pub scans: u64,
     /// Commits.
     pub commits: u64,
+    /// Puts in those commits.
+    pub puts: u64,
+    /// Deletes of single keys in them.
+    pub deletes: u64,
+    /// Deletes of ranges in them, each counted as one.
+    pub range_deletes: u64,
     /// Bytes of keys and values in those commits.
     pub bytes_written: u64,
     /// Time of a get.
     pub get_latency: Latency,
     /// Time of a commit, waiting included.
     pub commit_latency: Latency,
+    /// Time of a commit of a single put.
+    pub put_latency: Latency,
+    /// Time of a commit of a single delete.
+    pub delete_latency: Latency,
+    /// Time until a scan stands on its first entry.
+    pub scan_latency: Latency,
     /// Time of a sync of the log; every one is timed.
     pub sync_latency: Latency,
     /// Transactions begun.
@@ -214,6 +309,10 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Bytes of all tables.
     pub table_bytes: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Bytes of the parts of the log that wait for the next backup.
+    pub archive_bytes: u64,
     /// Tables, by run, newest run first.
     pub runs: Vec<RunStats>,
     /// Open snapshots.

@@ -5,7 +5,7 @@ use base::fs::Fs;
 use base::lock::{Mutex, Rank};
 use base::{Result, SpaceId, key_prefix};
 use sstable::manifest::Version;
-use sstable::{Cache, Table, TableMeta};
+use sstable::{Cache, SpaceUsage, Table, TableMeta};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -29,6 +29,8 @@ pub(crate) struct Tables {
 pub(crate) struct TableHandle {
     meta: Arc<TableMeta>,
     opened: OnceLock<Arc<Table>>,
+    /// What keyspaces take of it, if that was asked before it was opened.
+    usage: OnceLock<Box<[(SpaceId, SpaceUsage)]>>,
     fs: Arc<dyn Fs>,
     database: [u8; 16],
     cache: Arc<Cache>,
@@ -76,6 +78,7 @@ impl Tables {
         let handle = Arc::new(TableHandle {
             meta: meta.clone(),
             opened: OnceLock::new(),
+            usage: OnceLock::new(),
             fs: self.fs.clone(),
             database: self.database,
             cache: self.cache.clone(),
@@ -153,6 +156,19 @@ impl TableHandle {
             Some(table) => Ok(table),
             None => self.open(),
         }
+    }
+
+    /// The keyspaces that it has entries of, and what they take. Does not open it, and what is wrong with it
+    /// is left to those who read it.
+    pub(crate) fn usage(&self) -> Result<Vec<(SpaceId, SpaceUsage)>> {
+        if let Some(table) = self.opened() {
+            return Ok(table.spaces().collect());
+        }
+        if let Some(usage) = self.usage.get() {
+            return Ok(usage.to_vec());
+        }
+        let usage = sstable::table::usage(&*self.fs, &self.meta)?;
+        Ok(self.usage.get_or_init(|| usage).to_vec())
     }
 
     /// Notes an error that a read of the table, or of another one of its run, met.

@@ -13,7 +13,7 @@ use crate::iter::Iter;
 use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::options::WriteOptions;
 use crate::parts::Parts;
-use crate::read::Whole;
+use crate::read::{self, Whole};
 use crate::snapshot::Held;
 use crate::value::Value;
 use base::limits::{check_key, check_value};
@@ -93,6 +93,12 @@ impl Transaction {
     ) -> Result<Option<Whole>> {
         self.reads.keys.push((keyspace.space, key.into()));
         self.parts.get_whole_at(keyspace, key, self.reads.at)
+    }
+
+    /// The greatest stamp of the range deletes that cover `key`.
+    pub(crate) fn covering(&self, keyspace: &KeyspaceState, key: &[u8]) -> Option<Stamp> {
+        let view = self.parts.views.current();
+        read::covering(&view, keyspace.space, key, self.reads.at)
     }
 
     /// Whether `key` has a value.

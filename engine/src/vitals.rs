@@ -3,7 +3,8 @@
 use crate::health::{Health, Status};
 use crate::parts::Parts;
 use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
-use base::Result;
+use base::{Result, SpaceId};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// The numbers of this moment.
@@ -26,9 +27,15 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         hits: meters.total(Counter::Hits),
         scans: meters.total(Counter::Scans),
         commits: meters.total(Counter::Commits),
+        puts: meters.total(Counter::Puts),
+        deletes: meters.total(Counter::Deletes),
+        range_deletes: meters.total(Counter::RangeDeletes),
         bytes_written: meters.total(Counter::BytesWritten),
         get_latency: meters.get_latency.latency(),
         commit_latency: meters.commit_latency.latency(),
+        put_latency: meters.put_latency.latency(),
+        delete_latency: meters.delete_latency.latency(),
+        scan_latency: meters.scan_latency.latency(),
         sync_latency: parts.commits.sync_latency.latency(),
         transactions_begun: transactions.begun,
         conflicts: transactions.refused,
@@ -46,6 +53,8 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         cache_hits: cache.hits,
         cache_misses: cache.misses,
         table_bytes: version.bytes(),
+        log_bytes: log_bytes(parts),
+        archive_bytes: parts.archive.bytes(),
         runs: runs.collect(),
         snapshots: points.len() as u64,
         oldest_snapshot: points.first().map(|point| point.raw()),
@@ -72,37 +81,52 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
     }
 }
 
+/// Of a database that is only read, or whose log has failed, none are known.
+fn log_bytes(parts: &Parts) -> u64 {
+    let segments = parts.commits.with_queue(|queue| queue.appender().map(|log| log.segments()));
+    segments.unwrap_or_default().iter().map(|span| span.end).sum()
+}
+
 /// What each keyspace holds in tables, by name.
 pub(crate) fn keyspace_stats(parts: &Parts) -> Result<Vec<KeyspaceStats>> {
     let view = parts.views.current();
     let live = parts.catalog.live();
-    let mut stats: Vec<KeyspaceStats> = Vec::with_capacity(live.len());
-    for state in live {
-        let mut of = KeyspaceStats { name: state.name.clone(), ..KeyspaceStats::default() };
-        for handle in view.runs.tables() {
-            let meta = handle.meta();
-            if meta.smallest.space <= state.space && state.space <= meta.largest.space {
-                let mut spaces = handle.table()?.spaces();
-                if let Some((_, usage)) = spaces.find(|(space, _)| *space == state.space) {
-                    of.entries += usage.entries;
-                    of.raw_bytes += usage.raw_bytes;
-                    of.table_bytes += usage.stored_bytes;
-                }
-            }
+    // Once over the tables: there may be as many keyspaces.
+    let mut by_space: HashMap<SpaceId, KeyspaceStats> = HashMap::new();
+    for handle in view.runs.tables() {
+        for (space, usage) in handle.usage()? {
+            let of = by_space.entry(space).or_default();
+            of.entries += usage.entries;
+            of.raw_bytes += usage.raw_bytes;
+            of.table_bytes += usage.stored_bytes;
         }
-        stats.push(of);
     }
-    Ok(stats)
+    let stats = live.into_iter().map(|state| {
+        let of = by_space.remove(&state.space).unwrap_or_default();
+        KeyspaceStats { name: state.name.clone(), ..of }
+    });
+    Ok(stats.collect())
 }
 
 /// Whether everything works, and if not, why.
 pub(crate) fn health(parts: &Parts) -> Health {
+    let (mut status, mut reasons) = state(parts);
+    let clock_jump_ms = parts.clock_watch.jump_ms(&*parts.clock);
+    if let (Some(by_ms), Status::Healthy | Status::Degraded) = (clock_jump_ms, status) {
+        status = Status::Degraded;
+        reasons.push(format!("the wall clock has jumped by {by_ms} ms: commits are refused"));
+    }
+    Health { status, reasons, clock_jump_ms }
+}
+
+/// The same, but for the clock.
+fn state(parts: &Parts) -> (Status, Vec<String>) {
     if parts.is_closed.load(Ordering::Acquire) {
-        return Health { status: Status::Closed, reasons: Vec::new() };
+        return (Status::Closed, Vec::new());
     }
     if parts.commits.is_poisoned() {
         let reason = "a write or sync failed; close and open again to recover".to_owned();
-        return Health { status: Status::Poisoned, reasons: vec![reason] };
+        return (Status::Poisoned, vec![reason]);
     }
     let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
     reasons.extend(parts.damage.reasons());
@@ -115,12 +139,12 @@ pub(crate) fn health(parts: &Parts) -> Health {
         reasons.push(format!("writes are slowed: {:.0} % of the allowed debt", debt * 100.0));
     }
     if parts.damage.check().is_err() {
-        return Health { status: Status::Corrupt, reasons: parts.damage.reasons() };
+        return (Status::Corrupt, parts.damage.reasons());
     }
     if parts.space.is_full() {
         let reason = "the disk is full; puts are taken again once there is space".to_owned();
-        return Health { status: Status::ReadOnly, reasons: vec![reason] };
+        return (Status::ReadOnly, vec![reason]);
     }
     let status = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
-    Health { status, reasons }
+    (status, reasons)
 }

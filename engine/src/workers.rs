@@ -11,7 +11,7 @@ use crate::parts::Parts;
 use crate::quarantine;
 use crate::replicate;
 use crate::scrub::{self, Speed};
-use base::{Error, Result};
+use base::{Error, Result, panics};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -107,11 +107,14 @@ impl Workers {
         work: impl Fn(&Parts, &AtomicBool) + Send + 'static,
     ) -> Result<()> {
         let (parts, should_stop) = (parts.clone(), self.should_stop.clone());
+        // Within the span of whoever has opened the database.
+        let span =
+            tracing::error_span!(target: "esker::engine", "worker", operation = worker.step());
         let thread = std::thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
-            let run = || std::panic::AssertUnwindSafe(|| work(&parts, &should_stop));
-            while std::panic::catch_unwind(run()).is_err() {
-                let panicked = format!("the thread {} panicked", worker.name());
-                tracing::error!(target: "esker", "{panicked}");
+            let _inside = span.enter();
+            while let Err(caught) = panics::catch(|| work(&parts, &should_stop)) {
+                let panicked = format!("the thread {} {caught}", worker.name());
+                tracing::error!(target: "esker::engine", code = "Bug", "{panicked}");
                 parts.trouble.lock().insert(worker, panicked);
                 if worker.changes_the_database() {
                     parts.commits.poison();
@@ -122,7 +125,7 @@ impl Workers {
                 }
                 parts.meters.restarts.count();
                 parts.trouble.lock().remove(&worker);
-                tracing::warn!(target: "esker", worker = worker.name(), "the thread begins anew");
+                tracing::warn!(target: "esker::engine", worker = worker.name(), "the thread begins anew");
             }
         });
         let thread = thread.map_err(|e| Error::io("start a thread for", parts_path(), e))?;
@@ -174,6 +177,11 @@ impl Worker {
             Worker::Resolve => "esker-resolve",
         }
     }
+
+    /// What it does, for lines of the log.
+    fn step(self) -> &'static str {
+        self.name().trim_start_matches("esker-")
+    }
 }
 
 fn parts_path() -> &'static str {
@@ -196,7 +204,7 @@ fn drain(
             }
             Err(Error::Cancelled | Error::Closed | Error::Poisoned) => {}
             Err(error) => {
-                tracing::warn!(target: "esker", %error, "a background step failed; it will be tried again");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "a background step failed; it will be tried again");
                 parts.trouble.lock().insert(worker, error.to_string());
                 match (worker, error) {
                     (Worker::Compaction, Error::DiskFull { .. }) => {
@@ -265,7 +273,7 @@ fn compaction_loop(parts: &Parts, should_stop: &AtomicBool) {
                 false => Ok(false),
             });
             if let Err(error) = jobs::tidy(parts) {
-                tracing::debug!(target: "esker", %error, "tidying up will be tried again");
+                tracing::debug!(target: "esker::engine", code = error.code(), %error, "tidying up will be tried again");
             }
             parts.compaction_bell.wait(LOOK_AROUND);
         }
@@ -283,7 +291,7 @@ fn scrub_loop(parts: &Parts, should_stop: &AtomicBool) {
             due = now.saturating_add(plan.every);
             let speed = Speed::BytesPerSecond(plan.bytes_per_second);
             if let Err(error) = scrub::scrub(parts, speed, &is_cancelled) {
-                tracing::debug!(target: "esker", %error, "a scrub did not come to its end");
+                tracing::debug!(target: "esker::engine", code = error.code(), %error, "a scrub did not come to its end");
             }
             if parts.trouble.lock().contains_key(&Worker::Scrub) {
                 due = due.min(parts.clock.monotonic().saturating_add(SCRUB_AGAIN_AFTER));
@@ -306,7 +314,7 @@ fn resolve_loop(parts: &Arc<Parts>, should_stop: &AtomicBool) {
             }
             Err(Error::Closed | Error::Poisoned) => {}
             Err(error) => {
-                tracing::warn!(target: "esker", %error, "conflicts could not be resolved; it will be tried again");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "conflicts could not be resolved; it will be tried again");
                 parts.trouble.lock().insert(Worker::Resolve, error.to_string());
                 parts.resolvers.note_later();
             }
@@ -332,7 +340,7 @@ fn log_loop(parts: &Parts, should_stop: &AtomicBool) {
             }
             Err(Error::Closed | Error::Poisoned) => {}
             Err(error) => {
-                tracing::warn!(target: "esker", %error, "the log could not be tended");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "the log could not be tended");
                 parts.trouble.lock().insert(Worker::Log, error.to_string());
                 std::thread::sleep(RETRY_AFTER);
             }

@@ -4,20 +4,17 @@
 
 mod fixture;
 
-use base::fs::{CrashModel, Fault, FaultPlan, SimFs, SimOp};
+use base::fs::{Fault, FaultPlan, SimFs, SimOp};
 use esker::replicate::{
-    Admission, DeltaHead, ExportHead, Import, Incarnation, NodeId, Origin, ScopeId, Settled, Vector,
+    DeltaHead, ExportHead, Import, Incarnation, NodeId, Origin, ScopeId, Settled, Vector,
 };
 use esker::{Db, Error, Options, SyncMode, Tick};
 use fixture::{
-    Content, Disk, START_MS, content, eventually, keyspace, local_keyspace, small, small_busy,
+    Content, Disk, Left, START_MS, assert_all_or_nothing, content, eventually, fast, keyspace,
+    local_keyspace, ship_in_time, small_busy,
 };
 
 const MAIN: ScopeId = ScopeId::MAIN;
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
 
 /// A database with tables of several levels, entries of two authors, range deletes, and keyspaces that
 /// are not the joiner's.
@@ -35,7 +32,7 @@ fn giver() -> (Disk, Db) {
     db.compact_all().unwrap();
     keyspace(&other, "users").put(7u32.to_be_bytes(), b"theirs").unwrap();
     disk.clock.set(START_MS + 5);
-    ship(&other, &db);
+    ship_in_time(&other, &db);
     assert_eq!(users.get(7u32.to_be_bytes()).unwrap().unwrap(), b"theirs");
     db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
     users.delete_range(100u32.to_be_bytes(), 300u32.to_be_bytes()).unwrap();
@@ -46,14 +43,6 @@ fn giver() -> (Disk, Db) {
     db.drop_keyspace(gone).unwrap();
     users.put(b"last", b"in memory").unwrap();
     (disk, db)
-}
-
-fn ship(from: &Db, to: &Db) {
-    let (from, to) = (from.replication(), to.replication());
-    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
-    while let Some(shipment) = tail.next(&to.applied(MAIN), 1 << 20).unwrap() {
-        assert!(matches!(to.admit(&shipment.bytes).unwrap(), Admission::Taken { late: 0, .. }));
-    }
 }
 
 /// Sends what is missing, in pieces; `files_max` at the most.
@@ -112,8 +101,8 @@ fn a_joiner_has_all_that_the_giver_has_and_both_go_on() {
     keyspace(&b, "users").put(1u32.to_be_bytes(), b"of b").unwrap();
     keyspace(&a, "users").put(2u32.to_be_bytes(), b"of a").unwrap();
     keyspace(&a, "orders").delete_range(b"", 5u32.to_be_bytes()).unwrap();
-    ship(&a, &b);
-    ship(&b, &a);
+    ship_in_time(&a, &b);
+    ship_in_time(&b, &a);
     assert_eq!(all(&b), all(&a));
     let before = all(&b);
     b.compact_all().unwrap();
@@ -376,36 +365,14 @@ fn a_crash_leaves_all_of_an_import_or_nothing() {
         b.close().unwrap();
         disk.fs
     };
-    let whole = prepared.fork();
-    let run = |fs: &SimFs| {
-        let disk = Disk::of(fs.clone());
-        let b = disk.try_open(fast())?;
-        bootstrap(&a, &b)
-    };
-    let start = whole.ops();
-    run(&whole).unwrap();
-    let (mut none, mut some) = (0, 0);
-    for stop in start..=whole.ops() {
-        let fs = prepared.fork();
-        fs.stop_after(stop);
-        let is_done = run(&fs).is_ok();
-        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Prefix] {
-            let disk = Disk::of(fs.crash(model));
-            let b = disk.open(fast());
-            match b.replication().is_empty(MAIN).unwrap() {
-                true => {
-                    none += 1;
-                    assert!(!is_done && all(&b).iter().all(|(_, content)| content.is_empty()));
-                    let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
-                    assert_eq!(disk.files_in("tables/").len() as u64, live, "leftovers are swept");
-                }
-                false => {
-                    some += 1;
-                    assert_eq!(all(&b), expected);
-                }
-            }
-            assert_eq!(content(&local_keyspace(&b, "mine")).len(), 1);
+    let run = |fs: &SimFs| bootstrap(&a, &Disk::of(fs.clone()).try_open(fast())?);
+    assert_all_or_nothing(&prepared, fast, run, |b| {
+        assert_eq!(content(&local_keyspace(b, "mine")).len(), 1);
+        if b.replication().is_empty(MAIN).unwrap() {
+            assert!(all(b).iter().all(|(_, content)| content.is_empty()));
+            return Left::Nothing;
         }
-    }
-    assert!(none > 10 && some > 2, "{none} {some}");
+        assert_eq!(all(b), expected);
+        Left::All
+    });
 }

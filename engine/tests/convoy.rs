@@ -6,17 +6,13 @@ mod fixture;
 
 use base::fs::{CrashModel, Fault, FaultPlan, SimOp};
 use esker::replicate::{Admission, Answers, ScopeId, Stamped, Vector};
-use esker::{Background, Batch, Db, Error, Options, SyncMode, Tick};
-use fixture::{Dice, Disk, START_MS, file_ending, keyspace, local_keyspace, small};
+use esker::{Background, Batch, Db, Error, Options, Tick};
+use fixture::{Dice, Disk, START_MS, fast, file_ending, keyspace, local_keyspace};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const KEYSPACES: [&str; 2] = ["one", "two"];
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
 
 /// Writes a batch. Now and then it deletes a range.
 fn write(db: &Db, dice: &mut Dice, what: &str) {

@@ -8,7 +8,7 @@ mod fixture;
 use base::state::{StateChunk, StateKind};
 use esker::replicate::{Admission, Origin, ScopeId, Stamp, Vector};
 use esker::{Batch, Db, Keyspace, Options, SyncMode, Tick};
-use fixture::{Content, Disk, START_MS, content, eventually, keyspace, scale, small, small_busy};
+use fixture::{Content, Disk, START_MS, content, eventually, fast, keyspace, scale, small_busy};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -100,10 +100,6 @@ impl Node {
     fn origin(&self) -> Origin {
         self.db().replication().origin()
     }
-}
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
 }
 
 struct World {

@@ -271,4 +271,11 @@ fn what_each_keyspace_holds_is_counted() {
     let names: Vec<_> = stats.iter().map(|of| (&*of.name, of.entries, of.raw_bytes)).collect();
     assert_eq!(names, [("a", 100, 10_000), ("b", 1, 2), ("c", 0, 0)]);
     assert!(stats[0].table_bytes > stats[1].table_bytes && stats[1].table_bytes > 0);
+    db.close().unwrap();
+    // To count costs no memory for tables that nobody reads.
+    let db = Disk::of(disk.fs.clone()).open(small());
+    assert_eq!((db.keyspace_stats().unwrap(), db.stats().index_bytes), (stats.clone(), 0));
+    assert_eq!(content(&keyspace(&db, "b")).len(), 1);
+    assert!(db.stats().index_bytes > 0);
+    assert_eq!(db.keyspace_stats().unwrap(), stats);
 }

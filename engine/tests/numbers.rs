@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use esker::{Db, Options, Status, SyncMode};
+use esker::{BackupOptions, Batch, Db, Options, Status, SyncMode};
 use fixture::{Disk, START_MS, keyspace, small, small_busy};
 
 #[test]
@@ -36,6 +36,85 @@ fn counts_are_exact() {
     assert!(stats.write_amplification() > 2.0);
     assert_eq!(stats.visible_seqno, stats.durable_seqno);
     assert_eq!(stats.visible_seqno, db.snapshot().seqno().raw());
+}
+
+#[test]
+fn puts_and_deletes_are_counted_and_timed_apart() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options { sync: SyncMode::Async, ..small() });
+    let k = keyspace(&db, "k");
+    for number in 0..200u32 {
+        k.put(number.to_be_bytes(), b"v").unwrap();
+        k.delete(number.to_be_bytes()).unwrap();
+    }
+    let stats = db.stats();
+    assert_eq!((stats.commits, stats.puts, stats.deletes), (400, 200, 200));
+    // Taking turns does not keep one of them from being timed.
+    assert_eq!((stats.put_latency.samples, stats.delete_latency.samples), (4, 4));
+    assert_eq!(stats.commit_latency.samples, 8);
+    assert_eq!(stats.scan_latency.samples, 0);
+
+    let mut batch = Batch::new();
+    batch.put(&k, b"a", b"1");
+    batch.put_until(&k, b"b", b"1", u64::MAX);
+    batch.delete(&k, b"c");
+    batch.delete_range(&k, b"x", b"y");
+    db.write(batch).unwrap();
+    k.delete_prefix(b"z").unwrap();
+    let mut transaction = db.transaction().unwrap();
+    transaction.put(&k, b"d", b"1").unwrap();
+    transaction.delete(&k, b"e").unwrap();
+    transaction.commit().unwrap();
+    let stats = db.stats();
+    assert_eq!((stats.commits, stats.puts, stats.deletes), (403, 203, 202));
+    assert_eq!(stats.range_deletes, 2);
+    assert_eq!(stats.put_latency.samples, 4, "of commits that are nothing else");
+
+    for _ in 0..65 {
+        assert!(k.iter().next().is_some());
+        k.cursor().unwrap().seek_last().unwrap();
+    }
+    let mut cursor = k.cursor().unwrap();
+    cursor.seek_first().unwrap();
+    cursor.seek(b"a").unwrap();
+    let stats = db.stats();
+    assert_eq!((stats.scans, stats.scan_latency.samples), (131, 3));
+}
+
+/// What the log takes, and what of it waits for a backup.
+#[test]
+fn bytes_of_the_log_and_of_the_archive_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let archived = || -> u64 {
+        let folder = std::fs::read_dir(path.join("archive"));
+        folder.into_iter().flatten().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    let db = Db::open(&path, small()).unwrap();
+    let k = keyspace(&db, "k");
+    let fill = |db: &Db| {
+        for number in 0..300u32 {
+            keyspace(db, "k").put(number.to_be_bytes(), [1; 1000]).unwrap();
+        }
+        db.flush().unwrap();
+    };
+    k.put(b"a", [1; 1000]).unwrap();
+    assert!(db.stats().log_bytes >= 1000);
+    fill(&db);
+    assert_eq!(db.stats().archive_bytes, 0, "nothing is kept before the first backup");
+    assert!(db.stats().log_bytes < 200_000, "{}", db.stats().log_bytes);
+    let backup = |db: &Db| db.backup(dir.path().join("store"), &BackupOptions::default()).unwrap();
+    backup(&db);
+    fill(&db);
+    let bytes = db.stats().archive_bytes;
+    assert!(bytes > 100_000 && bytes == archived(), "{bytes} {}", archived());
+    db.close().unwrap();
+    let db = Db::open(&path, small()).unwrap();
+    assert_eq!(db.stats().archive_bytes, archived());
+    assert!(archived() >= bytes);
+    backup(&db);
+    assert_eq!(db.stats().archive_bytes, archived());
+    assert!(archived() < bytes);
 }
 
 #[test]

@@ -8,15 +8,13 @@ mod fixture;
 use base::fs::{CrashModel, SimFs};
 use esker::replicate::{Installed, Purpose, ScopeId, Stage, Vector};
 use esker::{Background, Db, Options, SyncMode};
-use fixture::{Content, Disk, START_MS, content, keyspace, small, small_busy};
+use fixture::{
+    Content, Disk, Left, START_MS, assert_all_or_nothing, content, fast, keyspace, small_busy,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 const MAIN: ScopeId = ScopeId::MAIN;
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
 
 /// A node that keeps tombstones until a floor covers them, with two keyspaces that are numbered against the
 /// order of their names.
@@ -168,6 +166,39 @@ fn what_is_written_while_a_delta_comes_is_compared_once_more() {
     }
 }
 
+/// What is here already, in memory or in a table: the greater of the two stays, here and there in between
+/// what is news.
+#[test]
+fn what_was_here_before_a_delta_is_compared_key_by_key() {
+    let a = giver();
+    let keys = [0, 1, 3, 50, 51, 52, 199, 200, 398, 399, 400].map(u32::to_be_bytes);
+    for is_newer in [true, false] {
+        for len_max in [300, 1 << 20] {
+            let (_, b) = node(if is_newer { 2 } else { 0 }, fast());
+            for (place, key) in keys.iter().enumerate() {
+                for name in ["zebra", "ant"] {
+                    match place % 4 {
+                        0 => keyspace(&b, name).delete(key).unwrap(),
+                        _ => keyspace(&b, name).put(key, "of b").unwrap(),
+                    };
+                }
+                if place == keys.len() / 2 {
+                    b.flush().unwrap();
+                }
+            }
+            let mut expected = all(&a);
+            for (content, own) in expected.iter_mut().zip(all(&b)) {
+                let key = |number: &[u8; 4]| number.to_vec();
+                let of_both = keys.iter().filter(|number| is_newer || **number == keys[10]);
+                of_both.for_each(|number| _ = content.remove(&key(number)));
+                content.extend(own.into_iter().filter(|(at, _)| is_newer || at == &key(&keys[10])));
+            }
+            staged(&a, &b, len_max).install().unwrap();
+            assert_eq!(all(&b), expected, "newer: {is_newer}");
+        }
+    }
+}
+
 /// An older write of a third node comes first by the tail, and loses to what was prepared before.
 #[test]
 fn an_older_write_that_comes_meanwhile_does_not_win() {
@@ -184,15 +215,36 @@ fn an_older_write_that_comes_meanwhile_does_not_win() {
     assert_eq!(all(&b), all(&a));
 }
 
-/// What comes first can be prepared, what follows can not: both are installed.
+/// What comes first can be prepared, what follows can not: both are installed, the first as it is unless it was
+/// written meanwhile.
 #[test]
 fn a_delta_may_go_on_in_the_file() {
     let a = giver();
     keyspace(&a, "bear").put("new", "here").unwrap();
-    let (_, b) = node(2, fast());
-    staged(&a, &b, 300).install().unwrap();
-    assert_eq!(all(&b), all(&a));
-    assert_eq!(keyspace(&b, "bear").get("new").unwrap().unwrap(), b"here");
+    for len_max in [300, 1 << 12] {
+        for is_written_meanwhile in [false, true] {
+            let (disk, b) = node(2, fast());
+            let before = tables(&disk);
+            let stage = staged(&a, &b, len_max);
+            let staged: BTreeSet<String> = tables(&disk).difference(&before).cloned().collect();
+            if is_written_meanwhile {
+                keyspace(&b, "ant").put(7u32.to_be_bytes(), "of b").unwrap();
+            }
+            stage.install().unwrap();
+            // The file goes in any case.
+            let gone = staged.difference(&tables(&disk)).count();
+            assert!(staged.len() > 1 && (gone > 1) == is_written_meanwhile, "{gone} are gone");
+            let mut expected = all(&a);
+            if is_written_meanwhile {
+                expected[0].insert(7u32.to_be_bytes().to_vec(), b"of b".to_vec());
+            }
+            assert_eq!(all(&b), expected);
+            assert_eq!(keyspace(&b, "bear").get("new").unwrap().unwrap(), b"here");
+            assert!(b.scrub().unwrap().findings.is_empty());
+            b.compact_all().unwrap();
+            assert_eq!(all(&b), expected);
+        }
+    }
 }
 
 #[test]
@@ -214,28 +266,13 @@ fn a_crash_leaves_all_of_a_prepared_delta_or_nothing() {
         }
         stage.install()
     };
-    let whole = prepared.fork();
-    let start = whole.ops();
-    run(&whole).unwrap();
-    let (mut none, mut some) = (0, 0);
-    for stop in start..=whole.ops() {
-        let fs = prepared.fork();
-        fs.stop_after(stop);
-        let is_done = run(&fs).is_ok();
-        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Prefix] {
-            let disk = Disk::of(fs.crash(model));
-            let b = disk.open(fast());
-            if b.replication().applied(MAIN).covers_all(&has) {
-                some += 1;
-                assert_eq!(all(&b), expected);
-                assert!(b.scrub().unwrap().findings.is_empty());
-            } else {
-                none += 1;
-                assert!(!is_done && all(&b) == <[Content; 2]>::default(), "{stop} {model:?}");
-                let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
-                assert_eq!(tables(&disk).len() as u64, live, "leftovers are swept");
-            }
+    assert_all_or_nothing(&prepared, fast, run, |b| {
+        if b.replication().applied(MAIN).covers_all(&has) {
+            assert_eq!(all(b), expected);
+            assert!(b.scrub().unwrap().findings.is_empty());
+            return Left::All;
         }
-    }
-    assert!(none > 10 && some > 2, "{none} {some}");
+        assert_eq!(all(b), <[Content; 2]>::default());
+        Left::Nothing
+    });
 }

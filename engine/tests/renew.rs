@@ -5,24 +5,12 @@
 mod fixture;
 
 use base::fs::CrashModel;
-use esker::replicate::{Admission, Purpose, ScopeId, Vector};
+use esker::replicate::{Purpose, ScopeId, Vector};
 use esker::{Db, Error, Options, SyncMode, Tick};
-use fixture::{Disk, START_MS, content, keyspace, small, small_busy};
+use fixture::{Disk, START_MS, content, fast, keyspace, ship_in_time, small, small_busy};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAIN: ScopeId = ScopeId::MAIN;
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
-
-fn ship(from: &Db, to: &Db) {
-    let (from, to) = (from.replication(), to.replication());
-    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
-    while let Some(shipment) = tail.next(&to.applied(MAIN), 1 << 20).unwrap() {
-        assert!(matches!(to.admit(&shipment.bytes).unwrap(), Admission::Taken { late: 0, .. }));
-    }
-}
 
 fn give(from: &Db, to: &Db) {
     let (from, to) = (from.replication(), to.replication());
@@ -73,7 +61,7 @@ fn what_was_written_before_is_of_the_former_life_and_stays() {
     let (a, b) = (disk.open(fast()), other.open(fast()));
     let k = keyspace(&a, "k");
     k.put("1", "first life").unwrap();
-    ship(&a, &b);
+    ship_in_time(&a, &b);
     k.put("2", "first life").unwrap();
     let (at_a, at_b) = (a.replication(), b.replication());
     let before = (at_a.origin(), at_a.applied(MAIN));
@@ -94,7 +82,7 @@ fn what_was_written_before_is_of_the_former_life_and_stays() {
     assert!(matches!(at_a.tail(MAIN, &at_b.applied(MAIN)), Err(Error::HistoryGone { .. })));
     give(&a, &b);
     k.put("4", "second life").unwrap();
-    ship(&a, &b);
+    ship_in_time(&a, &b);
     assert_eq!(content(&keyspace(&b, "k")), content(&k));
     assert_eq!(at_b.applied(MAIN), at_a.applied(MAIN));
     // And so it is found again, whether tables are merged or not.

@@ -6,7 +6,10 @@ mod fixture;
 
 use base::fs::{CrashModel, DirEntryKind, Fs, SimFs, read_small};
 use base::{FileName, RelPath};
-use esker::{Db, Keyspace, Loss, Options, RepairOptions, RepairReport, Verify, repair_on};
+use esker::{
+    Db, Error, Keyspace, Loss, Options, Progress, RepairOptions, RepairReport, Verify, repair_on,
+    repair_with_progress,
+};
 use fixture::{Disk, content, keyspace, local_keyspace, scale, small};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -435,4 +438,57 @@ fn a_repair_that_dies_anywhere_can_be_run_again() {
             }
         }
     }
+}
+
+/// Whoever waits learns how far a check, a repair and a merge are; whoever will not wait calls them off,
+/// and nothing has changed.
+#[test]
+fn long_work_tells_how_far_it_is_and_can_be_called_off() {
+    let sample = sample();
+    let table = sample.image.files().into_iter().find(|path| path.to_string().contains("tables/"));
+    let table = table.unwrap();
+    let mut bytes = sample.image.read_file(&table).unwrap();
+    bytes[100] ^= 1;
+    let called_off = || {
+        let progress = Progress::default();
+        progress.cancel();
+        progress
+    };
+    let is_whole = |progress: &Progress| {
+        assert!(progress.bytes_total() > 1000, "{progress:?}");
+        let missing = progress.bytes_total() - progress.bytes_done();
+        assert!(missing < progress.bytes_total() / 2, "{progress:?}");
+    };
+
+    let progress = Progress::default();
+    recovery::check_with_progress(&sample.image, Verify::Full, &progress).unwrap();
+    is_whole(&progress);
+    let refused = recovery::check_with_progress(&sample.image, Verify::Full, &called_off());
+    assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
+
+    let db = Disk::of(sample.image.crash(CrashModel::Kill)).open(small());
+    let refused = db.compact_with_progress(&called_off());
+    assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
+    assert_eq!(all_content(&db), sample.story.now);
+    let progress = Progress::default();
+    db.compact_with_progress(&progress).unwrap();
+    is_whole(&progress);
+    assert_eq!(all_content(&db), sample.story.now);
+
+    let damaged = sample.image.crash(CrashModel::Kill);
+    damaged.write_file(&table, bytes).unwrap();
+    let before = all_files(&damaged);
+    let repair = |progress: &Progress| {
+        repair_with_progress(
+            Disk::of(damaged.clone()).platform(),
+            &RepairOptions::default(),
+            progress,
+        )
+    };
+    let refused = repair(&called_off());
+    assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
+    assert!(all_files(&damaged) == before);
+    let progress = Progress::default();
+    assert!(!repair(&progress).unwrap().is_healthy());
+    is_whole(&progress);
 }

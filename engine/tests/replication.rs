@@ -6,25 +6,10 @@ mod fixture;
 
 use esker::replicate::{Admission, Answers, ScopeId, Vector};
 use esker::{Batch, Db, Error, KeyspaceOptions, Options, Scope, SyncMode, Tick};
-use fixture::{Disk, START_MS, keyspace, small};
+use fixture::{Disk, START_MS, fast, keyspace, ship};
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const LEN_MAX: usize = 1 << 20;
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
-
-/// Everything that the log of `from` has and `to` has not, as `to` takes it.
-fn ship(from: &Db, to: &Db) -> Vec<Admission> {
-    let (from, to) = (from.replication(), to.replication());
-    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
-    let mut taken = Vec::new();
-    while let Some(shipment) = tail.next(&to.applied(MAIN), LEN_MAX).unwrap() {
-        taken.push(to.admit(&shipment.bytes).unwrap());
-    }
-    taken
-}
 
 fn next_shipment(from: &Db, after: &Vector) -> Vec<u8> {
     let mut tail = from.replication().tail(MAIN, after).unwrap();
@@ -291,6 +276,7 @@ fn a_wall_clock_that_jumps_refuses_writes_until_it_is_back() {
     let k = keyspace(&db, "k");
     clock.set(START_MS + 60_000, 0);
     k.put("x", "nobody replicates").unwrap();
+    assert_eq!(db.health().clock_jump_ms, None);
     db.replication();
     clock.set(START_MS + 69_000, 1);
     k.put("x", "set right by nine seconds").unwrap();
@@ -299,7 +285,11 @@ fn a_wall_clock_that_jumps_refuses_writes_until_it_is_back() {
     assert_eq!((refused.code(), refused.category()), ("ClockSkew", esker::Category::Recoverable));
     clock.set(START_MS - 90_000, 1_000);
     assert_eq!(k.put("x", "jumped back").unwrap_err().code(), "ClockSkew");
+    let health = db.health();
+    assert_eq!((health.status, health.clock_jump_ms), (esker::Status::Degraded, Some(159_999)));
+    assert!(health.reasons[0].contains("159999 ms"), "{:?}", health.reasons);
     clock.set(START_MS + 70_000, 1_000);
+    assert_eq!((db.health().status, db.health().clock_jump_ms), (esker::Status::Healthy, None));
     k.put("x", "back").unwrap();
 }
 

@@ -9,7 +9,7 @@ use esker::replicate::{Admission, DeltaHead, Purpose, ScopeId};
 use esker::{
     Batch, Conflict, Db, KeyspaceOptions, Options, Resolution, ResolveError, Resolved, SyncMode,
 };
-use fixture::{Disk, START_MS, eventually, keyspace, scale, small, small_busy};
+use fixture::{Disk, START_MS, eventually, fast, keyspace, scale, ship, small_busy};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +17,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const MAIN: ScopeId = ScopeId::MAIN;
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
 
 /// What is in either, in order: a value is a list of words.
 fn union(conflict: &Conflict<'_>) -> Result<Resolution, ResolveError> {
@@ -46,16 +42,6 @@ fn node(seed: u64) -> (Disk, Db) {
     let db = disk.open(fast());
     db.set_resolver("k", union).unwrap();
     (disk, db)
-}
-
-fn ship(from: &Db, to: &Db) -> Vec<Admission> {
-    let (from, to) = (from.replication(), to.replication());
-    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
-    let mut taken = Vec::new();
-    while let Some(shipment) = tail.next(&to.applied(MAIN), 1 << 20).unwrap() {
-        taken.push(to.admit(&shipment.bytes).unwrap());
-    }
-    taken
 }
 
 /// As [`ship`], commit by commit, all admitted together.
@@ -372,6 +358,42 @@ fn a_loser_that_comes_as_state_is_parked_too() {
     assert_eq!(get(&b, "y").unwrap(), "of-b");
 }
 
+/// Nobody has a handle of a keyspace that is hidden, but its resolver writes to it.
+#[test]
+fn a_merge_brings_a_dropped_keyspace_back() {
+    let ((_a, a), (_b, b), (_c, c)) = (node(1), node(100), node(50));
+    a.replication().raise_floor(MAIN, &Default::default()).unwrap();
+    put(&a, "x", "of-a");
+    put(&b, "x", "of-b");
+    keyspace(&b, "k").delete("x").unwrap();
+    a.drop_keyspace(keyspace(&a, "k")).unwrap();
+    put(&c, "x", "of-c");
+    let loser_stays = |conflict: &Conflict<'_>| -> Result<Resolution, ResolveError> {
+        Ok(Resolution::Put(conflict.loser.unwrap_or_default().to_vec()))
+    };
+    b.set_resolver("k", loser_stays).unwrap();
+    ship(&a, &b);
+    ship(&c, &b);
+    assert!(b.existing_keyspace("k").is_err());
+    assert_eq!(b.resolve_conflicts().unwrap(), resolved(1, 0));
+    assert_eq!(b.existing_keyspace("k").unwrap().get("x").unwrap().unwrap(), b"of-c");
+}
+
+#[test]
+fn state_that_was_overwritten_knowingly_is_in_no_conflict() {
+    let ((_a, a), (_b, b)) = (node(1), node(2));
+    put(&a, "x", "of-a");
+    ship(&a, &b);
+    put(&b, "x", "over it");
+    let mut delta = a.replication().delta(MAIN, &Default::default()).unwrap();
+    let mut stage = b.replication().stage(MAIN, delta.head(), Purpose::Rejoin).unwrap();
+    while let Some(chunk) = delta.next(1 << 20).unwrap() {
+        stage.add(&chunk).unwrap();
+    }
+    stage.install().unwrap();
+    assert_eq!((parked(&b), get(&b, "x").unwrap()), (0, "over it".to_owned()));
+}
+
 /// What a node gets back of an earlier life may have been written knowing what comes after it.
 #[test]
 fn a_write_of_an_earlier_life_that_was_given_back_is_in_no_conflict() {
@@ -434,6 +456,40 @@ fn losers_of_a_dropped_keyspace_go_with_it() {
     put(&b, "x", "anew");
     assert_eq!(b.resolve_conflicts().unwrap(), resolved(1, 0));
     assert_eq!((get(&b, "x").unwrap(), parked(&b)), ("anew".to_owned(), 0));
+}
+
+#[test]
+fn of_several_losers_the_newest_is_resolved_first() {
+    let ((_a, a), (_b, b)) = (node(1), node(9));
+    let first_come = |conflict: &Conflict<'_>| {
+        Ok(match (conflict.winner, conflict.loser) {
+            (Some(b"of-b"), Some(loser)) => Resolution::Put(loser.to_vec()),
+            _ => Resolution::KeepWinner,
+        })
+    };
+    b.set_resolver("k", first_come).unwrap();
+    put(&b, "x", "of-b");
+    for value in ["first", "second", "third"] {
+        put(&a, "x", value);
+    }
+    ship(&a, &b);
+    assert_eq!(b.resolve_conflicts().unwrap(), resolved(3, 0));
+    assert_eq!(get(&b, "x").unwrap(), "third");
+}
+
+#[test]
+fn losers_below_a_newer_range_delete_go_with_what_it_deletes() {
+    let ((_a, a), (_b, b)) = (node(1), node(2));
+    let revive = |conflict: &Conflict<'_>| {
+        Ok(conflict.loser.map_or(Resolution::KeepWinner, |it| Resolution::Put(it.to_vec())))
+    };
+    b.set_resolver("k", revive).unwrap();
+    put(&a, "x", "of-a");
+    put(&b, "x", "of-b");
+    ship(&a, &b);
+    keyspace(&b, "k").delete_prefix("").unwrap();
+    assert_eq!((parked(&b), b.resolve_conflicts().unwrap()), (1, resolved(1, 0)));
+    assert_eq!((get(&b, "x"), parked(&b)), (None, 0));
 }
 
 #[test]

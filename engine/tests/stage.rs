@@ -11,34 +11,14 @@ use esker::replicate::{
     Vector,
 };
 use esker::{Db, Error, Options, SyncMode, Tick};
-use fixture::{Content, Disk, START_MS, content, keyspace, local_keyspace, small, small_busy};
+use fixture::{
+    Content, Disk, Left, START_MS, assert_all_or_nothing, content, fast, keyspace, local_keyspace,
+    node, ship, small_busy,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAIN: ScopeId = ScopeId::MAIN;
 const QUARANTINE: &str = "esker.quarantine";
-
-fn fast() -> Options {
-    Options { sync: SyncMode::Async, ..small() }
-}
-
-/// A node that keeps tombstones until a floor covers them.
-fn node(seed: u64) -> (Disk, Db) {
-    let disk = Disk::new(seed);
-    disk.clock.set(START_MS + seed);
-    let db = disk.open(fast());
-    db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
-    (disk, db)
-}
-
-fn ship(from: &Db, to: &Db) -> Vec<Admission> {
-    let (from, to) = (from.replication(), to.replication());
-    let mut tail = from.tail(MAIN, &to.applied(MAIN)).unwrap();
-    let mut taken = Vec::new();
-    while let Some(shipment) = tail.next(&to.applied(MAIN), 1 << 20).unwrap() {
-        taken.push(to.admit(&shipment.bytes).unwrap());
-    }
-    taken
-}
 
 /// A stage at `to` that has everything `from` has to give.
 fn staged(from: &Db, to: &Db, purpose: Purpose, len_max: usize) -> esker::Result<Stage> {
@@ -171,33 +151,15 @@ fn a_crash_leaves_all_of_a_delta_or_nothing() {
         let b = Disk::of(fs.clone()).try_open(fast())?;
         staged(&a, &b, Purpose::Rejoin, 1 << 12)?.install()
     };
-    let whole = prepared.fork();
-    let start = whole.ops();
-    run(&whole).unwrap();
-    let (mut none, mut some) = (0, 0);
-    for stop in start..=whole.ops() {
-        let fs = prepared.fork();
-        fs.stop_after(stop);
-        let is_done = run(&fs).is_ok();
-        for model in [CrashModel::Kill, CrashModel::Synced, CrashModel::Prefix] {
-            let disk = Disk::of(fs.crash(model));
-            let b = disk.open(fast());
-            match b.replication().applied(MAIN).covers_all(&a.replication().applied(MAIN)) {
-                true => {
-                    some += 1;
-                    assert_eq!(all(&b), expected);
-                }
-                false => {
-                    none += 1;
-                    assert!(!is_done && all(&b).is_empty(), "{stop} {model:?}");
-                    let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
-                    assert_eq!(disk.files_in("tables/").len() as u64, live, "leftovers are swept");
-                }
-            }
-            assert_eq!(content(&local_keyspace(&b, "mine")).len(), 1);
+    assert_all_or_nothing(&prepared, fast, run, |b| {
+        assert_eq!(content(&local_keyspace(b, "mine")).len(), 1);
+        if b.replication().applied(MAIN).covers_all(&a.replication().applied(MAIN)) {
+            assert_eq!(all(b), expected);
+            return Left::All;
         }
-    }
-    assert!(none > 10 && some > 2, "{none} {some}");
+        assert!(all(b).is_empty());
+        Left::Nothing
+    });
 }
 
 #[test]

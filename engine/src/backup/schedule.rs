@@ -42,7 +42,7 @@ pub(crate) fn run(parts: &Parts, should_stop: &AtomicBool) {
             }
             Err(Error::Cancelled | Error::Closed | Error::Poisoned) => {}
             Err(error) => {
-                tracing::warn!(target: "esker", %error, "a backup failed; it will be tried again");
+                tracing::warn!(target: "esker::engine", code = error.code(), %error, "a backup failed; it will be tried again");
                 let why = format!("the last backup failed: {error}");
                 parts.trouble.lock().insert(Worker::Backup, why);
                 due = due.max(now + RETRY_AFTER.min(schedule.every));
@@ -56,7 +56,7 @@ fn step(parts: &Parts, schedule: &BackupSchedule, kind: BackupKind) -> Result<()
     let bytes_per_second = schedule.bytes_per_second;
     let options = BackupOptions { kind, bytes_per_second, ..BackupOptions::default() };
     let info = backup(parts, &schedule.to, &options)?;
-    tracing::info!(target: "esker", number = info.number, "made a backup");
+    tracing::info!(target: "esker::engine", number = info.number, "made a backup");
     if kind != BackupKind::Log {
         Store::new(parts.fs.at(&schedule.to)).prune(schedule.keep)?;
     }

@@ -55,7 +55,7 @@ impl Admissions {
     }
 
     /// Whether late writes are answered here.
-    pub(super) fn answers(&self, scope: ScopeId) -> Answers {
+    pub(crate) fn answers(&self, scope: ScopeId) -> Answers {
         match self.reading.lock().contains(&scope) {
             true => Answers::Reader,
             false => Answers::Author,

@@ -15,6 +15,7 @@ use super::parked::{Loser, LostWrite, Parking};
 use super::{Moved, Recent, provisional};
 use crate::commit::{Admitted, Queue};
 use crate::creation;
+use crate::drops;
 use crate::keyspace::KeyspaceState;
 use crate::memtable::{ForeignOp, Memtable};
 use crate::parts::Parts;
@@ -338,7 +339,7 @@ impl<'a> Task<'a> {
     /// What is not taken is not in the vector either: what this node lacks stays what was deleted.
     fn refuse(&self, late: u64) -> Admission {
         let node = self.author.origin.node;
-        tracing::warn!(target: "esker", late, %node, "late writes: an author has to answer them");
+        tracing::warn!(target: "esker::engine", late, %node, "late writes: an author has to answer them");
         Admission::Unanswered { late }
     }
 
@@ -362,6 +363,7 @@ impl<'a> Task<'a> {
         decided: &Decided,
         recent: &Recent,
     ) -> Admitted {
+        self.keyspaces.iter().for_each(|state| state.note_arrival());
         let scope = self.shipment.scope;
         let numbers: Vec<KeyspaceId> =
             self.keyspaces.iter().map(|state| state.space.keyspace()).collect();
@@ -429,6 +431,15 @@ impl<'a> Task<'a> {
         all.map(move |it| ForeignOp { space: it.space, seqno, tick: it.tick, op: it.op })
     }
 
+    /// Ends the handles of the keyspaces that the shipment has dropped.
+    fn follow_drops(&self, decided: &Decided) {
+        let mut keyspaces = self.keyspaces.iter();
+        let Some(records) = keyspaces.find(|state| state.name == drops::KEYSPACES) else { return };
+        for stored in self.stored(decided, Tick::ZERO).filter(|it| it.space == records.space) {
+            drops::follow(self.parts, records, stored.op.key, &stored.op.kind);
+        }
+    }
+
     /// The ops of this node: answers to late puts, and what is parked.
     fn own_ops<'d>(&self, decided: &'d Decided) -> impl Iterator<Item = (SpaceId, Op<'d>)> {
         let of = |scope, ops| {
@@ -438,6 +449,7 @@ impl<'a> Task<'a> {
     }
 
     pub(super) fn count(&self, decided: &Decided) -> Admission {
+        self.follow_drops(decided);
         let of = |wanted| decided.verdicts.iter().filter(|it| **it == wanted).count() as u64;
         let won = of(Verdict::Won) + self.arrivals.ranges.len() as u64;
         let late = of(Verdict::Late);
@@ -446,7 +458,7 @@ impl<'a> Task<'a> {
         self.parts.resolvers.note_parked(decided.parking.losers);
         if late > 0 {
             let node = self.author.origin.node;
-            tracing::warn!(target: "esker", late, %node, "late writes: in quarantine");
+            tracing::warn!(target: "esker::engine", late, %node, "late writes: in quarantine");
         }
         Admission::Taken { won, lost, late }
     }

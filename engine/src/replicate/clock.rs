@@ -57,6 +57,12 @@ impl ClockWatch {
         }
     }
 
+    /// By how much the wall clock has jumped since the last look, if commits are refused for it. Changes nothing.
+    pub(crate) fn jump_ms(&self, clock: &dyn Clock) -> Option<u64> {
+        let by_ms = offset_ms(clock).abs_diff(self.offset_ms.load(Ordering::Acquire));
+        (self.is_on() && by_ms > self.max_drift_ms).then_some(by_ms)
+    }
+
     fn look(&self, clock: &dyn Clock) -> Result<()> {
         let now = offset_ms(clock);
         let by_ms = now.abs_diff(self.offset_ms.load(Ordering::Acquire));

@@ -73,7 +73,7 @@ impl Replication {
                 });
             };
             parts.commits.begin_life(identity.origin(), begin)?;
-            tracing::warn!(target: "esker", life = %identity.incarnation, "another life has begun");
+            tracing::warn!(target: "esker::engine", life = %identity.incarnation, "another life has begun");
             Ok(identity.origin())
         })
     }

@@ -15,7 +15,6 @@ use crate::value::Value;
 use base::error::FileKind;
 use base::limits::check_value;
 use base::{Corruption, Error, OpKind, Result, Stamp};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Heads of losers that are read at once.
@@ -149,6 +148,9 @@ fn attempt(parts: &Arc<Parts>, parking: &Keyspace, key: &[u8]) -> Result<Outcome
     if parts.resolvers.is_set_aside(key, loser.stamp) {
         return Ok(Outcome::Stays);
     }
+    if transaction.covering(&state, loser.key) > Some(loser.stamp) {
+        return commit(parts, transaction, batch); // A range delete has come that is newer.
+    }
     let winner = transaction.whole(&state, loser.key)?;
     let now_ms = parts.clock.wall_ms();
     let decided = ask(&*resolver, &loser, winner.as_ref(), now_ms);
@@ -156,12 +158,13 @@ fn attempt(parts: &Arc<Parts>, parking: &Keyspace, key: &[u8]) -> Result<Outcome
         Ok(resolution) => resolution,
         Err(error) => {
             let keyspace = &*state.name;
-            tracing::warn!(target: "esker", keyspace, %error, "a resolver failed; the conflict stays parked");
+            tracing::warn!(target: "esker::engine", keyspace, code = "Conflict", %error, "a resolver failed; the conflict stays parked");
             parts.resolvers.set_aside(key, loser.stamp);
             return Ok(Outcome::Stays);
         }
     };
-    write(&mut batch, &state, loser.key, winner.as_ref(), &resolution);
+    let state = Keyspace::new(state, parts.clone());
+    write(&mut batch, state.state(), loser.key, winner.as_ref(), &resolution);
     let outcome = commit(parts, transaction, batch)?;
     if outcome == Outcome::Gone {
         parts.resolvers.note_resolved();
@@ -187,8 +190,8 @@ fn ask(
         },
         loser_stamp: loser.stamp,
     };
-    let asked = catch_unwind(AssertUnwindSafe(|| resolver.resolve(&conflict)));
-    asked.unwrap_or_else(|_| Err("it panicked".into()))
+    let asked = base::panics::catch(|| resolver.resolve(&conflict));
+    asked.unwrap_or_else(|caught| Err(format!("it {caught}").into()))
 }
 
 fn checked(resolution: Resolution) -> Result<Resolution, ResolveError> {

@@ -13,26 +13,26 @@
 
 mod install;
 mod judge;
+mod outline;
 mod output;
 mod prepared;
+mod present;
 mod staged;
 
 use super::{DeltaHead, Replication};
 use crate::parts::Parts;
 use base::fs::{AppendFile, full_path};
-use base::limits::{BATCH_LEN_MAX, check_keyspace_name};
+use base::limits::BATCH_LEN_MAX;
 use base::state::{StateChunk, StateEntry, StateKind};
-use base::{Error, FileName, KeyRanges, Origin, Result, ScopeId, Stamp, Tick, Vector};
+use base::{Error, FileName, KeyRanges, Result, ScopeId, Tick, Vector};
+use outline::{Gist, Outline};
 use prepared::Prepared;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes of a chunk at the most.
 const CHUNK_LEN_MAX: usize = BATCH_LEN_MAX;
 /// Bytes of the chunks with range deletes, which are compared in memory, at the most.
 const RANGES_LEN_MAX: u64 = 64 << 20;
-/// Keyspaces of a delta at the most.
-const KEYSPACES_MAX: usize = 1 << 16;
 
 /// Why a delta is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,24 +82,7 @@ pub struct Stage {
     /// The number of its file.
     number: u64,
     writer: Box<dyn AppendFile>,
-    /// Keyspace and key of the last entry that is no range delete.
-    last: Option<(String, Vec<u8>)>,
     outline: Outline,
-}
-
-/// What is staged, in short.
-#[derive(Debug, Default)]
-struct Outline {
-    /// The first chunk in the file with a point entry of each keyspace; none if there is no such chunk.
-    keyspaces: BTreeMap<String, Option<u64>>,
-    /// Where the last chunk with range deletes ends.
-    ranges_end: u64,
-    /// All authors.
-    origins: BTreeSet<Origin>,
-    /// The greatest tick in it.
-    latest: Tick,
-    /// The smallest tick of a put that was not received here, if there is one.
-    oldest_put: Option<Tick>,
 }
 
 impl Replication {
@@ -149,23 +132,11 @@ impl Stage {
         let name = FileName::Table(number).path();
         let path = || full_path(&*parts.fs, &name);
         let writer = parts.fs.create(&name, 0).map_err(|e| Error::io("create", path(), e))?;
-        let outline = Outline { latest, ..Outline::default() };
+        let outline = Outline::of(latest);
         let prepared = Prepared::begin(parts, scope, purpose);
-        let (parts, head, last) = (parts.clone(), head.clone(), None);
+        let (parts, head) = (parts.clone(), head.clone());
         let missing = KeyRanges::default();
-        Ok(Stage {
-            parts,
-            scope,
-            head,
-            purpose,
-            missing,
-            known,
-            prepared,
-            number,
-            writer,
-            last,
-            outline,
-        })
+        Ok(Stage { parts, scope, head, purpose, missing, known, prepared, number, writer, outline })
     }
 
     /// Adds a chunk. Range deletes come before all else, then entries by the name of their keyspace and
@@ -184,30 +155,25 @@ impl Stage {
         if decoded.scope != self.scope {
             return Err(Error::invalid(format!("the chunk is of scope {}", decoded.scope.0)));
         }
-        self.check(&decoded.entries)?;
+        let gist = self.outline.gist(&decoded.entries, &self.known)?;
+        refuse_ahead(&self.parts, gist.latest)?;
         let is_prepared = match &mut self.prepared {
-            Some(prepared) => prepared.take(&decoded.entries)?,
+            Some(prepared) => prepared.take(&decoded.entries, &gist)?,
             None => false,
         };
         let place = match is_prepared {
             true => None,
-            false => Some(self.append(chunk, &decoded.entries)?),
+            false => Some(self.append(chunk, &gist)?),
         };
-        for entry in &decoded.entries {
-            self.outline.note(entry, place, &self.known);
-        }
-        let is_point = |entry: &&StateEntry<'_>| !is_range(entry);
-        if let Some(last) = decoded.entries.iter().rfind(is_point) {
-            self.last = Some((last.keyspace.to_owned(), last.key.to_vec()));
-        }
+        self.outline.note(gist, place);
         Ok(())
     }
 
     /// Puts a chunk into the file. Returns where it is.
-    fn append(&mut self, chunk: &[u8], entries: &[StateEntry<'_>]) -> Result<(u64, u64)> {
+    fn append(&mut self, chunk: &[u8], gist: &Gist<'_>) -> Result<(u64, u64)> {
         let start = self.writer.len();
         let len = start.saturating_add(chunk.len() as u64);
-        if entries.iter().any(|entry| is_range(entry)) && len > RANGES_LEN_MAX {
+        if gist.has_ranges() && len > RANGES_LEN_MAX {
             let what = "part of a delta with range deletes";
             return Err(Error::too_large(what, RANGES_LEN_MAX, len));
         }
@@ -231,42 +197,10 @@ impl Stage {
         let prepared = prepared.filter(|prepared| !prepared.is_empty());
         self.parts.admissions.pause(|| install::install(&self, prepared))
     }
-
-    /// Refuses entries that can not come next.
-    fn check(&self, entries: &[StateEntry<'_>]) -> Result<()> {
-        let mut last = self.last.as_ref().map(|(name, key)| (&**name, &**key));
-        let mut latest = Tick::ZERO;
-        for entry in entries {
-            check_keyspace_name(entry.keyspace)?;
-            latest = latest.max(entry.stamp.tick).max(entry.carrier().tick);
-            if let StateKind::RangeDelete { end } = entry.kind {
-                if last.is_some() {
-                    return Err(out_of_order());
-                }
-                if !end.is_empty() && end <= entry.key {
-                    return Err(Error::invalid(
-                        "a range delete of the delta ends before it starts",
-                    ));
-                }
-                continue;
-            }
-            let place = (entry.keyspace, entry.key);
-            if last.is_some_and(|last| last >= place) {
-                return Err(out_of_order());
-            }
-            last = Some(place);
-        }
-        refuse_ahead(&self.parts, latest)?;
-        self.outline.check(entries)
-    }
 }
 
 fn is_range(entry: &StateEntry<'_>) -> bool {
     matches!(entry.kind, StateKind::RangeDelete { .. })
-}
-
-fn out_of_order() -> Error {
-    Error::invalid("the entries of the delta are out of order")
 }
 
 /// Refuses what would carry the clock away.
@@ -289,47 +223,6 @@ fn refuse_unless_above_floor(head: &DeltaHead, purpose: Purpose, known: &Vector)
         return Err(Error::invalid("what was received here is not all known to the giver"));
     }
     Ok(())
-}
-
-impl Outline {
-    /// Refuses more keyspaces or authors than there may be.
-    fn check(&self, entries: &[StateEntry<'_>]) -> Result<()> {
-        let new = |entry: &&StateEntry<'_>| !self.keyspaces.contains_key(entry.keyspace);
-        let new: BTreeSet<&str> = entries.iter().filter(new).map(|it| it.keyspace).collect();
-        let count = self.keyspaces.len() + new.len();
-        if count > KEYSPACES_MAX {
-            let (limit, count) = (KEYSPACES_MAX as u64, count as u64);
-            return Err(Error::too_large("number of keyspaces of a delta", limit, count));
-        }
-        // A victim is named in full, all others by number.
-        let all = entries.iter().map(|entry| entry.carrier().origin);
-        let new: BTreeSet<Origin> = all.filter(|it| !self.origins.contains(it)).collect();
-        let count = self.origins.len() + new.len();
-        if count > Vector::LEN_MAX {
-            let (limit, count) = (Vector::LEN_MAX as u64, count as u64);
-            return Err(Error::too_large("number of authors of a delta", limit, count));
-        }
-        Ok(())
-    }
-
-    /// Notes an entry of the chunk that is in the file at `place`, if it is there.
-    fn note(&mut self, entry: &StateEntry<'_>, place: Option<(u64, u64)>, known: &Vector) {
-        self.origins.insert(entry.carrier().origin);
-        let Stamp { tick, .. } = entry.stamp;
-        self.latest = self.latest.max(tick).max(entry.carrier().tick);
-        if !self.keyspaces.contains_key(entry.keyspace) {
-            self.keyspaces.insert(entry.keyspace.to_owned(), None);
-        }
-        match (place, self.keyspaces.get_mut(entry.keyspace)) {
-            (Some((_, end)), _) if is_range(entry) => self.ranges_end = end,
-            (Some((start, _)), Some(first)) => _ = first.get_or_insert(start),
-            _ => {}
-        }
-        let is_put = matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. });
-        if is_put && !known.covers_stamp(entry.stamp) {
-            self.oldest_put = Some(self.oldest_put.map_or(tick, |oldest| oldest.min(tick)));
-        }
-    }
 }
 
 impl Drop for Stage {

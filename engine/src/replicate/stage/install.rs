@@ -10,6 +10,7 @@ use super::staged::Staged;
 use super::{Installed, Purpose, Stage, refuse_unless_above_floor};
 use crate::commit::{Barrier, Queue};
 use crate::damage::Missing;
+use crate::drops;
 use crate::jobs;
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
@@ -84,6 +85,7 @@ pub(super) fn install(stage: &Stage, mut prepared: Option<Prepared>) -> Result<I
     parts.commits.bear_witness(parts.installer.durable(), place);
     parts.update_pressure();
     parts.compaction_bell.ring();
+    drops::follow_all(&stage.parts);
     Ok(Installed::All)
 }
 
@@ -146,6 +148,7 @@ fn attempt(
     };
     let parked_in = parts.resolvers.parked_in();
     let claim = |queue: &mut Queue, seqno: Tick| {
+        places.values().for_each(|place| place.state.note_arrival());
         for space in places.keys().copied().chain(copies).chain(parked_in) {
             queue.conflicts().note_range(seqno, (space, [].into(), [].into()));
         }
@@ -265,7 +268,7 @@ impl Drop for Unnamed<'_> {
 
 /// A damaged table is replaced, and what it had is here again.
 fn forget(parts: &Parts, id: u64) {
-    tracing::warn!(target: "esker", table = id, "a damaged table was made whole from a peer");
+    tracing::warn!(target: "esker::engine", table = id, "a damaged table was made whole from a peer");
     parts.meters.tables_healed.fetch_add(1, Ordering::Relaxed);
     parts.obsolete.delete(parts);
 }
@@ -325,7 +328,7 @@ struct Ready<'a> {
     tables: Vec<Arc<TableHandle>>,
 }
 
-/// Takes what was prepared as it is, or writes all anew.
+/// Takes what was prepared as it is and writes what is in the file, or writes all anew.
 fn adopt_or_write(
     stage: &Stage,
     prepared: &mut Option<Prepared>,
@@ -342,12 +345,19 @@ fn adopt_or_write(
     let tables: Vec<_> = run.iter().map(handle).collect();
     let is_there =
         |name: &str, space| places.get(&space).is_some_and(|place| place.state.name == name);
-    let is_all = stage.writer.is_empty() && !lateness.is_expected;
-    if is_all && prepared.holds(&here.view, &tables, is_there)? {
-        prepared.hand_over();
-        return Ok(Written { runs: vec![run], late: 0, unanswered: 0, parked: 0 });
+    if lateness.is_expected || !prepared.holds(&here.view, &tables, is_there)? {
+        return write(stage, Some(Ready { prepared, tables }), places, here, seqno, lateness);
     }
-    write(stage, Some(Ready { prepared, tables }), places, here, seqno, lateness)
+    // What is in the file came behind all that was prepared, so it is of other keys.
+    let mut written = match stage.writer.is_empty() {
+        true => Written { runs: Vec::new(), late: 0, unanswered: 0, parked: 0 },
+        false => write(stage, None, places, here, seqno, lateness)?,
+    };
+    if written.unanswered == 0 {
+        prepared.hand_over();
+        written.runs.insert(0, run);
+    }
+    Ok(written)
 }
 
 /// Compares everything, and writes what is to be stored.
@@ -469,6 +479,6 @@ fn count(stage: &Stage, written: &Written) {
     stage.parts.resolvers.note_parked(written.parked);
     if late > 0 {
         stage.parts.admissions.count_late(late);
-        tracing::warn!(target: "esker", late, "late writes of a delta were put into quarantine");
+        tracing::warn!(target: "esker::engine", late, "late writes of a delta were put into quarantine");
     }
 }

@@ -9,14 +9,14 @@
 //! that are here and have no resolver. From the first chunk on that is no such thing all chunks go to the file.
 
 use super::Purpose;
-use super::judge::{mine, rank_of};
+use super::outline::Gist;
+use super::present::Present;
 use crate::keyspace::KeyspaceState;
 use crate::merge::{Merge, RunCursor, Source};
 use crate::options::Background;
 use crate::output::{Ending, IsFirst, Output};
 use crate::parts::Parts;
-use crate::read::{self, Found};
-use crate::replicate::moment::{present, unreadable};
+use crate::replicate::moment::unreadable;
 use crate::tables::TableHandle;
 use crate::view::View;
 use base::foreign::{
@@ -55,11 +55,20 @@ pub(super) struct Prepared {
     tables: Vec<TableMeta>,
 }
 
-/// What entries are compared with as they come.
-struct Present {
-    view: Arc<View>,
-    at: Tick,
-    vector: Vector,
+/// What is the same for all entries of a keyspace that one author wrote.
+struct Whose<'c> {
+    keyspace: &'c str,
+    space: SpaceId,
+    carrier: Origin,
+    number: OriginNumber,
+    /// Up to where all that the author wrote was received here.
+    received: Tick,
+}
+
+impl Whose<'_> {
+    fn has(&self, entry: &StateEntry<'_>) -> bool {
+        std::ptr::eq(self.keyspace, entry.keyspace) && self.carrier == entry.carrier().origin
+    }
 }
 
 impl Prepared {
@@ -89,20 +98,25 @@ impl Prepared {
     }
 
     /// Takes the entries of a chunk. False if it does not, nor any more of those that follow.
-    pub(super) fn take(&mut self, entries: &[StateEntry<'_>]) -> Result<bool> {
+    pub(super) fn take(&mut self, entries: &[StateEntry<'_>], gist: &Gist<'_>) -> Result<bool> {
         if self.output.is_none() {
             return Ok(false);
         }
-        let (view, at, vector) = present(&self.parts, self.scope);
-        let present = Present { view, at, vector };
-        if !self.may_take(entries, &present.vector) || !self.learn_spaces(entries) {
+        let mut present = Present::of(&self.parts, self.scope);
+        if !self.may_take(entries, gist, present.vector()) || !self.learn_spaces(gist) {
             self.end()?;
             return Ok(false);
         }
-        self.since.get_or_insert(at);
-        self.learn_authors(entries)?;
+        self.since.get_or_insert(present.at);
+        self.learn_authors(gist)?;
+        let mut whose: Option<Whose<'_>> = None;
         for entry in entries {
-            self.add(entry, &present)?;
+            if !whose.as_ref().is_some_and(|whose| whose.has(entry)) {
+                whose = self.whose(entry, &present);
+            }
+            if let Some(whose) = &whose {
+                self.add(entry, whose, &mut present)?;
+            }
         }
         Ok(true)
     }
@@ -115,51 +129,48 @@ impl Prepared {
         Ok(())
     }
 
-    fn may_take(&self, entries: &[StateEntry<'_>], known: &Vector) -> bool {
+    fn may_take(&self, entries: &[StateEntry<'_>], gist: &Gist<'_>, known: &Vector) -> bool {
         let scope = &self.scope;
         let (is_whole, dropped) = self.parts.installer.with_state(|state| {
             let dropped = state.dropped_stamps.get(scope).copied();
             (!state.incomplete.contains_key(scope), dropped.unwrap_or(Tick::ZERO))
         });
-        let is_plain = |entry: &StateEntry<'_>| match entry.kind {
-            StateKind::RangeDelete { .. } => false,
-            StateKind::Put(_) | StateKind::PutExpiring { .. } => {
-                entry.stamp.tick > dropped || known.covers_stamp(entry.stamp)
-            }
-            StateKind::Delete | StateKind::Erase { .. } => true,
+        let may_be_late = |entry: &StateEntry<'_>| {
+            matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. })
+                && entry.stamp.tick <= dropped
+                && !known.covers_stamp(entry.stamp)
         };
-        is_whole && self.parts.damage.check().is_ok() && entries.iter().all(is_plain)
+        let is_old = gist.oldest_put.is_some_and(|oldest| oldest <= dropped);
+        is_whole
+            && !gist.has_ranges()
+            && self.parts.damage.check().is_ok()
+            && !(is_old && entries.iter().any(may_be_late))
     }
 
-    /// Whether all keyspaces of `entries` are here, and not too many.
-    fn learn_spaces(&mut self, entries: &[StateEntry<'_>]) -> bool {
-        let mut before = None;
-        for entry in entries {
-            if before.replace(entry.keyspace) == Some(entry.keyspace) {
-                continue;
-            }
-            if !self.spaces.contains_key(entry.keyspace) {
+    /// Whether all keyspaces of a chunk are here, and not too many.
+    fn learn_spaces(&mut self, gist: &Gist<'_>) -> bool {
+        for (name, _) in &gist.keyspaces {
+            if !self.spaces.contains_key(*name) {
                 let is_usable = |state: &Arc<KeyspaceState>| {
                     state.space.scope() == self.scope
                         && self.parts.resolvers.watched(std::iter::once(state)).is_empty()
                 };
-                let found = self.parts.catalog.find(entry.keyspace).filter(is_usable);
+                let found = self.parts.catalog.find(name).filter(is_usable);
                 let Some(state) = found.filter(|_| self.spaces.len() < KEYSPACES_MAX) else {
                     return false;
                 };
-                self.spaces.insert(entry.keyspace.to_owned(), state.space);
+                self.spaces.insert((*name).to_owned(), state.space);
             }
         }
         true
     }
 
     /// Every author has a number before an entry names it.
-    fn learn_authors(&mut self, entries: &[StateEntry<'_>]) -> Result<()> {
+    fn learn_authors(&mut self, gist: &Gist<'_>) -> Result<()> {
         let mut has_more = false;
-        for entry in entries {
-            let origin = entry.carrier().origin;
-            if !self.numbers.contains_key(&origin) {
-                self.numbers.insert(origin, self.parts.number_of(origin)?);
+        for origin in &gist.carriers {
+            if !self.numbers.contains_key(origin) {
+                self.numbers.insert(*origin, self.parts.number_of(*origin)?);
                 has_more = true;
             }
         }
@@ -169,16 +180,27 @@ impl Prepared {
         Ok(())
     }
 
+    /// What entries of the same keyspace and author have in common. Both were learned.
+    fn whose<'c>(&self, entry: &StateEntry<'c>, present: &Present) -> Option<Whose<'c>> {
+        let carrier = entry.carrier().origin;
+        Some(Whose {
+            keyspace: entry.keyspace,
+            space: *self.spaces.get(entry.keyspace)?,
+            carrier,
+            number: *self.numbers.get(&carrier)?,
+            received: present.received(carrier),
+        })
+    }
+
     /// Writes an entry if it wins.
-    fn add(&mut self, entry: &StateEntry<'_>, present: &Present) -> Result<()> {
-        // Both were learned.
-        let (Some(space), Some(number)) = (
-            self.spaces.get(entry.keyspace).copied(),
-            self.numbers.get(&entry.carrier().origin).copied(),
-        ) else {
-            return Ok(());
-        };
-        if !wins(space, entry, present)? {
+    fn add(
+        &mut self,
+        entry: &StateEntry<'_>,
+        whose: &Whose<'_>,
+        present: &mut Present,
+    ) -> Result<()> {
+        let space = whose.space;
+        if entry.carrier().tick <= whose.received || !present.is_won_by(space, entry)? {
             return Ok(());
         }
         let Some(output) = &mut self.output else { return Ok(()) };
@@ -186,7 +208,7 @@ impl Prepared {
             // Keyspaces come by name, tables by number.
             output.next_table()?;
         }
-        let kind = encode(entry, number, &mut self.stored);
+        let kind = encode(entry, whose.number, &mut self.stored);
         output.add(space, entry.key, Trailer::dated(kind), &self.stored, IsFirst::Yes)
     }
 
@@ -279,28 +301,6 @@ impl Drop for Prepared {
         self.output = None;
         self.tables.iter().for_each(|meta| self.parts.obsolete.discard(&self.parts, meta.id));
     }
-}
-
-/// Whether `entry` is news, and greater than what is here.
-fn wins(space: SpaceId, entry: &StateEntry<'_>, present: &Present) -> Result<bool> {
-    let Present { view, at, vector } = present;
-    if vector.covers_stamp(entry.carrier()) {
-        return Ok(false);
-    }
-    let theirs = rank_of(entry);
-    let covering = match view.has_range_deletes() {
-        true => read::covering(view, space, entry.key, *at),
-        false => None,
-    };
-    if covering.is_some_and(|range| range > theirs.stamp) {
-        return Ok(false);
-    }
-    let found = read::newest(view, space, entry.key, *at, |Found { trailer, stored, local }| {
-        mine(view, trailer, stored, || local.unwrap_or(view.active.local()))
-    })?;
-    let found = found.transpose()?;
-    let is_open = |range: base::Stamp| found.is_some_and(|mine| range > mine.rank.stamp);
-    Ok(covering.is_some_and(is_open) || found.is_none_or(|mine| mine.rank < theirs))
 }
 
 /// Puts what is stored of `entry` into `stored`, and returns its kind.
