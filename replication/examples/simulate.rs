@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let telling = seeds.clone();
     std::thread::spawn(move || {
         for seed in telling {
-            let outcome = std::panic::catch_unwind(|| told(seed));
+            let outcome = base::panics::catch(|| told(seed));
             if send.send(outcome.ok()).is_err() {
                 return;
             }

@@ -1,9 +1,10 @@
 //! A database of the engine, as replication sees it. The only place where the two meet.
 
 use crate::link::Bell;
+use crate::roster::{Role, Roster};
 use crate::store::{
     Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
-    Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail,
+    Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail, keyspaces,
 };
 use base::state::StateEntry;
 use base::{Error, KeyRanges, Origin, Result, ScopeId, Tick, Vector};
@@ -42,6 +43,21 @@ impl EngineStore {
     }
 }
 
+/// What the roster in a database says of its own node; none if it does not know it.
+///
+/// # Errors
+/// Those of a read.
+pub fn recorded_role(replication: &given::Replication) -> Result<Option<Role>> {
+    let mut roster = Roster::default();
+    roster.read(&held(replication, keyspaces::ROSTER)?);
+    Ok(roster.role(replication.origin().node))
+}
+
+fn held(replication: &given::Replication, keyspace: &str) -> Result<Vec<Held>> {
+    let entries = replication.entries(keyspace)?.into_iter();
+    Ok(entries.map(|(key, value, stamp)| Held { key, value, stamp }).collect())
+}
+
 impl Store for EngineStore {
     fn origin(&self) -> Origin {
         self.replication.origin()
@@ -49,6 +65,10 @@ impl Store for EngineStore {
 
     fn wall_ms(&self) -> u64 {
         self.replication.wall_ms()
+    }
+
+    fn max_drift_ms(&self) -> u64 {
+        self.replication.max_drift_ms()
     }
 
     fn applied(&self, scope: ScopeId) -> Vector {
@@ -90,7 +110,7 @@ impl Store for EngineStore {
 
     fn request_sync(&self) {
         if let Err(error) = self.replication.request_sync() {
-            tracing::warn!(%error, "what was received can not be made durable");
+            tracing::warn!(code = error.code(), %error, "what was received can not be made durable");
         }
     }
 
@@ -207,8 +227,7 @@ impl Store for EngineStore {
     }
 
     fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
-        let entries = self.replication.entries(keyspace)?.into_iter();
-        Ok(entries.map(|(key, value, stamp)| Held { key, value, stamp }).collect())
+        held(&self.replication, keyspace)
     }
 
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {

@@ -9,8 +9,10 @@
 //! vectors each.
 
 mod audits;
+mod clock;
 mod due;
 mod introduce;
+mod line;
 mod look;
 mod owed;
 mod own;
@@ -93,6 +95,8 @@ pub enum Writes {
     Joining,
     /// They may not: the present life of this node has two histories, and an operator must begin another.
     Forked,
+    /// They may not now: the clock of this node is far from those of most peers it talks with.
+    ClockSkew,
 }
 
 /// See the module.
@@ -100,6 +104,8 @@ pub enum Writes {
 pub struct Group {
     config: GroupConfig,
     node: NodeId,
+    /// How far clocks may be apart.
+    max_drift_ms: u64,
     state: Mutex<State>,
     turn: Mutex<()>,
 }
@@ -182,6 +188,8 @@ struct Peer {
     status: PeerStatus,
     /// Whether it is configured to.
     reads_only: bool,
+    /// Whether this node still has to get in line with it.
+    owes_line: bool,
     heard: Heard,
 }
 
@@ -219,7 +227,8 @@ impl Group {
         // From now on tombstones wait for confirms.
         store.raise_floor(config.scope, &Vector::default())?;
         let (state, turn) = (Mutex::new(Rank::Group, state), Mutex::new(Rank::Turn, ()));
-        let group = Group { config, node: own.node, state, turn };
+        let max_drift_ms = store.max_drift_ms();
+        let group = Group { config, node: own.node, max_drift_ms, state, turn };
         group.read_roster(store)?;
         let mut state = group.state.lock();
         let life = state.roster.life(own.node).map(|life| life.incarnation);
@@ -280,6 +289,9 @@ impl Group {
             _ if state.is_closed || state.is_fenced() => Writes::Rejoining,
             _ if state.retired.is_so => Writes::Retired,
             (Role::Author, _) if state.awaits_peers && !state.is_settled => Writes::Joining,
+            (Role::Author, _) if state.clock_skew_ms(self.max_drift_ms).is_some() => {
+                Writes::ClockSkew
+            }
             (Role::Author, Announcing::Not) => Writes::Open,
             (Role::Author, _) => Writes::Announcing,
             (_, _) => Writes::Reader,

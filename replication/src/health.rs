@@ -27,7 +27,7 @@ pub struct AuditReport {
     pub disowned_there: u64,
     /// Entries that the other may have deleted, but may not say so: it only reads. They stay.
     pub unsettled: u64,
-    /// Differences that were no more than lag.
+    /// Differences that may be no more than lag: the next audit tells.
     pub lag: u64,
     /// Half-rounds of the comparison.
     pub half_rounds: u32,

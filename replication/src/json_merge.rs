@@ -139,7 +139,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Map, Value, json};
+    use serde_json::{Map, Value};
 
     fn merge(winner: &str, loser: &str) -> Option<String> {
         let merged = JsonMerge::merge(winner.as_bytes(), loser.as_bytes());
@@ -236,11 +236,5 @@ mod tests {
         fn any_bytes_are_taken(winner: Vec<u8>, loser: Vec<u8>) {
             let _ = JsonMerge::merge(&winner, &loser);
         }
-    }
-
-    #[test]
-    fn the_resolver_keeps_the_winner_where_there_is_nothing_to_add() {
-        assert_eq!(union(&json!({"a": 1}), &json!({"a": 2})), json!({"a": 1}));
-        assert_eq!(merge("{}", "{}"), None);
     }
 }

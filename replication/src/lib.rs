@@ -6,6 +6,7 @@
 //! group      what the sessions of a node know together; roster, confirm, floor and health are its
 //!            parts
 //! channel    the streams that both link and protocol name
+//! discovery  members that have moved are found on the local network
 //! reconcile  where two copies differ, for few bytes
 //! link       QUIC connections and the tasks that drive sessions
 //! replica    one database, its group and its links: what a node runs
@@ -24,6 +25,7 @@
 
 pub mod channel;
 pub mod confirm;
+pub mod discovery;
 pub mod engine_store;
 pub mod error;
 pub mod floor;

@@ -7,10 +7,11 @@
 //! endpoint            listens and dials; bounds what strangers can cost; closes revoked links
 //! channel, frame      four streams a connection, frames of at most 1 MiB on each
 //! reset               a node that was started again ends the connections of its former life
-//! token, invites, join   how a new node is let in
+//! token, invites, join, join_request   how a new node is let in
 //! rotation, succession   a node changes its key, again and again
 //! conversation, driver   frames between a link and the state machine that talks over it
 //! mesh, dialer, breaker  one link to each peer, dialed again when it breaks, but not too often
+//! found               where peers may be besides the addresses that were given
 //! sim                 a made-up network for tests: real QUIC, seeded faults, time that jumps
 //! error               what goes wrong, and the codes that connections are closed with
 //! ```
@@ -30,9 +31,11 @@ mod dialer;
 mod driver;
 mod endpoint;
 mod error;
+mod found;
 mod frame;
 mod invites;
 mod join;
+pub mod join_request;
 mod key;
 mod mesh;
 mod pins;
@@ -57,7 +60,7 @@ pub use error::{CloseCode, LinkError, Side};
 pub use frame::{FRAME_LEN_MAX, FrameDecoder};
 pub use invites::{INVITE_LASTS, Invites, OpenInvite};
 pub use join::{Desk, Keep, Register, join};
-pub use key::{Fingerprint, LinkKey};
+pub use key::{Fingerprint, LinkKey, shown_in};
 pub use mesh::{Mesh, MeshParts, PeerLink, Traffic};
 pub use pins::Pins;
 pub use rotation::Rotation;

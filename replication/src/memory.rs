@@ -19,7 +19,7 @@ use crate::store::{
     Purpose, Spool, Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
-use base::{Error, Incarnation, NodeId, Origin, Result, ScopeId, Stamp, Tick, Vector};
+use base::{Error, Incarnation, KeyRanges, NodeId, Origin, Result, ScopeId, Stamp, Tick, Vector};
 use delta::{MemoryDelta, MemoryStage};
 use life::Life;
 use moment::MemoryMoment;
@@ -61,6 +61,8 @@ struct Inner {
     barrier: Option<Vector>,
     /// Entries of the log from which on a peer that lacks them gets a delta.
     far_behind: usize,
+    /// What is missing while the scope is not whole, if that is known.
+    missing: Option<KeyRanges>,
 }
 
 /// What a backup holds.
@@ -96,6 +98,7 @@ impl MemoryStore {
             idle_calls,
             barrier,
             far_behind,
+            missing: None,
         };
         MemoryStore { inner: Arc::new(Mutex::new(Rank::WriteQueue, inner)) }
     }
@@ -118,6 +121,13 @@ impl MemoryStore {
     /// From now on a peer that lacks so many entries of the log gets a delta.
     pub fn set_far_behind(&self, entries: usize) {
         self.inner.lock().far_behind = entries;
+    }
+
+    /// From now on the scope is not whole, and nothing is missing outside of `ranges`.
+    pub fn lack(&self, ranges: KeyRanges) {
+        let inner = &mut *self.inner.lock();
+        (inner.live.is_whole, inner.disk.is_whole) = (false, false);
+        inner.missing = Some(ranges);
     }
 
     /// Sets the wall clock.
@@ -321,6 +331,11 @@ impl Store for MemoryStore {
 
     fn is_whole(&self, _scope: ScopeId) -> bool {
         self.inner.lock().live.is_whole
+    }
+
+    fn missing(&self, scope: ScopeId) -> Result<Option<KeyRanges>> {
+        let nothing = self.is_whole(scope).then(KeyRanges::default);
+        Ok(nothing.or_else(|| self.inner.lock().missing.clone()))
     }
 
     fn is_empty(&self, scope: ScopeId) -> Result<bool> {

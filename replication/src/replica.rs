@@ -7,6 +7,7 @@
 //! join      what a node that joins is told
 //! invitations   those that are open
 //! look      who is let in, and who is dialed
+//! discover  who is heard on the local network
 //! keys      how the keys of nodes have changed
 //! flush     waiting until peers have what was written here
 //! sync_status  how a node and its peers are, in one answer
@@ -16,6 +17,7 @@
 //! connect, closes links to those who are fenced, and dials whoever is to be dialed.
 
 mod book;
+mod discover;
 mod flush;
 mod invitations;
 mod join;
@@ -26,12 +28,14 @@ mod sync_status;
 mod talk;
 
 pub use book::{Peer, PeerChange};
+pub use discover::{DiscoveryReport, FoundAt};
 pub use flush::{Flush, Flushed, PeerFlushed};
 pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
 pub use keys::new_secret;
 pub use sync_status::SyncStatus;
 
+use crate::discovery::DiscoveryOptions;
 use crate::group::{Behind, Group, GroupConfig, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
@@ -43,6 +47,7 @@ use crate::store::Store;
 use base::lock::{Mutex, Rank};
 use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
 use book::Book;
+use discover::Discovery;
 use journal::Journal;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -85,6 +90,8 @@ pub struct ReplicaOptions {
     pub breaker: BreakerSettings,
     /// How sessions call the database.
     pub calls: Calls,
+    /// How members that have moved are found on the local network; none: they are not looked for. Default none.
+    pub discovery: Option<DiscoveryOptions>,
     /// How often all that two nodes hold is compared; none: only when asked for. Default 1 h.
     pub audit_every: Option<Duration>,
 }
@@ -98,6 +105,7 @@ impl Default for ReplicaOptions {
             link: LinkSettings::default(),
             breaker: BreakerSettings::default(),
             calls: Calls::Threads,
+            discovery: None,
             audit_every: Some(Duration::from_secs(3600)),
         }
     }
@@ -124,8 +132,9 @@ struct Shared {
     pins: Arc<Pins>,
     options: ReplicaOptions,
     book: Mutex<Book>,
-    /// Who is being dialed, and where.
-    dialed: Mutex<BTreeMap<NodeId, SocketAddr>>,
+    /// Who is being dialed, and where; with no address only where it is found.
+    dialed: Mutex<BTreeMap<NodeId, Option<SocketAddr>>>,
+    discovery: Option<Discovery>,
     journal: Arc<Journal>,
     keys: Keys,
     driving: Driving,
@@ -139,6 +148,7 @@ pub struct Replica {
     desk: Arc<Desk>,
     rng: Arc<dyn Rng>,
     looking: AbortHandle,
+    discovering: Option<AbortHandle>,
 }
 
 /// How a peer is, for those who operate the node.
@@ -152,6 +162,8 @@ pub struct PeerReport {
     pub status: PeerStatus,
     /// Whether it is left alone because it could not be reached; closed if it is not dialed.
     pub breaker: BreakerState,
+    /// Where it is heard on the local network.
+    pub found: Vec<FoundAt>,
     /// What was exchanged with it.
     pub totals: Totals,
     /// What last went wrong.
@@ -185,6 +197,7 @@ impl Replica {
             driving: Driving::new(options.calls, bell),
             book: Mutex::new(Rank::Group, book),
             dialed: Mutex::new(Rank::Links, BTreeMap::new()),
+            discovery: options.discovery.map(|options| Discovery::new(identity.node, options)),
             journal: Arc::new(Journal::default()),
             keys,
             store,
@@ -208,7 +221,12 @@ impl Replica {
         });
         let mesh = Arc::new(mesh);
         let looking = tokio::spawn(look::look_after(shared.clone(), mesh.clone())).abort_handle();
-        Ok(Replica { shared, mesh, endpoint, desk, rng, looking })
+        let listen = endpoint.address().map_err(refused)?;
+        let discovering = shared.discovery.as_ref().map(|_| {
+            let discovering = discover::discover(shared.clone(), listen, rng.clone());
+            tokio::spawn(discovering).abort_handle()
+        });
+        Ok(Replica { shared, mesh, endpoint, desk, rng, looking, discovering })
     }
 
     /// Where it listens.
@@ -329,6 +347,12 @@ impl Replica {
         self.shared.group.writes()
     }
 
+    /// By how many milliseconds the clock of this node differs from those of most of its peers, and how
+    /// many may be; none if that many may be.
+    pub fn clock_skew_ms(&self) -> Option<(u64, u64)> {
+        self.shared.group.clock_skew_ms()
+    }
+
     /// How far the peers are.
     pub fn health(&self) -> Health {
         self.shared.group.health(&*self.shared.store, LAG_MS_DEGRADED)
@@ -351,11 +375,13 @@ impl Replica {
         drop(book);
         peers.sort_by_key(|peer| peer.node);
         let links = self.mesh.peers();
+        let found = shared.found().map(|found| found.members).unwrap_or_default();
         let breaker = |node| links.iter().find(|link| link.peer == node).map(|link| link.breaker);
         let report = |peer: Peer| PeerReport {
             breaker: breaker(peer.node).unwrap_or(BreakerState::Closed),
             role: roster.role(peer.node),
             status: health.peers.remove(&peer.node).unwrap_or_default(),
+            found: found.iter().filter(|at| at.node == peer.node).copied().collect(),
             totals: shared.journal.totals_of(peer.node),
             trouble: shared.journal.trouble_of(peer.node),
             peer,
@@ -378,9 +404,10 @@ impl Replica {
         self.shared.journal.troubles()
     }
 
-    /// Tells the peers what is durable here, then goodbye, and waits until no session is left.
+    /// Tells the peers what is durable here, then goodbye, and waits until no session is left. If a peer does
+    /// not answer the goodbye, the port stays taken until its link has timed out or the runtime is shut down.
     pub async fn shutdown(&self) {
-        self.looking.abort();
+        self.end_tasks();
         if self.mesh.peers().iter().any(|peer| peer.link.is_some()) {
             self.confirm_all().await;
         }
@@ -390,6 +417,11 @@ impl Replica {
 }
 
 impl Replica {
+    fn end_tasks(&self) {
+        self.looking.abort();
+        self.discovering.iter().for_each(AbortHandle::abort);
+    }
+
     /// Lets sessions confirm what was taken. Peers that are stuck are not waited for.
     async fn confirm_all(&self) {
         let (store, scope) = (&self.shared.store, self.shared.group.scope());
@@ -412,7 +444,7 @@ impl Replica {
 impl Drop for Replica {
     /// Closes everything, as a process that dies would: nobody is told, nobody is waited for.
     fn drop(&mut self) {
-        self.looking.abort();
+        self.end_tasks();
     }
 }
 
@@ -427,7 +459,7 @@ fn register(shared: &Arc<Shared>) -> crate::link::Register {
 }
 
 fn refusal(reason: &str) -> LinkError {
-    tracing::warn!(reason, "a node could not be let in");
+    tracing::warn!(code = "JoinRefused", reason, "a node could not be let in");
     LinkError::Join { by: crate::link::Side::Us, reason: "the roster can not be written now" }
 }
 

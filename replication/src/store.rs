@@ -58,6 +58,11 @@ pub trait Store: Send + Sync {
     /// Whether absences here count: not while content is lost or a bootstrap is unfinished.
     fn is_whole(&self, scope: ScopeId) -> bool;
 
+    /// How far what a peer brings may be ahead of the wall clock.
+    fn max_drift_ms(&self) -> u64 {
+        10_000
+    }
+
     /// The ranges of keys outside of which nothing is missing; none if anything may be.
     fn missing(&self, _scope: ScopeId) -> Result<Option<KeyRanges>> {
         Ok(None)

@@ -96,3 +96,49 @@ impl Group {
         self.read_roster(store).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{GroupConfig, Writes};
+    use super::*;
+    use crate::memory::MemoryStore;
+    use base::{Incarnation, ScopeId};
+
+    const WALL_MS: u64 = 1_700_000_000_000;
+    const OWN: NodeId = NodeId([1; 16]);
+    const PEER: NodeId = NodeId([2; 16]);
+
+    fn open(first: &[NodeId], store: &MemoryStore) -> Group {
+        let first = first.to_vec();
+        let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
+        Group::open(config, store).unwrap()
+    }
+
+    /// Else it may write what it has to give up once it knows them.
+    #[test]
+    fn an_empty_node_that_has_peers_takes_no_writes_before_it_knows_them() {
+        let store = MemoryStore::new(OWN, Incarnation(7), WALL_MS);
+        assert_eq!(open(&[OWN, PEER], &store).writes(), Writes::Joining);
+        assert_ne!(open(&[OWN], &store).writes(), Writes::Joining, "it has none");
+        store.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
+        assert_ne!(open(&[OWN, PEER], &store).writes(), Writes::Joining, "it is one of them");
+    }
+
+    #[test]
+    fn a_restored_node_writes_once_an_operator_says_that_its_peers_are_gone() {
+        let store = MemoryStore::new(OWN, Incarnation(7), WALL_MS);
+        store.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
+        let group = open(&[OWN, PEER], &store);
+        group.agree(&store, PEER, NO_GROUP, NO_GROUP).unwrap();
+        group.overrule();
+        group.introduce(&store).unwrap();
+        let store = MemoryStore::restore(&store.backup(), Incarnation(8), WALL_MS + 1_000);
+        let group = open(&[OWN, PEER], &store);
+        let introduce = || (0..3).for_each(|_| group.introduce(&store).unwrap());
+        introduce();
+        assert_eq!(group.writes(), Writes::Announcing);
+        group.overrule();
+        introduce();
+        assert_eq!(group.writes(), Writes::Open);
+    }
+}

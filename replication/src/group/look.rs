@@ -37,7 +37,7 @@ impl Group {
     /// Keeps what is worth knowing after a restart. A disk that is full is no reason to do nothing else.
     pub(crate) fn keep(&self, store: &dyn Store) {
         if let Err(error) = self.keep_confirms(store).and_then(|()| self.keep_retirement(store)) {
-            tracing::warn!(%error, "what peers have confirmed is not kept");
+            tracing::warn!(code = error.code(), %error, "what peers have confirmed is not kept");
         }
     }
 

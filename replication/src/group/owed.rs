@@ -65,7 +65,7 @@ impl Owed {
             }
             Ok(_) => Ok(Owed::default()),
             Err(found) => {
-                tracing::warn!(%found, "what peers have confirmed is damaged, and not known");
+                tracing::warn!(code = "Malformed", %found, "what peers have confirmed is damaged, and not known");
                 Ok(Owed::default())
             }
         }
@@ -210,6 +210,32 @@ fn tick(reader: &mut Reader<'_>) -> Decoded<Tick> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const PEER: NodeId = NodeId([2; 16]);
+
+    /// Two commits before this process; the peer has confirmed one more, at tick 10.
+    fn owed() -> Owed {
+        let confirmed = Confirmed { tick: Tick::from_ms(10), number: 3, at_ms: 0 };
+        Owed { base: 2, peers: BTreeMap::from([(PEER, confirmed)]), ..Owed::default() }
+    }
+
+    #[test]
+    fn what_a_peer_lacks_are_the_commits_behind_what_it_has_confirmed() {
+        let (owed, last) = (owed(), Tick::from_ms(20));
+        assert_eq!(owed.pending(PEER, last, 4), 3);
+        assert_eq!(owed.pending(NodeId([3; 16]), last, 4), 6, "it has confirmed nothing");
+        assert_eq!(owed.pending(PEER, Tick::from_ms(10), 4), 0, "it has the last one");
+        assert_eq!(owed.pending(PEER, last, 1), 1, "the last one it has not");
+    }
+
+    #[test]
+    fn what_a_peer_has_confirmed_of_the_life_before_is_nothing_of_the_next() {
+        let mut owed = owed();
+        owed.begin_life(4);
+        assert_eq!(owed.pending(PEER, Tick::from_ms(30), 5), 1);
+        // A life that begins on a clock that went back.
+        assert_eq!(owed.pending(PEER, Tick::from_ms(5), 5), 1);
+    }
 
     proptest! {
         #[test]

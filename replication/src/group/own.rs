@@ -6,10 +6,8 @@ use crate::roster::Role;
 use crate::store::Store;
 use base::{Error, Origin, Result, Vector};
 
-/// How far ahead of our clock what a peer has of us may be before it is a lie.
-const DRIFT_MS_MAX: u64 = 10_000;
-/// New incarnations in one life of the process at the most: a peer that lies about what it has
-/// could ask for more and more.
+/// New incarnations because of what peers say they have, in one life of the process at the most: one that
+/// lies could ask for more and more.
 const RENEWALS_MAX: u32 = 3;
 
 /// What follows from what a peer has of this node.
@@ -36,11 +34,23 @@ impl Group {
         if confirmed <= last {
             return self.check_past(store, confirmed).map(|()| Own::Known);
         }
-        let is_lie = confirmed.ms() > store.wall_ms().saturating_add(DRIFT_MS_MAX);
-        if is_lie || self.renew(store, own)?.is_none() {
+        let is_lie = confirmed.ms() > store.wall_ms().saturating_add(store.max_drift_ms());
+        if is_lie || !self.may_believe(own) {
             return Err(ProtocolError::ConfirmBeyond { origin: own, confirmed, last });
         }
+        self.renew(store, own)?;
         Ok(Own::Renewed)
+    }
+
+    /// Whether a peer that says it has more of the life `ended` than was written is believed once more.
+    fn may_believe(&self, ended: Origin) -> bool {
+        let mut state = self.state.lock();
+        if state.own != ended {
+            return true; // Another session has believed it.
+        }
+        let may = state.renewals < RENEWALS_MAX;
+        state.renewals += u32::from(may);
+        may
     }
 
     /// Refuses what only those may do who may write.
@@ -56,23 +66,18 @@ impl Group {
     }
 
     /// Begins a new incarnation, because a peer has more of the life `ended` than is here, or that one
-    /// must not go on. Returns the present one, which another session may have begun before; none if
-    /// there were too many.
-    pub fn renew(&self, store: &dyn Store, ended: Origin) -> Result<Option<Origin>> {
+    /// must not go on. Returns the present one, which another session may have begun before.
+    pub fn renew(&self, store: &dyn Store, ended: Origin) -> Result<Origin> {
         let mut state = self.state.lock();
         if state.own != ended {
-            return Ok(Some(state.own));
-        }
-        if state.renewals >= RENEWALS_MAX {
-            return Ok(None);
+            return Ok(state.own);
         }
         let origin = store.renew()?;
         state.own = origin;
-        state.renewals += 1;
         state.owed.begin_life(store.commits(self.config.scope));
         (state.has_met, state.is_overruled) = (false, false);
         state.announcing = Announcing::Due;
         state.refreshed_at = None;
-        Ok(Some(origin))
+        Ok(origin)
     }
 }

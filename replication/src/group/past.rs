@@ -81,7 +81,9 @@ impl Past {
             match decode_gaps(&bytes) {
                 Ok((life, gaps)) if life == own.incarnation => past.gaps = gaps,
                 Ok(_) => {}
-                Err(found) => tracing::warn!(%found, "what is known of earlier starts is damaged"),
+                Err(found) => {
+                    tracing::warn!(code = "Malformed", %found, "what is known of earlier starts is damaged")
+                }
             }
         }
         if let Some(bytes) = store.get(keyspaces::NODE, FORK_KEY)? {
@@ -89,7 +91,7 @@ impl Past {
         }
         if let Err(error) = past.end_gap(store, scope) {
             // A node whose disk is full has to start all the same.
-            tracing::warn!(%error, "the moment of this start is not noted");
+            tracing::warn!(code = error.code(), %error, "the moment of this start is not noted");
         }
         Ok(past)
     }
@@ -222,8 +224,10 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{GroupConfig, Writes};
     use super::*;
     use crate::memory::MemoryStore;
+    use crate::roster::Role;
     use proptest::prelude::*;
 
     fn store() -> MemoryStore {
@@ -263,6 +267,28 @@ mod tests {
             let past = Past::begin(&store, ScopeId::MAIN).unwrap();
             assert_eq!(past.gaps.len(), 1);
             assert_eq!(past.gap_of(Incarnation(1), Tick::from_ms(1_500)), Some(last));
+        }
+    }
+
+    /// Node 9, which was put back, and has written since.
+    #[test]
+    fn who_knows_what_was_forgotten_ends_all_exchange_after_a_restart_too() {
+        let store = store();
+        let last = write(&store);
+        store.set_wall_ms(9_000);
+        let first = vec![store.origin().node, NodeId([8; 16])];
+        let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
+        let group = Group::open(config.clone(), &store).unwrap();
+        let next = write(&store);
+        for has in [Tick::ZERO, last, next] {
+            group.check_past(&store, has).unwrap();
+        }
+        group.refuse_if_forked().unwrap();
+        let forgotten = Tick::from_ms(5_000);
+        assert_eq!(group.check_past(&store, forgotten).unwrap_err().code(), "Fork");
+        for group in [&group, &Group::open(config, &store).unwrap()] {
+            assert_eq!(group.writes(), Writes::Forked);
+            assert_eq!(group.refuse_if_forked().unwrap_err().code(), "Fork");
         }
     }
 

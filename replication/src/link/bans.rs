@@ -33,7 +33,7 @@ impl Bans {
             _ => false,
         };
         if breaks_rules {
-            tracing::warn!(%peer, %error, "the peer is not let in for {} s", self.lasts.as_secs());
+            tracing::warn!(%peer, code = error.code(), %error, "the peer is not let in for {} s", self.lasts.as_secs());
             self.until.lock().insert(peer, now.saturating_add(self.lasts));
         }
     }

@@ -68,7 +68,7 @@ pub struct Breaker {
     /// Attempts of this half-opening that have no result yet.
     trials: u32,
     opened_at: Duration,
-    /// How often the state has changed: a result counts for the state it was begun in only.
+    /// How often the state has changed, or was set: a result counts for the state it was begun in only.
     epoch: u64,
 }
 
@@ -167,6 +167,11 @@ impl Breaker {
         }
     }
 
+    /// Closes it as if nothing had failed. Whatever was begun before says nothing any more, however it ends.
+    pub fn reset(&mut self) {
+        self.enter(BreakerState::Closed);
+    }
+
     fn is_over(&self, now: Duration) -> bool {
         now.saturating_sub(self.opened_at) >= self.settings.pause
     }
@@ -175,7 +180,9 @@ impl Breaker {
         let before = std::mem::replace(&mut self.state, state);
         (self.failures, self.successes, self.trials) = (0, 0, 0);
         self.epoch += 1;
-        if let Some(on_change) = &self.on_change {
+        if let Some(on_change) = &self.on_change
+            && before != state
+        {
             on_change(before, state);
         }
     }
@@ -272,6 +279,24 @@ mod tests {
 
         assert_eq!(breaker.state(60 * SECOND), BreakerState::Open, "30 s count from the failure");
         assert_eq!(breaker.state(61 * SECOND), BreakerState::HalfOpen);
+    }
+
+    #[test]
+    fn what_was_begun_before_a_reset_says_nothing_after_it() {
+        let told = Arc::new(AtomicU64::new(0));
+        for is_open in [false, true] {
+            let (mut breaker, counted) = (breaker(), told.clone());
+            breaker.on_change(Box::new(move |_, _| {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }));
+            let running: Vec<Attempt> = (0..5).map(|_| breaker.attempt(SECOND).unwrap()).collect();
+            (0..if is_open { 5 } else { 4 }).for_each(|_| fail(&mut breaker, SECOND));
+            breaker.reset();
+            running.into_iter().for_each(|attempt| breaker.failed(attempt, SECOND));
+            (0..4).for_each(|_| fail(&mut breaker, SECOND));
+            assert_eq!(breaker.state(SECOND), BreakerState::Closed, "four since the reset");
+            assert_eq!(told.swap(0, Ordering::SeqCst), if is_open { 2 } else { 0 });
+        }
     }
 
     #[test]

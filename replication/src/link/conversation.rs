@@ -116,7 +116,8 @@ impl Calls {
         match self {
             Calls::Inline => Ok(call()),
             Calls::Threads => {
-                tokio::task::spawn_blocking(call).await.map_err(|_| panicked().into())
+                let called = tokio::task::spawn_blocking(|| base::panics::catch(call)).await;
+                called.ok().and_then(Result::ok).ok_or_else(|| panicked().into())
             }
         }
     }

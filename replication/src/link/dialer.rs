@@ -3,6 +3,7 @@
 use super::breaker::{Attempt, Breaker, BreakerSettings, BreakerState, Rejected};
 use super::conversation::Then;
 use super::error::{LinkError, Side};
+use super::found::Tried;
 use super::mesh::Shared;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use base::NodeId;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 /// The first pause is between this and its double.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -43,6 +44,14 @@ impl Breakers {
         self.peers.lock().remove(&peer);
     }
 
+    /// The peer was reached.
+    fn reached(&self, peer: NodeId, why: Why) {
+        match why {
+            Why::Told(attempt) => self.with(peer, |breaker| breaker.succeeded(attempt)),
+            Why::Found => self.forget(peer),
+        }
+    }
+
     fn attempt(&self, peer: NodeId, now: Duration) -> Result<Attempt, Rejected> {
         self.with(peer, |breaker| breaker.attempt(now))
     }
@@ -59,35 +68,87 @@ impl Breakers {
     }
 }
 
-/// Keeps a link to `peer`, until the task is aborted or the peer is banned.
-pub(crate) async fn keep(shared: Arc<Shared>, peer: NodeId, address: SocketAddr) {
+/// Why an address is dialed.
+enum Why {
+    /// Somebody said that the peer is there. How it goes counts for the breaker.
+    Told(Attempt),
+    /// It was found there. That may be a lie, so it does not count against the peer.
+    Found,
+}
+
+/// Keeps a link to `peer`, until the task is aborted or the peer is banned. Where it was found is dialed
+/// besides `address`: after it has failed, or at once if the hint is new.
+pub(crate) async fn keep(shared: Arc<Shared>, peer: NodeId, address: Option<SocketAddr>) {
     let mut seed = [0; 8];
     if let Err(error) = shared.parts.rng.fill(&mut seed) {
-        tracing::warn!(%error, "no randomness: pauses between attempts are the same each time");
+        tracing::warn!(code = "Io", %error, "no randomness: pauses between attempts are the same each time");
     }
     let pauses = || pauses(u64::from_le_bytes(seed));
-    let mut pause = pauses();
+    let (mut pause, mut tried, mut is_news) = (pauses(), Tried::default(), false);
+    let mut was_dialed = false;
     loop {
-        shared.vacant(peer).await;
-        let now = shared.parts.driving.now();
-        let attempt = match shared.breakers.attempt(peer, now) {
-            Ok(attempt) => attempt,
-            Err(Rejected { retry_at }) => {
-                sleep(retry_at.map_or(ASK_AGAIN, |at| at.saturating_sub(now))).await;
-                continue;
+        if !shared.is_vacant(peer) {
+            is_news = false;
+            shared.vacant(peer).await;
+        }
+        let (mut ended, mut asks_again) = (None, None);
+        // Whoever always has news does not keep it from the given address.
+        was_dialed = !(is_news && was_dialed);
+        if let Some(address) = address.filter(|_| was_dialed) {
+            let now = shared.parts.driving.now();
+            match shared.breakers.attempt(peer, now) {
+                Ok(attempt) => ended = Some(dial(&shared, peer, address, Why::Told(attempt)).await),
+                Err(Rejected { retry_at }) => {
+                    asks_again = Some(retry_at.map_or(ASK_AGAIN, |at| at.saturating_sub(now)));
+                }
+            }
+        }
+        let has_lived = ended.as_ref().is_some_and(|(_, lived)| !lived.is_zero());
+        if !has_lived
+            && shared.is_vacant(peer)
+            && let Some(hint) = tried.next(&shared.found.of(peer, address))
+        {
+            ended = Some(dial(&shared, peer, hint, Why::Found).await);
+        }
+        if let Some((error, lived)) = &ended {
+            if leaves(error) {
+                tracing::warn!(%peer, code = error.code(), %error, "the peer is dialed no more");
+                return;
+            }
+            if *lived >= STEADY {
+                pause = pauses();
+            }
+        }
+        let rest = match (ended, asks_again) {
+            (None, Some(until)) => until,
+            _ => pause.next().unwrap_or(PAUSE_MAX),
+        };
+        is_news = shared.rest(peer, address, &tried, rest).await;
+    }
+}
+
+/// Whether a link has ended so that the peer is to be left alone.
+fn leaves(error: &LinkError) -> bool {
+    let LinkError::Conversation { by: Side::Us, then, .. } = error else { return false };
+    matches!(then, Then::Leave | Then::Ban)
+}
+
+impl Shared {
+    /// Waits for `limit`, or until `peer` was found where it was not dialed yet: whether it was.
+    async fn rest(
+        &self,
+        peer: NodeId,
+        address: Option<SocketAddr>,
+        tried: &Tried,
+        limit: Duration,
+    ) -> bool {
+        let mut changed = self.found.changed.listen();
+        let news = async {
+            while !tried.is_news(&self.found.of(peer, address)) {
+                changed.rung().await;
             }
         };
-        let (error, lived) = dial(&shared, peer, address, attempt).await;
-        tracing::debug!(%peer, %address, %error, "not linked");
-        let leaves = |then| matches!(then, Then::Leave | Then::Ban);
-        if matches!(error, LinkError::Conversation { by: Side::Us, then, .. } if leaves(then)) {
-            tracing::warn!(%peer, %error, "the peer is dialed no more");
-            return;
-        }
-        if lived >= STEADY {
-            pause = pauses();
-        }
-        sleep(pause.next().unwrap_or(PAUSE_MAX)).await;
+        timeout(limit, news).await.is_ok()
     }
 }
 
@@ -96,18 +157,17 @@ async fn dial(
     shared: &Arc<Shared>,
     peer: NodeId,
     address: SocketAddr,
-    attempt: Attempt,
+    why: Why,
 ) -> (LinkError, Duration) {
     let raised = match shared.parts.endpoint.dial(address, peer).await {
         Ok(link) => shared.raise(link).await,
         Err(error) => Err(error),
     };
     let now = shared.parts.driving.now();
-    match raised {
+    let ended = match raised {
         Ok(raised) => {
-            shared.breakers.with(peer, |breaker| breaker.succeeded(attempt));
-            let began = Instant::now();
-            let shared = shared.clone();
+            shared.breakers.reached(peer, why);
+            let (began, shared) = (Instant::now(), shared.clone());
             // A task of its own: whoever stops dialing does not tear the conversation apart.
             let conversing = tokio::spawn(async move { shared.converse(raised).await });
             let error = conversing.await.unwrap_or(LinkError::Closed { by: Side::Us });
@@ -115,15 +175,19 @@ async fn dial(
         }
         // The peer is there, and another link to it too.
         Err(error @ LinkError::Superseded) => {
-            shared.breakers.with(peer, |breaker| breaker.succeeded(attempt));
+            shared.breakers.reached(peer, why);
             (error, Duration::ZERO)
         }
         Err(error) => {
-            shared.breakers.with(peer, |breaker| breaker.failed(attempt, now));
-            shared.parts.conversations.unreached(peer, &error);
+            if let Why::Told(attempt) = why {
+                shared.breakers.with(peer, |breaker| breaker.failed(attempt, now));
+                shared.parts.conversations.unreached(peer, &error);
+            }
             (error, Duration::ZERO)
         }
-    }
+    };
+    tracing::debug!(%peer, %address, code = ended.0.code(), error = %ended.0, "not linked");
+    ended
 }
 
 fn pauses(seed: u64) -> ExponentialBackoff {

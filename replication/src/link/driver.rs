@@ -32,6 +32,8 @@ const CALL_FRAMES: usize = 64;
 /// the other, and what is taken at once costs less.
 const AHEAD_BYTES: usize = 4 << 20;
 const AHEAD_FRAMES: usize = 1024;
+/// How long whoever ended a channel may keep the connection.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 
 /// What all conversations of a node are driven with.
 #[derive(Clone, Debug)]
@@ -112,7 +114,7 @@ pub async fn drive(
     let error = tokio::select! {
         biased;
         error = link.closed() => error,
-        error = wheel.turn_others(&mut tasks) => truth(&link, error),
+        error = wheel.turn_others(&mut tasks) => whole_truth(&link, error).await,
     };
     link.close(&error);
     tasks.shutdown().await;
@@ -124,6 +126,16 @@ pub async fn drive(
 /// If the connection is closed, everything on it fails; why it was closed says more.
 fn truth(link: &Link, error: LinkError) -> LinkError {
     link.connection().close_reason().map_or(error, LinkError::from)
+}
+
+/// Whose channel ends is about to close the connection and to say why, in a packet behind that one.
+async fn whole_truth(link: &Link, error: LinkError) -> LinkError {
+    match error {
+        LinkError::ChannelEnded { .. } => {
+            timeout(LAST_WORDS_WAIT, link.closed()).await.unwrap_or(error)
+        }
+        error => truth(link, error),
+    }
 }
 
 /// Does not return but with an error.

@@ -27,6 +27,7 @@ use rustls::pki_types::CertificateDer;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -150,6 +151,8 @@ struct Shared {
     settings: LinkSettings,
 }
 
+/// How long whoever does not answer the end of its link is waited for.
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// Connections that have shaken hands and were not looked at yet.
 const ARRIVALS_MAX: usize = 16;
 /// Bytes that QUIC allows for the name of a connection.
@@ -256,10 +259,12 @@ impl Endpoint {
         self.arrivals.lock().await.recv().await
     }
 
-    /// Closes all connections, and waits until the peers know or could have known.
+    /// Closes all connections, and waits until the peers know or could have known, but not for long.
     pub async fn close(&self) {
         self.quinn.close(VarInt::from_u32(CloseCode::Done as u32), b"");
-        self.quinn.wait_idle().await;
+        if timeout(GOODBYE_MAX, self.quinn.wait_idle()).await.is_err() {
+            tracing::info!("not every peer has answered the end of its link");
+        }
     }
 }
 
@@ -324,8 +329,12 @@ async fn handshake(
     };
     match timeout(shared.settings.handshake, accepted).await {
         Ok(Ok(arrival)) => drop(arrivals.send(arrival).await),
-        Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was refused"),
-        Err(_) => tracing::debug!(%address, "a handshake was not finished in time"),
+        Ok(Err(error)) => {
+            tracing::debug!(%address, code = error.code(), %error, "a connection was refused")
+        }
+        Err(_) => {
+            tracing::debug!(%address, code = "TimedOut", "a handshake was not finished in time")
+        }
     }
 }
 

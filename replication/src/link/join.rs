@@ -9,20 +9,14 @@
 //!   pins the issuer
 //! ```
 //!
-//! Both are frames (`frame.rs`). The request:
-//!
-//! ```text
-//! offset  size  field
-//!      0     1  version  1
-//!      1    32  proof    keyed Blake3 over the secrets of this connection and both keys; the key
-//!                        is derived from the token's secret
-//! ```
+//! Both are frames (`frame.rs`); the request is in `join_request.rs`.
 
 use super::channel::{ChannelReceiver, ChannelSender};
 use super::conversation::Calls;
 use super::endpoint::{Endpoint, Guest, named};
 use super::error::{LinkError, Side};
 use super::invites::{Binding, Invites, OpenInvite};
+use super::join_request;
 use super::key::Fingerprint;
 use super::pins::{Guests, Pins};
 use super::settings::LinkSettings;
@@ -39,7 +33,6 @@ use tokio::time::timeout;
 
 /// The first byte of the stream.
 const JOIN: u8 = 5;
-const VERSION: u8 = 1;
 const REQUEST_LEN_MAX: usize = 4 << 10;
 /// Guests that are heard at once.
 const GUESTS_MAX: usize = 8;
@@ -118,7 +111,7 @@ impl Desk {
         let slow = LinkError::TimedOut { what: "the request to join", limit: settings.hello };
         let request = timeout(settings.hello, request_of(&guest.connection, settings));
         let (mut sender, request) = request.await.map_err(|_| slow)??;
-        let shown = decode_request(&request)?;
+        let shown = join_request::decode(&request)?;
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
         self.redeem(now, &binding, &shown)?;
         // Before anybody is let in: it is spent, also after a crash.
@@ -203,7 +196,7 @@ async fn ask(
     let proof = token.proof(&binding(connection, token.issuer(), joiner)?);
     let (send, receive) = connection.open_bi().await?;
     let mut sender = ChannelSender::begin(send, JOIN).await?;
-    sender.send(encode_request(&proof)).await?;
+    sender.send(join_request::encode(&proof)).await?;
     let receiver = ChannelReceiver::begin(connection.clone(), receive, settings.frame);
     let (byte, mut receiver) = receiver.await?;
     if byte != JOIN {
@@ -242,23 +235,6 @@ fn binding(
     Ok(Binding { exported, issuer, joiner })
 }
 
-fn encode_request(proof: &blake3::Hash) -> Vec<u8> {
-    [&[VERSION][..], proof.as_bytes()].concat()
-}
-
-/// The proof in a request.
-pub(crate) fn decode_request(request: &[u8]) -> Result<blake3::Hash, LinkError> {
-    let bad = |reason| Err(LinkError::Join { by: Side::Us, reason });
-    match request.split_first() {
-        Some((&VERSION, proof)) => match <[u8; 32]>::try_from(proof) {
-            Ok(proof) => Ok(blake3::Hash::from_bytes(proof)),
-            Err(_) => bad("the request has not the length of one"),
-        },
-        Some(_) => bad("the request is of another version"),
-        None => bad("the request is empty"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +251,9 @@ mod tests {
             let kept = kept.clone();
             Arc::new(move |open| {
                 begun.send(open.len()).unwrap();
-                if let Some(waits) = waits.lock().unwrap().take() {
+                // The second must not wait for the first here.
+                let waits = waits.lock().unwrap().take();
+                if let Some(waits) = waits {
                     waits.recv().unwrap();
                 }
                 kept.lock().unwrap().push(open.len());

@@ -136,6 +136,12 @@ impl LinkKey {
         self.certificate.clone()
     }
 
+    /// The certificate that shows it.
+    #[doc(hidden)]
+    pub fn shown(&self) -> &[u8] {
+        &self.certificate
+    }
+
     pub(crate) fn private(&self) -> PrivatePkcs8KeyDer<'static> {
         self.private.clone_key()
     }
@@ -145,6 +151,14 @@ impl fmt::Debug for LinkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LinkKey {{ fingerprint: {} }}", self.fingerprint)
     }
+}
+
+/// The key that a certificate shows, and whose it is.
+#[doc(hidden)]
+pub fn shown_in(certificate: &[u8]) -> Option<(Fingerprint, NodeId)> {
+    let certificate = CertificateDer::from(certificate);
+    let key = fingerprint_in(&certificate)?;
+    Some((key, node_in(&certificate, key)))
 }
 
 /// Whose key a certificate shows, if its name is that of its first key or follows from the changes

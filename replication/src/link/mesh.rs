@@ -13,6 +13,7 @@ use super::dialer::{self, Breakers};
 use super::driver::{Control, Driving, drive, establish};
 use super::endpoint::{Arrival, Dialed, Endpoint, Guest, Link};
 use super::error::{LinkError, Side};
+use super::found::Found;
 use super::join::Desk;
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Rng};
@@ -85,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) breakers: Breakers,
     bans: Bans,
     slots: Mutex<Slots>,
+    /// Where peers may be besides.
+    pub(crate) found: Found,
     /// Rung when a link comes or goes.
     pub(crate) changed: Bell,
 }
@@ -123,14 +126,20 @@ impl Mesh {
             bans: Bans::new(parts.endpoint.settings().ban),
             parts,
             slots: Mutex::new(Rank::Links, Slots::default()),
+            found: Found::default(),
             changed: Bell::default(),
         });
         let listening = tokio::spawn(listen(shared.clone())).abort_handle();
         Mesh { shared, listening }
     }
 
-    /// Keeps a link to `peer` at `address` from now on. Forgets that it was banned.
+    /// Keeps a link to `peer` at `address` from now on, or where it is found. Forgets that it was banned.
     pub fn keep(&self, peer: NodeId, address: SocketAddr) {
+        self.seek(peer, Some(address));
+    }
+
+    /// The same of a peer that may have no address but those where it is found.
+    pub fn seek(&self, peer: NodeId, address: Option<SocketAddr>) {
         self.shared.breakers.forget(peer);
         self.pardon(peer);
         let task = tokio::spawn(dialer::keep(self.shared.clone(), peer, address)).abort_handle();
@@ -151,7 +160,7 @@ impl Mesh {
 
     /// Dials `peer` now, if it is dialed at all and has no link: not after the pause or when the
     /// breaker allows. Whoever is left alone for what it did stays so.
-    pub fn hurry(&self, peer: NodeId, address: SocketAddr) {
+    pub fn hurry(&self, peer: NodeId, address: Option<SocketAddr>) {
         if !self.shared.slots.lock().is_dialed(peer) {
             return;
         }
@@ -162,6 +171,11 @@ impl Mesh {
             let before = slots.dialers.insert(peer, task.abort_handle());
             before.iter().for_each(AbortHandle::abort);
         }
+    }
+
+    /// Where peers may be besides the addresses that they are kept at: hints, instead of those before.
+    pub fn found(&self, all: BTreeMap<NodeId, Vec<SocketAddr>>) {
+        self.shared.found.set(all);
     }
 
     /// Lets a peer that was banned connect again.
@@ -232,7 +246,9 @@ async fn listen(shared: Arc<Shared>) {
             match arrival {
                 Arrival::Peer(link) => match shared.let_in(link).await {
                     Ok(raised) => drop(shared.converse(raised).await),
-                    Err(error) => tracing::debug!(%error, "a link that a peer dialed is not used"),
+                    Err(error) => {
+                        tracing::debug!(code = error.code(), %error, "a link that a peer dialed is not used")
+                    }
                 },
                 Arrival::Guest(guest) => shared.hear(guest).await,
             }
@@ -295,7 +311,7 @@ impl Shared {
         parts.conversations.ended(peer, &error);
         self.bans.note(peer, &error, parts.driving.now());
         self.vacate(peer, number);
-        tracing::info!(%peer, %error, "a link has ended");
+        tracing::info!(%peer, code = error.code(), %error, "a link has ended");
         error
     }
 
@@ -303,7 +319,7 @@ impl Shared {
         let (now, settings) = (self.parts.driving.now(), self.parts.endpoint.settings());
         match self.parts.desk.hear(guest, now, settings).await {
             Ok((key, node)) => tracing::info!(%key, %node, "a node has joined"),
-            Err(error) => tracing::warn!(%error, "a node could not join"),
+            Err(error) => tracing::warn!(code = error.code(), %error, "a node could not join"),
         }
     }
 
@@ -346,9 +362,14 @@ impl Shared {
     /// Waits until `peer` has no link.
     pub(crate) async fn vacant(&self, peer: NodeId) {
         let mut changed = self.changed.listen();
-        while self.slots.lock().peers.get(&peer).is_some_and(|slot| slot.link.is_some()) {
+        while !self.is_vacant(peer) {
             changed.rung().await;
         }
+    }
+
+    /// Whether `peer` has no link.
+    pub(crate) fn is_vacant(&self, peer: NodeId) -> bool {
+        self.slots.lock().peers.get(&peer).is_none_or(|slot| slot.link.is_none())
     }
 }
 

@@ -164,7 +164,7 @@ impl Pins {
         let followed = Succession::decode(bytes)
             .and_then(|changes| if changes.is_at(key) { self.follow(&changes) } else { Ok(()) });
         if let Err(error) = followed {
-            tracing::warn!(%key, %error, "a peer shows changes of its key that are not believed");
+            tracing::warn!(%key, code = error.code(), %error, "a peer shows changes of its key that are not believed");
         }
     }
 

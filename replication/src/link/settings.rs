@@ -110,6 +110,9 @@ impl Default for LinkSettings {
 /// Packets that a peer may take before it acknowledges them, unless it waits for more: each
 /// acknowledgement costs both sides as much as a packet.
 const ACK_EVERY: u32 = 10;
+/// Packets that are sent before the first acknowledgement: more than the peer takes before it acknowledges them.
+/// With fewer each of the first rounds lasts as long as an acknowledgement may be put off, 25 ms.
+const FIRST_PACKETS: u64 = 2 * (ACK_EVERY as u64 + 1);
 /// What a peer may send before its key was looked at.
 const FIRST_WINDOW: u32 = 64 << 10;
 
@@ -145,14 +148,27 @@ impl LinkSettings {
         Arc::new(self.transport(from.ip().is_loopback(), FIRST_WINDOW))
     }
 
+    /// Decides how fast to send, beginning with `first` bytes.
+    fn congestion_from(&self, first: u64) -> Arc<dyn ControllerFactory + Send + Sync> {
+        match self.congestion {
+            Congestion::Cubic => {
+                let mut config = CubicConfig::default();
+                config.initial_window(first);
+                Arc::new(config)
+            }
+            Congestion::NewReno => {
+                let mut config = NewRenoConfig::default();
+                config.initial_window(first);
+                Arc::new(config)
+            }
+        }
+    }
+
     fn transport(&self, is_loopback: bool, receive_window: u32) -> TransportConfig {
         let mtu = if is_loopback { self.mtu_loopback } else { self.mtu };
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(mtu.bytes());
-        let congestion: Arc<dyn ControllerFactory + Send + Sync> = match self.congestion {
-            Congestion::Cubic => Arc::new(CubicConfig::default()),
-            Congestion::NewReno => Arc::new(NewRenoConfig::default()),
-        };
+        let congestion = self.congestion_from(u64::from(mtu.bytes()) * FIRST_PACKETS);
         let mut acks = AckFrequencyConfig::default();
         acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
         let mut transport = TransportConfig::default();

@@ -4,6 +4,7 @@
 //! ```text
 //! exchange  what follows once differences are found
 //! filtered  what of a moment is compared
+//! fixture   two nodes that are compared, for tests
 //! message   what goes over the wire
 //! ```
 //!
@@ -21,7 +22,11 @@
 
 mod exchange;
 mod filtered;
+#[cfg(test)]
+mod fixture;
 pub mod message;
+#[cfg(test)]
+mod tests;
 
 use super::config::Event;
 use super::frame::{Kind, Lane};
@@ -194,7 +199,11 @@ impl Auditor {
             Err(Trouble::Peer(error)) => return Err(error),
             Err(Trouble::Here(error)) => {
                 self.say(&Say::Stop(Reason::Failed));
-                self.events.push(Event::Incident(format!("an audit failed: {error}")));
+                self.events.push(match error {
+                    // A clock is wrong, the peer's or ours: nothing of it is merged until it is right.
+                    Error::ClockSkew { by_ms, .. } => Event::Parked { by_ms },
+                    error => Event::Incident(format!("an audit failed: {error}")),
+                });
                 self.abandon(now);
             }
         }
@@ -365,11 +374,12 @@ impl Auditor {
     fn hear_head(&mut self, store: &dyn Store, head: &Head) -> Result<(), Trouble> {
         let filtered = match std::mem::replace(&mut self.course, Course::Idle) {
             Course::Heading(filtered) => filtered,
-            // They have another head than we thought.
+            // They have another head than we thought. Ours is as old as it took to sum it up.
             Course::Comparing(comparison)
                 if self.side == Side::Opener && comparison.half_rounds() == 1 =>
             {
-                let filtered = comparison.into_sketch().into_elements();
+                drop(comparison);
+                let filtered = self.filtered(store)?;
                 self.say_head(&filtered);
                 filtered
             }

@@ -63,10 +63,17 @@ impl<'a> Bulk<'a> {
 
     /// Its bytes, as an answer to the wish of `round`.
     pub fn encode(&self, round: u32) -> Vec<u8> {
+        let mut out = self.front(round);
+        out.extend_from_slice(self.body());
+        out
+    }
+
+    /// Its bytes without those that come from elsewhere as they are, its body, which come last.
+    pub(crate) fn front(&self, round: u32) -> Vec<u8> {
         let mut out = round.to_le_bytes().to_vec();
         match self {
             Bulk::DeltaHead(head) => encode_head(head, &mut out),
-            Bulk::DeltaChunk(chunk) => out.extend_from_slice(chunk),
+            Bulk::DeltaChunk(_) => {}
             Bulk::DeltaEnd { chunks } => out.extend_from_slice(&chunks.to_le_bytes()),
             Bulk::TablesHead(head) => {
                 encode_head(&head.state, &mut out);
@@ -79,13 +86,19 @@ impl<'a> Bulk<'a> {
                     out.extend_from_slice(&file.root);
                 }
             }
-            Bulk::FileBytes { id, offset, bytes } => {
+            Bulk::FileBytes { id, offset, .. } => {
                 out.extend_from_slice(&id.to_le_bytes());
                 out.extend_from_slice(&offset.to_le_bytes());
-                out.extend_from_slice(bytes);
             }
         }
         out
+    }
+
+    fn body(&self) -> &'a [u8] {
+        match self {
+            Bulk::DeltaChunk(bytes) | Bulk::FileBytes { bytes, .. } => bytes,
+            Bulk::DeltaHead(_) | Bulk::DeltaEnd { .. } | Bulk::TablesHead(_) => &[],
+        }
     }
 
     /// The round and what follows it.

@@ -1,6 +1,6 @@
 //! How a session behaves, and what it tells the node.
 
-use super::frame::{FEATURE_PACKED, FEATURE_RANGES, FEATURE_ROOTS};
+use super::frame::{FEATURE_PACKED, FEATURE_RANGES, FEATURE_ROOTS, FEATURE_SELF_VERIFYING};
 use crate::health::AuditReport;
 use base::NodeId;
 use std::time::Duration;
@@ -12,8 +12,8 @@ pub struct SessionConfig {
     pub peer: NodeId,
     /// The oldest and the newest version of the protocol that are spoken.
     pub protocol: (u16, u16),
-    /// What else is understood, as bits. Default: all, [`FEATURE_PACKED`], [`FEATURE_ROOTS`] and
-    /// [`FEATURE_RANGES`].
+    /// What else is understood, as bits. Default: all, [`FEATURE_PACKED`], [`FEATURE_ROOTS`],
+    /// [`FEATURE_RANGES`] and [`FEATURE_SELF_VERIFYING`].
     pub features: u64,
     /// Bytes of shipments that may be sent and not confirmed. Default 16 MiB.
     pub window_bytes: u64,
@@ -34,13 +34,16 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
+    /// Bytes that may usually be sent to a peer and not be confirmed.
+    pub const WINDOW_BYTES: u64 = 16 << 20;
+
     /// The usual, with this peer.
     pub fn new(peer: NodeId) -> SessionConfig {
         SessionConfig {
             peer,
             protocol: (1, 1),
-            features: FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES,
-            window_bytes: 16 << 20,
+            features: FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES | FEATURE_SELF_VERIFYING,
+            window_bytes: SessionConfig::WINDOW_BYTES,
             window_shipments: 1000,
             shipment_len: 256 << 10,
             confirm_after: Duration::from_millis(50),

@@ -9,16 +9,21 @@
 //!      1     1  kind      see the constants of `Kind`
 //!      2     1  flags     bit 0: the payload is a piece of a longer one, see `pieces`
 //!                         bit 1: the payload is packed, see `packing`; only if both sides can
+//!                         bit 2: the payload, whole and not packed, ends in a digest of its own: of a shipment
+//!                         all bytes before, of a chunk of a delta those behind its round; only if
+//!                         both sides can
 //!      3     1  zero
 //!      4     4  length    of the payload before it was packed; else 0
 //!      8     8  digest    first bytes of the Blake3 of: channel (1), number (8), bytes 0..8, and the
-//!                         payload as it is sent, so that nothing is unpacked
-//!                         that does not verify
+//!                         payload as it is sent, so that nothing is unpacked that does not verify;
+//!                         with bit 2 only what its own digest leaves out, and that digest
 //!     16     *  payload   to the end of the frame
 //! ```
 //!
 //! The number counts the frames of a channel in one direction and is not sent. So a frame that is
 //! replayed, left out, reordered or moved to another channel does not verify.
+//!
+//! So no byte is digested twice on its way: whoever decodes a payload with a digest of its own verifies that.
 
 pub use crate::channel::Channel;
 
@@ -32,6 +37,9 @@ pub const HEADER_LEN: usize = 1 + 1 + 1 + 1 + 4 + DIGEST_LEN;
 const DIGEST_LEN: usize = 8;
 const PIECE: u8 = 1;
 const PACKED: u8 = 2;
+const SELF_VERIFYING: u8 = 4;
+/// Bytes of a payload's own digest.
+const OWN_DIGEST_LEN: usize = 32;
 /// The bit in a hello that says that packed payloads are understood.
 pub const FEATURE_PACKED: u64 = 1;
 /// The bit in a hello that says that tables are announced by their roots. Others announce them by a
@@ -39,6 +47,8 @@ pub const FEATURE_PACKED: u64 = 1;
 pub const FEATURE_ROOTS: u64 = 2;
 /// The bit in a hello that says that a wish may name ranges of keys. Others give the whole scope.
 pub const FEATURE_RANGES: u64 = 4;
+/// The bit in a hello that says that payloads with a digest of their own are taken without another one.
+pub const FEATURE_SELF_VERIFYING: u64 = 8;
 /// Bytes of a frame at the most.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
 /// Bytes of a control message at the most.
@@ -116,6 +126,16 @@ impl Kind {
         })
     }
 
+    /// From where on such payloads are covered by the digest that they end in; none if they do not.
+    fn verifies_itself_from(self) -> Option<usize> {
+        match self {
+            Kind::Shipment => Some(0),
+            // Behind the round.
+            Kind::DeltaChunk => Some(4),
+            _ => None,
+        }
+    }
+
     /// The channel that such frames belong on.
     pub fn channel(self) -> Channel {
         match self as u8 {
@@ -154,12 +174,26 @@ pub struct Lane {
     number: u64,
     /// Once both sides can.
     packer: Option<Packer>,
+    /// Whether both sides take payloads that verify themselves.
+    self_verifying: Agreed,
+}
+
+/// Whether both sides can do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Agreed {
+    Yes,
+    No,
 }
 
 impl Lane {
     /// The start of a direction of `channel`.
     pub fn new(channel: Channel) -> Lane {
-        Lane { channel, number: 0, packer: None }
+        Lane { channel, number: 0, packer: None, self_verifying: Agreed::No }
+    }
+
+    /// From now on what verifies itself is not digested once more.
+    pub fn allow_self_verifying(&mut self) {
+        self.self_verifying = Agreed::Yes;
     }
 
     /// From now on payloads may be packed. Control messages never are.
@@ -183,18 +217,25 @@ impl Lane {
             Some(_) => (flags | PACKED, len as u32),
             None => (flags, 0),
         };
-        let [a, b, c, d] = raw_len.to_le_bytes();
-        let head = [VERSION, kind as u8, flags, 0, a, b, c, d];
         let sent: &[&[u8]] = match &packed {
             Some(packed) => &[packed],
             None => parts,
         };
-        let digest = self.digest(&head, sent);
         let len = sent.iter().map(|part| part.len()).sum::<usize>();
+        let flags = match self.own_digest_from(kind as u8, flags, len) {
+            Some(_) => flags | SELF_VERIFYING,
+            None => flags,
+        };
+        let [a, b, c, d] = raw_len.to_le_bytes();
+        let head = [VERSION, kind as u8, flags, 0, a, b, c, d];
         let mut frame = Vec::with_capacity(HEADER_LEN + len);
         frame.extend_from_slice(&head);
-        frame.extend_from_slice(&digest);
+        frame.extend_from_slice(&[0; DIGEST_LEN]);
         sent.iter().for_each(|part| frame.extend_from_slice(part));
+        if let Some((header, payload)) = frame.split_first_chunk_mut::<HEADER_LEN>() {
+            let digest = self.digest(&head, payload);
+            header.iter_mut().skip(head.len()).zip(digest).for_each(|(to, from)| *to = from);
+        }
         self.number += 1;
         frame
     }
@@ -217,7 +258,12 @@ impl Lane {
         if version != VERSION {
             return Err(ProtocolError::FrameVersion { found: version, supported: VERSION });
         }
-        if !header.ends_with(&self.digest(&head, &[payload])) {
+        if flags & SELF_VERIFYING != 0
+            && self.own_digest_from(kind, flags & !SELF_VERIFYING, payload.len()).is_none()
+        {
+            return Err(ProtocolError::UnknownFrame { kind });
+        }
+        if !header.ends_with(&self.digest(&head, payload)) {
             return Err(ProtocolError::FrameDamaged { number: self.number });
         }
         let payload = match flags & PACKED {
@@ -228,7 +274,7 @@ impl Lane {
         let unknown = ProtocolError::UnknownFrame { kind };
         let kind = Kind::from_raw(kind).filter(|kind| kind.channel() == self.channel);
         let Some(kind) = kind else { return Err(unknown) };
-        let extent = match flags & !PACKED {
+        let extent = match flags & !(PACKED | SELF_VERIFYING) {
             0 => Extent::Whole,
             PIECE if self.channel != Channel::Control => Extent::Piece,
             _ => return Err(unknown),
@@ -252,14 +298,32 @@ impl Lane {
         unpack(payload, len).ok_or(ProtocolError::FrameDamaged { number: self.number })
     }
 
-    fn digest(&self, head: &[u8], parts: &[&[u8]]) -> [u8; DIGEST_LEN] {
+    /// From where on a payload of `len` bytes verifies itself, if that counts: with other flags than its own
+    /// only a part of it is there, or it is packed.
+    fn own_digest_from(&self, kind: u8, flags: u8, len: usize) -> Option<usize> {
+        let from = Kind::from_raw(kind)?.verifies_itself_from()?;
+        let counts = self.self_verifying == Agreed::Yes && flags == 0;
+        (counts && len >= from + OWN_DIGEST_LEN).then_some(from)
+    }
+
+    fn digest(&self, head: &[u8; HEADER_LEN - DIGEST_LEN], payload: &[u8]) -> [u8; DIGEST_LEN] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[self.channel as u8]);
         hasher.update(&self.number.to_le_bytes());
         hasher.update(head);
-        for part in parts {
-            hasher.update(part);
-        }
+        let [_, kind, flags, ..] = *head;
+        let from = match flags & SELF_VERIFYING {
+            0 => None,
+            _ => self.own_digest_from(kind, flags & !SELF_VERIFYING, payload.len()),
+        };
+        match from {
+            None => hasher.update(payload),
+            Some(from) => {
+                let own_digest = payload.len().saturating_sub(OWN_DIGEST_LEN);
+                hasher.update(payload.get(..from).unwrap_or_default());
+                hasher.update(payload.get(own_digest..).unwrap_or_default())
+            }
+        };
         let mut digest = [0; DIGEST_LEN];
         hasher.finalize_xof().fill(&mut digest);
         digest
@@ -355,11 +419,76 @@ mod tests {
             let [a, b, c, d] = len.to_le_bytes();
             let head = [VERSION, Kind::Shipment as u8, PACKED, 0, a, b, c, d];
             let mut lane = packing(Channel::Tail);
-            let digest = lane.digest(&head, &[&bomb]);
+            let digest = lane.digest(&head, &bomb);
             let refused = lane.open(&[&head[..], &digest, &bomb].concat()).unwrap_err();
             let found = matches!(refused, ProtocolError::TooLong { .. });
             assert_eq!(found, is_too_long, "{len}: {refused}");
         }
+    }
+
+    fn self_verifying() -> Lane {
+        let mut lane = Lane::new(Channel::Bulk);
+        lane.allow_self_verifying();
+        lane
+    }
+
+    /// Its own digest covers what that of the frame does not.
+    #[test]
+    fn of_a_payload_with_a_digest_of_its_own_every_byte_is_covered_once() {
+        let body: Vec<u8> = (0..100).collect();
+        let own = blake3::hash(&body);
+        let parts: [&[u8]; 3] = [&[1, 2, 3, 4], &body, own.as_bytes()];
+        let frame = self_verifying().seal(Kind::DeltaChunk, Extent::Whole, &parts);
+        let verifies = |payload: &[u8]| {
+            let (body, digest) = payload[4..].split_at(payload.len() - 36);
+            blake3::hash(body).as_bytes() == digest
+        };
+        let opened = self_verifying().open(&frame).unwrap();
+        assert!(opened.extent == Extent::Whole && verifies(&opened.payload));
+        for at in 0..frame.len() {
+            let cut = self_verifying().open(&frame[..at]).map(|it| verifies(&it.payload));
+            assert!(!cut.unwrap_or(false), "cut at {at}");
+            for bit in 0..8 {
+                let mut bad = frame.clone();
+                bad[at] ^= 1 << bit;
+                let opened = self_verifying().open(&bad).map(|it| verifies(&it.payload));
+                assert!(!opened.unwrap_or(false), "byte {at} bit {bit}");
+            }
+        }
+        let mut writer = self_verifying();
+        writer.seal(Kind::DeltaEnd, Extent::Whole, &[]);
+        let second = writer.seal(Kind::DeltaChunk, Extent::Whole, &parts);
+        assert!(self_verifying().open(&second).is_err(), "in another place");
+        let other = [parts[0], &[7; 100], blake3::hash(&[7; 100]).as_bytes()].concat();
+        let moved = [&frame[..HEADER_LEN], &other].concat();
+        assert!(verifies(&other) && self_verifying().open(&moved).is_err(), "another payload");
+    }
+
+    #[test]
+    fn who_has_not_agreed_takes_no_payload_for_its_own_digest_nor_any_of_other_kinds_or_in_pieces()
+    {
+        let payload = [7; 100];
+        let refused = |flags: u8, kind: Kind, len: usize| {
+            let head = [VERSION, kind as u8, flags, 0, 0, 0, 0, 0];
+            let payload = &payload[..len];
+            let digest = self_verifying().digest(&head, payload);
+            self_verifying().open(&[&head[..], &digest, payload].concat()).map(drop)
+        };
+        refused(SELF_VERIFYING, Kind::DeltaChunk, 100).unwrap();
+        for (flags, kind, len) in [
+            (SELF_VERIFYING, Kind::FileBytes, 100),
+            (SELF_VERIFYING | PIECE, Kind::DeltaChunk, 100),
+            (SELF_VERIFYING | PACKED, Kind::DeltaChunk, 100),
+            (SELF_VERIFYING, Kind::DeltaChunk, 35),
+        ] {
+            let refused = refused(flags, kind, len);
+            assert!(matches!(refused, Err(ProtocolError::UnknownFrame { .. })), "{flags} {kind:?}");
+        }
+        let frame = self_verifying().seal(Kind::DeltaChunk, Extent::Whole, &[&payload]);
+        let refused = Lane::new(Channel::Bulk).open(&frame);
+        assert!(matches!(refused, Err(ProtocolError::UnknownFrame { kind: 65 })));
+        let whole = Lane::new(Channel::Bulk).seal(Kind::DeltaChunk, Extent::Whole, &[&payload]);
+        self_verifying().open(&whole).unwrap();
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Deltas and tables for the peer.
 
 use super::bulk::Bulk;
-use super::frame::Lane;
+use super::frame::{Extent, Kind, Lane, PAYLOAD_LEN_MAX};
 use super::message::{Answer, Offer, Want, Wish, vector};
 use super::pieces::{Cutter, Rest};
 use crate::error::ProtocolError;
@@ -39,6 +39,13 @@ pub(crate) struct GiveState {
     scope: ScopeId,
     giving: Giving,
     cutter: Option<Cutter>,
+}
+
+/// A payload: its front, and what comes from the store as it is. They are put together in the frame.
+struct Outgoing {
+    kind: Kind,
+    front: Vec<u8>,
+    body: Vec<u8>,
 }
 
 /// Whether the giver is closed because it takes state of the same peer.
@@ -147,8 +154,11 @@ impl GiveState {
             return Ok(Some(frame));
         }
         self.begin_rejoin(store, both_ways)?;
-        let Some((bulk_kind, payload)) = self.next_payload()? else { return Ok(None) };
-        let mut cutter = Cutter::new(bulk_kind, payload, store)?;
+        let Some(Outgoing { kind, front, body }) = self.next_payload()? else { return Ok(None) };
+        if front.len() + body.len() <= PAYLOAD_LEN_MAX {
+            return Ok(Some(lane.seal(kind, Extent::Whole, &[&front, &body])));
+        }
+        let mut cutter = Cutter::new(kind, [front, body].concat(), store)?;
         let (frame, rest) = cutter.next(lane)?;
         self.cutter = (rest == Rest::Some).then_some(cutter);
         Ok(Some(frame))
@@ -181,7 +191,7 @@ impl GiveState {
         Ok(())
     }
 
-    fn next_payload(&mut self) -> Result<Option<(super::frame::Kind, Vec<u8>)>, ProtocolError> {
+    fn next_payload(&mut self) -> Result<Option<Outgoing>, ProtocolError> {
         let (round, bulk) = match &mut self.giving {
             Giving::Nothing | Giving::Waiting { .. } => return Ok(None),
             Giving::Delta { round, delta, is_started, .. } if !*is_started => {
@@ -191,8 +201,8 @@ impl GiveState {
             Giving::Delta { round, delta, chunks, .. } => match delta.next(CHUNK_LEN)? {
                 Some(chunk) => {
                     *chunks += 1;
-                    let payload = Bulk::DeltaChunk(&chunk).encode(*round);
-                    return Ok(Some((super::frame::Kind::DeltaChunk, payload)));
+                    let front = Bulk::DeltaChunk(&chunk).front(*round);
+                    return Ok(Some(Outgoing { kind: Kind::DeltaChunk, front, body: chunk }));
                 }
                 None => {
                     let end = (*round, Bulk::DeltaEnd { chunks: *chunks });
@@ -211,10 +221,10 @@ impl GiveState {
                 if bytes.is_empty() {
                     return Ok(None);
                 }
-                let payload = Bulk::FileBytes { id, offset, bytes: &bytes }.encode(*round);
-                return Ok(Some((super::frame::Kind::FileBytes, payload)));
+                let front = Bulk::FileBytes { id, offset, bytes: &bytes }.front(*round);
+                return Ok(Some(Outgoing { kind: Kind::FileBytes, front, body: bytes }));
             }
         };
-        Ok(Some((bulk.kind(), bulk.encode(round))))
+        Ok(Some(Outgoing { kind: bulk.kind(), front: bulk.encode(round), body: Vec::new() }))
     }
 }

@@ -36,7 +36,7 @@ impl Cutter {
         let mut payload = Payload::Held(payload);
         if let Err(error) = payload.give_way(store) {
             // Nothing would follow on this channel, deletes neither.
-            tracing::warn!(%error, "a long payload stays in memory");
+            tracing::warn!(code = error.code(), %error, "a long payload stays in memory");
         }
         Ok(Cutter { kind, payload, offset: 0 })
     }

@@ -1,4 +1,5 @@
-//! Frames of the tail as they come: shipments that came at once are admitted together.
+//! Frames of tail and bulk as they come: shipments that came at once are admitted together, and what a frame
+//! holds whole is taken from where it is.
 
 use super::frame::{Channel, Extent, Frame, Kind};
 use super::session::Session;
@@ -83,6 +84,23 @@ impl Session {
             Some(_) => Err(ProtocolError::Unexpected { what: "start of a tail in pieces" }),
             None => Ok(None),
         }
+    }
+
+    /// Takes a frame of the bulk channel.
+    pub(super) fn receive_of_bulk(
+        &mut self,
+        now: Duration,
+        frame: Frame<'_>,
+        store: &dyn Store,
+    ) -> Result<(), ProtocolError> {
+        if frame.extent == Extent::Whole && self.assembled_bulk.is_empty() {
+            self.take.bulk(now, store, frame.kind, &frame.payload)?;
+        } else if let Some((kind, payload)) = self.assembled_bulk.take(frame, store)? {
+            let group = Arc::clone(&self.group);
+            self.take.bulk(now, store, kind, &payload.open(&group)?)?;
+        }
+        self.leave_if_renewed();
+        Ok(())
     }
 
     fn settle(

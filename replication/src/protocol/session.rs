@@ -9,7 +9,7 @@ use super::audit::Auditor;
 use super::bulk::BULK_LEN_MAX;
 use super::config::{Event, SessionConfig};
 use super::confirms::Confirms;
-use super::frame::{Channel, Extent, FEATURE_PACKED, Frame, Lane};
+use super::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_SELF_VERIFYING, Frame, Lane};
 use super::give::{Give, Given, Window};
 use super::give_state::{BothWays, GiveState};
 use super::handshake::{Handshake, offset_ms};
@@ -44,7 +44,7 @@ pub struct Session {
     lanes_out: [Lane; 4],
     lanes_in: [Lane; 4],
     pub(super) assembled_tail: Assembler,
-    assembled_bulk: Assembler,
+    pub(super) assembled_bulk: Assembler,
     assembled_audit: Assembler,
     pub(super) give: Give,
     pub(super) give_state: GiveState,
@@ -212,14 +212,7 @@ impl Session {
             }
             _ if !self.handshake.is_up() => self.refuse_before_hello(),
             Channel::Tail => Ok(()),
-            Channel::Bulk => match self.assembled_bulk.take(frame, store)? {
-                Some((kind, payload)) => {
-                    self.take.bulk(now, store, kind, &payload.open(&group)?)?;
-                    self.leave_if_renewed();
-                    Ok(())
-                }
-                None => Ok(()),
-            },
+            Channel::Bulk => self.receive_of_bulk(now, frame, store),
             Channel::Reconcile => match self.assembled_audit.take(frame, store)? {
                 Some((kind, it)) => self.audit.receive(now, store, kind, &it.open(&group)?),
                 None => Ok(()),
@@ -259,7 +252,7 @@ impl Session {
         match message {
             Message::Hello(hello) => {
                 self.handshake.meet(&self.config, &self.group, store, &hello)?;
-                self.agree_on_packing();
+                self.agree_on_frames();
                 let role = self.handshake.peer.as_ref().map(|peer| peer.role);
                 role.iter().for_each(|role| self.group.note_configured(self.config.peer, *role));
                 Ok(())
@@ -310,11 +303,15 @@ impl Session {
         }
     }
 
-    fn agree_on_packing(&mut self) {
+    fn agree_on_frames(&mut self) {
         let agreed = self.handshake.peer.as_ref().map_or(0, |peer| peer.features);
-        if agreed & FEATURE_PACKED != 0 {
-            let lanes = self.lanes_in.iter_mut().chain(&mut self.lanes_out);
-            lanes.for_each(Lane::allow_packing);
+        for lane in self.lanes_in.iter_mut().chain(&mut self.lanes_out) {
+            if agreed & FEATURE_PACKED != 0 {
+                lane.allow_packing();
+            }
+            if agreed & FEATURE_SELF_VERIFYING != 0 {
+                lane.allow_self_verifying();
+            }
         }
     }
 

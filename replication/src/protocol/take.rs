@@ -24,28 +24,43 @@ use super::frame::Kind;
 use super::message::{Answer, Heal, Message, Offer, Subscribe, Want, Wish, entries, vector};
 use crate::error::ProtocolError;
 use crate::group::{Group, Own};
-use crate::roster::Role;
+use crate::roster::{Notice, Role};
 use crate::rules;
 use crate::store::{DeltaHead, Installed, Purpose, Stage, Store};
-use base::{Corruption, KeyRanges, NodeId, Origin, Tick};
+use base::{Corruption, Error, KeyRanges, NodeId, Origin, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
 
 /// How long nothing is asked of a peer that could not help.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often a peer puts off giving what is missing here, before it is asked for all.
+const PUT_OFF_MAX: u32 = 3;
 /// How long state may make no progress.
 const STATE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Gaps in a row, each answered by a new subscription, before the session ends.
 const GAPS_MAX: u32 = 8;
-/// How far ahead of our clock the state of a giver may be.
-const DRIFT_MS_MAX: u64 = 10_000;
+/// How long a giver may say that it goes on, without anything new.
+const NEWS_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 enum Course {
-    Idle { until: Duration },
-    Subscribed { is_live: bool },
-    Asked { wish: Wish, until: Duration },
-    Staging { stage: Box<dyn Stage>, tier: Tier, chunks: u64, until: Duration },
+    Idle {
+        until: Duration,
+    },
+    Subscribed {
+        is_live: bool,
+    },
+    Asked {
+        wish: Wish,
+        until: Duration,
+    },
+    Staging {
+        stage: Box<dyn Stage>,
+        tier: Tier,
+        chunks: u64,
+        until: Duration,
+        news_until: Duration,
+    },
     Importing(Importing),
 }
 
@@ -65,6 +80,8 @@ pub(crate) struct Take {
     was_stranger: bool,
     /// What the peer was when the session began.
     peer_role: Role,
+    /// What was known of the peer when the session came up.
+    told: Option<Notice>,
     /// Whether the peer waits, closed, for the state of this node.
     peer_waits: Waits,
     has_no_tables: bool,
@@ -76,6 +93,8 @@ pub(crate) struct Take {
     missing: KeyRanges,
     /// What is missing here is not all that the peer must give.
     must_take_all: bool,
+    /// How often the peer could not give what is missing here.
+    put_off: u32,
     /// Whether this node began a new life because of what the peer has.
     pub(crate) is_renewed: bool,
     is_parked: bool,
@@ -98,12 +117,14 @@ impl Take {
             must_reconcile: false,
             was_stranger: false,
             peer_role: Role::Observer,
+            told: None,
             peer_waits: Waits::No,
             has_no_tables: false,
             speaks_of_roots: false,
             speaks_of_ranges: false,
             missing: KeyRanges::default(),
             must_take_all: false,
+            put_off: 0,
             is_renewed: false,
             is_parked: false,
             gaps: 0,
@@ -235,7 +256,12 @@ impl Take {
             (Answer::NoTables, Course::Asked { wish: Wish::Tables, .. }) => {
                 self.go_without_tables(now, store)
             }
-            (Answer::Later, _) => self.give_up(now, store),
+            (Answer::Later, course) => {
+                self.put_off += u32::from(matches!(course, Course::Asked { wish: Wish::Heal, .. }));
+                // Of nodes that wait for each other, who rejoins is let through.
+                self.must_take_all |= self.put_off >= PUT_OFF_MAX;
+                self.give_up(now, store)
+            }
             (Answer::Stranger, Course::Subscribed { .. }) if !self.was_stranger => {
                 (self.was_stranger, self.must_rejoin) = (true, true);
                 self.choose(now, store)
@@ -329,8 +355,8 @@ impl Take {
             Tier::Rejoin => store.stage(scope, head, Purpose::Rejoin)?,
             _ => store.stage(scope, head, Purpose::CatchUp)?,
         };
-        let until = now + STATE_WAIT_MAX;
-        self.course = Course::Staging { stage, tier, chunks: 0, until };
+        let (until, news_until) = (now + STATE_WAIT_MAX, now + NEWS_WAIT_MAX);
+        self.course = Course::Staging { stage, tier, chunks: 0, until, news_until };
         Ok(())
     }
 
@@ -348,7 +374,7 @@ impl Take {
         }
         let latest = head.vector.latest().max(head.dropped).max(clock).ms();
         let by_ms = latest.saturating_sub(store.wall_ms());
-        if by_ms > DRIFT_MS_MAX {
+        if by_ms > store.max_drift_ms() {
             self.group.release(store, self.peer)?;
             self.park(now, by_ms);
             return Ok(false);
@@ -363,16 +389,21 @@ impl Take {
     }
 
     fn delta_chunk(&mut self, now: Duration, chunk: &[u8]) -> Result<(), ProtocolError> {
-        let Course::Staging { stage, chunks, until, .. } = &mut self.course else {
+        let Course::Staging { stage, chunks, until, news_until, .. } = &mut self.course else {
             return Err(ProtocolError::Unexpected { what: "chunk of a delta" });
         };
         *chunks += 1;
-        *until = now + STATE_WAIT_MAX;
         if chunk.is_empty() {
             // The giver found nothing for long, and goes on.
+            *until = (now + STATE_WAIT_MAX).min(*news_until);
             return Ok(());
         }
-        stage.add(chunk).map_err(|error| ProtocolError::refused("chunk of a delta", error))
+        (*until, *news_until) = (now + STATE_WAIT_MAX, now + NEWS_WAIT_MAX);
+        stage.add(chunk).map_err(|error| match error {
+            // What this node can not hold at once is nobody's lie.
+            Error::TooLarge { .. } => error.into(),
+            error => ProtocolError::refused("chunk of a delta", error),
+        })
     }
 
     fn delta_end(
@@ -414,14 +445,14 @@ impl Take {
         let is_fenced = is_rejoin && (self.must_rejoin || self.group.is_fenced());
         if is_rejoin {
             (self.must_rejoin, self.must_reconcile) = (false, false);
+            self.group.is_in_line(self.peer);
         }
         if matches!(tier, Tier::Rejoin | Tier::Heal) {
-            self.must_take_all = false;
+            (self.must_take_all, self.put_off) = (false, 0);
         }
         // Before the scope is open: nothing more is written in a life that is fenced.
-        if let Some(own) = self.own.filter(|_| is_fenced)
-            && self.group.renew(store, own)?.is_some()
-        {
+        if let Some(own) = self.own.filter(|_| is_fenced) {
+            self.group.renew(store, own)?;
             self.events.push(Event::Renewed);
         }
         if is_rejoin {

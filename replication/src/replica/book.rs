@@ -73,7 +73,7 @@ impl Book {
                 Ok(None) => drop(book.forgotten.insert(NodeId(node))),
                 Err(found) => {
                     let node = NodeId(node);
-                    tracing::warn!(%node, %found, "a record of a peer is not readable: add it again");
+                    tracing::warn!(%node, code = "Malformed", %found, "a record of a peer is not readable: add it again");
                 }
             }
         }

@@ -27,7 +27,7 @@ pub(super) fn read(store: &dyn Store) -> Result<Vec<OpenInvite>> {
     match decode(&bytes, store.wall_ms()) {
         Ok(open) => Ok(open),
         Err(found) => {
-            tracing::warn!(%found, "the open invitations are damaged: invite again");
+            tracing::warn!(code = "Malformed", %found, "the open invitations are damaged: invite again");
             Ok(Vec::new())
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn keep(store: &Arc<dyn Store>) -> Keep {
         let value = encode(open, store.wall_ms());
         let kept = store.put(ScopeId::LOCAL, keyspaces::NODE, KEY, &value);
         kept.map(drop).map_err(|error| {
-            tracing::warn!(%error, "an invitation can not be kept");
+            tracing::warn!(code = error.code(), %error, "an invitation can not be kept");
             refused("invitations can not be kept now")
         })
     })

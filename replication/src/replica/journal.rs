@@ -42,7 +42,7 @@ pub struct Totals {
     pub rejoins: u64,
     /// Bootstraps by tables.
     pub bootstraps: u64,
-    /// Errors.
+    /// Links that failed.
     pub failures: u64,
     /// When a frame last came, in milliseconds since the Unix epoch; 0 if none did.
     pub heard_ms: u64,
@@ -72,8 +72,20 @@ impl Journal {
         count(self.state.lock().totals.entry(peer).or_default());
     }
 
-    /// Notes an error.
-    pub(super) fn note_error(
+    /// Notes that a link to `peer` has failed.
+    pub(super) fn note_failure(
+        &self,
+        peer: NodeId,
+        at_ms: u64,
+        code: &'static str,
+        error: &dyn Display,
+    ) {
+        self.count(peer, |totals| totals.failures += 1);
+        self.note_trouble(Some(peer), at_ms, code, error);
+    }
+
+    /// Notes something that went wrong, perhaps with a peer; its link goes on.
+    pub(super) fn note_trouble(
         &self,
         node: Option<NodeId>,
         at_ms: u64,
@@ -82,9 +94,6 @@ impl Journal {
     ) {
         let trouble = Trouble { at_ms, node, code, message: error.to_string() };
         let mut state = self.state.lock();
-        if let Some(node) = node {
-            state.totals.entry(node).or_default().failures += 1;
-        }
         state.troubles.push_back(trouble);
         if state.troubles.len() > TROUBLES_MAX {
             state.troubles.pop_front();
@@ -123,5 +132,21 @@ impl Journal {
     /// The last troubles, oldest first.
     pub(super) fn troubles(&self) -> Vec<Trouble> {
         self.state.lock().troubles.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_on_a_link_that_goes_on_is_no_failed_link() {
+        let (journal, peer) = (Journal::default(), NodeId([7; 16]));
+        journal.note_trouble(Some(peer), 1, "Diverged", &"an audit found something");
+        assert_eq!(journal.totals_of(peer).failures, 0);
+        assert_eq!(journal.trouble_of(peer).unwrap().code, "Diverged");
+        journal.note_failure(peer, 2, "TimedOut", &"it said nothing");
+        assert_eq!((journal.totals_of(peer).failures, journal.totals().failures), (1, 1));
+        assert_eq!(journal.troubles().len(), 2);
     }
 }

@@ -50,7 +50,7 @@ impl Keys {
             false => Err(LinkError::Text { what: "change of a key", reason: "it is of another" }),
         });
         if let Err(error) = followed {
-            tracing::warn!(%node, %error, "the changes of the key of a node are not believed");
+            tracing::warn!(%node, code = error.code(), %error, "the changes of the key of a node are not believed");
         }
     }
 }

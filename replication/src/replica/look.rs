@@ -4,7 +4,7 @@ use super::{Dialing, Peer, Shared};
 use crate::link::{Calls, Mesh};
 use crate::roster::{Member, Role};
 use base::{NodeId, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,29 +28,34 @@ impl Shared {
         };
         let members = roster.members().map(|(node, _)| node);
         let known: Vec<NodeId> = peers.iter().map(|peer| peer.node).chain(members).collect();
-        let welcome = known.into_iter().filter(|node| *node != self.group.node());
+        let is_let_in = |node: &NodeId| *node != self.group.node() && is_welcome(*node);
+        let welcome: BTreeSet<NodeId> = known.into_iter().filter(is_let_in).collect();
         let is_retired = |(_, member): &(NodeId, &Member)| member.role == Role::Deprecated;
         let retired = roster.members().filter(is_retired).map(|(node, _)| node);
         self.pins.set_retired(retired);
-        self.pins.set_named(welcome.filter(|node| is_welcome(*node)));
+        self.pins.set_named(welcome.iter().copied());
         // Who has joined by a token is shut out like any other.
         let joined = self.pins.all().into_iter().filter(|(_, node)| !is_welcome(*node));
         joined.for_each(|(key, _)| self.pins.revoke(key));
-        self.dial(mesh, &peers, is_welcome);
+        self.dial(mesh, &peers, &welcome);
+        mesh.found(self.look_around(welcome));
         Ok(())
     }
 
-    fn dial(&self, mesh: &Mesh, peers: &[Peer], is_welcome: impl Fn(NodeId) -> bool) {
+    fn dial(&self, mesh: &Mesh, peers: &[Peer], welcome: &BTreeSet<NodeId>) {
         let is_active = self.options.dialing == Dialing::Active;
-        let wanted: BTreeMap<NodeId, SocketAddr> = peers
+        let address = |node: NodeId| peers.iter().find(|peer| peer.node == node)?.address;
+        // Who has no address may be found.
+        let is_sought = |address: Option<SocketAddr>| address.is_some() || self.discovery.is_some();
+        let wanted: BTreeMap<NodeId, Option<SocketAddr>> = welcome
             .iter()
-            .filter(|peer| is_active && is_welcome(peer.node))
-            .filter_map(|peer| Some((peer.node, peer.address?)))
+            .map(|node| (*node, address(*node)))
+            .filter(|(_, address)| is_active && is_sought(*address))
             .collect();
         let before = std::mem::replace(&mut *self.dialed.lock(), wanted.clone());
         for (node, address) in &wanted {
             if before.get(node) != Some(address) {
-                mesh.keep(*node, *address);
+                mesh.seek(*node, *address);
             }
         }
         before.keys().filter(|node| !wanted.contains_key(node)).for_each(|node| mesh.forget(*node));
@@ -69,8 +74,8 @@ pub(super) async fn look_after(shared: Arc<Shared>, mesh: Arc<Mesh>) {
             }
         };
         if let Err(error) = looked {
-            tracing::warn!(%error, "the group of replicas could not be looked after");
-            shared.journal.note_error(None, shared.store.wall_ms(), error.code(), &error);
+            tracing::warn!(code = error.code(), %error, "the group of replicas could not be looked after");
+            shared.journal.note_trouble(None, shared.store.wall_ms(), error.code(), &error);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -25,7 +25,7 @@ impl Talks {
         let is_quiet = matches!(error, LinkError::Closed { .. } | LinkError::Superseded);
         if !is_quiet {
             let at_ms = self.shared.store.wall_ms();
-            self.shared.journal.note_error(Some(peer), at_ms, error.code(), error);
+            self.shared.journal.note_failure(peer, at_ms, error.code(), error);
         }
     }
 }
@@ -87,7 +87,7 @@ impl Talk {
         let trouble = |code, message: String| {
             tracing::warn!(%peer, code, message);
             let at_ms = self.shared.store.wall_ms();
-            self.shared.journal.note_error(Some(peer), at_ms, code, &message);
+            self.shared.journal.note_trouble(Some(peer), at_ms, code, &message);
         };
         match event {
             Event::Up(_) => {
@@ -115,7 +115,8 @@ impl Talk {
             Event::Healing => trouble("Healing", "it has more of our writes than we".to_owned()),
             Event::Renewed => tracing::info!(%peer, "this node has begun a new life"),
             Event::Audited(report) if report.diverged() == 0 => {
-                tracing::info!(%peer, elements = report.elements, "an audit found no divergence");
+                let (elements, lag) = (report.elements, report.lag);
+                tracing::info!(%peer, elements, lag, "an audit found no divergence");
             }
             Event::Audited(report) => trouble(
                 "Diverged",

@@ -5,7 +5,7 @@ use crate::heal::{check_whole, flip, options};
 use crate::pair::{Content, MAIN, Node, Pair};
 use base::fs::SimFs;
 use base::state::StateChunk;
-use base::{RelPath, Tick};
+use base::{NodeId, RelPath, Tick};
 use engine::replicate::{Delta, Installed, KeyRanges};
 use engine::{Error, Status};
 use replication::protocol::frame::FEATURE_RANGES;
@@ -95,6 +95,32 @@ fn a_peer_sends_no_more_than_what_is_damaged() {
     assert!(table.1 < scope.1 / 15 && table.1 > 40_000, "{sent:?}");
     assert!(block.1 < 3_000, "{sent:?}");
     assert!(pair.failures.is_empty(), "{:?}", pair.failures);
+}
+
+/// A peer that waits for a third node gives parts to nobody: who asks for all is let through, so that nodes
+/// which wait for each other come to an end.
+#[test]
+fn who_is_refused_the_parts_again_and_again_asks_for_all() {
+    let (mut pair, expected) = equal(2);
+    let fs = pair.nodes[0].fs.clone();
+    let all = tables(&fs, 30_000);
+    flip(&fs, &all[all.len() / 2], 20_000);
+    assert_eq!(pair.nodes[0].db.scrub().unwrap().findings.len(), 1);
+    let third = NodeId([9; 16]);
+    assert!(pair.group(1).try_take(third));
+    pair.group(1).close(&pair.nodes[1].store).unwrap();
+    pair.events.clear();
+    for _ in 0..20 {
+        if chose(&pair).contains(&Tier::Rejoin) {
+            break;
+        }
+        pair.run(500);
+    }
+    let chosen = chose(&pair);
+    assert_eq!(chosen[..4], [Tier::Heal, Tier::Heal, Tier::Heal, Tier::Rejoin], "{chosen:?}");
+    pair.group(1).release(&pair.nodes[1].store, third).unwrap();
+    pair.settle();
+    check_whole(&pair, &expected);
 }
 
 /// A node that was damaged, and what all nodes should hold.

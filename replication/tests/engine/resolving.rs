@@ -1,6 +1,7 @@
 //! Conflicts that are merged while sessions come and go.
 
 use crate::pair::{MAIN, Pair, small};
+use base::Clock;
 use engine::Resolved;
 use proptest::prelude::*;
 use replication::JsonMerge;
@@ -92,6 +93,38 @@ fn edits_of_two_nodes_that_were_apart_end_as_one_document_by_one_merge() {
     }
     let stats = [0, 1].map(|node| pair.nodes[node].db.stats().conflicts_parked);
     assert_eq!(stats.iter().sum::<u64>(), 1, "{stats:?}");
+}
+
+/// What node 0 makes of a document, then node 1 without having seen that; what both have in the end.
+fn end_of(older: Option<&str>, newer: Option<&str>) -> Option<String> {
+    let mut pair = pair(12);
+    pair.keyspace(0, "documents").put(document(0), "{}").unwrap();
+    pair.settle();
+    pair.nodes.iter_mut().for_each(|node| node.disconnect());
+    for (node, text) in [older, newer].into_iter().enumerate() {
+        // Another millisecond of their clock.
+        pair.clock.set(pair.clock.wall_ms() + 1);
+        let keyspace = pair.keyspace(node, "documents");
+        match text {
+            Some(text) => keyspace.put(document(0), text).unwrap(),
+            None => keyspace.delete(document(0)).unwrap(),
+        };
+    }
+    resolve_until_equal(&mut pair);
+    let stats = pair.nodes[1].db.stats();
+    assert_eq!((stats.conflicts_parked, stats.conflicts_resolved), (1, 1));
+    let ends = [0, 1].map(|node| text(&pair, node, 0));
+    assert_eq!(ends[0], ends[1]);
+    ends[1].clone()
+}
+
+#[test]
+fn a_delete_on_either_side_and_what_is_no_object_are_the_winners() {
+    let (a, b) = (Some(r#"{"a":1}"#), Some(r#"{"b":2}"#));
+    assert_eq!(end_of(a, b).as_deref(), Some(r#"{"b":2,"a":1}"#));
+    for (older, newer) in [(a, None), (None, b), (a, Some("text")), (Some("[1]"), b), (a, a)] {
+        assert_eq!(end_of(older, newer).as_deref(), newer);
+    }
 }
 
 proptest! {

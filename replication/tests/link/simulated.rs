@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-struct Node {
-    mesh: Mesh,
-    toys: Arc<Toys>,
-    pins: Arc<Pins>,
-    id: NodeId,
-    key: Fingerprint,
-    address: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) mesh: Mesh,
+    pub(crate) toys: Arc<Toys>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) id: NodeId,
+    pub(crate) key: Fingerprint,
+    pub(crate) address: SocketAddr,
 }
 
-fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
+pub(crate) fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
     let address: SocketAddr = format!("10.0.0.{number}:7000").parse().unwrap();
     let key = LinkKey::from_seed([number; 32]).unwrap();
     let (fingerprint, pins) = (key.fingerprint(), Arc::new(Pins::default()));

@@ -52,6 +52,34 @@ fn no_history_by_chance_breaks_a_promise() {
 /// Steps down to which every history is seen on each run.
 const DEPTH: usize = 5;
 
+/// What goes wrong inside each bound if it is left out, in the order of the bounds, and after how many
+/// steps at the most.
+const MISSED: [(&str, Rule, usize); BOUNDS.len()] = [
+    ("drop", Rule::DropBelowFloor, 3),
+    ("drop, relay", Rule::FloorOfEveryAuthor, 3),
+    ("delta, relay", Rule::JumpRaisesClock, 4),
+    ("late writes", Rule::FloorOfEveryAuthor, 3),
+    ("late writes, relay", Rule::EraseShadows, 4),
+    ("restore, relay", Rule::DropBelowFloor, 3),
+    ("join", Rule::JumpRaisesClock, 4),
+    ("everything", Rule::JumpRaisesClock, 4),
+];
+
+#[test]
+fn a_search_inside_each_bound_catches_a_known_bad_variant() {
+    for (bound, (name, rule, depth)) in BOUNDS.into_iter().zip(MISSED) {
+        assert_eq!(bound.name, name);
+        let rules = Rules::without(rule);
+        match search(&Bound { depth, ..bound }, &rules) {
+            Ok(seen) => panic!("{name}: nothing goes wrong without {rule:?}: {seen}"),
+            Err(failure) => {
+                let (worlds, steps) = (failure.seed, failure.steps.len());
+                println!("{name}, without {rule:?}: after {worlds} worlds, in {steps} steps");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_history_inside_the_bounds_breaks_a_promise() {
     let rules = Rules::all();

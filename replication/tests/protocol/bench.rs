@@ -3,14 +3,14 @@
 
 use crate::net::{SCOPE, id};
 use base::{Incarnation, Origin, Vector};
-use replication::ProtocolError;
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
 use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_ROOTS, Kind, Lane};
-use replication::protocol::message::{Hello, HelloAck, Message};
+use replication::protocol::message::{Heartbeat, Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
 use replication::roster::Role;
 use replication::store::Store;
+use replication::{ProtocolError, Remedy};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +108,15 @@ impl Bench {
         Bench::of(store, GroupConfig { scope: SCOPE, role, first }).meet()
     }
 
+    /// The peer connects again: another session of the same node.
+    pub(crate) fn again(self) -> Bench {
+        let Bench { store, group, session, now, .. } = self;
+        drop(session);
+        let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
+        let (out, read) = (Channel::ALL.map(Lane::new), Lane::new(Channel::Control));
+        Bench { store, group, session, out, read, now }.meet().0
+    }
+
     fn meet(mut self) -> (Bench, Vec<Message>) {
         assert!(matches!(self.hear(), Some(Message::Hello(_))));
         self.say(Message::Hello(Bench::hello())).unwrap();
@@ -160,6 +169,11 @@ impl Bench {
         self
     }
 
+    /// The peer says that it is there.
+    pub(crate) fn beat(&mut self) {
+        self.say(Message::Heartbeat(Heartbeat::default())).unwrap();
+    }
+
     pub(crate) fn vector(&self) -> Vector {
         self.store.applied(SCOPE)
     }
@@ -186,6 +200,39 @@ pub(crate) fn shipment(node: usize, wall_ms: u64) -> Vec<u8> {
     write(&store, "from", "afar");
     let mut tail = store.tail(SCOPE, &Vector::default()).unwrap();
     tail.next(&Vector::default(), 1000).unwrap().unwrap().bytes
+}
+
+/// A packed frame that verifies as the one of this `number`, whatever it claims to become.
+pub(crate) fn forged(kind: Kind, number: u64, len: u32, packed: &[u8]) -> Vec<u8> {
+    let [a, b, c, d] = len.to_le_bytes();
+    let head = [1, kind as u8, 2, 0, a, b, c, d];
+    let sealed = [&[kind.channel() as u8][..], &number.to_le_bytes(), &head, packed].concat();
+    [&head[..], &blake3::hash(&sealed).as_bytes()[..8], packed].concat()
+}
+
+/// The error of a peer that is not let in again for long.
+#[track_caller]
+pub(crate) fn banned(done: Result<(), ProtocolError>) -> &'static str {
+    with_remedy(done, Remedy::Ban)
+}
+
+/// The error of a peer that an operator must look at.
+#[track_caller]
+pub(crate) fn for_operators(done: Result<(), ProtocolError>) -> &'static str {
+    with_remedy(done, Remedy::Operator)
+}
+
+/// The error of a peer that is met again soon.
+#[track_caller]
+pub(crate) fn retried(done: Result<(), ProtocolError>) -> &'static str {
+    with_remedy(done, Remedy::Retry)
+}
+
+#[track_caller]
+fn with_remedy(done: Result<(), ProtocolError>, remedy: Remedy) -> &'static str {
+    let error = done.unwrap_err();
+    assert_eq!(error.remedy(), remedy, "{error}");
+    error.code()
 }
 
 pub(crate) fn code(done: Result<(), ProtocolError>) -> &'static str {

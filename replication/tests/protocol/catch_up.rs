@@ -3,7 +3,7 @@
 use crate::net::{Net, SCOPE, change, id};
 use replication::group::{Group, Writes};
 use replication::memory::{Backup, Change, MemoryStore};
-use replication::protocol::frame::FEATURE_PACKED;
+use replication::protocol::frame::{FEATURE_PACKED, FEATURE_ROOTS};
 use replication::protocol::{Event, Tier};
 use replication::roster::{Life, Member, Role};
 use replication::store::{Store, keyspaces};
@@ -123,6 +123,22 @@ fn a_node_far_behind_gets_a_delta_though_the_log_reaches() {
     assert!(net.failures.is_empty(), "{:?}", net.failures);
     net.heal();
     net.check_fold();
+}
+
+#[test]
+fn payloads_are_packed_only_for_who_can_unpack_them() {
+    for is_packed in [true, false] {
+        let mut net = Net::new(14, 2, 0);
+        if !is_packed {
+            net.tweak = |config| config.features = FEATURE_ROOTS;
+        }
+        net.put(0, "a", "1");
+        net.heal();
+        net.put(0, "b", &"word ".repeat(1_000));
+        net.heal();
+        assert_eq!(net.saved(0, 1) > 0, is_packed);
+        net.check_fold();
+    }
 }
 
 /// A node of before announces tables by other digests, so none are asked for and none are given.

@@ -3,9 +3,12 @@
 use crate::bench::{Bench, PEER, WALL_MS, code, filled, origin};
 use crate::net::id;
 use base::{KeyRange, KeyRanges, Tick};
-use replication::protocol::frame::Channel;
-use replication::protocol::message::{Answer, Entry, Heal, Message, Part, Want, Wish};
+use replication::protocol::frame::{Channel, FEATURE_RANGES, FEATURE_ROOTS};
+use replication::protocol::message::{
+    Answer, Entry, Heal, Hello, Message, Offer, Part, Want, Wish,
+};
 use replication::roster::Role;
+use std::time::Duration;
 
 fn part(keyspace: &str, start: &[u8], end: &[u8]) -> Part {
     let (keyspace, start, end) = (keyspace.to_owned(), start.to_vec(), end.to_vec());
@@ -13,9 +16,12 @@ fn part(keyspace: &str, start: &[u8], end: &[u8]) -> Part {
 }
 
 fn wish(round: u32, vector: Vec<Entry>) -> Heal {
-    let range = KeyRange::between("k", b"a", b"z");
     let want = Want { scope: 1, round, vector, ..Want::default() };
-    Heal::of(want, &KeyRanges::around([range]).unwrap())
+    Heal::of(want, &KeyRanges::around([range()]).unwrap())
+}
+
+fn range() -> KeyRange {
+    KeyRange::between("k", b"a", b"z")
 }
 
 /// Whether the session has state to send.
@@ -65,4 +71,48 @@ fn a_wish_for_ranges_that_breaks_the_rules_is_refused() {
     let other = Heal { want: Want { wish: wish_raw, ..wish(1, vec![]).want }, missing: vec![] };
     assert_eq!(refused(Message::Heal(other)), "Malformed");
     assert_eq!(refused(Message::Want(wish(1, vec![]).want)), "Malformed");
+}
+
+/// It lacks nothing that it ever had: what its peers have forgotten meanwhile is what it does not know.
+#[test]
+fn who_is_below_the_floor_and_has_lost_nothing_asks_for_all() {
+    let mut bench = Bench::with(filled());
+    let features = FEATURE_ROOTS | FEATURE_RANGES;
+    bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
+    let round = bench.answer().iter().find_map(|message| match message {
+        Message::Subscribe(wish) => Some(wish.round),
+        _ => None,
+    });
+    let (node, incarnation) = (id(PEER).0, origin(PEER).incarnation.0);
+    let floor = vec![Entry { node, incarnation, tick: Tick::from_ms(WALL_MS).raw() }];
+    let gone = Offer { scope: 1, round: round.unwrap(), answer: Answer::HistoryGone as u8, floor };
+    bench.say(Message::Offer(gone)).unwrap();
+    let Some(Message::Want(want)) = bench.hear() else { panic!("no wish for all") };
+    assert_eq!(want.wish(), Wish::Rejoin);
+}
+
+/// The peer may be busy for a moment; if it waits for this node's own state, one of both must give in.
+#[test]
+fn who_is_put_off_asks_for_what_is_missing_again_before_it_asks_for_all() {
+    let mut bench = Bench::with(filled());
+    bench.store.lack(KeyRanges::around([range()]).unwrap());
+    let features = FEATURE_ROOTS | FEATURE_RANGES;
+    bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
+    let (mut wishes, mut said) = (Vec::new(), bench.answer());
+    for _ in 0..5 {
+        let asked = said.into_iter().find_map(|message| match message {
+            Message::Heal(heal) => Some(heal.want),
+            Message::Want(want) => Some(want),
+            _ => None,
+        });
+        let want = asked.unwrap();
+        wishes.push(want.wish());
+        let later = Answer::Later as u8;
+        let offer = Offer { scope: 1, round: want.round, answer: later, floor: vec![] };
+        bench.say(Message::Offer(offer)).unwrap();
+        bench.now += Duration::from_secs(2);
+        said = bench.hear_all();
+    }
+    let [heal, all] = [Wish::Heal, Wish::Rejoin];
+    assert_eq!(wishes, [heal, heal, heal, all, all]);
 }

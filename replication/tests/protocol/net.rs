@@ -399,6 +399,12 @@ impl Net {
         link.ends[usize::from(link.nodes[1] == from)].session.pending()
     }
 
+    /// Bytes that packing has saved between two nodes, both ways.
+    pub(crate) fn saved(&self, one: usize, other: usize) -> u64 {
+        let link = self.link_of(one, other).map(|link| &self.links[link]);
+        link.map_or(0, |link| link.ends.iter().map(|end| end.session.saved()).sum())
+    }
+
     /// The node was replaced by an older copy of itself.
     pub(crate) fn forget_heights(&mut self, node: usize) {
         let node = &mut self.nodes[node];

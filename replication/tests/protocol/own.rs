@@ -100,6 +100,21 @@ fn who_does_not_speak_of_roots_gets_no_tables() {
     }
 }
 
+/// It would send them with digests that this node does not have.
+#[test]
+fn who_does_not_speak_of_roots_is_asked_for_no_tables() {
+    for (features, is_asked) in [(FEATURE_ROOTS, true), (FEATURE_PACKED, false)] {
+        let mut bench = Bench::with(MemoryStore::new(id(0), origin(0).incarnation, WALL_MS));
+        bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
+        let said = bench.answer();
+        let asks = |message: &Message| match message {
+            Message::Want(want) => want.wish() == Wish::Tables,
+            _ => false,
+        };
+        assert_eq!(said.iter().any(asks), is_asked, "{said:?}");
+    }
+}
+
 /// Else the first write of this node would look as if it was there already.
 #[test]
 fn a_state_that_has_more_of_us_than_we_wrote_is_not_taken() {

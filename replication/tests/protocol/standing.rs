@@ -263,9 +263,8 @@ fn a_life_that_was_fenced_while_its_session_is_up_rejoins() {
     net.check_fold();
 }
 
-/// The put of B comes to the reader C while its session with the author A is up.
-#[test]
-fn a_late_put_that_a_reader_refused_is_answered_by_an_author() {
+/// B has a put that is late for the author A and the reader C, which are joined.
+fn with_a_late_put() -> Net {
     let mut net = Net::new(34, 2, 1);
     net.put(0, "a", "1");
     net.heal();
@@ -282,14 +281,21 @@ fn a_late_put_that_a_reader_refused_is_answered_by_an_author() {
         store.sync();
         assert!(store.dropped(SCOPE) > Tick::ZERO);
     }
+    net
+}
+
+fn was_refused(net: &Net) -> bool {
+    net.events.iter().any(|it| matches!(it, (2, Event::Unanswered(1))))
+}
+
+/// The put of B comes to the reader C while its session with the author A is up.
+#[test]
+fn a_late_put_that_a_reader_refused_is_answered_by_an_author() {
+    let mut net = with_a_late_put();
     net.connect(1, 2);
     net.run(10_000);
     net.heal();
-    assert!(
-        net.events.iter().any(|it| matches!(it, (2, Event::Unanswered(1)))),
-        "{:?}",
-        net.events
-    );
+    assert!(was_refused(&net), "{:?}", net.events);
     assert!(net.has_chosen(2, Tier::Rejoin) && net.nodes[2].store.is_whole(SCOPE));
     assert_eq!(net.get(2, "x"), None);
     assert_eq!(net.nodes[2].store.entries(keyspaces::QUARANTINE).unwrap().len(), 1);
@@ -354,4 +360,54 @@ fn a_node_that_is_kept_out_in_any_life_is_told_so() {
     let (mut bench, met) = greeted(Hello { about_you, ..Bench::hello() });
     assert_eq!(met, "nothing");
     assert_eq!(wish_of(&bench.answer()), Some(Wish::Rejoin));
+}
+
+/// What took too long for the link that it came by would be refused by the same steps for ever.
+#[test]
+fn a_reader_that_refused_a_late_put_gets_in_line_though_the_link_has_broken() {
+    let mut net = with_a_late_put();
+    net.connect(1, 2);
+    // A frame at a time: a run goes on until nothing is left to say, so it would get in line at once.
+    for _ in 0..100_000 {
+        if was_refused(&net) {
+            break;
+        }
+        if !net.step() {
+            net.pass(1);
+        }
+    }
+    assert!(was_refused(&net), "{:?}", net.failures);
+    net.cut_all(2);
+    net.events.clear();
+    net.connect(1, 2);
+    net.run(5_000);
+    assert!(net.has_chosen(2, Tier::Rejoin) && !was_refused(&net), "{:?}", net.events);
+}
+
+/// Whom a reader had to get in line with may become a reader itself meanwhile.
+#[test]
+fn a_reader_goes_on_with_a_peer_that_writes_no_more() {
+    let mut net = with_a_late_put();
+    net.connect(1, 2);
+    for _ in 0..100_000 {
+        if was_refused(&net) {
+            break;
+        }
+        if !net.step() {
+            net.pass(1);
+        }
+    }
+    net.cut_all(2);
+    assert!(net.nodes[2].group.owes_line(id(1)));
+    let Net { nodes, .. } = &net;
+    nodes[1].group.set_member(&nodes[1].store, id(1), Member::new(Role::Observer)).unwrap();
+    net.events.clear();
+    net.connect(1, 2);
+    net.run(5_000);
+    assert!(!net.nodes[2].group.owes_line(id(1)));
+    assert!(was_refused(&net) && !net.has_chosen(2, Tier::Rejoin), "{:?}", net.events);
+    // An author answers the put, and all goes on.
+    net.heal();
+    assert_eq!((net.get(1, "x"), net.get(2, "x")), (None, None));
+    assert_eq!(net.nodes[2].group.role_of(id(1)), Some(Role::Observer));
 }

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod flush;
+mod hostile;
 
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId};

@@ -24,6 +24,8 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     /// Stories in which a tombstone was dropped.
     pub(crate) dropped: u64,
+    /// Reports of audits that were looked at.
+    pub(crate) audits: u64,
     /// The longest time until all were equal.
     pub(crate) healing: Duration,
 }
@@ -45,6 +47,7 @@ impl AddAssign for Counts {
         self.late += more.late;
         self.lost += more.lost;
         self.dropped += more.dropped;
+        self.audits += more.audits;
         self.healing = self.healing.max(more.healing);
     }
 }
@@ -59,6 +62,7 @@ impl fmt::Display for Counts {
         writeln!(f, "{} nodes shut out, {} clocks set wrong", self.fences, self.clock_jumps)?;
         writeln!(f, "{} late writes, {} writes lost with their only disk", self.late, self.lost)?;
         writeln!(f, "{} seeds in which tombstones were dropped", self.dropped)?;
+        writeln!(f, "{} reports of audits", self.audits)?;
         write!(f, "{} simulated seconds until all were equal, at most", self.healing.as_secs())
     }
 }

@@ -20,7 +20,7 @@ const DRIFT_MS_MAX: u64 = 10_000;
 
 impl<M: Machine> World<M> {
     /// Returns a digest of what all have.
-    pub(crate) async fn heal(&mut self, _plan: &Plan) -> Result<String, Found> {
+    pub(crate) async fn heal(&mut self, plan: &Plan) -> Result<String, Found> {
         self.say("all is made well");
         let began = Instant::now();
         self.cuts.clear();
@@ -50,7 +50,7 @@ impl<M: Machine> World<M> {
         for at in 0..NODES {
             self.tidy(at, Chore::Collect)?;
         }
-        self.pass(Duration::from_secs(10)).await?;
+        self.pass(Duration::from_secs(10) + plan.audit_every.unwrap_or_default()).await?;
         if !self.are_equal()? {
             return Err("all were equal, and are no more".to_owned());
         }

@@ -13,6 +13,8 @@ use story::{Counts, EngineMachine, Machine, MemoryMachine, Outcome, tell};
 /// How many stories are told each time.
 const ENGINE_SEEDS: Range<u64> = 0..400;
 const MEMORY_SEEDS: Range<u64> = 0..100;
+/// Stories that did not end well once.
+const BAD_ONCE: [u64; 5] = [1031, 6729, 7464, 8147, 9271];
 
 fn check(store: &str, seed: u64, outcome: &Outcome) {
     let Some(found) = &outcome.found else { return };
@@ -24,7 +26,7 @@ fn check(store: &str, seed: u64, outcome: &Outcome) {
     );
 }
 
-fn tell_all<M: Machine>(store: &str, seeds: Range<u64>) {
+fn tell_all<M: Machine>(store: &str, seeds: impl Iterator<Item = u64>) {
     story::count_panics();
     let mut counts = Counts::default();
     for seed in seeds {
@@ -34,6 +36,7 @@ fn tell_all<M: Machine>(store: &str, seeds: Range<u64>) {
     }
     println!("{counts}");
     assert!(counts.restores > 0 && counts.late > 0 && counts.dropped > 0, "{counts}");
+    assert!(counts.audits > counts.stories, "{counts}");
 }
 
 fn tell_twice<M: Machine>(seeds: &[u64]) {
@@ -49,7 +52,7 @@ fn tell_twice<M: Machine>(seeds: &[u64]) {
 
 #[test]
 fn replicas_become_equal_to_what_was_written_whatever_happens() {
-    tell_all::<EngineMachine>("engine", ENGINE_SEEDS);
+    tell_all::<EngineMachine>("engine", ENGINE_SEEDS.chain(BAD_ONCE));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What kind of story a seed tells.
 
 use crate::story::dice::Dice;
+use std::time::Duration;
 
 /// Who can reach whom, and who may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub(crate) struct Plan {
     /// Milliseconds between actions, at most.
     pub(crate) pause_ms: u64,
     pub(crate) keys: u64,
+    /// How often two nodes compare all they have, if they do.
+    pub(crate) audit_every: Option<Duration>,
     weights: Vec<(Action, u32)>,
 }
 
@@ -110,7 +113,13 @@ impl Plan {
         }
         let steps = dice.between(30, 110);
         let pause_ms = *dice.pick(&[200, 1_000, 2_500]);
-        Plan { shape, steps, pause_ms, keys: dice.between(2, 6), weights }
+        Plan { shape, steps, pause_ms, keys: dice.between(2, 6), audit_every: None, weights }
+    }
+
+    /// Perhaps with audits. They have dice of their own, so nothing else of the story depends on them.
+    pub(crate) fn with_audits(self, dice: &mut Dice) -> Plan {
+        let every = Duration::from_secs(dice.between(5, 60));
+        Plan { audit_every: dice.one_in(2).then_some(every), ..self }
     }
 
     /// Who is below the floor can only be helped by an author that it reaches.

@@ -70,8 +70,8 @@ pub(crate) fn tell<M: Machine>(seed: u64) -> Outcome {
 
 async fn run<M: Machine>(net: SimNet, seed: u64) -> Outcome {
     let mut dice = Dice::new(seed);
-    let plan = Plan::of(&mut dice);
-    let mut world = World::<M>::new(net.clone(), dice.roll());
+    let plan = Plan::of(&mut dice).with_audits(&mut Dice::new(!seed));
+    let mut world = World::<M>::new(net.clone(), dice.roll(), plan.audit_every);
     world.say(format!("{plan:?}"));
     let told = world.tell(&plan).await;
     let found = told.as_ref().err().cloned();

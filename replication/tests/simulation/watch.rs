@@ -42,6 +42,7 @@ impl<M: Machine> World<M> {
         for at in 0..NODES {
             self.watch_claims(at).map_err(|found| format!("node {at}: {found}"))?;
             self.watch_node(at).map_err(|found| format!("node {at}: {found}"))?;
+            self.watch_audits(at).map_err(|found| format!("node {at}: {found}"))?;
         }
         Ok(())
     }
@@ -56,6 +57,21 @@ impl<M: Machine> World<M> {
                 let (id, secured) = (peer.id, &peer.secured);
                 return Err(format!("{id} claimed {claimed:?} when {secured:?} was durable"));
             }
+        }
+        Ok(())
+    }
+
+    /// No audit finds what lag does not explain: nobody loses anything that it says it has.
+    fn watch_audits(&mut self, at: usize) -> Result<(), Found> {
+        let node = &mut self.nodes[at];
+        let Some(replica) = &node.replica else { return Ok(()) };
+        for (peer, status) in replica.health().peers {
+            let Some(report) = status.audit else { continue };
+            if status.diverged > 0 {
+                return Err(format!("an audit with {peer} found a divergence: {report:?}"));
+            }
+            let seen = node.audited_at.insert(peer, report.at_ms);
+            self.counts.audits += u64::from(seen != Some(report.at_ms));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use replication::link::{Bell, Calls, LinkKey};
 use replication::replica::{Dialing, Replica, ReplicaOptions, ReplicaParts};
 use replication::roster::Role;
 use replication::store::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -52,6 +52,8 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) synced_at: Instant,
     pub(crate) backups: Vec<(M::Backup, Vector)>,
     pub(crate) heights: Heights,
+    /// When the last audit that was looked at ended here, by peer.
+    pub(crate) audited_at: BTreeMap<NodeId, u64>,
     /// What was ever durable here.
     pub(crate) secured: Vector,
     /// Lives in which it was shut out, or wrote on a new disk, perhaps before anybody had heard of it.
@@ -90,11 +92,12 @@ pub(crate) struct World<M: Machine> {
     pub(crate) cuts: BTreeSet<(usize, usize)>,
     pub(crate) weather: Weather,
     pub(crate) slow: Option<(usize, Weather)>,
+    audit_every: Option<Duration>,
     watched_at: Instant,
 }
 
 impl<M: Machine> World<M> {
-    pub(crate) fn new(net: SimNet, seed: u64) -> World<M> {
+    pub(crate) fn new(net: SimNet, seed: u64, audit_every: Option<Duration>) -> World<M> {
         let now = Instant::now();
         let mut world = World {
             net,
@@ -108,6 +111,7 @@ impl<M: Machine> World<M> {
             cuts: BTreeSet::new(),
             weather: Weather::default(),
             slow: None,
+            audit_every,
             watched_at: now,
         };
         for number in 1..=NODES as u8 {
@@ -129,6 +133,7 @@ impl<M: Machine> World<M> {
                 synced_at: now,
                 backups: Vec::new(),
                 heights: Heights::default(),
+                audited_at: BTreeMap::new(),
                 secured: Vector::default(),
                 unheard: BTreeSet::new(),
             });
@@ -233,6 +238,7 @@ impl<M: Machine> World<M> {
             dialing: node.dialing,
             peers,
             calls: Calls::Inline,
+            audit_every: self.audit_every,
             ..ReplicaOptions::default()
         };
         node.replica = Some(Replica::start(parts, options).map_err(failed)?);

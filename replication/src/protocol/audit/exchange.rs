@@ -219,8 +219,10 @@ impl Exchange {
     }
 
     fn hear_entry(&mut self, name: Vec<u8>, theirs: &StateEntry<'_>) -> Result<Answer, Trouble> {
-        let mut mine: Option<Order> = None;
-        self.filtered.moment.look_up(&name, &mut |entry| mine = Some(order(entry)))?;
+        let (mut mine, mut is_value): (Option<Order>, bool) = (None, false);
+        self.filtered.moment.look_up(&name, &mut |entry| {
+            (mine, is_value) = (Some(order(entry)), is_put(entry));
+        })?;
         let head = self.filtered.moment.head();
         if mine.is_some_and(|mine| mine >= order(theirs)) {
             // Ours of the same name are told anyway, or were.
@@ -235,14 +237,16 @@ impl Exchange {
             dropped: head.dropped,
             is_whole: self.filtered.moment.is_whole(),
         };
-        let is_put = matches!(theirs.kind, StateKind::Put(_) | StateKind::PutExpiring { .. });
+        let is_forgotten = !is_put(theirs) && head.floor.covers_stamp(theirs.carrier());
         match judge(theirs.carrier(), &absence) {
             Verdict::Lag => {
                 self.report.lag += 1;
                 Ok(Answer::Nothing)
             }
-            // Who holds an older version has not deleted the newer one. Tombstones are always taken.
-            Verdict::Deleted if mine.is_none() && is_put => {
+            // It was dropped here as it may be, and what came late since has been answered.
+            Verdict::Deleted if is_forgotten && !is_value => Ok(Answer::Nothing),
+            // Who holds an older version has not deleted the newer one. Other tombstones are taken.
+            Verdict::Deleted if mine.is_none() && is_put(theirs) => {
                 if self.turn < 2 {
                     self.hold(&name)?;
                     self.gone.push(Gone { name, stamp: theirs.stamp });
@@ -273,6 +277,10 @@ impl Exchange {
         for gone in all {
             if !self.ours.contains(&gone.name) {
                 return Err(ProtocolError::Unexpected { what: "deletion" }.into());
+            }
+            if !self.filtered.knows_forgotten {
+                self.report.lag += 1;
+                continue;
             }
             if may_disown == MayDisown::No {
                 self.report.unsettled += 1;
@@ -327,7 +335,114 @@ fn name_of(entry: &StateEntry<'_>) -> Vec<u8> {
     [entry.keyspace.as_bytes(), &[0], entry.key].concat()
 }
 
+fn is_put(entry: &StateEntry<'_>) -> bool {
+    matches!(entry.kind, StateKind::Put(_) | StateKind::PutExpiring { .. })
+}
+
 fn order(entry: &StateEntry<'_>) -> Order {
     let is_erase = matches!(entry.kind, StateKind::Erase { .. });
     (entry.stamp.tick, entry.stamp.origin, is_erase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{NAME, WALL_MS, forget, node, ship, write};
+    use super::super::message::Head;
+    use super::*;
+    use crate::memory::{Change, MemoryStore};
+    use crate::reconcile::ElementKey;
+
+    fn moment(store: &MemoryStore) -> Filtered {
+        Filtered::of(store.elements(ScopeId::MAIN).unwrap(), ElementKey::of_group(b"group"), 0)
+    }
+
+    fn head(filtered: &Filtered) -> Head {
+        let (vector, floor) =
+            (filtered.moment.head().vector.clone(), filtered.moment.head().floor.clone());
+        Head { horizon_ms: 0, vector, floor }
+    }
+
+    /// The reports of both about one element, which only the opener holds as something to compare.
+    fn exchange(
+        stores: [&MemoryStore; 2],
+        moments: [Filtered; 2],
+        may_disown: MayDisown,
+    ) -> [AuditReport; 2] {
+        let heads = [head(&moments[1]), head(&moments[0])];
+        let ours = [BTreeSet::from([NAME.to_vec()]), BTreeSet::new()];
+        let sides = [Side::Opener, Side::Answerer];
+        let mut ends: Vec<Exchange> = (moments.into_iter().zip(heads))
+            .zip(sides.into_iter().zip(ours))
+            .map(|((moment, head), (side, ours))| {
+                let moment = moment.against(&head);
+                Exchange::new(side, ScopeId::MAIN, moment, ours, AuditReport::default())
+            })
+            .collect();
+        while !ends[0].is_done() {
+            let teller = usize::from(!ends[0].is_telling());
+            let mut said = Vec::new();
+            ends[teller].next(&mut |say| said.push((say.kind(), say.encode(1)))).unwrap();
+            for (kind, payload) in said {
+                let (_, say) = Say::decode(kind, &payload).unwrap();
+                let heard = ends[1 - teller].hear(stores[1 - teller], &say, may_disown);
+                assert!(heard.is_ok());
+            }
+        }
+        [ends[0].report.clone(), ends[1].report.clone()]
+    }
+
+    /// It came here after our moment, and both forgot it before the other side's.
+    #[test]
+    fn a_deletion_after_one_moment_and_before_the_other_is_lag() {
+        for may_disown in [MayDisown::Yes, MayDisown::No] {
+            let (one, other) = (node(1), node(2));
+            write(&one, b"key", Change::Put(b"v".to_vec()));
+            ship(&one, &other);
+            let early = moment(&one);
+            write(&other, b"key", Change::Delete);
+            ship(&other, &one);
+            [&one, &other].into_iter().for_each(forget);
+            let late = moment(&other);
+            assert!(late.moment.head().dropped > Tick::ZERO);
+            let [here, there] = exchange([&one, &other], [early, late], may_disown);
+            assert_eq!((here.diverged(), there.diverged(), here.lag), (0, 0, 1));
+        }
+    }
+
+    /// One has forgotten a range delete, and has answered a put that it deletes; the other still has it.
+    #[test]
+    fn what_a_forgotten_range_delete_hides_elsewhere_is_no_divergence() {
+        let (one, other, late) = (node(1), node(2), node(3));
+        write(&late, b"key", Change::Put(b"v".to_vec()));
+        one.set_wall_ms(WALL_MS + 5);
+        write(&one, b"a", Change::DeleteTo(Vec::new()));
+        ship(&one, &other);
+        forget(&one);
+        ship(&late, &one);
+        ship(&late, &other);
+        ship(&one, &other);
+        let moments = [moment(&one), moment(&other)];
+        let mut kinds = Vec::new();
+        for side in &moments {
+            side.moment.look_up(NAME, &mut |it| kinds.push(format!("{:?}", it.kind))).unwrap();
+        }
+        assert!(kinds[0].starts_with("Erase") && kinds[1] == "Delete", "{kinds:?}");
+        let [here, there] = exchange([&one, &other], moments, MayDisown::Yes);
+        assert_eq!((here.diverged(), there.diverged()), (0, 0));
+    }
+
+    /// As above, but the put is shown: the deletion was not dropped as it may be.
+    #[test]
+    fn a_range_delete_whose_victim_is_shown_comes_back() {
+        let (one, other) = (node(1), node(2));
+        one.set_wall_ms(WALL_MS + 5);
+        write(&one, b"a", Change::DeleteTo(Vec::new()));
+        ship(&one, &other);
+        forget(&one);
+        one.show_again("k", b"key", b"v");
+        let moments = [moment(&one), moment(&other)];
+        let [here, there] = exchange([&one, &other], moments, MayDisown::Yes);
+        assert_eq!((here.taken, there.given), (1, 1));
+        assert_eq!(one.dump(), []);
+    }
 }

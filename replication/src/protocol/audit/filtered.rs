@@ -16,6 +16,8 @@ pub(super) struct Filtered {
     pub(super) known: Vector,
     /// Both floors.
     floor: Vector,
+    /// Whether the other side can have forgotten only what had been received here.
+    pub(super) knows_forgotten: bool,
     /// What is a value until then stays so while this is compared, whoever's clock is asked.
     pub(super) horizon_ms: u64,
 }
@@ -24,7 +26,7 @@ impl Filtered {
     /// Those that are compared with a side whose head is the same.
     pub(super) fn of(moment: Box<dyn Moment>, key: ElementKey, horizon_ms: u64) -> Filtered {
         let (known, floor) = (moment.head().vector.clone(), moment.head().floor.clone());
-        Filtered { moment, key, known, floor, horizon_ms }
+        Filtered { moment, key, known, floor, knows_forgotten: true, horizon_ms }
     }
 
     /// Those that are compared with a side that has another head.
@@ -32,8 +34,10 @@ impl Filtered {
         let head = self.moment.head();
         let (known, mut floors) = (head.vector.common(&theirs.vector), head.floor.clone());
         floors.raise_all(&theirs.floor);
+        // Their moment may be younger: a deletion may have come to both since ours, and be forgotten.
+        let knows_forgotten = head.vector.covers_all(&theirs.floor);
         let horizon_ms = self.horizon_ms.max(theirs.horizon_ms);
-        Filtered { known, floor: floors, horizon_ms, ..self }
+        Filtered { known, floor: floors, knows_forgotten, horizon_ms, ..self }
     }
 
     fn counts(&self, element: &Element) -> bool {

@@ -33,13 +33,24 @@ impl Take {
     /// The session with `peer` is up; this node has said hello as `own`.
     pub(crate) fn meet(&mut self, peer: &Peer, own: Origin) {
         self.own = Some(own);
-        self.peer_role = peer.newest_role();
+        (self.peer_role, self.told) = (peer.newest_role(), peer.standing.newest());
         self.must_rejoin |= peer.fences_us;
+        self.must_reconcile |= self.owes_line();
         if !self.must_rejoin {
             self.group.note_member();
         }
         self.speaks_of_roots = peer.features & FEATURE_ROOTS != 0;
         self.speaks_of_ranges = peer.features & FEATURE_RANGES != 0;
+    }
+
+    /// Whether an earlier session has left it to this one to get in line. Nobody gets in line with a peer
+    /// that writes no more, and who writes answers late puts itself.
+    fn owes_line(&self) -> bool {
+        let can_be = self.is_author_there() && self.group.role() != Role::Author;
+        if !can_be {
+            self.group.is_in_line(self.peer);
+        }
+        self.group.owes_line(self.peer)
     }
 
     pub(crate) fn note_wait(&mut self, waits: Waits) {
@@ -53,6 +64,10 @@ impl Take {
     }
 
     fn is_author_there(&self) -> bool {
+        let newest = self.told.max(self.group.notice(self.peer));
+        if let Some(decided) = newest.filter(|notice| notice.is_decided) {
+            return decided.role == Role::Author;
+        }
         // The roster here may be old; that of the peer says the same, or it refuses.
         let roles = [Some(self.peer_role), self.group.role_of(self.peer)];
         roles.contains(&Some(Role::Author))
@@ -69,6 +84,10 @@ impl Take {
         self.events.push(Event::Unanswered(late));
         let is_again = self.must_reconcile;
         self.must_reconcile = self.may_rejoin_from();
+        if self.must_reconcile && self.is_author_there() {
+            // The link may not have lived as long as the attempt took.
+            self.group.owe_line(self.peer);
+        }
         if is_again || !self.must_reconcile {
             self.rest(now);
             return Ok(());
@@ -111,6 +130,9 @@ impl Take {
     /// What is missing here, if that is all that is wrong and the peer, an author, can bring just that.
     fn may_heal(&self, store: &dyn Store) -> Result<Option<KeyRanges>, ProtocolError> {
         let scope = self.group.scope();
+        if store.is_whole(scope) {
+            return Ok(None);
+        }
         let is_asked_to = self.must_rejoin || self.must_reconcile || self.group.is_fenced();
         let is_sure = self.group.claims(store) == store.applied(scope);
         let may_ask = self.speaks_of_ranges && self.is_author_there() && !self.must_take_all;

@@ -1,0 +1,73 @@
+//! Whole audits, step by step.
+
+use super::fixture::{forget, node, ship, write};
+use super::*;
+use crate::group::{GroupConfig, NO_GROUP};
+use crate::memory::{Change, MemoryStore};
+use crate::roster::Member;
+use base::{Origin, ScopeId, Tick};
+
+/// The side of a node that audits `peer`, which is as far as the node is.
+fn side(store: &MemoryStore, peer: Origin) -> Auditor {
+    let own = store.origin();
+    let first = vec![own.node, peer.node];
+    let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
+    let group = Arc::new(Group::open(config, store).unwrap());
+    group.agree(store, peer.node, NO_GROUP, [7; 16]).unwrap();
+    group.enter(peer).unwrap();
+    group.note_peer(peer.node, |peer| peer.confirmed = store.applied(ScopeId::MAIN));
+    Auditor::new(group, peer.node, None)
+}
+
+/// Goes on until neither side has anything to do; the reports.
+fn finish(sides: &mut [Auditor; 2], stores: [&MemoryStore; 2]) -> Vec<AuditReport> {
+    let now = Duration::from_secs(1);
+    let is_idle = |side: &Auditor| matches!(side.course, Course::Idle) && side.outbox.is_empty();
+    while !sides.iter().all(is_idle) {
+        for at in 0..2 {
+            let done = sides[at].work(now, stores[at], true);
+            sides[at].settle(now, stores[at], done).unwrap();
+            while let Some((kind, payload)) = sides[at].outbox.pop_front() {
+                sides[1 - at].receive(now, stores[1 - at], kind, &payload).unwrap();
+            }
+        }
+    }
+    let events = sides.iter_mut().flat_map(|side| std::mem::take(&mut side.events));
+    let reports = events.map(|event| match event {
+        Event::Audited(report) => report,
+        other => panic!("{other:?}"),
+    });
+    reports.collect()
+}
+
+/// Sums take long in a large database, and writes go on. What is forgotten meanwhile excuses nothing that
+/// both had received and forgotten before.
+#[test]
+fn what_is_forgotten_while_the_opener_sums_excuses_no_divergence() {
+    let (one, other) = (node(1), node(2));
+    let [own, peer] = [one.origin(), other.origin()];
+    for origin in [own, peer] {
+        let (key, author) = (Member::key(origin.node), Member::new(Role::Author).encode());
+        one.put(ScopeId::MAIN, crate::store::keyspaces::ROSTER, &key, &author).unwrap();
+    }
+    write(&one, b"key", Change::Put(b"v".to_vec()));
+    ship(&one, &other);
+    write(&other, b"key", Change::Delete);
+    write(&other, b"other", Change::Put(b"v".to_vec()));
+    ship(&other, &one);
+    [&one, &other].into_iter().for_each(forget);
+    one.show_again("k", b"key", b"v");
+    assert!(other.dropped(ScopeId::MAIN) > Tick::ZERO);
+    let mut sides = [side(&one, peer), side(&other, own)];
+    sides[0].group.want_audit(peer.node);
+    assert!(sides[0].work(Duration::ZERO, &one, true).is_ok());
+    assert!(matches!(sides[0].course, Course::Summing(_, Then::Open)));
+
+    write(&other, b"other", Change::Delete);
+    ship(&other, &one);
+    [&one, &other].into_iter().for_each(forget);
+    let reports = finish(&mut sides, [&one, &other]);
+
+    assert_eq!((reports.len(), reports[0].disowned, reports[0].lag), (2, 1, 0), "{reports:?}");
+    assert_eq!(one.dump().iter().filter(|(keyspace, ..)| keyspace == "k").count(), 0);
+}
