@@ -10,18 +10,22 @@
 
 mod backup;
 mod batch;
+mod beacon;
 mod block;
 mod damage;
 mod directory;
+mod door;
 mod frame;
 mod input;
 mod introductions;
+mod json;
 mod lane;
 mod manifest;
 mod message;
 mod operations;
 mod reconcile;
 mod root;
+mod roster;
 mod session;
 mod state;
 mod stream;
@@ -29,16 +33,20 @@ mod table;
 
 pub use backup::backup;
 pub use batch::batch;
+pub use beacon::beacon;
 pub use block::block;
 pub use directory::directory;
+pub use door::{certificate, request};
 pub use frame::frame;
 pub use introductions::introductions;
+pub use json::json_merge;
 pub use lane::lane;
 pub use manifest::manifest;
 pub use message::message;
 pub use operations::operations;
 pub use reconcile::reconcile;
 pub use root::root;
+pub use roster::roster;
 pub use session::session;
 pub use state::{catalog, shipment, state};
 pub use stream::stream;
@@ -48,7 +56,7 @@ pub use table::table_open;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders of the corpus.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 23] = [
     ("frame", frame),
     ("batch", batch),
     ("block", block),
@@ -67,4 +75,9 @@ pub const TARGETS: [Target; 18] = [
     ("state", state),
     ("catalog", catalog),
     ("reconcile", reconcile),
+    ("beacon", beacon),
+    ("request", request),
+    ("certificate", certificate),
+    ("roster", roster),
+    ("json_merge", json_merge),
 ];

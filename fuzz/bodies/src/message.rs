@@ -25,7 +25,8 @@ const CONTROL: [Kind; 9] = [
 const BULK: [Kind; 5] =
     [Kind::DeltaHead, Kind::DeltaChunk, Kind::DeltaEnd, Kind::TablesHead, Kind::FileBytes];
 
-const AUDIT: [Kind; 8] = [
+/// What the channel of audits carries.
+pub(crate) const AUDIT: [Kind; 8] = [
     Kind::Reconcile,
     Kind::AuditAsk,
     Kind::AuditOpen,

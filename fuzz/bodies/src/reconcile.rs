@@ -3,10 +3,11 @@
 
 use crate::damage::damage;
 use crate::input::Input;
+use crate::message::AUDIT;
 use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Tick};
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
-use replication::protocol::frame::{Channel, Kind, Lane};
+use replication::protocol::frame::{Channel, Lane};
 use replication::protocol::{Event, Session, SessionConfig};
 use replication::reconcile::message::{FRAME_LEN_MAX, Frame};
 use replication::reconcile::{Comparison, ElementDigest, ElementKey, Elements, Sketch, Step};
@@ -21,16 +22,6 @@ const HALF_ROUNDS_MAX: usize = 24;
 const HALF_ROUND_LEN_MAX: usize = (8 << 20) + FRAME_LEN_MAX;
 const NODES: [NodeId; 2] = [NodeId([1; 16]), NodeId([2; 16])];
 const WALL_MS: u64 = 1_700_000_000_000;
-const AUDIT: [Kind; 8] = [
-    Kind::Reconcile,
-    Kind::AuditAsk,
-    Kind::AuditOpen,
-    Kind::AuditHead,
-    Kind::AuditChunk,
-    Kind::AuditGone,
-    Kind::AuditEnd,
-    Kind::AuditStop,
-];
 
 /// Honest sides learn exactly what the other lacks, and honest nodes are equal afterwards. With somebody
 /// in between they end with an error or go on, name only what they hold, and say no more than they may.

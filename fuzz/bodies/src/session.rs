@@ -4,7 +4,9 @@ use crate::input::Input;
 use base::{Incarnation, NodeId, ScopeId};
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
-use replication::protocol::frame::{Channel, Extent, Kind, Lane};
+use replication::protocol::frame::{
+    Channel, Extent, FEATURE_PACKED, FEATURE_RANGES, FEATURE_ROOTS, Kind, Lane,
+};
 use replication::protocol::message::{Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
 use replication::roster::Role;
@@ -47,7 +49,8 @@ const KINDS: [Kind; 24] = [
 pub fn session(data: &[u8]) {
     let mut input = Input::new(data);
     let store = MemoryStore::new(OWN, Incarnation(1), WALL_MS);
-    let is_empty = input.byte().is_multiple_of(2);
+    let first = input.byte();
+    let (is_empty, features) = (first.is_multiple_of(2), u64::from(first >> 1));
     if !is_empty {
         let change = Change::Put(b"value".to_vec());
         let write = Write { keyspace: "k".to_owned(), key: b"own".to_vec(), change };
@@ -64,7 +67,7 @@ pub fn session(data: &[u8]) {
         sent: 0,
     };
     if !input.byte().is_multiple_of(4) {
-        talk.greet();
+        talk.greet(features & (FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES));
     }
     while !input.is_empty() && talk.say(&mut input) {}
     assert!(talk.store.applied(ScopeId::MAIN).covers_all(&written));
@@ -79,10 +82,11 @@ struct Talk {
 }
 
 impl Talk {
-    fn greet(&mut self) {
+    fn greet(&mut self, features: u64) {
         let hello = Hello {
             protocol_min: 1,
             protocol_max: 1,
+            features,
             node: PEER.0,
             incarnation: 7,
             proposal: [7; 16],
@@ -96,8 +100,12 @@ impl Talk {
         self.tell(&Message::Hello(hello));
         let _ = self.session.next_frame(self.now, Channel::Control, &self.store);
         let group = own.proposal;
-        self.tell(&Message::HelloAck(HelloAck { protocol: 1, group, ..HelloAck::default() }));
+        let ack = HelloAck { protocol: 1, features, group, ..HelloAck::default() };
+        self.tell(&Message::HelloAck(ack));
         assert!(self.session.is_up());
+        if features & FEATURE_PACKED != 0 {
+            self.lanes.iter_mut().for_each(Lane::allow_packing);
+        }
     }
 
     fn tell(&mut self, message: &Message) {

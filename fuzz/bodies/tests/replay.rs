@@ -150,6 +150,31 @@ fn catalogs_of_tables_are_refused_or_begin_an_import() {
 }
 
 #[test]
+fn whatever_is_heard_on_the_network_is_bounded() {
+    replay("beacon");
+}
+
+#[test]
 fn comparisons_find_what_differs_whoever_is_in_between() {
     replay("reconcile");
+}
+
+#[test]
+fn requests_to_join_are_as_long_as_one_or_refused() {
+    replay("request");
+}
+
+#[test]
+fn certificates_show_no_name_that_is_not_proved() {
+    replay("certificate");
+}
+
+#[test]
+fn rosters_are_bounded_whatever_was_written() {
+    replay("roster");
+}
+
+#[test]
+fn documents_are_merged_to_their_union() {
+    replay("json_merge");
 }
