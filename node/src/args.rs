@@ -213,10 +213,15 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for command in Cli::command().get_subcommands() {
+        check_examples(&Cli::command(), "esker");
+    }
+
+    fn check_examples(command: &clap::Command, path: &str) {
+        for command in command.get_subcommands() {
+            let path = format!("{path} {}", command.get_name());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let name = command.get_name();
-            assert!(help.contains(&format!("esker {name}")), "{name} has no example");
+            assert!(help.contains(&path), "{path} has no example");
+            check_examples(command, &path);
         }
     }
 }

@@ -10,8 +10,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
-use ureq::http::{Request, StatusCode};
-use ureq::{Agent, Body, BodyReader};
+use ureq::http::{Request, Response, StatusCode};
+use ureq::{Agent, AsSendBody, Body, BodyReader};
 
 /// The code of the failure that says nothing came back.
 const UNREACHABLE: &str = "Unreachable";
@@ -19,6 +19,9 @@ const UNREACHABLE: &str = "Unreachable";
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a node may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node may take to begin its answer to what is done quickly. Longer than it waits itself for what
+/// others have.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that was idle for longer is not used again: the node may be closing it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a failure that a node answers with, at most.
@@ -35,6 +38,16 @@ pub(crate) struct Client {
     url: String,
     /// Says who asks, if there is a token.
     authorization: Option<String>,
+    answer_patience: Duration,
+}
+
+/// How long an answer may take to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As what is done quickly does.
+    Short,
+    /// As long as the work takes.
+    Endless,
 }
 
 /// What a request does.
@@ -60,12 +73,19 @@ pub(crate) struct Call<'a> {
     pub(crate) key: Option<&'a str>,
     /// What goes along.
     pub(crate) body: &'a [u8],
+    /// How long it is waited for.
+    pub(crate) patience: Patience,
 }
 
 impl<'a> Call<'a> {
-    /// A request that has all it says in method and path.
+    /// A request that has all it says in method and path, for work that may be long.
     pub(crate) fn new(method: Method, path: &'a str) -> Call<'a> {
-        Call { method, path, key: None, body: &[] }
+        Call { method, path, key: None, body: &[], patience: Patience::Endless }
+    }
+
+    /// The same for what is done quickly.
+    pub(crate) fn quick(method: Method, path: &'a str) -> Call<'a> {
+        Call { patience: Patience::Short, ..Call::new(method, path) }
     }
 }
 
@@ -114,7 +134,7 @@ impl fmt::Display for Tried {
 }
 
 impl Client {
-    /// A client of the node at `url`: `http://`, a host and a port.
+    /// A client of the node at `url`: `http://`, a host and a port, perhaps the path of a dataset.
     pub(crate) fn new(url: &str) -> Outcome<Client> {
         let refuse = |why: &str| {
             Err(Failure::input(why)
@@ -125,8 +145,12 @@ impl Client {
         let Some(host) = trimmed.strip_prefix("http://") else {
             return refuse("a URL starts with http://");
         };
-        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
-            return refuse("a URL has a host and a port, and nothing behind them");
+        let (host, dataset) = host.split_once(wire::DATASETS_PATH).unwrap_or((host, "none"));
+        let is_odd = |part: &str| part.is_empty() || part.contains(['/', '?', '#', '@']);
+        if is_odd(host) || is_odd(dataset) {
+            return refuse(
+                "a URL has a host and a port, and nothing else behind them than /v1/datasets/NAME",
+            );
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -136,7 +160,12 @@ impl Client {
             .max_idle_age(IDLE_MAX)
             .build();
         let authorization = authorization_of(std::env::var_os(TOKEN_VARIABLE).as_deref())?;
-        Ok(Client { agent: config.into(), url: trimmed.to_owned(), authorization })
+        Ok(Client {
+            agent: config.into(),
+            url: trimmed.to_owned(),
+            authorization,
+            answer_patience: ANSWER_PATIENCE,
+        })
     }
 
     /// How messages name the node.
@@ -148,12 +177,13 @@ impl Client {
     /// returned as if it had happened here. What was not begun, or may be done twice, is tried again.
     pub(crate) fn send(&self, call: &Call<'_>) -> Outcome<Answer> {
         let jitter = Jitter::Seeded(u64::from(std::process::id()));
-        let again = Retry { first: RETRY_PAUSE, jitter, ..Retry::default() };
-        let sent = again.run(thread::sleep, |_| self.send_once(call));
+        let per_try = (call.patience == Patience::Short).then_some(self.answer_patience);
+        let again = Retry { first: RETRY_PAUSE, jitter, per_try, ..Retry::default() };
+        let sent = again.run(thread::sleep, |attempt| self.send_once(call, attempt.timeout));
         sent.map_err(|tried| tried.failure.during("ask the node"))
     }
 
-    fn send_once(&self, call: &Call<'_>) -> Result<Answer, Tried> {
+    fn send_once(&self, call: &Call<'_>, timeout: Option<Duration>) -> Result<Answer, Tried> {
         if call.path.len() > wire::URL_LEN_MAX {
             let (limit, len) = (wire::URL_LEN_MAX as u64, call.path.len() as u64);
             return Err(base::Error::too_large("URL with encoded bounds", limit, len).into());
@@ -169,11 +199,15 @@ impl Client {
         };
         let invalid = |_| Failure::input("it is not a URL").at(self.name());
         let result = match call.method {
-            Method::Get => self.agent.run(builder.method("GET").body(()).map_err(invalid)?),
-            Method::Delete => self.agent.run(builder.method("DELETE").body(()).map_err(invalid)?),
-            Method::Put => self.agent.run(builder.method("PUT").body(call.body).map_err(invalid)?),
+            Method::Get => self.run(builder.method("GET").body(()).map_err(invalid)?, timeout),
+            Method::Delete => {
+                self.run(builder.method("DELETE").body(()).map_err(invalid)?, timeout)
+            }
+            Method::Put => {
+                self.run(builder.method("PUT").body(call.body).map_err(invalid)?, timeout)
+            }
             Method::Post => {
-                self.agent.run(builder.method("POST").body(call.body).map_err(invalid)?)
+                self.run(builder.method("POST").body(call.body).map_err(invalid)?, timeout)
             }
         };
         let response = result.map_err(|error| {
@@ -188,6 +222,16 @@ impl Client {
             let failure = answer.into_failure(head.status).during("ask");
             Err(Tried { failure, stage: Stage::Answered })
         }
+    }
+
+    /// Sends `request` and waits until its answer begins, so long at the most.
+    fn run<S: AsSendBody>(
+        &self,
+        request: Request<S>,
+        timeout: Option<Duration>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.configure_request(request).timeout_recv_response(timeout).build();
+        self.agent.run(request)
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
@@ -372,9 +416,57 @@ mod tests {
             drop(TcpStream::connect(address).unwrap());
             assert_eq!(answering.join().unwrap(), 2, "one was ours");
             // Nobody listens any more.
-            let tried = client.send_once(&Call::new(method, "/v1/load")).err().unwrap();
+            let tried = client.send_once(&Call::new(method, "/v1/load"), None).err().unwrap();
             assert_eq!((tried.stage, tried.is_retryable()), (Stage::Unsent, true), "{method:?}");
         }
+    }
+
+    /// Takes every connection and lets none go, until the client is done with `ask`; returns their number.
+    fn frozen(ask: impl FnOnce(Client)) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let taking = thread::spawn(move || {
+            let mut held = Vec::new();
+            while ended.try_recv().is_err() {
+                held.push(listener.accept().unwrap());
+            }
+            held.len() - 1
+        });
+        let mut client = Client::new(&format!("http://{address}")).unwrap();
+        client.answer_patience = Duration::from_millis(50);
+        ask(client);
+        end.send(()).unwrap();
+        drop(TcpStream::connect(address).unwrap());
+        taking.join().unwrap()
+    }
+
+    #[test]
+    fn a_node_that_never_answers_is_not_waited_for_for_ever() {
+        for (method, tries) in [(Method::Get, 3), (Method::Put, 1), (Method::Delete, 1)] {
+            let asked = frozen(|client| {
+                let failure = client.send(&Call::quick(method, "/v1/stats")).err().unwrap();
+                assert_eq!(failure.code(), UNREACHABLE, "{method:?}");
+            });
+            assert_eq!(asked, tries, "{method:?}: a write that was sent may have been carried out");
+        }
+    }
+
+    #[test]
+    fn long_work_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client =
+            Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        client.answer_patience = Duration::from_millis(10);
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_head(&mut stream);
+            thread::sleep(Duration::from_millis(200));
+            stream.write_all(answer("200 OK", "done").as_bytes()).unwrap();
+        });
+        let sent = client.send(&Call::new(Method::Get, "/v1/digest"));
+        assert_eq!(sent.unwrap().bytes(10).unwrap(), b"done");
+        answering.join().unwrap();
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use crate::args::{DEFAULT_KEYSPACE, DatabaseArgs, Durability};
 use crate::error::{Exit, Failure, Outcome};
-use engine::{Create, Cursor, Db, Error, Keyspace, KeyspaceOptions, Options, Snapshot};
+use engine::{
+    Create, Cursor, Db, Error, Keyspace, KeyspaceOptions, Options, Platform, Progress, Snapshot,
+};
 use replication::engine_store::EngineStore;
 use replication::group::note_open;
 use replication::link::Bell;
@@ -15,8 +17,18 @@ pub(crate) fn open(args: &DatabaseArgs) -> Outcome<Db> {
 
 /// Opens the database at `path`.
 pub(crate) fn open_with(path: &Path, create: Create, sync: Durability) -> Outcome<Db> {
+    open_watched(path, create, sync, &Progress::default())
+}
+
+/// As [`open_with`]; tells `progress` how far it is.
+pub(crate) fn open_watched(
+    path: &Path,
+    create: Create,
+    sync: Durability,
+    progress: &Progress,
+) -> Outcome<Db> {
     let options = Options { create, sync: sync.mode(), ..Options::default() };
-    let db = Db::open(path, options)?;
+    let db = Db::open_with_progress(Platform::at(path), options, progress)?;
     // A replica has to know when it was opened, or it may not notice that it was put back from a copy. Where
     // that can not be written nothing can be, so it matters to nobody; reading goes on.
     let _ = note_open(&EngineStore::new(db.clone(), &Bell::default()));

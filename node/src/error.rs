@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! error[CODE]: what failed; where; what to do
-//! {"code":..,"family":..,"category":..,"message":..,"action":..,"file":..,"offset":..,"line":..,
-//!  "metadata":{..},"operations":[..],"errors":[..]}
+//! {"code":..,"family":..,"category":..,"retrying":..,"message":..,"action":..,"file":..,
+//!  "offset":..,"line":..,"metadata":{..},"operations":[..],"errors":[..]}
 //! ```
 //!
 //! `deploy/ERRORS.md` lists all codes, and says what the fields are.
@@ -16,7 +16,7 @@
 //! Neither ever holds a key or a value: logs travel further than data may.
 
 use base::Error;
-use base::codes::code_named;
+use base::codes::{Retrying, code_named};
 use base::error::FileKind;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -98,6 +98,8 @@ struct Details {
     code: Cow<'static, str>,
     family: Cow<'static, str>,
     category: Cow<'static, str>,
+    /// The category and family in one word.
+    retrying: Cow<'static, str>,
     message: String,
     action: String,
     file: Option<PathBuf>,
@@ -118,6 +120,8 @@ struct FailureObject<'a> {
     #[serde(default = "unknown")]
     family: Cow<'a, str>,
     category: Cow<'a, str>,
+    #[serde(default = "unknown")]
+    retrying: Cow<'a, str>,
     message: Cow<'a, str>,
     action: Cow<'a, str>,
     file: Option<String>,
@@ -151,6 +155,7 @@ impl Failure {
             code: code.into(),
             family: known.map_or(UNKNOWN, |code| code.family.name()).into(),
             category: category.into(),
+            retrying: known.map_or(UNKNOWN, |code| code.retrying().name()).into(),
             message: message.into(),
             action: action.to_owned(),
             file: None,
@@ -197,6 +202,22 @@ impl Failure {
         self
     }
 
+    /// After `records` were stored, which stay.
+    pub(crate) fn stored(mut self, records: u64) -> Failure {
+        if records > 0 {
+            self.details.message.push_str(&format!("; {records} records are stored"));
+        }
+        self.details.metadata.insert("stored".into(), records.to_string());
+        self
+    }
+
+    /// Of the dataset `name`, one of several databases of a process.
+    pub(crate) fn of_dataset(mut self, name: &str) -> Failure {
+        self.details.message = format!("dataset {name}: {}", self.details.message);
+        self.details.metadata.insert("dataset".into(), name.to_owned());
+        self
+    }
+
     /// With all of `errors`, which it sums up.
     pub(crate) fn of_all(mut self, errors: Vec<Failure>) -> Failure {
         self.details.errors.extend(errors);
@@ -220,6 +241,11 @@ impl Failure {
         let object: FailureObject<'_> = serde_json::from_slice(json).ok()?;
         let exit = Exit::of_number(object.exit?);
         Some(object.into_failure(exit))
+    }
+
+    /// What failed, in words.
+    pub(crate) fn message(&self) -> &str {
+        &self.details.message
     }
 
     /// The stable name of the failure.
@@ -278,6 +304,7 @@ impl Failure {
             operations: details.operations.iter().rev().map(|name| borrow(name)).collect(),
             errors: details.errors.iter().map(|failure| failure.object(None)).collect(),
             category: Cow::Borrowed(&details.category),
+            retrying: Cow::Borrowed(&details.retrying),
             message: Cow::Borrowed(&details.message),
             action: Cow::Borrowed(&details.action),
             file: details.file.as_ref().map(|file| file.display().to_string()),
@@ -297,6 +324,7 @@ impl FailureObject<'_> {
             code: owned(self.code),
             family: owned(self.family),
             category: owned(self.category),
+            retrying: owned(self.retrying),
             message: self.message.into_owned(),
             action: self.action.into_owned(),
             file: self.file.map(PathBuf::from),
@@ -335,6 +363,7 @@ impl From<Error> for Failure {
             code: error.code().into(),
             family: error.family().name().into(),
             category: error.category().name().into(),
+            retrying: Retrying::of(error.category(), error.family()).name().into(),
             message: error.to_string(),
             action: error.action().to_owned(),
             file: error.path().map(Path::to_path_buf),
@@ -401,6 +430,7 @@ mod tests {
         let object: serde_json::Value = serde_json::from_str(&failure.to_json()).unwrap();
         assert_eq!(object["code"], "InvalidInput");
         assert_eq!(object["category"], "invalid_input");
+        assert_eq!(object["retrying"], "invalid_input");
         assert_eq!(object["file"], "a.tsv");
         assert_eq!(object["line"], 7);
         assert!(object["offset"].is_null());
@@ -430,6 +460,7 @@ mod tests {
         assert_eq!(object["operations"], serde_json::json!(["serve", "load", "put"]));
         assert_eq!(object["metadata"]["limit"], "7");
         assert_eq!(object["family"], "INPUT_ERROR");
+        assert_eq!(object["errors"][0]["retrying"], "fatal");
         assert_eq!(object["errors"][0]["code"], "Poisoned");
         assert_eq!(object["errors"][0]["family"], "PERSISTENCE_ERROR");
         assert!(both.to_text().contains("; then Poisoned: "), "{}", both.to_text());
@@ -442,6 +473,8 @@ mod tests {
     fn a_code_that_is_not_listed_is_unknown() {
         let failure = Failure::new(Exit::Other, "Tomorrow", "words");
         assert_eq!(failure.category(), "unknown");
+        let object: serde_json::Value = serde_json::from_str(&failure.to_json()).unwrap();
+        assert_eq!(object["retrying"], "unknown");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use base::fs::{Fs, OsFs, ReadFile};
 use base::{Error, OsRng, RelPath, Rng};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +61,17 @@ pub(crate) fn read_text(path: &Path, len_max: usize) -> Outcome<String> {
         return Err(Failure::from(too_large).at(path));
     }
     String::from_utf8(bytes).map_err(|_| Failure::input("it is not UTF-8").at(path))
+}
+
+/// Writes `text` to the file `path`, which must not be there yet.
+pub(crate) fn write_new(path: &Path, text: &str) -> Outcome {
+    let created = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: path.to_path_buf() },
+        _ => Error::io("create", path, error),
+    })?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    Ok(written.map_err(|e| Error::io("write", path, e))?)
 }
 
 /// All of standard input, at most `len_max` bytes and one more to show that there were more.

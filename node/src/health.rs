@@ -132,6 +132,15 @@ impl Checks {
         Ok(())
     }
 
+    /// From now on a look of any check may take so long, also one that goes on.
+    pub fn set_timeout(&self, timeout: Duration) -> Result<(), CheckError> {
+        if timeout.is_zero() {
+            return Err(CheckError::BadTiming);
+        }
+        self.board.set_timeout(timeout);
+        Ok(())
+    }
+
     /// What was found last. Does not wait.
     pub fn report(&self) -> HealthReport {
         self.board.report(self.clock.monotonic())
@@ -214,6 +223,24 @@ mod tests {
         release.send(()).unwrap();
         until(|| checks.report().status == Wellness::Healthy);
         assert_eq!(checks.report().checks["hangs"].message, "back");
+    }
+
+    #[test]
+    fn a_timeout_that_is_set_counts_for_a_look_that_goes_on() {
+        let mut checks = checks();
+        let (_release, gate) = mpsc::channel::<()>();
+        let look = move || {
+            let _ = gate.recv();
+            Finding::healthy("back")
+        };
+        checks.add("hangs", rarely(), look).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(!checks.report().checks["hangs"].is_timed_out);
+        checks.set_timeout(Duration::from_millis(1)).unwrap();
+        until(|| checks.report().checks["hangs"].is_timed_out);
+        checks.set_timeout(LONG).unwrap();
+        assert!(!checks.report().checks["hangs"].is_timed_out);
+        assert_eq!(checks.set_timeout(Duration::ZERO), Err(CheckError::BadTiming));
     }
 
     #[test]

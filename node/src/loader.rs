@@ -57,8 +57,14 @@ impl<'l> Loader<'l> {
         Loader { sink, batch_records_max, listener, batch_records: 0, batch_bytes: 0, loaded }
     }
 
-    /// Stores all of `records`, and the rest at the end of input.
+    /// Stores all of `records`, and the rest at the end of input. Whatever ends it before says how many are stored.
     pub(crate) fn load(mut self, records: &mut Records) -> Outcome<Loaded> {
+        let loaded = self.load_all(records);
+        loaded.map_err(|failure| failure.stored(self.loaded.loaded))?;
+        Ok(self.loaded)
+    }
+
+    fn load_all(&mut self, records: &mut Records) -> Outcome {
         while let Some(Parsed { line, record }) = records.next()? {
             match record {
                 Ok(record) => self.add(&record)?,
@@ -68,8 +74,7 @@ impl<'l> Loader<'l> {
                 }
             }
         }
-        self.commit()?;
-        Ok(self.loaded)
+        self.commit()
     }
 
     /// Puts `record` into the batch, and commits what is full.

@@ -7,21 +7,24 @@
 //! ```
 //!
 //! Whoever logs puts a line into a queue and goes on. When the queue of the log is full, lines are
-//! dropped and counted; that of the audit waits instead. Keys and values are never in a line.
+//! dropped and counted, as is what a full disk does not take; that of the audit waits instead. Keys and values are never in a line.
+//! Lines say which component and operation they are of, and which dataset, if it is one.
 //!
 //! Levels: `error` needs somebody now, `warn` will if it goes on, `info` is what an operator wants to
 //! read a week later, `debug` and `trace` are for developers.
 
 mod recent;
+mod spans;
 
 pub(crate) use self::recent::Line;
+pub(crate) use self::spans::{leave, span_of, span_of_operation, stay_in};
 
 use self::recent::Recent;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files::RotatingFile;
 use base::Error;
-use esker_node::lines::{Drain, Json, Overflow, Queue, Time};
+use esker_node::lines::{Abouts, Drain, Json, Overflow, Queue, Time};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -45,6 +48,7 @@ struct Handles {
     /// Level and filter as words.
     words: Mutex<(String, String)>,
     lines: Queue,
+    audit: Option<Queue>,
     recent: Recent,
 }
 
@@ -65,23 +69,26 @@ pub(crate) fn start(config: &Config) -> Outcome<Logs> {
             lines.with_writer(lines_queue.clone()).boxed()
         }
     };
-    let audit = match config.text("log.audit_file") {
+    let audit_queue = match config.text("log.audit_file") {
         None => None,
         Some(path) => {
             let (audit_queue, drain) = queue(file(config, Path::new(path))?, Overflow::Waits)?;
             drains.push(drain);
-            let only = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
-            Some(json(audit_queue).with_filter(only))
+            Some(audit_queue)
         }
     };
+    let only = || Targets::new().with_target(AUDIT, LevelFilter::TRACE);
+    let audit = audit_queue.clone().map(|queue| json(queue).with_filter(only()));
     let all = tracing_subscriber::registry().with(lines.with_filter(levels)).with(audit);
     let recent = Recent::default();
     let all = all.with(recent.clone().with_filter(LevelFilter::WARN));
+    let all = all.with(Abouts.with_filter(LevelFilter::ERROR));
     let begun = all.try_init();
     begun.map_err(|_| Failure::new(Exit::Bug, "Bug", "the logs were begun twice"))?;
     let (level, filter) = words_of(config);
     let words = Mutex::new((level.to_owned(), filter.to_owned()));
-    let _ = LOGS.set(Handles { levels: handle, words, lines: lines_queue, recent });
+    let handles = Handles { levels: handle, words, lines: lines_queue, audit: audit_queue, recent };
+    let _ = LOGS.set(handles);
     Ok(Logs { _drains: drains })
 }
 
@@ -112,9 +119,14 @@ impl Handles {
     }
 }
 
-/// Lines that were dropped because the queue was full.
+/// Lines that were dropped because the queue was full, or that could not be written.
 pub(crate) fn dropped() -> u64 {
     LOGS.get().map_or(0, |logs| logs.lines.dropped())
+}
+
+/// Lines of the audit that could not be written.
+pub(crate) fn audit_dropped() -> u64 {
+    LOGS.get().and_then(|logs| logs.audit.as_ref()).map_or(0, Queue::dropped)
 }
 
 /// The newest warnings and errors, oldest first, whatever the level of the log is.
@@ -156,6 +168,11 @@ fn words_of(config: &Config) -> (&str, &str) {
     (level, config.text("log.filter").unwrap_or_default())
 }
 
+/// Whether `filter` is one by which levels can be set.
+pub(crate) fn is_filter(filter: &str) -> bool {
+    parse("info", filter).is_ok()
+}
+
 fn parse(level: &str, filter: &str) -> Outcome<Targets> {
     if level.parse::<LevelFilter>().is_err() {
         let message =
@@ -166,6 +183,6 @@ fn parse(level: &str, filter: &str) -> Outcome<Targets> {
     let words = words.collect::<Vec<_>>().join(",");
     words.parse().map_err(|error| {
         Failure::new(Exit::Input, "ConfigInvalid", format!("log.filter is {filter:?}: {error}"))
-            .action("list components and levels, such as esker_replication=debug,esker=warn")
+            .action("list components and levels, such as replication=debug,esker=warn")
     })
 }

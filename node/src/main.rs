@@ -114,17 +114,10 @@ fn requested_format(arguments: &[OsString]) -> Format {
     if is_pair || is_one { Format::Json } else { Format::Text }
 }
 
-/// Makes every panic, of any thread, end the process as a reported bug.
+/// Makes every panic that nobody catches, of any thread, end the process as a reported bug.
 fn report_bugs(format: Format) {
-    std::panic::set_hook(Box::new(move |info| {
-        let payload = info.payload();
-        let words = payload.downcast_ref::<&str>().copied();
-        let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let message = format!("{} ({place})", words.unwrap_or("a panic"));
-        report(&Failure::new(Exit::Bug, "Bug", message), format);
-        std::process::exit(i32::from(Exit::Bug as u8));
-    }));
+    let report = move |message| report(&Failure::new(Exit::Bug, "Bug", message), format);
+    esker_node::bugs::end_the_process(i32::from(Exit::Bug as u8), report);
 }
 
 #[cfg(test)]

@@ -16,8 +16,10 @@ pub(crate) use self::walk::{Direction, Entry, KeyRange, Part, Selection, Walk, W
 
 use crate::args::{Durability, PlaceArgs};
 use crate::error::{Failure, Outcome};
+use crate::output::Output;
+use crate::progress::watch;
 use crate::record::Record;
-use engine::Create;
+use engine::{Create, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -50,8 +52,9 @@ pub(crate) trait Place {
     /// Writes everything in memory to tables.
     fn flush(&self) -> Outcome;
 
-    /// Merges tables until nothing superfluous is left; `keyspace` must exist if it is named.
-    fn compact(&self, keyspace: Option<&str>) -> Outcome;
+    /// Merges tables until nothing superfluous is left; `keyspace` must exist if it is named. A
+    /// directory tells `progress` how far it is.
+    fn compact(&self, keyspace: Option<&str>, progress: &Progress) -> Outcome;
 
     /// The numbers of this moment by name.
     fn stats(&self) -> Outcome<Map<String, Value>>;
@@ -103,6 +106,18 @@ pub(crate) struct KeyspaceLine {
 /// Opens the place that `args` name; a directory is created if `create` says so.
 pub(crate) fn open(args: &PlaceArgs, create: Create) -> Outcome<Box<dyn Place>> {
     open_with(args, create, Durability::Sync)
+}
+
+/// As [`open`], of what is there; how far a directory's recovery is is shown meanwhile.
+pub(crate) fn open_watched(args: &PlaceArgs, output: &Output) -> Outcome<Box<dyn Place>> {
+    let Some(path) = args.path.as_deref().filter(|_| args.url.is_none()) else {
+        return open(args, Create::Never);
+    };
+    let progress = Progress::default();
+    let opened = watch(output, "opening", &progress, || {
+        Directory::open_watched(path, Create::Never, Durability::Sync, &progress)
+    });
+    Ok(Box::new(opened?))
 }
 
 /// As [`open`], with when the directory acknowledges commits.

@@ -32,10 +32,27 @@ impl Progress {
         Progress { bar }
     }
 
-    /// So many steps of so many are done.
+    /// Progress of `what` in bytes, before it is known how many there are.
+    fn of_bytes(what: &'static str) -> Progress {
+        let bar = ProgressBar::new_spinner();
+        bar.set_message(Cow::Borrowed(what));
+        Progress { bar }
+    }
+
+    /// So many bytes of so many are done; a total of zero is unknown.
     fn show(&self, done: u64, total: u64) {
-        self.bar.set_length(total.max(1));
+        let (template, len) = match total {
+            0 => ("{spinner} {msg} {elapsed}", None),
+            _ => ("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}", Some(total)),
+        };
+        if self.bar.length() != len || len.is_none() {
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                self.bar.set_style(style);
+            }
+            len.map_or_else(|| self.bar.unset_length(), |len| self.bar.set_length(len));
+        }
         self.bar.set_position(done);
+        self.bar.tick();
     }
 
     /// `count` more steps are done.
@@ -44,21 +61,23 @@ impl Progress {
     }
 }
 
-/// Runs `job`, which tells `progress` how many bytes it has done, and shows them meanwhile.
+/// Runs `job`, which tells `progress` how many bytes it has done, and shows them meanwhile. As long as
+/// it does not know how many there will be, the time that it takes is shown.
 pub(crate) fn watch<T>(
     output: &Output,
     what: &'static str,
     progress: &engine::Progress,
     job: impl FnOnce() -> T,
 ) -> T {
-    let bar = Progress::new(output, what, 1);
-    if bar.bar.is_hidden() {
+    if !output.shows_progress() {
         return job();
     }
+    let bar = Progress::of_bytes(what);
     let (done, is_done) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let bar = &bar;
         scope.spawn(move || {
+            bar.show(progress.bytes_done(), progress.bytes_total());
             while is_done.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 bar.show(progress.bytes_done(), progress.bytes_total());
             }

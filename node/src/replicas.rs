@@ -2,7 +2,10 @@
 //!
 //! HTTP handlers see replication through [`Replicas`] only.
 
+mod discovery;
 mod linked;
+
+pub(crate) use self::discovery::{Discovery, Heard, Stranger};
 
 use self::linked::Linked;
 use crate::error::{Failure, Outcome};
@@ -41,6 +44,9 @@ pub(crate) trait Replicas: Send + Sync {
 
     /// All peers, by node.
     fn peers(&self) -> Vec<Peer>;
+
+    /// How the search for members on the local network goes; none if nobody is looked for.
+    fn discovery(&self) -> Option<Discovery>;
 
     /// How this node and its peers are.
     fn sync_status(&self) -> SyncStatus;
@@ -105,6 +111,9 @@ pub(crate) struct Peer {
     pub(crate) node: String,
     /// Where it is dialled, if it is.
     pub(crate) address: Option<String>,
+    /// Where it is heard on the local network.
+    #[serde(default)]
+    pub(crate) found: Vec<Heard>,
     /// Whether collection waits for it.
     pub(crate) class: PeerClass,
     /// Whether it is talked to at all.
@@ -125,6 +134,12 @@ pub(crate) struct Peer {
     pub(crate) clock_offset_ms: i64,
     /// Nothing is taken from it, because its clock is too far ahead.
     pub(crate) parked: bool,
+    /// Shipments that were sent to it and are not confirmed.
+    pub(crate) under_way: u64,
+    /// Their bytes.
+    pub(crate) under_way_bytes: u64,
+    /// Entries that differed between it and this node though lag does not explain it, since the start.
+    pub(crate) diverged: u64,
     /// What was exchanged with it since the start.
     pub(crate) totals: Totals,
     /// The last error of the link to it.
@@ -151,7 +166,7 @@ pub(crate) struct Totals {
     pub(crate) rejoins: u64,
     /// Bootstraps by tables.
     pub(crate) bootstraps: u64,
-    /// Errors.
+    /// Links that failed.
     pub(crate) failures: u64,
 }
 

@@ -1,8 +1,10 @@
-//! A node: one open database, served over HTTP until it is told to stop.
+//! A node: an open database, or several, served over HTTP until it is told to stop.
 //!
 //! ```text
 //! settings   what the command line or the file asks for
-//! life       from a listener to a closed database
+//! life       from a listener to closed databases
+//! datasets   several databases behind one listener
+//! shares     what they have in common
 //! door       where requests come in, before there is a node and after
 //! opening    what is answered while the database is being opened
 //! signals    what tells it to stop, or to read its configuration again
@@ -21,9 +23,12 @@
 //! probes     what those ask who start, stop and watch nodes
 //! peers      status and changes of peers, through `replicas`
 //! node       what all handlers share, and how they call the engine
+//! closing    the end of a node, which does not take for ever
 //! ending     how long work hears that it is not wanted any more
 //! guarded    calls that are tried again, and left alone when they fail too often
+//! disk       what operators ask of the disk, left alone when that fails too often
 //! body       bodies of requests, bounded in bytes and time
+//! pace       how fast clients have to be
 //! query      the parts of a URL
 //! admin      what operators change while it runs: mode, log, timeouts, breakers
 //! limits     how much users may ask for
@@ -33,7 +38,7 @@
 //! callers    who may ask: tokens, or whoever is on this machine
 //! origin     keeps web pages out
 //! refusal    a failure as an answer
-//! patience   a connection that ends if its reader stops reading
+//! patience   a connection that ends if its reader is too slow
 //! ```
 //!
 //! This is the only asynchronous part of the command. Calls to the engine run on threads that may block;
@@ -45,8 +50,11 @@ mod batch;
 mod body;
 mod callers;
 mod checks;
+mod closing;
 mod condition;
 mod content;
+mod datasets;
+mod disk;
 mod door;
 mod ending;
 mod guarded;
@@ -59,6 +67,7 @@ mod node;
 mod opening;
 mod origin;
 mod overview;
+mod pace;
 mod page;
 mod patience;
 mod peers;
@@ -70,6 +79,7 @@ mod remedies;
 mod routes;
 mod server;
 mod settings;
+mod shares;
 mod signals;
 mod stream;
 mod upkeep;

@@ -23,6 +23,8 @@ pub(crate) const KEY_HEADER: &str = "esker-key";
 pub(crate) const MAX_LAG_HEADER: &str = "esker-max-lag-ms";
 /// How many deletes of a batch are meant, if they are many.
 pub(crate) const DELETES_HEADER: &str = "esker-deletes";
+/// What stands in front of the name of a dataset, and of all that is asked of it.
+pub(crate) const DATASETS_PATH: &str = "/v1/datasets/";
 /// Bytes of an encoded key from which on it travels in the header.
 const KEY_IN_URL_LEN_MAX: usize = 16 << 10;
 /// Bytes of a URL at most; HTTP libraries take no more.

@@ -23,6 +23,8 @@ pub(crate) enum Writes {
     Forked,
     /// Its group goes on without it.
     Retired,
+    /// Its clock is far from those of most of its peers.
+    ClockSkew,
     /// An operator lets users read only.
     ReadOnlyMode,
     /// An operator lets users do nothing.
@@ -31,7 +33,7 @@ pub(crate) enum Writes {
 
 impl Writes {
     /// All of them.
-    pub(crate) const ALL: [Writes; 9] = [
+    pub(crate) const ALL: [Writes; 10] = [
         Writes::Open,
         Writes::Reader,
         Writes::Joining,
@@ -39,6 +41,7 @@ impl Writes {
         Writes::Announcing,
         Writes::Forked,
         Writes::Retired,
+        Writes::ClockSkew,
         Writes::ReadOnlyMode,
         Writes::Maintenance,
     ];
@@ -53,6 +56,7 @@ impl Writes {
             Writes::Announcing => "announcing",
             Writes::Forked => "forked",
             Writes::Retired => "retired",
+            Writes::ClockSkew => "clock-skew",
             Writes::ReadOnlyMode => "read-only-mode",
             Writes::Maintenance => "maintenance",
         }
@@ -68,7 +72,7 @@ impl Writes {
             Writes::Joining | Writes::Rejoining | Writes::Announcing | Writes::Retired => {
                 Wellness::Degraded
             }
-            Writes::Forked => Wellness::Unhealthy,
+            Writes::Forked | Writes::ClockSkew => Wellness::Unhealthy,
         }
     }
 
@@ -88,6 +92,9 @@ impl Writes {
                 "the node was put back from a copy and written to: stop it, then `esker repair --new-life`"
             }
             Writes::Retired => "the node was retired: its group goes on without it",
+            Writes::ClockSkew => {
+                "the clock of the node is far from those of most of its peers: set it right"
+            }
             Writes::ReadOnlyMode => "the node is in read-only mode",
             Writes::Maintenance => "the node is being maintained",
         }

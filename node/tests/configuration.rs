@@ -41,22 +41,58 @@ fn the_file_that_init_prints_changes_nothing_and_passes_the_check() {
 }
 
 #[test]
+fn init_writes_a_file_that_is_not_there_and_never_replaces_one() {
+    let place = Place::new();
+    let file = place.path("new.toml");
+    config("init", &file).ok();
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.trim_end(), esker(["config", "init"]).ok().text().trim_end());
+    fs::write(&file, "path = 'mine'\n").unwrap();
+    config("init", &file).fails(4, "AlreadyExists");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "path = 'mine'\n");
+}
+
+/// `serve` would refuse it, and a supervisor would start it again and again.
+#[test]
+fn a_file_without_a_token_is_a_mistake_and_no_directory_is_worth_a_note() {
+    let place = Place::new();
+    let (secret, missing) = (place.path("secret"), place.path("missing"));
+    fs::write(&secret, "tooshort\n").unwrap();
+    for (path, words) in [(&secret, "at least 16 bytes"), (&missing, "No such file")] {
+        let file = written(&place, &format!("[auth]\ntoken_file = {path:?}\n"));
+        let checked = config("check", &file).fails(5, "ConfigInvalid").json();
+        let mistake = &checked[0]["mistakes"][0];
+        assert_eq!(mistake["key"], "auth.token_file");
+        assert!(mistake["allowed"].as_str().unwrap().contains(words), "{mistake}");
+    }
+    fs::write(&secret, "0123456789abcdef\n").unwrap();
+    let file = written(&place, &format!("[auth]\ntoken_file = {secret:?}\n"));
+    let checked = config("check", &file).ok().json();
+    assert!(checked[0]["notes"][0].as_str().unwrap().starts_with("path is not given"));
+}
+
+#[test]
 fn every_mistake_is_named_at_once_and_nothing_starts() {
     let place = Place::new();
     let data = place.path("data");
-    let text = format!("path = {data:?}\nhttp = '0.0.0.0:1'\n[engine]\nsinc = 'async'\n");
+    let text = format!(
+        "path = {data:?}\nhttp = '0.0.0.0:1'\n[engine]\nsinc = 'async'\n\
+                        [log]\nfilter = 'esker=loud'\n"
+    );
     let file = written(&place, &text);
     let checked = config("check", &file).fails(5, "ConfigInvalid");
     let mistakes = checked.json()[0]["mistakes"].clone();
-    assert_eq!(mistakes.as_array().unwrap().len(), 2, "{mistakes}");
+    assert_eq!(mistakes.as_array().unwrap().len(), 3, "{mistakes}");
     assert_eq!(mistakes[0]["key"], "engine.sinc");
-    assert_eq!(mistakes[1]["key"], "http");
-    assert_eq!(mistakes[1]["value"], "\"0.0.0.0:1\"");
+    assert_eq!(mistakes[1]["key"], "log.filter");
+    assert!(mistakes[1]["place"].as_str().unwrap().ends_with("node.toml line 6"), "{mistakes}");
+    assert_eq!(mistakes[2]["key"], "http");
+    assert_eq!(mistakes[2]["value"], "\"0.0.0.0:1\"");
     let mut child = serve(&file, &[("ESKER_ROLE", "king")], &["--listen", "here"]);
     assert_eq!(child.wait().unwrap().code(), Some(5));
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    for word in ["4 mistakes", "line 2", "engine.sinc", "ESKER_ROLE", "--listen"] {
+    for word in ["5 mistakes", "line 2", "engine.sinc", "ESKER_ROLE", "--listen"] {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!data.exists());
@@ -82,14 +118,18 @@ fn a_profile_of_timeouts_changes_while_the_node_runs() {
     let place = Place::new();
     let data = place.path("data");
     let text = |profile: &str| {
-        format!("path = {data:?}\nhttp = '127.0.0.1:0'\n[timeouts]\nprofile = {profile:?}\n")
+        let of_checks = if profile == "test" { "health_check_ms = 70\n" } else { "" };
+        format!(
+            "path = {data:?}\nhttp = '127.0.0.1:0'\n[timeouts]\nprofile = {profile:?}\n{of_checks}"
+        )
     };
     let file = written(&place, &text("default"));
     let node = Served::of(without_level(&file));
     fs::write(&file, text("test")).unwrap();
     let reloaded = node.ask("POST", "/v1/reload", &[], "").is(200, "").json();
     assert_eq!(reloaded["waiting"], serde_json::json!([]), "what waits has not changed yet");
-    assert_eq!(node.ask("GET", "/v1/timeouts", &[], "").json()["drain"], 2000);
+    let timeouts = node.ask("GET", "/v1/timeouts", &[], "").json();
+    assert_eq!((&timeouts["drain"], &timeouts["health_check"]), (&2000.into(), &70.into()));
 }
 
 #[test]
@@ -156,7 +196,7 @@ fn a_log_is_lines_of_json_without_keys_and_the_audit_is_apart() {
     let text = fs::read_to_string(&log).unwrap();
     for line in text.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        for field in ["timestamp", "level", "target", "fields"] {
+        for field in ["timestamp", "level", "target", "component", "fields"] {
             assert!(!line[field].is_null(), "{field} in {line}");
         }
     }

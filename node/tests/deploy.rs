@@ -147,6 +147,56 @@ fn labels_that_are_chosen_or_grouped_by_exist() {
     assert!(seen > 50, "{seen}");
 }
 
+/// Each metric with a label and the value that has to be equal, of all selectors in `text`.
+fn chosen_values(text: &str) -> BTreeSet<(String, String, String)> {
+    let mut all = BTreeSet::new();
+    for (at, _) in text.match_indices('{') {
+        let name: String = text[..at].chars().rev().take_while(|c| is_name(*c)).collect();
+        let name: String = name.chars().rev().collect();
+        let selector = text[at + 1..].split('}').next().unwrap();
+        for matcher in selector.split(',').map(str::trim).filter(|_| name.starts_with("esker_")) {
+            let Some((label, value)) = matcher.split_once('=') else { continue };
+            let value = value.replace('\\', "");
+            let is_exact = value.starts_with('"') && is_name(label.chars().last().unwrap_or('!'));
+            if is_exact && !["instance", "job"].contains(&label) {
+                all.insert((name.clone(), label.to_owned(), value.trim_matches('"').to_owned()));
+            }
+        }
+    }
+    all
+}
+
+/// A value that no node shows chooses nothing, and its alert never fires.
+#[test]
+fn values_of_labels_that_are_chosen_are_shown_by_a_node() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    node.run("put k v").ok();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let shown = String::from_utf8(shell::exchange(&node.http, request).body).unwrap();
+    let is_shown = |(metric, label, value): &(String, String, String)| {
+        let pair = format!("{label}=\"{value}\"");
+        shown.lines().any(|line| line.starts_with(&format!("{metric}{{")) && line.contains(&pair))
+    };
+    let dashboard = dashboard();
+    let chosen = chosen_values(
+        &[expressions(&dashboard).join("\n"), text("prometheus/rules.yml")].join("\n"),
+    );
+    for (label, value) in
+        [("stage", "switch the root"), ("remedy", "reopen"), ("op", "transaction")]
+    {
+        assert!(
+            chosen.iter().any(|(_, l, v)| (l.as_str(), v.as_str()) == (label, value)),
+            "{label}"
+        );
+    }
+    let unknown: Vec<_> = chosen.iter().filter(|one| !is_shown(one)).collect();
+    assert!(unknown.is_empty(), "no node shows {unknown:?}");
+    let made_up = chosen_values("rate(esker_operations_total{op=\"dance\"}[5m])");
+    assert_eq!(made_up.iter().filter(|one| is_shown(one)).count(), 0);
+    assert_eq!(made_up.len(), 1);
+}
+
 /// The names behind `field` in YAML.
 fn fields<'a>(yaml: &'a str, field: &str) -> Vec<&'a str> {
     let value = |line: &'a str| line.trim().strip_prefix(field).map(str::trim);

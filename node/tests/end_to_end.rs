@@ -2,11 +2,14 @@
 //! metrics and the alerts of `deploy/prometheus/rules.yml` say then, and that they stop once it is mended.
 //!
 //! Alerts are computed from one answer of `/metrics`: whether they would begin to count, not for how long. The
-//! clock of a machine can not be turned for one process, so that is left to the simulation.
+//! clock of a machine can not be turned for one process, so what a wrong one leaves on the disk is written by the
+//! library, whose clock is a parameter.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shell;
 
+use base::{Clock, SystemClock};
+use engine::{Db, KeyspaceOptions, Options, Platform};
 use serde_json::Value;
 use shell::group::{Home, until};
 use shell::{Answered, Place, Served, start};
@@ -14,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Labels of a sample, as they are written.
 type Samples = BTreeMap<String, f64>;
@@ -135,7 +140,8 @@ fn what_breaks_is_told_by_health_metrics_and_alerts_until_it_is_mended() {
     until_check(&node, "replication", "healthy");
 
     a_peer_is_away(&node, &watch, peer, [&a, &b]);
-    backups_have_no_place(&node, &store);
+    a_clock_was_ahead(&node, &watch, [&a, &b]);
+    backups_have_no_place(&node, &watch, &store);
     let node = a_table_is_damaged(node, &watch, &a, &|| from_file(&file, &settings));
     for name in quiet {
         assert!(!watch.is_alarmed(&node, name), "{name}");
@@ -165,7 +171,48 @@ fn a_peer_is_away(node: &Served, watch: &Watch, peer: Served, [a, b]: [&Home; 2]
     assert_eq!(peer.stop().0, Some(0));
 }
 
-fn backups_have_no_place(node: &Served, store: &Path) {
+/// The clock of a machine, and how far it is ahead.
+struct Ahead(SystemClock, Duration);
+
+impl Clock for Ahead {
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms() + u64::try_from(self.1.as_millis()).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+/// By twenty seconds more than is allowed, when the peer has written last. Twenty seconds later it is right.
+fn a_clock_was_ahead(node: &Served, watch: &Watch, [a, b]: [&Home; 2]) {
+    let clock = Arc::new(Ahead(SystemClock::default(), Duration::from_secs(30)));
+    let platform = Platform { clock, ..Platform::at(&b.path) };
+    let db = Db::open_on(platform, Options::default()).unwrap();
+    db.keyspace("default", KeyspaceOptions::default()).unwrap().put("ahead", "1").unwrap();
+    db.close().unwrap();
+    let peer = b.start(&[a]);
+    watch.until(node, "EskerPeerClockAhead", true);
+    let alarmed = watch.alarm(node, "EskerPeerClockAhead");
+    assert!(alarmed.iter().all(|labels| labels.contains(&b.id)) && alarmed.len() == 1);
+    until_check(node, "replication", "unhealthy");
+    let told = node.ask("GET", "/health", &[], "").is(503, "").json();
+    assert_eq!(told["parkedPeers"], serde_json::json!([b.id]));
+    let ahead = || node.ask("GET", "/v1/keyspaces/default/records/ahead", &[], "");
+    ahead().is(404, "NotFound");
+    put(node, "goes-on", "1").is(200, "");
+    until("the other way is open", || peer.run("get goes-on").text() == "1\n");
+
+    watch.until(node, "EskerPeerClockAhead", false);
+    until("what was stamped ahead has come", || ahead().status == 200);
+    until_check(node, "replication", "healthy");
+    assert_eq!(peer.stop().0, Some(0));
+}
+
+fn backups_have_no_place(node: &Served, watch: &Watch, store: &Path) {
+    for name in ["EskerBackupsFail", "EskerBreakerOpen"] {
+        assert!(!watch.is_alarmed(node, name), "{name}");
+    }
     node.ask("POST", "/v1/backup", &[], "").is(200, "");
     let kept = store.with_extension("kept");
     fs::rename(store, &kept).unwrap();
@@ -179,12 +226,23 @@ fn backups_have_no_place(node: &Served, store: &Path) {
     });
     assert_eq!(failures.count(), 1, "{text}");
     assert!(samples(&text, "esker_backup_failures_total")[""] > 0.0);
+    until("they are left alone", || {
+        node.ask("POST", "/v1/backup", &[], "").json()["code"] == "BreakerOpen"
+    });
+    watch.until(node, "EskerBackupsFail", true);
+    let open = watch.alarm(node, "EskerBreakerOpen");
+    assert!(open.len() == 1 && open.iter().all(|labels| labels.contains("\"backup\"")), "{open:?}");
+    until_check(node, "backups", "degraded");
+    node.ask("GET", "/health/ready", &[], "").is(200, "");
     put(node, "meanwhile", "1").is(200, "");
 
     fs::remove_file(store).unwrap();
     fs::rename(kept, store).unwrap();
     node.ask("POST", "/v1/breakers/backup/reset", &[], "").is(200, "");
+    assert!(!watch.is_alarmed(node, "EskerBreakerOpen"));
     node.ask("POST", "/v1/backup", &[], "").is(200, "");
+    assert!(!watch.is_alarmed(node, "EskerBackupsFail"));
+    until_check(node, "backups", "healthy");
 }
 
 fn a_table_is_damaged(
@@ -278,13 +336,52 @@ fn a_full_disk_is_told_and_writes_go_on_once_there_is_room() {
     refused.is(503, "DiskFull");
     watch.until(&node, "EskerReadOnly", true);
     until_check(&node, "engine", "unhealthy");
+    // And then all but the last of it.
+    let _ = fs::write(disk.path("more"), vec![1; 6 << 20]);
+    watch.until(&node, "EskerDiskLow", true);
+    until_check(&node, "disk", "degraded");
     let told = node.ask("GET", "/health", &[], "").is(503, "").json();
-    assert_eq!(told["engine"]["status"], "read_only");
+    assert_eq!(told["engine"]["status"], "read-only");
     node.ask("GET", "/v1/keyspaces/default/records/ada", &[], "").is(200, "");
     node.ask("DELETE", "/v1/keyspaces/default/records/k0", &[], "").is(200, "");
 
     fs::remove_file(disk.path("ballast")).unwrap();
+    fs::remove_file(disk.path("more")).unwrap();
+    watch.until(&node, "EskerDiskLow", false);
+    until_check(&node, "disk", "healthy");
     watch.until(&node, "EskerReadOnly", false);
     until("puts are taken again", || put(&node, "after", "1").status == 200);
+    assert_eq!(node.stop().0, Some(0));
+}
+
+/// A machine that is busy is no reason to send users elsewhere, or to start anything again.
+#[test]
+fn what_a_machine_is_short_of_is_said_by_the_limits_of_the_file_and_no_more() {
+    let place = Place::new();
+    let file = place.path("node.toml");
+    let with_limit = |percent: u32| {
+        let limits = ["cpu", "memory", "disk"].map(|of| format!("{of}_percent = {percent}\n"));
+        let limits = limits.concat();
+        let data = place.path("data");
+        let text = format!("path = {data:?}\nhttp = '127.0.0.1:0'\n[health]\nevery_ms = 100\n");
+        from_file(&file, &(text + &limits))
+    };
+    let node = with_limit(1);
+    for name in ["cpu", "memory", "disk"] {
+        until(&format!("{name} is short"), || {
+            // Something to do.
+            put(&node, "k", "1").status == 200 && check(&node, name)["status"] == "degraded"
+        });
+        assert_eq!(check(&node, name)["details"]["limit_ratio"], 0.01, "{name}");
+    }
+    node.ask("GET", "/health", &[], "").is(200, "");
+    node.ask("GET", "/health/ready", &[], "").is(200, "");
+    assert_eq!(node.stop().0, Some(0));
+
+    let node = with_limit(100);
+    for name in ["memory", "disk"] {
+        until_check(&node, name, "healthy");
+        assert_eq!(check(&node, name)["details"]["limit_ratio"], 1.0, "{name}");
+    }
     assert_eq!(node.stop().0, Some(0));
 }

@@ -1,7 +1,7 @@
 //! Every code of every crate: listed, unique, and explained in `deploy/ERRORS.md`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use base::codes::{CODES, Family, code_named};
+use base::codes::{CODES, Family, Retrying, code_named};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,14 @@ fn codes_in(path: &str, name: &str) -> BTreeSet<String> {
     let from = text.find(&format!("fn {name}(&self)")).unwrap();
     let body = &text[from..];
     quoted(&body[..body.find("\n    }\n").unwrap()])
+}
+
+/// What a conversation notes about its peer while it goes on.
+fn codes_of_troubles() -> BTreeSet<String> {
+    let text = source("replication/src/replica/talk.rs");
+    let noted = text.split("trouble(").skip(1);
+    let codes = noted.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+    codes.map(str::to_owned).collect()
 }
 
 /// The text of all sources of the node, without their tests.
@@ -81,12 +89,17 @@ fn every_code_in_the_sources_is_listed_and_every_listed_one_is_in_use() {
         assert_eq!(one.intersection(other).collect::<Vec<_>>(), [""; 0], "one code, two meanings");
     }
     let node = codes_of_the_node();
+    let troubles = codes_of_troubles();
+    assert!(troubles.len() >= 5, "{troubles:?}");
+    for other in [&engine, &conversations, &links, &node] {
+        assert_eq!(troubles.intersection(other).collect::<Vec<_>>(), [""; 0]);
+    }
     assert!(engine.len() > 35 && conversations.len() > 20 && links.len() > 15 && node.len() > 25);
     for foreign in [&conversations, &links] {
         assert_eq!(node.intersection(foreign).collect::<Vec<_>>(), [""; 0]);
     }
     let found: BTreeSet<String> =
-        [engine, conversations, links, node].into_iter().flatten().collect();
+        [engine, conversations, links, node, troubles].into_iter().flatten().collect();
     let listed: BTreeSet<String> = CODES.iter().map(|code| code.name.to_owned()).collect();
     let missing: Vec<_> = found.difference(&listed).collect();
     let unused: Vec<_> = listed.difference(&found).collect();
@@ -114,6 +127,43 @@ fn every_code_is_explained_with_its_family_and_category() {
     }
     for category in ["critical", "retryable", "recoverable", "invalid_input", "unknown"] {
         assert!(document.contains(&format!("\n| `{category}` | ")), "{category}");
+    }
+}
+
+/// The one table that says whether it helps to try again covers every code, once, and says what nodes say.
+#[test]
+fn whether_it_helps_to_try_again_is_told_of_every_code_as_the_table_has_it() {
+    let document = source("node/deploy/ERRORS.md");
+    let words =
+        |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<String>>();
+    let (mut rows, mut named) = (0, BTreeSet::new());
+    let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let table = document.split("| `retrying` | of | |").nth(1).unwrap();
+    for line in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let retrying = words(cells[0]).remove(0);
+        let (families, categories): (Vec<_>, Vec<_>) =
+            words(cells[1]).into_iter().partition(|word| word.ends_with("_ERROR"));
+        rows += 1;
+        for code in CODES {
+            let is_of_category = categories.iter().any(|name| name == code.category.name());
+            let is_of_family =
+                families.is_empty() || families.iter().any(|name| name == code.family.name());
+            if is_of_category && is_of_family {
+                told.entry(code.name).or_default().push(retrying.clone());
+            }
+        }
+        named.insert(retrying);
+    }
+    assert_eq!(rows, 5);
+    for code in CODES {
+        let told = told.get(code.name).cloned().unwrap_or_default();
+        assert_eq!(told, [code.retrying().name()], "{}", code.name);
+    }
+    for retrying in Retrying::ALL {
+        assert!(
+            named.contains(retrying.name()) && CODES.iter().any(|code| code.retrying() == retrying)
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod shell;
 
-use shell::{Answered, Place, Served, answer_of, exchange};
+use shell::{Answered, Place, Served, answer_of, exchange, start_in};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -326,6 +326,35 @@ fn clients_that_stand_still_hold_nobody_up_and_are_sent_away() {
         assert!(!is_waiting, "still there after {:?}", started.elapsed());
     }
     target.assert_unharmed();
+}
+
+/// It never stands still for as long as it may; but at this rate nobody would see its end.
+#[test]
+fn a_body_that_trickles_is_sent_away_before_its_end() {
+    let place = Place::new();
+    let path = place.path("data").display().to_string();
+    let words = ["serve", "--path", &path, "--http", "127.0.0.1:0"].map(str::to_owned);
+    let node = Served::of(start_in(words, &[("ESKER_TIMEOUTS_HTTP_BODY_MS", "1000")]));
+    node.run("put ada 1815").ok();
+    for request in [format!("PUT {RECORDS}/ada"), "POST /v1/load".to_owned()] {
+        let mut stream = TcpStream::connect(&node.http).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n")
+            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut begun = [0];
+        // Of a thousand bytes; a tenth of a second each.
+        let is_answered = (0..300).any(|_| {
+            let _ = stream.write_all(b" ");
+            stream.read(&mut begun).is_ok_and(|len| len > 0)
+        });
+        assert!(is_answered, "{request} may go on for ever");
+        let mut answer = begun.to_vec();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = answer_of(&answer);
+        assert_eq!((answer.status, &answer.json()["code"]), (408, &"TooSlow".into()), "{request}");
+    }
+    assert_eq!(node.run("scan").ok().text(), "ada\t1815\n");
+    assert_eq!(node.stop(), (Some(0), String::new()));
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 mod shell;
 
-use shell::{Place, content_of, esker};
+use shell::{ESKER, Place, content_of, esker};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A closed database with tables and a log.
 fn filled() -> Place {
@@ -117,4 +118,38 @@ fn stats_tell_what_the_database_holds() {
     assert!(!stats["runs"].as_array().unwrap().is_empty(), "{stats}");
     let text = place.run("stats").ok();
     assert!(text.text().contains("table_bytes: ") && text.text().contains("run: level "));
+}
+
+/// What the command `line` writes to standard error, which is a terminal.
+fn on_a_terminal(place: &Place, line: &str) -> String {
+    let (folder, typescript) = (place.path("data"), place.path("typescript"));
+    let command = format!("'{ESKER}' {line} --path '{}' >/dev/null", folder.display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &command]).env("TERM", "xterm");
+    let status = script.arg(&typescript).stdout(std::process::Stdio::null()).status().unwrap();
+    let text = String::from_utf8_lossy(&std::fs::read(&typescript).unwrap()).into_owned();
+    assert!(status.success(), "{line}: {text}");
+    // Its first and its last line say when.
+    let lines: Vec<&str> = text.lines().collect();
+    lines[1..lines.len() - 1].join("\n")
+}
+
+/// Progress of long work is for a person who watches: nobody else sees it.
+#[test]
+fn long_work_shows_its_progress_on_a_terminal_only() {
+    let place = filled();
+    for (line, shown) in [
+        ("check", "checking"),
+        ("repair", "repairing"),
+        ("flush", "opening"),
+        ("flush", "flushing"),
+        ("compact", "opening"),
+        ("compact", "compacting"),
+    ] {
+        let text = on_a_terminal(&place, line);
+        assert!(text.contains(shown), "{line}: {text:?}");
+        assert_eq!(on_a_terminal(&place, &format!("{line} --quiet")).trim(), "", "{line}");
+        assert_eq!(on_a_terminal(&place, &format!("{line} --output json")).trim(), "", "{line}");
+        assert_eq!(place.run(line).ok().err, "", "{line}");
+    }
 }

@@ -74,10 +74,19 @@ fn what_is_done_is_counted() {
     }
     node.run("get key-1").ok();
     node.run("get nobody").fails(3, "NotFound");
+    node.run("delete key-2").ok();
+    node.run("scan").ok();
     let after = scrape(&node);
     let rise = |sample: &str| value(&after, sample) - value(&before, sample);
-    assert_eq!(rise("esker_operations_total{op=\"commit\"}"), 10.0);
+    assert_eq!(rise("esker_operations_total{op=\"commit\"}"), 11.0);
     assert_eq!(rise("esker_operations_total{op=\"get\"}"), 2.0);
+    assert_eq!(rise("esker_operations_total{op=\"put\"}"), 10.0);
+    assert_eq!(rise("esker_operations_total{op=\"delete\"}"), 1.0);
+    assert_eq!(rise("esker_operations_total{op=\"delete-range\"}"), 0.0);
+    assert_eq!(rise("esker_operations_total{op=\"scan\"}"), 1.0);
+    let timed =
+        |op: &str| value(&after, &format!("esker_operation_duration_seconds_count{{op=\"{op}\"}}"));
+    assert_eq!((timed("put"), timed("delete"), timed("scan")), (1.0, 1.0, 1.0));
     assert_eq!(rise("esker_get_hits_total"), 1.0);
     assert!(rise("esker_log_sync_duration_seconds_count") >= 10.0);
     assert!(rise("esker_log_sync_duration_seconds_sum") > 0.0);
@@ -93,12 +102,33 @@ fn what_is_done_is_counted() {
     assert_eq!(value(&after, &asked("GET", 404)), 1.0);
     assert_eq!(value(&after, "esker_http_requests_open"), 1.0, "this one");
     let durations = format!("esker_http_request_duration_seconds_count{{route=\"{route}\"}}");
-    assert_eq!(value(&after, &durations), 12.0);
+    assert_eq!(value(&after, &durations), 13.0);
     assert_eq!(value(&after, "esker_engine_status"), 0.0);
     if cfg!(target_os = "linux") {
         assert!(value(&after, "process_resident_memory_bytes") > 1e6);
         assert!(rise("process_cpu_seconds_total") >= 0.0);
     }
+}
+
+#[test]
+fn what_takes_the_disk_is_told_by_kind_and_keyspace() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    node.run(&format!("put --keyspace orders k {}", "v".repeat(1000))).ok();
+    node.run("put k v").ok();
+    let families = scrape(&node);
+    assert!(value(&families, "esker_space_bytes{kind=\"log\"}") >= 1000.0);
+    assert_eq!(value(&families, "esker_keyspace_bytes{keyspace=\"orders\"}"), 0.0);
+    node.run("flush").ok();
+    let families = scrape(&node);
+    let of = |sample: &str| value(&families, sample);
+    assert_eq!(of("esker_keyspace_entries{keyspace=\"orders\"}"), 1.0);
+    let [orders, default] = ["orders", "default"]
+        .map(|name| of(&format!("esker_keyspace_bytes{{keyspace=\"{name}\"}}")));
+    assert!(orders > 1000.0 && (1.0..orders).contains(&default), "{orders} {default}");
+    assert!(of("esker_space_bytes{kind=\"tables\"}") > orders + default);
+    assert_eq!(of("esker_space_bytes{kind=\"archive\"}"), 0.0);
+    assert!(of("esker_keyspaces") >= 2.0);
 }
 
 #[test]

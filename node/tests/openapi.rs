@@ -5,7 +5,7 @@ mod shell;
 
 use serde_json::Value;
 use shell::{Answered, Place, Served};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -148,6 +148,96 @@ fn mistake_in_fields(
     })
 }
 
+/// All schemas in `part` of the document, also those inside others, and where they are.
+fn schemas_in<'a>(part: &'a Value, place: &str, all: &mut Vec<(String, &'a Value)>) {
+    let inside: Vec<(String, &Value)> = match part {
+        Value::Object(fields) => fields.iter().map(|(name, part)| (name.clone(), part)).collect(),
+        Value::Array(items) => {
+            items.iter().enumerate().map(|(at, part)| (at.to_string(), part)).collect()
+        }
+        _ => return,
+    };
+    if part["type"] == "object"
+        || part["type"].as_array().is_some_and(|k| k.contains(&"object".into()))
+    {
+        all.push((place.to_owned(), part));
+    }
+    inside.into_iter().for_each(|(name, part)| schemas_in(part, &format!("{place}/{name}"), all));
+}
+
+/// An object is a map, or all its fields are named, and it is said which of them are always there.
+#[test]
+fn every_object_of_the_document_says_what_is_in_it() {
+    let document = document();
+    let mut all = Vec::new();
+    schemas_in(&document, "", &mut all);
+    assert!(all.len() > 60, "{}", all.len());
+    // The document itself is described elsewhere.
+    all.retain(|(place, _)| {
+        !place.starts_with("/paths/~openapi") && !place.contains("/openapi.json/")
+    });
+    let is_told = |schema: &Value| match schema["properties"].as_object() {
+        None => schema["additionalProperties"].is_object(),
+        Some(named) => schema["required"].as_array().is_some_and(|required| {
+            let is_named = |name: &Value| named.contains_key(name.as_str().unwrap());
+            let is_closed =
+                matches!(schema["additionalProperties"], Value::Null | Value::Bool(false));
+            is_closed && required.iter().all(is_named)
+        }),
+    };
+    let vague: Vec<_> = all.iter().filter(|(_, schema)| !is_told(schema)).collect();
+    assert!(vague.is_empty(), "{vague:#?}");
+}
+
+/// Fields that answers may lack, by schema and name, and whether one did.
+type Optional = BTreeMap<(String, String), bool>;
+
+/// Notes which optional fields all objects in `value` have, which is as `schema` says.
+fn note_optional(
+    value: &Value,
+    schema: &Value,
+    place: &str,
+    document: &Value,
+    seen: &mut Optional,
+) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let schema = document.pointer(name.strip_prefix('#').unwrap()).unwrap();
+        return note_optional(value, schema, name, document, seen);
+    }
+    if let Some(all) = schema["oneOf"].as_array() {
+        let fit = all.iter().find(|one| mistake_in(value, one, document).is_none());
+        return note_optional(value, fit.unwrap(), place, document, seen);
+    }
+    for item in value.as_array().into_iter().flatten() {
+        note_optional(item, &schema["items"], place, document, seen);
+    }
+    let Some(fields) = value.as_object() else { return };
+    let required = schema["required"].as_array();
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = fields.get(name) {
+            note_optional(value, schema, &format!("{place} {name}"), document, seen);
+        }
+        if !required.is_some_and(|required| required.contains(&name.as_str().into())) {
+            let was_absent = seen.entry((place.to_owned(), name.clone())).or_default();
+            *was_absent |= !fields.contains_key(name);
+        }
+    }
+    if let others @ Value::Object(_) = &schema["additionalProperties"] {
+        fields.values().for_each(|value| note_optional(value, others, place, document, seen));
+    }
+}
+
+/// What is in every answer is not said to be optional.
+fn assert_optional(seen: &Optional) {
+    // Failures inside others have none.
+    const OTHERWISE: [(&str, &str); 1] = [("#/components/schemas/Failure", "exit")];
+    assert!(seen.len() > 12, "{seen:?}");
+    let always = seen.iter().filter(|(_, was_absent)| !**was_absent).map(|(field, _)| field);
+    let wrong: Vec<_> =
+        always.filter(|(place, name)| !OTHERWISE.contains(&(place, name))).collect();
+    assert!(wrong.is_empty(), "always there, and not required: {wrong:?}");
+}
+
 #[test]
 fn a_body_that_is_not_as_the_document_says_is_found() {
     let document = serde_json::json!({ "components": { "schemas": {
@@ -189,6 +279,8 @@ struct Conversation {
     document: Value,
     /// What has succeeded.
     answered: Operations,
+    /// What answers lacked.
+    optional: Optional,
 }
 
 impl Conversation {
@@ -221,8 +313,10 @@ impl Conversation {
                 _ => Vec::new(),
             };
             for value in values {
-                let mistake = mistake_in(&value, &kinds[kind]["schema"], &self.document);
+                let schema = &kinds[kind]["schema"];
+                let mistake = mistake_in(&value, schema, &self.document);
                 assert_eq!(mistake, None, "{method} {path}: {}: {said}", answer.status);
+                note_optional(&value, schema, of, &self.document, &mut self.optional);
             }
         }
         if answer.status == 200 {
@@ -247,8 +341,11 @@ fn every_documented_operation_answers_as_documented() {
     fs::create_dir(&copies).unwrap();
     let text = format!("[checkpoint]\nto = {copies:?}\n[backup]\nto = {store:?}\n");
     fs::write(&file, text).unwrap();
-    let node = Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()]);
-    let mut talk = Conversation { node, document: document(), answered: Operations::new() };
+    let other = format!("orders={}", place.path("orders").display());
+    let options = ["--config", file.to_str().unwrap(), "--dataset", &other];
+    let node = Served::start_with(&place.path("data"), &options);
+    let (answered, optional) = (Operations::new(), Optional::new());
+    let mut talk = Conversation { node, document: document(), answered, optional };
     ask_for_records(&mut talk);
     ask_as_operator(&mut talk);
     ask_about_peers(&mut talk);
@@ -265,6 +362,38 @@ fn every_documented_operation_answers_as_documented() {
     talk.plain("GET", "/v1/stats", "").is(200, "");
     let silent: Vec<_> = documented(&talk.document).difference(&talk.answered).cloned().collect();
     assert!(silent.is_empty(), "never asked with success: {silent:?}");
+    for path in ["/health", "/health/ready"] {
+        talk.ask("GET", path, &format!("/v1/datasets/orders{path}"), &[], "").is(200, "");
+    }
+    assert_optional(&talk.optional);
+}
+
+/// What is asked has no fields but those of the document.
+#[test]
+fn a_request_with_a_field_that_nobody_knows_is_refused() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    let document = document();
+    let id = "000102030405060708090a0b0c0d0eff";
+    let right = [
+        ("/v1/batch", "{\"op\":\"put\",\"key\":\"b\",\"value\":\"1\"}".to_owned()),
+        ("/v1/load", "{\"key\":\"a\",\"value\":\"1\"}".to_owned()),
+        ("/v1/checkpoint", "{\"name\":\"a\"}".to_owned()),
+        ("/v1/mode", "{\"mode\":\"normal\"}".to_owned()),
+        ("/v1/log", "{\"level\":\"error\"}".to_owned()),
+        ("/v1/peers", format!("{{\"peer\":\"{id}@127.0.0.1:9\"}}")),
+    ];
+    for (path, body) in right {
+        let kinds = &document["paths"][path]["post"]["requestBody"]["content"];
+        let mut schema = &kinds.as_object().unwrap().values().next().unwrap()["schema"];
+        if let Some(name) = schema["$ref"].as_str() {
+            schema = document.pointer(name.strip_prefix('#').unwrap()).unwrap();
+        }
+        assert_eq!(schema["additionalProperties"], false, "{path}");
+        assert_eq!(mistake_in(&json(body.as_bytes()), schema, &document), None, "{path}");
+        let wrong = body.replacen('{', "{\"nobodys\":1,", 1);
+        assert_eq!(node.ask("POST", path, &[], &wrong).status, 400, "{path}: {wrong}");
+    }
 }
 
 /// Who asks with a parameter that nobody knows is told which there are.
@@ -319,7 +448,7 @@ fn ask_for_records(talk: &mut Conversation) {
         talk.ask("DELETE", of, path, &both, "").is(400, "InvalidInput");
         talk.ask("DELETE", of, path, headers, "").is(200, "");
     }
-    let record = "{\"key\":\"a\",\"value\":\"1\"}\n";
+    let record = "{\"key\":\"a\",\"value\":\"1\"}\n{\"key_b64\":\"/w==\",\"value_b64\":\"/w==\"}\n";
     talk.plain("POST", "/v1/load", record).is(200, "");
     talk.plain("POST", "/v1/load", "x").is(400, "BadLine");
     let operation = "{\"op\":\"put\",\"key\":\"b\",\"value\":\"1\",\"if_match\":null}";
@@ -359,6 +488,11 @@ fn ask_as_operator(talk: &mut Conversation) {
         talk.plain("POST", path, &" ".repeat(5000)).is(413, "InvalidInput");
         talk.plain("GET", path, "").is(200, "");
     }
+    talk.plain("GET", "/v1/datasets", "").is(200, "");
+    talk.plain("GET", "/v1/datasets?x", "").is(400, "InvalidInput");
+    let of = "/v1/datasets/{dataset}";
+    talk.ask("GET", of, "/v1/datasets/orders", &[], "").is(200, "");
+    talk.ask("GET", of, "/v1/datasets/nobody", &[], "").is(404, "DatasetNotFound");
     talk.plain("GET", "/v1/breakers", "").is(200, "");
     talk.plain("GET", "/v1/remedies", "").is(200, "");
     let of = "/v1/breakers/{name}/reset";

@@ -96,7 +96,7 @@ fn the_page_asks_its_node_only_and_keeps_nothing() {
     ] {
         assert!(!PAGE.contains(word), "{word}");
     }
-    assert_eq!(between(PAGE, "fetch(", ","), ["\"/v1/overview\""]);
+    assert_eq!(between(PAGE, "fetch(", ","), ["\"v1/overview\""]);
     assert_eq!(between(PAGE, "<link rel=\"icon\" href=\"", ":"), ["data"]);
     assert_eq!(PAGE.matches("<link").count(), 1);
     assert_eq!(between(PAGE, "<a ", " href=\"#content\""), ["class=\"skip\""]);

@@ -4,9 +4,11 @@
 mod shell;
 
 use shell::{Answered, Place, Served, esker, exchange};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A value that is found in a table.
 const NEEDLE: &str = "qwvzkxjq";
@@ -24,7 +26,7 @@ fn details(node: &Served, is_so: impl Fn(&serde_json::Value) -> bool) -> (u16, s
         if is_so(&found) {
             return (answer.status, found);
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     unreachable!("it never came to be");
 }
@@ -46,8 +48,18 @@ fn a_node_is_alive_ready_and_tells_what_it_measured() {
     assert!(found["timestamp"].as_u64().unwrap() > 1_600_000_000_000);
     assert!(found["uptimeSeconds"].is_u64() && found["version"].is_string());
     let names: Vec<&String> = found["checks"].as_object().unwrap().keys().collect();
-    let all =
-        ["compaction", "cpu", "disk", "engine", "log_sync", "memory", "replication", "writes"];
+    let all = [
+        "backups",
+        "clock",
+        "compaction",
+        "cpu",
+        "disk",
+        "engine",
+        "log_sync",
+        "memory",
+        "replication",
+        "writes",
+    ];
     assert_eq!(names, all);
     assert_eq!(found["checks"]["engine"]["status"], "healthy");
     assert_eq!(found["checks"]["replication"]["message"], "there are no tracked peers");
@@ -68,6 +80,24 @@ fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
     let ready = get(&node, "/health/ready");
     assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("not_ready")));
     assert_eq!(get(&node, "/health/live").status, 200);
+}
+
+#[test]
+fn a_backup_that_fails_is_found() {
+    let place = Place::new();
+    let (file, to) = (place.path("node.toml"), place.path("no-directory"));
+    std::fs::write(&to, "this is a file").unwrap();
+    let text = format!("[backup]\nto = {to:?}\n[health]\nevery_ms = 200\n");
+    std::fs::write(&file, text).unwrap();
+    let node = Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()]);
+    let post = b"POST /v1/backup HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\
+                 connection: close\r\n\r\n";
+    assert!(exchange(&node.http, post).status >= 500);
+    let (status, found) =
+        details(&node, |found| found["checks"]["backups"]["status"] == "degraded");
+    assert_eq!(status, 200, "{found}");
+    let failures = &found["checks"]["backups"]["details"]["failures_in_a_row"];
+    assert!(failures.as_f64().unwrap() >= 1.0, "{found}");
 }
 
 #[test]
@@ -110,27 +140,85 @@ fn a_node_is_alive_while_it_merges_everything() {
     assert!(asked > 0);
 }
 
-#[test]
-fn probes_are_answered_while_others_hold_all_places() {
-    let place = Place::new();
+/// A node that waits long for the heads of requests.
+fn patient(place: &Place) -> Served {
     let file = place.path("node.toml");
     std::fs::write(&file, "[timeouts]\nhttp_head_ms = 600000\n").unwrap();
-    let node = Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()]);
-    let crowd: Vec<_> = (0..270).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
-    assert_eq!(get(&node, "/health/live").status, 200);
-    assert_eq!(get(&node, "/health/ready").status, 200);
+    Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()])
+}
+
+/// Sends a request and leaves the answer to be read.
+fn ask(node: &Served, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(&node.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    stream
+}
+
+/// All that comes until the node closes the connection.
+fn rest(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn probes_are_answered_while_four_hundred_others_hold_all_places_and_ask_for_more() {
+    let place = Place::new();
+    let node = patient(&place);
+    let crowd: Vec<_> = (0..256).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    let asking: Vec<_> = (0..144).map(|_| ask(&node, "/v1/stats")).collect();
+    for path in ["/health/live", "/health/ready", "/health"] {
+        assert_eq!(get(&node, path).status, 200, "{path}");
+    }
     for mut held in &crowd {
         held.set_nonblocking(true).unwrap();
-        let read = std::io::Read::read(&mut held, &mut [0]);
+        let read = held.read(&mut [0]);
         assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is still there");
     }
-    // Whoever wants more waits until there is a place.
-    let asking = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| get(&node, "/v1/stats").status);
-        drop(crowd);
-        asking.join().unwrap()
-    });
-    assert_eq!(asking, 200);
+    // Some wait until there is a place; to others the node says that it has too much to do.
+    let is_answered = |stream: &TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let is_there = stream.peek(&mut [0]).is_ok();
+        stream.set_nonblocking(false).unwrap();
+        is_there
+    };
+    for _ in 0..600 {
+        if asking.iter().filter(|stream| is_answered(stream)).count() >= 112 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (refused, waiting): (Vec<_>, Vec<_>) = asking.into_iter().partition(is_answered);
+    assert_eq!((refused.len(), waiting.len()), (112, 32));
+    for stream in refused {
+        let answer = rest(stream);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("Overloaded") && answer.contains("connection: close"), "{answer}");
+    }
+    drop(crowd);
+    for stream in waiting {
+        let answer = rest(stream);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
+    }
+    let answer = ask(&node, "/v1/stats");
+    answer.peek(&mut [0]).unwrap();
+}
+
+/// Who has no place and says nothing does not keep others out.
+#[test]
+fn a_guest_that_is_silent_has_to_go() {
+    let place = Place::new();
+    let node = patient(&place);
+    let crowd: Vec<_> = (0..256).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    let guests: Vec<_> = (0..300).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    // Beyond what is accepted it waits until silent guests have gone.
+    assert_eq!(get(&node, "/health/live").status, 200);
+    for guest in guests {
+        guest.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        rest(guest);
+    }
+    drop(crowd);
 }
 
 /// Changes a byte of [`NEEDLE`] in whichever table below `folder` holds it.

@@ -10,8 +10,8 @@ use crate::output::{Output, human_bytes};
 use crate::progress::watch;
 use clap::Subcommand;
 use engine::{BackupKind, BackupOptions, Backups, Error};
-pub(super) use lines::RestoredLine;
 use lines::{BackupLine, PrunedLine, VerifiedLine};
+pub(super) use lines::{NewWritesLine, RestoredLine};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,12 +35,16 @@ pub(crate) struct BackupArgs {
 #[derive(Debug, Subcommand)]
 enum BackupCommand {
     /// Makes a backup
+    #[command(after_help = "Example:\n  esker backup create --path data --to backups")]
     Create(CreateArgs),
     /// Lists the backups, and from when until when each leads
+    #[command(after_help = "Example:\n  esker backup list --from backups")]
     List(StoreArgs),
     /// Reads everything that the backups need; exits with 10 if anything is damaged or missing
+    #[command(after_help = "Example:\n  esker backup verify --from backups")]
     Verify(StoreArgs),
     /// Removes all backups but the newest, and what only they need
+    #[command(after_help = "Example:\n  esker backup prune --from backups --keep 10")]
     Prune(PruneArgs),
 }
 

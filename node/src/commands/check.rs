@@ -3,6 +3,7 @@
 use crate::args::DatabaseArgs;
 use crate::error::{Exit, Failure, Outcome};
 use crate::output::Output;
+use crate::progress::watch;
 use base::fs::OsFs;
 use clap::ValueEnum;
 use recovery::{Finding, Severity, Verify};
@@ -58,7 +59,9 @@ struct Summary {
 /// Prints every finding, then how many there are.
 pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
     let path = &args.database.path;
-    let findings = all_findings(path, args.level)?;
+    let progress = engine::Progress::default();
+    let findings =
+        watch(output, "checking", &progress, || all_findings(path, args.level, &progress))?;
     for finding in &findings {
         print_finding(finding, output)?;
     }
@@ -83,18 +86,18 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
 
 /// Everything that is wrong with the database at `path`: damage and warnings, no notes.
 pub(super) fn findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
-    let mut findings = all_findings(path, level)?;
+    let mut findings = all_findings(path, level, &engine::Progress::default())?;
     findings.retain(|finding| finding.severity > Severity::Note);
     Ok(findings)
 }
 
-fn all_findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
+fn all_findings(path: &Path, level: Level, progress: &engine::Progress) -> Outcome<Vec<Finding>> {
     let verify = match level {
         Level::Quick => Verify::Quick,
         Level::Full => Verify::Full,
         Level::Paranoid => Verify::Paranoid,
     };
-    Ok(recovery::check(&OsFs::new(path), verify)?)
+    Ok(recovery::check_with_progress(&OsFs::new(path), verify, progress)?)
 }
 
 impl FindingLine<'_> {

@@ -4,7 +4,8 @@ use crate::args::PlaceArgs;
 use crate::error::Outcome;
 use crate::output::{Output, human_bytes};
 use crate::place::{self, Place};
-use engine::Create;
+use crate::progress::watch;
+use engine::Progress;
 use serde::Serialize;
 
 /// The command line of `esker compact`.
@@ -31,9 +32,10 @@ struct Compacted {
 
 /// Compacts.
 pub(crate) fn run(args: &CompactArgs, output: &mut Output) -> Outcome {
-    let place = place::open(&args.place, Create::Never)?;
+    let place = place::open_watched(&args.place, output)?;
     let disk_bytes_before = disk_bytes(&*place)?;
-    place.compact(args.keyspace.as_deref())?;
+    let progress = Progress::default();
+    watch(output, "compacting", &progress, || place.compact(args.keyspace.as_deref(), &progress))?;
     let disk_bytes_after = disk_bytes(&*place)?;
     place.close()?;
     let (before, after) = (human_bytes(disk_bytes_before), human_bytes(disk_bytes_after));

@@ -4,7 +4,8 @@ use crate::args::PlaceArgs;
 use crate::error::Outcome;
 use crate::output::Output;
 use crate::place;
-use engine::Create;
+use crate::progress::watch;
+use engine::Progress;
 use serde::Serialize;
 
 /// The command line of `esker flush`.
@@ -23,8 +24,8 @@ struct Flushed {
 
 /// Flushes.
 pub(crate) fn run(args: &FlushArgs, output: &mut Output) -> Outcome {
-    let place = place::open(&args.place, Create::Never)?;
-    place.flush()?;
+    let place = place::open_watched(&args.place, output)?;
+    watch(output, "flushing", &Progress::default(), || place.flush())?;
     place.close()?;
     output.remark("flushed", &Flushed { flushed: true })
 }

@@ -110,10 +110,7 @@ struct Teller<'a> {
 impl Listener for Teller<'_> {
     fn bad_line(&mut self, line: u64, reason: &str, so_far: &Loaded) -> Outcome {
         if !self.args.skip_bad {
-            let stored = so_far.loaded;
-            let message =
-                format!("bad line: {reason}; {stored} records before its batch are stored");
-            return Err(bad_line(&self.args.file, line, message)
+            return Err(bad_line(&self.args.file, line, format!("bad line: {reason}"))
                 .action("correct the line, or use --skip-bad"));
         }
         if so_far.skipped < SKIPPED_REPORTED_MAX {

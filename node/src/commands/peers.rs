@@ -26,26 +26,41 @@ pub(crate) struct PeersArgs {
 #[derive(Debug, Subcommand)]
 enum PeersCommand {
     /// Prints a token by which one node may join, once
+    #[command(after_help = "Example:\n  esker peers invite --url http://127.0.0.1:8080")]
     Invite(NodeArgs),
-    /// Lists the peers: node, class, link, address, lag in milliseconds, unconfirmed commits
+    /// Lists the peers: node, class, link, address, lag in milliseconds, unconfirmed commits, where it is heard
+    #[command(after_help = "Example:\n  esker peers list --url http://127.0.0.1:8080")]
     List(NodeArgs),
     /// Adds a peer that adds this node as well
+    #[command(
+        after_help = "Example:\n  esker peers add --url http://127.0.0.1:8080 ID@127.0.0.1:7401"
+    )]
     Add(AddArgs),
     /// Talks to a peer again
+    #[command(after_help = "Example:\n  esker peers enable --url http://127.0.0.1:8080 ID")]
     Enable(PeerArgs),
     /// Stops talking to a peer
+    #[command(after_help = "Example:\n  esker peers disable --url http://127.0.0.1:8080 ID")]
     Disable(PeerArgs),
     /// Keeps deletes until the peer has them
+    #[command(after_help = "Example:\n  esker peers track --url http://127.0.0.1:8080 ID")]
     Track(PeerArgs),
     /// Keeps nothing for the peer
+    #[command(after_help = "Example:\n  esker peers untrack --url http://127.0.0.1:8080 ID")]
     Untrack(PeerArgs),
     /// Fences the peer for good: it has to rejoin
+    #[command(after_help = "Example:\n  esker peers deprecate --url http://127.0.0.1:8080 ID")]
     Deprecate(PeerArgs),
     /// Shuts the peer out for good, closes its links and forgets it
+    #[command(after_help = "Example:\n  esker peers remove --url http://127.0.0.1:8080 ID")]
     Remove(PeerArgs),
     /// Makes the replica itself a writer, for good
+    #[command(after_help = "Example:\n  esker peers promote --url http://127.0.0.1:8080")]
     Promote(NodeArgs),
     /// Waits until all tracked peers have what was written so far
+    #[command(
+        after_help = "Example:\n  esker peers flush --url http://127.0.0.1:8080 --wait-ms 30000"
+    )]
     Flush(FlushArgs),
 }
 
@@ -94,13 +109,13 @@ pub(crate) fn run(args: &PeersArgs, output: &mut Output) -> Outcome {
 }
 
 fn invite(node: &NodeArgs, output: &mut Output) -> Outcome {
-    let call = Call::new(Method::Post, "/v1/invitations");
+    let call = Call::quick(Method::Post, "/v1/invitations");
     let invitation: Invitation = ask(node, &call)?.json()?;
     output.result(&invitation.token, &invitation)
 }
 
 fn promote(node: &NodeArgs, output: &mut Output) -> Outcome {
-    let promoted: Promoted = ask(node, &Call::new(Method::Post, "/v1/promote"))?.json()?;
+    let promoted: Promoted = ask(node, &Call::quick(Method::Post, "/v1/promote"))?.json()?;
     output.remark(format_args!("role: {}", name_of(promoted.role)), &promoted)
 }
 
@@ -121,14 +136,14 @@ fn flush(args: &FlushArgs, output: &mut Output) -> Outcome {
 }
 
 fn list(node: &NodeArgs, output: &mut Output) -> Outcome {
-    let peers: Vec<Peer> = ask(node, &Call::new(Method::Get, "/v1/peers"))?.json()?;
+    let peers: Vec<Peer> = ask(node, &Call::quick(Method::Get, "/v1/peers"))?.json()?;
     peers.iter().try_for_each(|peer| output.result(peer_line(peer), peer))
 }
 
 fn add(args: &AddArgs, output: &mut Output) -> Outcome {
     let peer: PeerAddress = args.peer.parse()?;
     let body = serde_json::json!(NewPeer { peer: peer.to_string() }).to_string();
-    let call = Call { body: body.as_bytes(), ..Call::new(Method::Post, "/v1/peers") };
+    let call = Call { body: body.as_bytes(), ..Call::quick(Method::Post, "/v1/peers") };
     let added: Peer = ask(&args.node, &call)?.json()?;
     output.result(peer_line(&added), &added)
 }
@@ -138,7 +153,7 @@ fn change(args: &PeerArgs, change: PeerChange, output: &mut Output) -> Outcome {
         return Err(Failure::input("a peer is named by the 32 digits that `esker id` prints"));
     };
     let path = format!("/v1/peers/{peer}/{}", change.name());
-    let changed: Option<Peer> = ask(&args.node, &Call::new(Method::Post, &path))?.json()?;
+    let changed: Option<Peer> = ask(&args.node, &Call::quick(Method::Post, &path))?.json()?;
     match changed {
         Some(peer) => output.result(peer_line(&peer), &peer),
         None => Ok(()),

@@ -6,7 +6,8 @@ use crate::args::DatabaseArgs;
 use crate::database;
 use crate::error::{Exit, Failure, Outcome};
 use crate::output::Output;
-use engine::{Loss, RepairOptions, RepairReport};
+use crate::progress::watch;
+use engine::{Loss, Platform, RepairOptions, RepairReport};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -85,7 +86,10 @@ pub(crate) fn run(args: &RepairArgs, output: &mut Output) -> Outcome {
     }
     let path = &args.database.path;
     let options = RepairOptions { copy_to: args.backup.clone() };
-    let report = engine::repair(path, &options)?;
+    let progress = engine::Progress::default();
+    let report = watch(output, "repairing", &progress, || {
+        engine::repair_with_progress(Platform::at(path), &options, &progress)
+    })?;
     output.result(text_of(&report), &object_of(&report))?;
     match report.remaining.len() {
         0 => Ok(()),

@@ -7,6 +7,7 @@ use crate::files;
 use crate::logs;
 use crate::output::Output;
 use crate::place::Directory;
+use crate::process::memory_limit;
 use crate::replicas::{self, Role};
 use crate::serve::{self, Opened, Opening, Ready, Settings};
 use clap::ValueEnum;
@@ -27,6 +28,7 @@ the options here over both. SIGHUP lets the node read them again.
 Examples:
   esker serve --path data
   esker serve --path data --listen 127.0.0.1:7400 --http 127.0.0.1:8080
+  esker serve --path data --dataset orders=orders
   esker serve --config node.toml")]
 pub(crate) struct ServeArgs {
     /// A file with settings; the options below are over it
@@ -56,6 +58,12 @@ pub(crate) struct ServeArgs {
     /// What the node is to its peers [default: writer]
     #[arg(long, value_enum, value_name = "ROLE")]
     role: Option<Role>,
+    /// A further database, served at /v1/datasets/NAME; may be repeated
+    #[arg(long = "dataset", value_name = "NAME=DIR")]
+    datasets: Vec<String>,
+    /// Looks for members that have moved on the local network
+    #[arg(long)]
+    discover: bool,
     /// Stops at the end of standard input too, so that it does not outlive who started it
     #[arg(long)]
     end_with_input: bool,
@@ -65,12 +73,14 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs, output: &mut Output) -> Outcome {
     let settings = Settings::of(gather(args)?)?;
     let logs = logs::start(&settings.config)?;
+    if let Some(bytes) = memory_limit() {
+        let notes = config::notes(&settings.config, bytes);
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+    }
     let again = args.clone();
     let reread = Arc::new(move || gather(&again));
-    let to_open = settings.clone();
-    let open = move |opening: &Opening| open(&to_open, opening);
     let served = serve::serve(&settings, reread, open, |ready| {
-        let Ready { node, listen, http } = ready;
+        let Ready { node, listen, http, .. } = ready;
         output.result(format_args!("ready node={node} listen={listen} http={http}"), ready)?;
         output.flush()
     });
@@ -114,6 +124,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
     let local = (!args.local_keyspaces.is_empty()).then(|| args.local_keyspaces.join(","));
     let resolvers = (!args.resolvers.is_empty()).then(|| args.resolvers.join(","));
     let end_with_input = args.end_with_input.then_some("true");
+    let discover = args.discover.then_some("true");
     let options = [
         ("path", "--path", path.as_deref()),
         ("listen", "--listen", args.listen.as_deref()),
@@ -123,6 +134,7 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
         ("role", "--role", role.as_deref()),
         ("local_keyspaces", "--local", local.as_deref()),
         ("resolvers", "--resolve", resolvers.as_deref()),
+        ("replication.discovery.enabled", "--discover", discover),
         ("end_with_input", "--end-with-input", end_with_input),
     ];
     for (key, option, words) in options {
@@ -130,5 +142,6 @@ fn gather(args: &ServeArgs) -> Outcome<Config> {
             layers.option(key, option, words);
         }
     }
+    args.datasets.iter().for_each(|words| layers.dataset("--dataset", words));
     layers.settle().map_err(|mistakes| config::refuse(&mistakes))
 }

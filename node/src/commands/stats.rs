@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 /// The command line of `esker stats`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Counters start when the database is opened, so those of a closed database tell what opening it did,
+Latencies are percentiles in microseconds. Counters start when the database is opened, so those of a closed database tell what opening it did,
 and those of a node what it has done. Levels, tables and space are what it holds.
 
 Examples:
@@ -45,6 +45,8 @@ fn text_of(object: &Map<String, Value>) -> String {
                     run["level"], run["tables"], run["bytes"], run["entries"]
                 )
             })),
+            Value::Null => {}
+            Value::String(words) => lines.push(format!("{name}: {words}")),
             value => lines.push(format!("{name}: {value}")),
         }
     }

@@ -4,7 +4,7 @@ use crate::args::NodeArgs;
 use crate::client::{Call, Client, Method};
 use crate::error::Outcome;
 use crate::output::{Format, Output};
-use crate::replicas::{Peer, PeerClass, Role};
+use crate::replicas::{Peer, PeerClass, Role, Stranger};
 use crate::serve::StatusReport;
 use clap::ValueEnum;
 
@@ -12,7 +12,8 @@ use clap::ValueEnum;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Times are milliseconds since the Unix epoch. A peer's line has its node, class, whether it is online,
-its lag in milliseconds, and the commits that it has not confirmed.
+the address it is dialed at, its lag in milliseconds, the commits that it has not confirmed, and where it is
+heard on the local network.
 
 Example:
   esker status --url http://127.0.0.1:8080")]
@@ -24,7 +25,7 @@ pub(crate) struct StatusArgs {
 /// Prints the status.
 pub(crate) fn run(args: &StatusArgs, output: &mut Output) -> Outcome {
     let client = Client::new(&args.node.url)?;
-    let report: StatusReport = client.send(&Call::new(Method::Get, "/v1/status"))?.json()?;
+    let report: StatusReport = client.send(&Call::quick(Method::Get, "/v1/status"))?.json()?;
     output.result(text_of(&report), &report)?;
     if output.format() == Format::Text {
         for peer in &report.sync.peers {
@@ -53,6 +54,16 @@ fn text_of(report: &StatusReport) -> String {
         let lag = behind.lag_ms.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} ms"));
         lines.push(format!("behind the writers: {lag}"));
     }
+    if let Some(found) = &report.discovery {
+        lines.push(format!(
+            "beacons: {} sent, {} heard, {} of other groups, {} refused",
+            found.sent, found.heard, found.foreign, found.refused
+        ));
+        let trouble = found.trouble.iter().map(|trouble| format!("beacons fail: {trouble}"));
+        lines.extend(trouble);
+        let stranger = |it: &Stranger| format!("stranger: {} at {}", it.node, it.address);
+        lines.extend(found.strangers.iter().map(stranger));
+    }
     lines.extend(sync.errors.iter().map(|error| {
         let node = error.node.as_deref().unwrap_or("unknown");
         format!("error at {} with {node}: {}: {}", error.at, error.code, error.message)
@@ -78,7 +89,9 @@ pub(super) fn peer_line(peer: &Peer) -> String {
         (true, false) => "offline",
     };
     let address = peer.address.as_deref().unwrap_or("-");
-    format!("{}\t{class}\t{link}\t{address}\t{}\t{}", peer.node, peer.lag_ms, peer.pending)
+    let Peer { node, lag_ms, pending, .. } = peer;
+    let heard_at = peer.heard_at();
+    format!("{node}\t{class}\t{link}\t{address}\t{lag_ms}\t{pending}\t{heard_at}")
 }
 
 fn or_never(time: Option<u64>) -> String {

@@ -1,5 +1,6 @@
 //! TOML to settings, each with its line.
 
+use super::datasets;
 use super::value::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -43,8 +44,10 @@ fn collect(text: &str, prefix: &str, table: &DeTable<'_>, all: &mut Vec<Written>
     for (name, value) in table {
         let full = format!("{prefix}{}", name.get_ref());
         match value.get_ref() {
-            // Deeper tables than one hold nothing that is known; their keys are named as unknown.
-            DeValue::Table(inner) => collect(text, &format!("{full}."), inner, all),
+            // A table that says nothing matters only if it makes a dataset.
+            DeValue::Table(inner) if prefix != datasets::PREFIX || !inner.is_empty() => {
+                collect(text, &format!("{full}."), inner, all);
+            }
             _ => all.push(Written {
                 name: full,
                 value: value_of(value),

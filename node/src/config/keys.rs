@@ -11,6 +11,17 @@ pub(crate) enum Reload {
     Restart,
 }
 
+/// Which of the databases of a process a setting is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The process, with all of them.
+    Process,
+    /// The main one, and the others unless they have another value.
+    Shared,
+    /// One alone.
+    Own,
+}
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
@@ -32,11 +43,24 @@ impl Key {
         format!("ESKER_{}", self.name.to_uppercase().replace('.', "_"))
     }
 
+    /// Which databases it is about.
+    pub(crate) fn reach(&self) -> Reach {
+        match self.name.split_once('.').map_or(self.name, |(table, _)| table) {
+            "http" | "end_with_input" | "auth" | "log" | "timeouts" | "health" => Reach::Process,
+            _ if OF_ONE.contains(&self.name) => Reach::Own,
+            _ => Reach::Shared,
+        }
+    }
+
     /// The key of that name.
     pub(crate) fn named(name: &str) -> Option<&'static Key> {
         KEYS.iter().find(|key| key.name == name)
     }
 }
+
+/// What no two databases have in common.
+const OF_ONE: [&str; 8] =
+    ["path", "listen", "peers", "join", "role", "local_keyspaces", "resolvers", "backup.to"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -101,18 +125,23 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits.storage_bytes", Kind::Bytes(0, 16 * TIB), "0", Live, "Tables and memtables from which on puts are refused; 0 any number"),
     key("limits.deletes_per_batch", Kind::Number(0, 100_000), "10000", Live, "Deletes that a batch may have without the header esker-deletes; 0 any number"),
     key("remedies.resume", Kind::Flag, "true", Live, "Whether puts are taken again by themselves once a full disk has space"),
-    key("remedies.resume_per_hour", Kind::Number(0, 3600), "60", Live, "How often in an hour"),
+    key("remedies.resume_per_hour", Kind::Number(0, 3600), "60", Live, "How often in an hour; 0 is never"),
     key("remedies.reopen", Kind::Flag, "true", Live, "Whether a poisoned database is opened again without a restart"),
-    key("remedies.reopen_per_hour", Kind::Number(0, 3600), "3", Live, "How often in an hour"),
+    key("remedies.reopen_per_hour", Kind::Number(0, 3600), "3", Live, "How often in an hour; 0 is never"),
     key("remedies.heal", Kind::Flag, "true", Live, "Whether peers may bring what damaged tables had, with engine.on_corruption = heal"),
-    key("remedies.heal_per_hour", Kind::Number(0, 3600), "100", Live, "How many tables in an hour"),
+    key("remedies.heal_per_hour", Kind::Number(0, 3600), "100", Live, "How many tables in an hour; 0 is none"),
     key("remedies.restart", Kind::Flag, "true", Live, "Whether a thread that scrubs or makes backups begins anew after a panic"),
-    key("remedies.restart_per_hour", Kind::Number(0, 3600), "10", Live, "How often in an hour"),
+    key("remedies.restart_per_hour", Kind::Number(0, 3600), "10", Live, "How often in an hour; 0 is never"),
     key("remedies.shed", Kind::Flag, "true", Live, "Whether writes are refused while too much work is owed"),
-    key("remedies.shed_per_hour", Kind::Number(0, 3600), "60", Live, "How often in an hour that may begin"),
+    key("remedies.shed_per_hour", Kind::Number(0, 3600), "60", Live, "How often in an hour that may begin; 0 is never"),
     key("remedies.shed_percent", Kind::Number(1, 100), "98", Live, "The share of the work that may be owed from which on; it ends at three quarters of it"),
+    key("replication.discovery.enabled", Kind::Flag, "false", Restart, "Whether members that have moved are looked for on the local network"),
+    key("replication.discovery.address", Kind::Network, "255.255.255.255", Restart, "Whom beacons are sent to, the same on every node"),
+    key("replication.discovery.port", Kind::Number(1, 65_535), "7485", Restart, "The port of that address"),
+    key("replication.discovery.interval_ms", Kind::Number(100, DAY_MS), "5000", Restart, "The time between two beacons, more or less a tenth"),
+    key("replication.discovery.expiry_ms", Kind::Number(100, 30 * DAY_MS), "15000", Restart, "After how long a silence a node is not looked for at an address; at least twice the interval"),
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", Live, "What is worth a line"),
-    key("log.filter", Kind::Text, "", Live, "Levels by component, such as esker_replication=debug; over the level"),
+    key("log.filter", Kind::Levels, "", Live, "Levels by component, such as replication=debug; over the level"),
     key("log.format", Kind::Choice(&["text", "json"]), "text", Restart, "How lines are written"),
     key("log.file", Kind::Path, "", Restart, "Where they are written; standard error without it"),
     key("log.rotate_bytes", Kind::Bytes(64 * KIB, TIB), "100 MiB", Restart, "A file that is this long is put aside"),
@@ -120,12 +149,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("log.audit_file", Kind::Path, "", Restart, "Where what operators do is written, apart from the log"),
     key("timeouts.profile", Kind::Choice(&["default", "production", "test"]), "default", Live, "Timeouts that go together; each can be set besides"),
     key("timeouts.http_head_ms", Kind::Number(0, 3_600_000), "0", Live, "The head of a request, or idleness; 0 as the profile says"),
-    key("timeouts.http_body_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of the body of a request"),
-    key("timeouts.http_answer_ms", Kind::Number(0, 3_600_000), "0", Live, "A standstill of whoever reads an answer"),
+    key("timeouts.http_body_ms", Kind::Number(0, 3_600_000), "0", Live, "How far the body of a request may fall behind 16 KiB/s"),
+    key("timeouts.http_answer_ms", Kind::Number(0, 3_600_000), "0", Live, "How far the reader of an answer may fall behind 16 KiB/s"),
     key("timeouts.share_ms", Kind::Number(0, 3_600_000), "0", Live, "Waiting for memory or a turn that others have"),
     key("timeouts.drain_ms", Kind::Number(0, 3_600_000), "0", Live, "Requests that go on after SIGTERM"),
     key("timeouts.close_ms", Kind::Number(0, 3_600_000), "0", Live, "Work that goes on after requests were cut off"),
-    key("timeouts.health_check_ms", Kind::Number(0, 3_600_000), "0", Restart, "A look of a health check"),
+    key("timeouts.health_check_ms", Kind::Number(0, 3_600_000), "0", Live, "A look of a health check"),
     key("health.every_ms", Kind::Number(100, DAY_MS), "5000", Restart, "The time between two looks of a health check"),
     key("health.cpu_percent", Kind::Number(1, 100), "80", Restart, "Processor time from which on it is called short"),
     key("health.memory_percent", Kind::Number(1, 100), "85", Restart, "Memory from which on it is called short"),
@@ -143,8 +172,8 @@ mod tests {
         let variables: BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
         assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
         for key in KEYS {
-            let is_none = key.default.is_empty()
-                && matches!(key.kind, Kind::Path | Kind::Text | Kind::Invitation);
+            let is_none =
+                key.default.is_empty() && matches!(key.kind, Kind::Path | Kind::Invitation);
             assert!(is_none || key.kind.read(key.default).is_some(), "{}", key.name);
             assert!(!key.about.ends_with('.') && !key.about.is_empty(), "{}", key.name);
         }

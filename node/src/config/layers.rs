@@ -1,7 +1,8 @@
 //! The sources of a configuration, one over the other.
 
-use super::file;
-use super::keys::{KEYS, Key, Reload};
+use super::datasets;
+use super::file::{self, Written};
+use super::keys::{KEYS, Key, Reach, Reload};
 use super::presets;
 use super::typed;
 use super::value::{Value, invitation_of};
@@ -63,13 +64,27 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// Values of settings by name, and where they come from.
+pub(super) type Values = BTreeMap<&'static str, (Value, Source)>;
+
 /// What is in effect, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    values: BTreeMap<&'static str, (Value, Source)>,
+    values: Values,
+    datasets: BTreeMap<String, Config>,
 }
 
 impl Config {
+    /// A configuration of these.
+    pub(super) fn of(values: Values, datasets: BTreeMap<String, Config>) -> Config {
+        Config { values, datasets }
+    }
+
+    /// Further databases in the same process, by name; each has a value for every setting.
+    pub(crate) fn datasets(&self) -> &BTreeMap<String, Config> {
+        &self.datasets
+    }
+
     /// The value of `key`, if it has one.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).map(|(value, _)| value)
@@ -80,15 +95,35 @@ impl Config {
         self.values.get(key)
     }
 
-    /// The settings that differ from those of `before` and only change at a start.
-    pub(crate) fn waits_for_start(&self, before: &Config) -> Vec<&'static str> {
+    /// The settings that differ from those of `before` and only change at a start. A dataset that came or went is
+    /// named as a whole.
+    pub(crate) fn waits_for_start(&self, before: &Config) -> Vec<String> {
         let is_changed = |key: &&Key| self.get(key.name) != before.get(key.name);
         let waiting = KEYS.iter().filter(|key| key.reload == Reload::Restart).filter(is_changed);
-        waiting.map(|key| key.name).collect()
+        let mut waiting: Vec<String> = waiting.map(|key| key.name.to_owned()).collect();
+        for (name, dataset) in &self.datasets {
+            let Some(before) = before.datasets.get(name) else {
+                waiting.push(format!("{}{name}", datasets::PREFIX));
+                continue;
+            };
+            let of_process =
+                |key: &String| Key::named(key).is_some_and(|key| key.reach() == Reach::Process);
+            let of_dataset = dataset.waits_for_start(before).into_iter();
+            let of_dataset = of_dataset.filter(|key| !of_process(key));
+            waiting.extend(of_dataset.map(|key| datasets::full_name(name, &key)));
+        }
+        let gone = before.datasets.keys().filter(|name| !self.datasets.contains_key(*name));
+        waiting.extend(gone.map(|name| format!("{}{name}", datasets::PREFIX)));
+        waiting
     }
 
     /// Takes over the settings of `next` that change at once.
     pub(crate) fn take_live(&mut self, next: &Config) {
+        for (name, dataset) in &mut self.datasets {
+            if let Some(next) = next.datasets.get(name) {
+                dataset.take_live(next);
+            }
+        }
         for key in KEYS.iter().filter(|key| key.reload == Reload::Live) {
             if let Some(found) = next.values.get(key.name) {
                 self.values.insert(key.name, found.clone());
@@ -140,9 +175,11 @@ impl Config {
 /// The sources that were read so far, and the mistakes in them.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
-    file: BTreeMap<&'static str, (Value, Source)>,
-    environment: BTreeMap<&'static str, (Value, Source)>,
-    options: BTreeMap<&'static str, (Value, Source)>,
+    file: Values,
+    environment: Values,
+    options: Values,
+    /// Only a file and an option make datasets.
+    datasets: BTreeMap<String, Values>,
     mistakes: Vec<Mistake>,
 }
 
@@ -156,15 +193,19 @@ impl Layers {
         }
         for one in written {
             let source = Source::File(path.to_path_buf(), one.line);
-            let Some(key) = Key::named(&one.name) else {
-                self.mistake(source.to_string(), &one.name, &one.words, unknown(&one.name));
+            let Some((dataset, name)) = datasets::split(&one.name) else {
+                match admit(&one, &one.name, source) {
+                    Ok((key, found)) => drop(self.file.insert(key.name, found)),
+                    Err(mistake) => self.mistakes.push(mistake),
+                }
                 continue;
             };
-            match one.value.and_then(|value| key.kind.admit(value)) {
-                Some(value) => drop(self.file.insert(key.name, (value, source))),
-                None => {
-                    self.mistake(source.to_string(), key.name, &one.words, key.kind.allowed());
+            match admit_of_dataset(&one, dataset, name, source) {
+                Ok(found) => {
+                    let values = self.datasets.entry(dataset.to_owned()).or_default();
+                    values.extend(found.map(|(key, found)| (key.name, found)));
                 }
+                Err(mistake) => self.mistakes.push(mistake),
             }
         }
     }
@@ -199,6 +240,20 @@ impl Layers {
         }
     }
 
+    /// Takes a dataset of the command line, written NAME=DIR.
+    pub(crate) fn dataset(&mut self, option: &str, words: &str) {
+        match words.split_once('=') {
+            Some((name, path)) if datasets::is_name(name) && !path.is_empty() => {
+                let found = (Value::Text(path.to_owned()), Source::Option(option.to_owned()));
+                self.datasets.entry(name.to_owned()).or_default().insert("path", found);
+            }
+            _ => {
+                let allowed = "NAME=DIR, a name of letters, digits, dashes and underscores";
+                self.mistake(option.to_owned(), "datasets", words, allowed.to_owned());
+            }
+        }
+    }
+
     fn mistake(&mut self, place: String, key: &str, value: &str, allowed: String) {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.mistakes.push(Mistake { place, key, value, allowed });
@@ -209,7 +264,7 @@ impl Layers {
     /// # Errors
     /// Every mistake in any source.
     pub(crate) fn settle(self) -> Result<Config, Vec<Mistake>> {
-        let Layers { file, environment, options, mistakes } = self;
+        let Layers { file, environment, options, datasets, mistakes } = self;
         let mut given = file;
         given.extend(environment);
         given.extend(options);
@@ -231,10 +286,54 @@ impl Layers {
             }
         }
         values.extend(given);
-        let config = Config { values };
+        let mut config = Config::of(values, BTreeMap::new());
         let mut mistakes = mistakes;
         mistakes.extend(typed::contradictions(&config));
+        let (datasets, of_datasets) = datasets::settle(&config, datasets);
+        mistakes.extend(of_datasets);
+        config.datasets = datasets;
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+}
+
+/// A setting with its value and where that comes from.
+type Found = (&'static Key, (Value, Source));
+
+/// The setting `name` that a file has in the line `one`.
+fn admit(one: &Written, name: &str, source: Source) -> Result<Found, Mistake> {
+    let refuse = |allowed: String| {
+        let (key, value) = (one.name.clone(), one.words.clone());
+        Mistake { place: source.to_string(), key, value, allowed }
+    };
+    let key = Key::named(name).ok_or_else(|| refuse(unknown(name)))?;
+    match one.value.clone().and_then(|value| key.kind.admit(value)) {
+        Some(value) => Ok((key, (value, source))),
+        None => Err(refuse(key.kind.allowed())),
+    }
+}
+
+/// The same of `dataset`; none if the line does no more than make it.
+fn admit_of_dataset(
+    one: &Written,
+    dataset: &str,
+    name: Option<&str>,
+    source: Source,
+) -> Result<Option<Found>, Mistake> {
+    let refuse = |source: &Source, allowed: String| {
+        let (key, value) = (one.name.clone(), one.words.clone());
+        Err(Mistake { place: source.to_string(), key, value, allowed })
+    };
+    let Some(name) = name.filter(|_| datasets::is_name(dataset)) else {
+        return match datasets::is_name(dataset) && one.value.is_none() {
+            true => Ok(None),
+            false => refuse(&source, datasets::NAME_ALLOWED.to_owned()),
+        };
+    };
+    match Key::named(name).map(Key::reach) {
+        Some(Reach::Process) => {
+            refuse(&source, format!("{name} is for the whole process, outside of [datasets]"))
+        }
+        _ => admit(one, name, source).map(Some),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A configuration as text: a file to begin with, and what is in effect.
 
-use super::keys::{KEYS, Key, Reload};
+use super::datasets::full_name;
+use super::keys::{KEYS, Key, Reach, Reload};
 use super::layers::Config;
 use super::value::Kind;
 use std::fmt::Write;
@@ -13,7 +14,7 @@ pub(crate) fn template() -> String {
     );
     let mut table = "";
     for key in KEYS {
-        let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
+        let (of, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
         if of != table {
             table = of;
             // Writing to a string does not fail.
@@ -25,8 +26,20 @@ pub(crate) fn template() -> String {
         }
         let _ = write!(text, "\n# {name} = {}\n", default_of(key));
     }
-    text
+    text + OF_DATASETS
 }
+
+/// What a file says about further databases.
+const OF_DATASETS: &str = "
+# Further databases in the same process, at most 64: each has a table with a name of letters, digits, dashes and
+# underscores, with a directory, an identity, peers and a budget of memory of its own. A table may have every
+# setting above but for http, end_with_input, auth, log, timeouts and health. What it leaves out is as above, but
+# for listen, peers, join, role, local_keyspaces, resolvers and backup.to, which are at their default.
+
+# [datasets.orders]
+
+# path = \"orders\"
+";
 
 fn default_of(key: &Key) -> String {
     let value = key.kind.read(key.default);
@@ -38,15 +51,28 @@ fn default_of(key: &Key) -> String {
 }
 
 /// Every setting with its value and where that comes from, a line each.
-pub(crate) fn effective(config: &Config) -> Vec<(&'static str, String, String)> {
-    let lines = KEYS.iter().filter_map(|key| {
-        let (value, source) = config.with_source(key.name)?;
-        // Whoever has an invitation may join.
-        let is_secret = key.kind == Kind::Invitation && config.text(key.name).is_some();
-        let value = if is_secret { "(not shown)".to_owned() } else { value.to_string() };
-        Some((key.name, value, source.to_string()))
-    });
-    lines.collect()
+pub(crate) fn effective(config: &Config) -> Vec<(String, String, String)> {
+    let mut lines = Vec::new();
+    for key in KEYS {
+        lines.extend(
+            line_of(config, key).map(|(value, source)| (key.name.to_owned(), value, source)),
+        );
+    }
+    for (name, dataset) in config.datasets() {
+        for key in KEYS.iter().filter(|key| key.reach() != Reach::Process) {
+            let line = line_of(dataset, key);
+            lines.extend(line.map(|(value, source)| (full_name(name, key.name), value, source)));
+        }
+    }
+    lines
+}
+
+fn line_of(config: &Config, key: &Key) -> Option<(String, String)> {
+    let (value, source) = config.with_source(key.name)?;
+    // Whoever has an invitation may join.
+    let is_secret = key.kind == Kind::Invitation && config.text(key.name).is_some();
+    let value = if is_secret { "(not shown)".to_owned() } else { value.to_string() };
+    Some((value, source.to_string()))
 }
 
 #[cfg(test)]
@@ -68,6 +94,7 @@ mod tests {
             layers.read_file(text, Path::new("node.toml"));
             layers.settle().unwrap()
         };
+        assert_eq!(read(&uncommented).datasets()["orders"].text("path"), Some("orders"));
         let (written, default) = (read(&uncommented), read(&template()));
         for key in KEYS {
             let last = key.name.rsplit('.').next().unwrap();

@@ -2,17 +2,49 @@
 
 use super::layers::{Config, Mistake};
 use super::value::in_units;
+use crate::args::Durability;
+use crate::error::Outcome;
+use crate::files;
 use engine::{BackupKind, BackupSchedule, CorruptionAction, Create, Options, Scrub, SyncMode};
 use esker_node::resilience::{Profile, Timeout, Timeouts};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Memtables that the budget of memory must hold.
 const MEMTABLES: u64 = 3;
 
+/// Bytes of a file with a token at most.
+const TOKEN_FILE_LEN_MAX: usize = 4096;
+/// Bytes of a token at least: shorter ones can be guessed.
+const TOKEN_LEN_MIN: usize = 16;
+/// Beacons that a neighbour may lose, and one more.
+const BEACONS: u64 = 2;
+
 /// Settings that are allowed, each for itself, and not together.
 pub(super) fn contradictions(config: &Config) -> impl Iterator<Item = Mistake> {
-    too_little_memory(config).into_iter().chain(open_to_all(config))
+    let of_network = too_silent(config).into_iter().chain(out_of_reach(config));
+    let of_http = open_to_all(config).into_iter().chain(no_token(config));
+    too_little_memory(config).into_iter().chain(of_http).chain(of_network)
+}
+
+/// A file that holds no token.
+fn no_token(config: &Config) -> Option<Mistake> {
+    let key = "auth.token_file";
+    let read = token_in(Path::new(config.text(key)?));
+    let allowed = format!("a file with a token of at least {TOKEN_LEN_MIN} bytes");
+    match read {
+        Ok(Some(_)) => None,
+        Ok(None) => mistake(config, key, allowed),
+        Err(failure) => mistake(config, key, format!("{allowed}; {}", failure.message())),
+    }
+}
+
+/// The token that the file `path` holds, unless it is too short for one.
+pub(crate) fn token_in(path: &Path) -> Outcome<Option<String>> {
+    let text = files::read_text(path, TOKEN_FILE_LEN_MAX)?;
+    let token = text.trim();
+    Ok((token.len() >= TOKEN_LEN_MIN).then(|| token.to_owned()))
 }
 
 fn too_little_memory(config: &Config) -> Option<Mistake> {
@@ -35,6 +67,26 @@ fn open_to_all(config: &Config) -> Option<Mistake> {
     mistake(config, "http", allowed.to_owned())
 }
 
+/// A neighbour that counts as gone although it has only lost one beacon.
+fn too_silent(config: &Config) -> Option<Mistake> {
+    let (expiry, interval) =
+        ("replication.discovery.expiry_ms", "replication.discovery.interval_ms");
+    let least = config.number(interval).saturating_mul(BEACONS);
+    let allowed = format!("at least {BEACONS} times {interval}, {least}");
+    if config.number(expiry) >= least { None } else { mistake(config, expiry, allowed) }
+}
+
+/// An address that nodes which are found by IPv4 can not be reached from.
+fn out_of_reach(config: &Config) -> Option<Mistake> {
+    let only_v6 = |address: SocketAddr| address.is_ipv6() && !address.ip().is_unspecified();
+    let is_out = config.address("listen").is_some_and(only_v6);
+    if !is_out || !config.flag("replication.discovery.enabled") {
+        return None;
+    }
+    let allowed = "an IPv4 address, or [::] and a port, with replication.discovery.enabled";
+    mistake(config, "listen", allowed.to_owned())
+}
+
 fn mistake(config: &Config, key: &str, allowed: String) -> Option<Mistake> {
     let (value, source) = config.with_source(key)?;
     let (key, value) = (key.to_owned(), value.to_string());
@@ -52,10 +104,9 @@ impl Config {
         };
         Options {
             create: Create::IfMissing,
-            sync: match self.text("engine.sync") {
-                Some("periodic") => SyncMode::Periodic(self.millis("engine.sync_interval_ms")),
-                Some("async") => SyncMode::Async,
-                _ => SyncMode::Sync,
+            sync: match self.durability() {
+                Durability::Periodic => SyncMode::Periodic(self.millis("engine.sync_interval_ms")),
+                other => other.mode(),
             },
             memory_bytes: size("engine.memory_bytes"),
             memtable_bytes: size("engine.memtable_bytes"),
@@ -76,6 +127,15 @@ impl Config {
             scrub: (every > 0).then_some(scrub),
             max_drift: self.millis("engine.max_drift_ms"),
             ..Options::default()
+        }
+    }
+
+    /// When commits are acknowledged that say nothing else.
+    pub(crate) fn durability(&self) -> Durability {
+        match self.text("engine.sync") {
+            Some("periodic") => Durability::Periodic,
+            Some("async") => Durability::Async,
+            _ => Durability::Sync,
         }
     }
 
@@ -103,6 +163,11 @@ impl Config {
         timeouts
     }
 
+    /// A time in seconds.
+    pub(crate) fn seconds(&self, key: &str) -> Duration {
+        Duration::from_secs(self.number(key))
+    }
+
     /// A time in milliseconds.
     pub(crate) fn millis(&self, key: &str) -> Duration {
         Duration::from_millis(self.number(key))
@@ -119,6 +184,25 @@ mod tests {
         let mut layers = Layers::default();
         layers.read_file(text, Path::new("node.toml"));
         layers.settle().unwrap()
+    }
+
+    #[test]
+    fn settings_of_discovery_are_held_against_each_other() {
+        let mistakes = |text: &str| -> Vec<String> {
+            let mut layers = Layers::default();
+            layers.read_file(text, Path::new("node.toml"));
+            let mistakes = layers.settle().err().unwrap_or_default();
+            mistakes.iter().map(ToString::to_string).collect()
+        };
+        let table = "[replication.discovery]\n";
+        assert_eq!(mistakes(&format!("{table}interval_ms = 7500\n")), [""; 0]);
+        let found = mistakes(&format!("{table}interval_ms = 7501\n"));
+        assert!(found.len() == 1 && found[0].contains("at least 2 times"), "{found:?}");
+        let listen = "listen = '[::1]:7400'\n";
+        assert_eq!(mistakes(listen), [""; 0]);
+        let found = mistakes(&format!("{listen}{table}enabled = true\n"));
+        assert!(found.len() == 1 && found[0].contains("listen"), "{found:?}");
+        assert_eq!(mistakes(&format!("listen = '[::]:7400'\n{table}enabled = true\n")), [""; 0]);
     }
 
     #[test]

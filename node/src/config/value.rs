@@ -1,9 +1,10 @@
 //! Kinds of settings and their values.
 
 use crate::database;
+use crate::logs;
 use base::limits::check_keyspace_name;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +22,12 @@ pub(crate) enum Value {
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Any words.
-    Text,
     /// The path of a file or directory.
     Path,
     /// An address of this machine, with a port.
     Address,
+    /// An IPv4 address by which all of a local network are reached.
+    Network,
     /// Tokens by name, each as its hash: NAME:HASH.
     Tokens,
     /// One of these words.
@@ -45,6 +46,8 @@ pub(crate) enum Kind {
     Resolvers,
     /// An invitation: TOKEN@ADDR.
     Invitation,
+    /// Levels by component, as the log reads them.
+    Levels,
 }
 
 /// Units of bytes.
@@ -55,9 +58,12 @@ impl Kind {
     /// What is allowed, as words.
     pub(super) fn allowed(self) -> String {
         match self {
-            Kind::Text => "a text".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Address => "an address and a port, such as 127.0.0.1:7400".to_owned(),
+            Kind::Network => {
+                "an IPv4 address: 255.255.255.255, the broadcast address of a subnet, or a multicast group"
+                    .to_owned()
+            }
             Kind::Tokens => {
                 "NAME:HASH: a name of letters, digits and dashes that is not `file`, and 64 \
                              hexadecimal digits, as `esker config token` prints them"
@@ -81,6 +87,9 @@ impl Kind {
             Kind::Invitation => {
                 "TOKEN@ADDR: what `esker peers invite` prints, then host:port".to_owned()
             }
+            Kind::Levels => {
+                "components and levels, such as replication=debug,esker=warn".to_owned()
+            }
             Kind::Peers => {
                 "ID@ADDR: the 32 digits that `esker id` prints, then host:port as numbers"
                     .to_owned()
@@ -98,9 +107,12 @@ impl Kind {
                 let parts = words.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Value::List(parts.map(str::to_owned).collect())
             }
-            Kind::Text | Kind::Path | Kind::Address | Kind::Choice(_) | Kind::Invitation => {
-                Value::Text(words.to_owned())
-            }
+            Kind::Path
+            | Kind::Address
+            | Kind::Network
+            | Kind::Choice(_)
+            | Kind::Invitation
+            | Kind::Levels => Value::Text(words.to_owned()),
         };
         self.admit(value)
     }
@@ -113,8 +125,11 @@ impl Kind {
             (_, value) => value,
         };
         let is_allowed = match (self, &value) {
-            (Kind::Text | Kind::Path, Value::Text(_)) | (Kind::Flag, Value::Flag(_)) => true,
+            (Kind::Path, Value::Text(_)) | (Kind::Flag, Value::Flag(_)) => true,
             (Kind::Address, Value::Text(words)) => words.parse::<SocketAddr>().is_ok(),
+            (Kind::Network, Value::Text(words)) => {
+                words.parse::<Ipv4Addr>().is_ok_and(|address| !address.is_unspecified())
+            }
             (Kind::Tokens, Value::List(tokens)) => {
                 tokens.iter().all(|words| token_of(words).is_some())
             }
@@ -125,6 +140,7 @@ impl Kind {
             (Kind::Invitation, Value::Text(words)) => {
                 words.is_empty() || invitation_of(words).is_some()
             }
+            (Kind::Levels, Value::Text(words)) => logs::is_filter(words),
             (Kind::Keyspaces, Value::List(names)) => names.iter().all(|name| {
                 check_keyspace_name(name).is_ok() && database::check_changeable(name).is_ok()
             }),
@@ -233,7 +249,16 @@ mod tests {
             assert_eq!(Kind::Resolvers.read(words), None, "{words}");
         }
         assert!(Kind::Resolvers.read("docs=json, a=b=json").is_some());
+        for words in ["", "replication=debug,esker=warn", "debug", "a::b"] {
+            assert_eq!(Kind::Levels.read(words), Some(text(words)));
+        }
+        for words in ["esker=loud", "replication=debug,x=1.5", "a=b=c"] {
+            assert_eq!(Kind::Levels.read(words), None, "{words}");
+        }
         assert_eq!(Kind::Address.admit(text("localhost:1")), None);
+        for words in ["0.0.0.0", "::1", "239.0.0.1:7485", "localhost", ""] {
+            assert_eq!(Kind::Network.admit(text(words)), None, "{words}");
+        }
         assert_eq!(Kind::Choice(&["a", "b"]).admit(text("c")), None);
         assert_eq!(Kind::Number(1, 9).admit(Value::Number(10)), None);
         assert_eq!(Kind::Number(1, 9).admit(text("5")), None);

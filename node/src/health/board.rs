@@ -78,6 +78,11 @@ impl Board {
         true
     }
 
+    /// How long a look of any check may take from now on.
+    pub(super) fn set_timeout(&self, timeout: Duration) {
+        self.places().values_mut().for_each(|place| place.timeout = timeout);
+    }
+
     /// Takes a check away.
     pub(super) fn leave(&self, name: &str) {
         self.places().remove(name);

@@ -3,9 +3,8 @@
 use super::Timing;
 use super::board::Board;
 use super::finding::Finding;
-use base::Clock;
+use base::{Clock, panics};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -45,13 +44,15 @@ impl Worker {
         mut look: impl FnMut() -> Finding + Send + 'static,
     ) -> io::Result<Worker> {
         let turn = Arc::new(Turn::default());
-        let (name, its) = (name.to_owned(), turn.clone());
+        let (name, its, span) = (name.to_owned(), turn.clone(), tracing::Span::current());
         thread::Builder::new().name(format!("esker-check-{name}")).spawn(move || {
+            let _inside = span.enter();
             loop {
                 board.begin(&name, clock.monotonic());
-                let finding = catch_unwind(AssertUnwindSafe(&mut look));
-                let finding =
-                    finding.unwrap_or_else(|_| Finding::unhealthy("the check itself has failed"));
+                let finding = panics::catch(&mut look).unwrap_or_else(|caught| {
+                    tracing::error!(check = name, code = "Bug", "a check {caught}");
+                    Finding::unhealthy(format!("the check itself has failed: it {caught}"))
+                });
                 board.end(&name, finding, clock.monotonic());
                 if its.wait(timing.every) == Asked::End {
                     return;

@@ -81,7 +81,7 @@ impl Queue {
         Ok((Queue { shared: shared.clone() }, Drain { shared }))
     }
 
-    /// Lines that were dropped so far.
+    /// Lines that were dropped so far, or could not be written.
     pub fn dropped(&self) -> u64 {
         self.shared.locked().dropped
     }
@@ -135,14 +135,18 @@ impl Shared {
             if is_last {
                 return;
             }
-            let mut start = 0;
+            let (mut start, mut lost) = (0, 0);
             for end in ends.drain(..) {
-                // A line that can not be written is lost; there is nowhere to say so.
-                let _ = output.write_all(bytes.get(start..end).unwrap_or_default());
+                // There is nowhere to say so; whoever counts sees it.
+                let written = output.write_all(bytes.get(start..end).unwrap_or_default());
+                lost += u64::from(written.is_err());
                 start = end;
             }
             let _ = output.flush();
             bytes.clear();
+            if lost > 0 {
+                self.locked().dropped += lost;
+            }
         }
     }
 }
@@ -273,6 +277,35 @@ mod tests {
         });
         drop(drain);
         assert_eq!((written.try_iter().count(), queue.dropped()), (pushed, 0));
+    }
+
+    /// A disk that is full for every other line.
+    struct Full(Vec<String>, Sender<String>);
+
+    impl Write for Full {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.push(String::from_utf8(line.to_vec()).unwrap());
+            if self.0.len().is_multiple_of(2) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.send(String::new()).unwrap();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted() {
+        for overflow in [Overflow::Drops, Overflow::Waits] {
+            let (lines, written) = channel();
+            let (queue, drain) = Queue::new(Full(Vec::new(), lines), overflow).unwrap();
+            (0..10).for_each(|n| write(&queue, &format!("{n}\n")));
+            drop(drain);
+            assert_eq!((written.try_iter().count(), queue.dropped()), (5, 5), "{overflow:?}");
+        }
     }
 
     #[test]

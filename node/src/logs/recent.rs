@@ -1,6 +1,7 @@
 //! The newest lines that somebody should see, kept in memory for those who look at a node.
 
 use base::{Clock, SystemClock};
+use esker_node::lines::{About, component_of};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -9,6 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 /// Lines that are kept.
 const LINES_MAX: usize = 50;
@@ -47,15 +49,18 @@ impl Recent {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Recent {
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut text = Text::default();
+        if let Some(dataset) = About::of(context.event_scope(event)).dataset {
+            text.message = format!("dataset {dataset}: ");
+        }
         event.record(&mut text);
         let metadata = event.metadata();
         let line = Line {
             at: self.clock.wall_ms(),
             level: metadata.level().as_str(),
-            component: metadata.target(),
+            component: component_of(metadata.target()),
             message: text.finish(),
         };
         let mut lines = self.locked();
@@ -121,7 +126,7 @@ mod tests {
         assert_eq!(lines.len(), LINES_MAX);
         assert_eq!((lines[0].level, &*lines[0].message), ("WARN", "slow, number: 8, peer: ada"));
         let last = &lines[LINES_MAX - 1];
-        assert_eq!((last.level, last.component), ("ERROR", module_path!()));
+        assert_eq!((last.level, last.component), ("ERROR", "logs"));
         assert!(last.message.starts_with("bad, long: ää") && last.message.ends_with("ä .."));
         assert!(last.message.len() <= TEXT_LEN_MAX + 3 && last.at > 0);
     }

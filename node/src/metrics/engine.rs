@@ -1,6 +1,7 @@
 //! What the engine has done and holds.
 
 use super::sheet::Sheet;
+use base::Tick;
 use base::fs::Space;
 use engine::{Health, Stats, Status};
 use std::fmt;
@@ -36,12 +37,22 @@ fn operations(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
         (op("get"), stats.gets),
         (op("scan"), stats.scans),
         (op("commit"), stats.commits),
+        (op("put"), stats.puts),
+        (op("delete"), stats.deletes),
+        (op("delete-range"), stats.range_deletes),
         (op("transaction"), stats.transactions_begun),
     ];
-    sheet.counters("operations", "Operations of users by kind", &counts)?;
+    let help = "Operations of users by kind; a commit may have many puts and deletes";
+    sheet.counters("operations", help, &counts)?;
     sheet.counter("get_hits", "Gets that found a value", stats.hits)?;
-    let help = "Time of an operation; one in 64 is timed";
-    let latencies = [(op("get"), stats.get_latency), (op("commit"), stats.commit_latency)];
+    let help = "Time of an operation; one in 64 is timed. Of a put or delete that is a commit of its own, of a scan until it has its first entry";
+    let latencies = [
+        (op("get"), stats.get_latency),
+        (op("commit"), stats.commit_latency),
+        (op("put"), stats.put_latency),
+        (op("delete"), stats.delete_latency),
+        (op("scan"), stats.scan_latency),
+    ];
     sheet.latencies("operation_duration_seconds", help, &latencies)?;
     let help = "Bytes of keys and values in commits";
     sheet.counter("written_bytes", help, stats.bytes_written)?;
@@ -54,7 +65,10 @@ fn operations(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     let help = "Times that a resolver failed; what it failed with stays parked";
     sheet.counter("resolver_failures", help, stats.resolver_failures)?;
     sheet.gauge("transactions_open", "Open transactions", stats.transactions as f64)?;
-    sheet.gauge("snapshots_open", "Open snapshots", stats.snapshots as f64)
+    sheet.gauge("snapshots_open", "Open snapshots", stats.snapshots as f64)?;
+    let help = "When the last commit was made that the oldest snapshot sees, in Unix time; 0 if there is none";
+    let oldest = stats.oldest_snapshot.and_then(Tick::from_raw).map_or(0, Tick::ms);
+    sheet.gauge("oldest_snapshot_seconds", help, oldest as f64 / 1000.0)
 }
 
 fn log_and_memory(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {

@@ -24,7 +24,17 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens the database at `path`.
     pub(crate) fn open(path: &Path, create: Create, durability: Durability) -> Outcome<Directory> {
-        let db = database::open_with(path, create, durability)?;
+        Directory::open_watched(path, create, durability, &Progress::default())
+    }
+
+    /// As [`Directory::open`]; tells `progress` how far it is.
+    pub(crate) fn open_watched(
+        path: &Path,
+        create: Create,
+        durability: Durability,
+        progress: &Progress,
+    ) -> Outcome<Directory> {
+        let db = database::open_watched(path, create, durability, progress)?;
         Ok(Directory { db, path: path.to_path_buf() })
     }
 
@@ -142,15 +152,11 @@ impl Place for Directory {
         Ok(self.db.flush()?)
     }
 
-    fn compact(&self, keyspace: Option<&str>) -> Outcome {
-        let keyspace = match keyspace {
-            Some(name) => database::keyspace_to_read(&self.db, name)?,
-            None => None,
-        };
-        match keyspace {
-            Some(keyspace) => Ok(self.db.compact(&keyspace)?),
-            None => Ok(self.db.compact_all()?),
+    fn compact(&self, keyspace: Option<&str>, progress: &Progress) -> Outcome {
+        if let Some(name) = keyspace {
+            database::keyspace_to_read(&self.db, name)?;
         }
+        Ok(self.db.compact_with_progress(progress)?)
     }
 
     fn stats(&self) -> Outcome<Map<String, Value>> {
@@ -235,6 +241,9 @@ fn numbers_of(stats: &Stats) -> Map<String, Value> {
         "hits": stats.hits,
         "scans": stats.scans,
         "commits": stats.commits,
+        "puts": stats.puts,
+        "deletes": stats.deletes,
+        "range_deletes": stats.range_deletes,
         "bytes_written": stats.bytes_written,
         "bytes_logged": stats.bytes_logged,
         "bytes_flushed": stats.bytes_flushed,
@@ -252,13 +261,35 @@ fn numbers_of(stats: &Stats) -> Map<String, Value> {
         "cache_hit_rate": stats.cache_hit_rate(),
         "index_bytes": stats.index_bytes,
         "table_bytes": stats.table_bytes,
+        "log_bytes": stats.log_bytes,
+        "archive_bytes": stats.archive_bytes,
         "runs": runs,
         "write_pressure": stats.write_pressure,
         "visible_seqno": stats.visible_seqno,
         "durable_seqno": stats.durable_seqno,
+        "transactions_begun": stats.transactions_begun,
+        "transactions": stats.transactions,
+        "conflicts": stats.conflicts,
+        "snapshots": stats.snapshots,
+        "advice": stats.advice(),
     });
-    match object {
+    let mut object = match object {
         Value::Object(object) => object,
         _ => Map::new(),
+    };
+    let latencies = [
+        ("get", stats.get_latency),
+        ("commit", stats.commit_latency),
+        ("put", stats.put_latency),
+        ("delete", stats.delete_latency),
+        ("scan", stats.scan_latency),
+        ("sync", stats.sync_latency),
+    ];
+    for (name, latency) in latencies {
+        let all = [("p50", latency.p50), ("p99", latency.p99), ("p999", latency.p999)];
+        for (rank, took) in all {
+            object.insert(format!("{name}_{rank}_us"), json!(took.as_nanos() as f64 / 1000.0));
+        }
     }
+    object
 }

@@ -4,12 +4,13 @@ use super::{
     DigestLine, Direction, Entries, Entry, KeyspaceLine, Part, Place, Selection, Sink, Which,
 };
 use crate::args::Durability;
-use crate::client::{AnswerLines, Call, Client, Method, broken_off};
+use crate::client::{AnswerLines, Call, Client, Method, Patience, broken_off};
 use crate::error::{Failure, Outcome};
 use crate::loader::Loaded;
 use crate::record::{Record, RecordLine};
 use crate::wire::{self, KeyPlace, Written, percent_encode};
 use base::limits::{VALUE_LEN_MAX, check_keyspace_name};
+use engine::Progress;
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -33,12 +34,13 @@ impl Remote {
         body: &[u8],
     ) -> Outcome<crate::client::Answer> {
         check_keyspace_name(keyspace)?;
+        let patience = Patience::Short;
         match wire::record_path(keyspace, key) {
             KeyPlace::Path(path) => {
-                self.client.send(&Call { method, path: &path, key: None, body })
+                self.client.send(&Call { method, path: &path, key: None, body, patience })
             }
             KeyPlace::Header { path, value } => {
-                self.client.send(&Call { method, path: &path, key: Some(&value), body })
+                self.client.send(&Call { method, path: &path, key: Some(&value), body, patience })
             }
         }
     }
@@ -99,7 +101,7 @@ impl Place for Remote {
         self.client.send(&Call::new(Method::Post, "/v1/flush"))?.json::<()>()
     }
 
-    fn compact(&self, keyspace: Option<&str>) -> Outcome {
+    fn compact(&self, keyspace: Option<&str>, _: &Progress) -> Outcome {
         let path = match keyspace {
             Some(name) => {
                 check_keyspace_name(name)?;
@@ -111,7 +113,7 @@ impl Place for Remote {
     }
 
     fn stats(&self) -> Outcome<Map<String, Value>> {
-        self.client.send(&Call::new(Method::Get, "/v1/stats"))?.json()
+        self.client.send(&Call::quick(Method::Get, "/v1/stats"))?.json()
     }
 
     fn sink(&self, keyspace: &str, durability: Durability) -> Outcome<Box<dyn Sink>> {
@@ -217,7 +219,7 @@ impl Sink for RemoteSink {
     }
 
     fn commit(&mut self) -> Outcome {
-        let call = Call { method: Method::Post, path: &self.path, key: None, body: &self.body };
+        let call = Call { body: &self.body, ..Call::new(Method::Post, &self.path) };
         let loaded: Loaded = self.client.send(&call)?.json()?;
         let sent = std::mem::take(&mut self.records);
         self.body.clear();

@@ -4,10 +4,11 @@
 //! wait for each other's turn.
 
 use super::{
-    Behind, Flush, Flushed, Invitation, Peer, PeerAddress, PeerChange, PeerClass, PeerError,
-    PeerFlushed, Replicas, Role, SyncStatus, Totals, no_such_peer,
+    Behind, Discovery, Flush, Flushed, Invitation, Peer, PeerAddress, PeerChange, PeerClass,
+    PeerError, PeerFlushed, Replicas, Role, SyncStatus, Totals, discovery, no_such_peer,
 };
 use crate::error::{Exit, Failure, Outcome};
+use crate::logs;
 use crate::serve::Settings;
 use crate::writes::Writes;
 use base::{Clock, Error, NodeId, OsRng, SystemClock};
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::Span;
 
 /// Threads that drive QUIC; calls of the database run on others.
 const THREADS: usize = 2;
@@ -46,6 +48,9 @@ impl Linked {
     /// Listens, dials the peers of `settings`, and joins if they say so.
     pub(crate) fn start(db: &Db, settings: &Settings) -> Outcome<Linked> {
         let mut builder = Builder::new_multi_thread();
+        // What is opened is opened in its span, if it is a dataset.
+        let span = Span::current();
+        builder.on_thread_start(move || logs::stay_in(&span)).on_thread_stop(logs::leave);
         let runtime =
             builder.worker_threads(THREADS).thread_name("esker-peers").enable_all().build();
         let runtime = runtime.map_err(|e| Error::io("start threads", "for peers", e))?;
@@ -74,6 +79,7 @@ impl Linked {
             dialing,
             peers: settings.peers.iter().map(|peer| (peer.node, peer.address)).collect(),
             link,
+            discovery: discovery::options_of(&settings.config),
             ..ReplicaOptions::default()
         };
         let replica = {
@@ -133,6 +139,13 @@ impl Replicas for Linked {
                 Err(Failure::new(Exit::Denied, "Forked", message)
                     .action("stop it, then `esker repair --path DIR --new-life`"))
             }
+            group::Writes::ClockSkew => {
+                // They may have come to agree since.
+                replica.clock_skew_ms().map_or(Ok(()), |(by_ms, limit_ms)| {
+                    Err(Failure::from(Error::ClockSkew { by_ms, limit_ms })
+                        .action("set the clock of this node right, or that of its peers"))
+                })
+            }
             group::Writes::Rejoining => refuse(
                 "this node takes over what its peers hold",
                 "wait until it has caught up, or write to another node",
@@ -149,6 +162,7 @@ impl Replicas for Linked {
             group::Writes::Rejoining => Writes::Rejoining,
             group::Writes::Announcing => Writes::Announcing,
             group::Writes::Forked => Writes::Forked,
+            group::Writes::ClockSkew => Writes::ClockSkew,
             group::Writes::Retired => Writes::Retired,
         }
     }
@@ -182,6 +196,10 @@ impl Replicas for Linked {
     fn peers(&self) -> Vec<Peer> {
         let Ok(replica) = self.replica() else { return Vec::new() };
         replica.peers().into_iter().map(peer).collect()
+    }
+
+    fn discovery(&self) -> Option<Discovery> {
+        Some(self.replica().ok()?.discovery()?.into())
     }
 
     fn sync_status(&self) -> SyncStatus {
@@ -307,10 +325,12 @@ fn reads_only(replica: &Replica) -> Failure {
 
 fn peer(report: PeerReport) -> Peer {
     let last_sync = report.last_sync_ms();
-    let PeerReport { peer, role, status, breaker, totals: exchanged, trouble: last } = report;
+    let PeerReport { peer, role, status, breaker, found, totals: exchanged, trouble: last } =
+        report;
     Peer {
         node: peer.node.to_string(),
         address: peer.address.map(|address| address.to_string()),
+        found: found.into_iter().map(Into::into).collect(),
         class: match role {
             Some(roster::Role::Author) => PeerClass::Tracked,
             Some(roster::Role::Observer) | None => PeerClass::Untracked,
@@ -325,6 +345,9 @@ fn peer(report: PeerReport) -> Peer {
         last_confirmation: status.confirmed_at_ms,
         clock_offset_ms: status.clock_offset_ms,
         parked: status.is_parked,
+        under_way: status.under_way,
+        under_way_bytes: status.under_way_bytes,
+        diverged: status.diverged,
         totals: totals(&exchanged),
         last_error: last.map(trouble),
     }
@@ -355,4 +378,33 @@ fn trouble(of: Trouble) -> PeerError {
 
 fn refused(code: &'static str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Input, code, error.to_string()).action("correct the setting")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_peer_is_told() {
+        let node = NodeId([7; 16]);
+        let report = PeerReport {
+            peer: replica::Peer { node, address: None, is_enabled: true },
+            role: Some(AUTHOR),
+            status: replication::health::PeerStatus {
+                under_way: 2,
+                under_way_bytes: 300,
+                clock_offset_ms: -4,
+                is_parked: true,
+                diverged: 5,
+                ..Default::default()
+            },
+            breaker: replication::link::BreakerState::Closed,
+            totals: replica::Totals { failures: 6, ..Default::default() },
+            trouble: None,
+            found: Vec::new(),
+        };
+        let told = peer(report);
+        assert_eq!((told.under_way, told.under_way_bytes, told.clock_offset_ms), (2, 300, -4));
+        assert_eq!((told.parked, told.diverged, told.totals.failures), (true, 5, 6));
+    }
 }

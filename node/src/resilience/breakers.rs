@@ -21,7 +21,6 @@ pub struct Breakers {
 
 /// One breaker and what went through it.
 struct Guard {
-    settings: BreakerSettings,
     breaker: Mutex<(Breaker, Counts)>,
 }
 
@@ -126,6 +125,11 @@ impl Breakers {
         result.map_err(Guarded::Failed)
     }
 
+    /// Lets the breaker `name` be seen before its first call.
+    pub fn show(&self, name: &str, settings: BreakerSettings) {
+        self.guard(name, settings);
+    }
+
     /// How each is.
     pub fn reports(&self) -> BTreeMap<String, BreakerReport> {
         let now = self.clock.monotonic();
@@ -138,17 +142,13 @@ impl Breakers {
     }
 
     /// Closes the breaker `name`, as if nothing had failed. Returns false if there is none.
+    ///
+    /// Calls that are under way open it no more, however they end. What its report counts goes on: successes,
+    /// failures and rejections are those of its whole life, calls that were under way too.
     pub fn reset(&self, name: &str) -> bool {
         let guard = self.all().get(name).cloned();
         let Some(guard) = guard else { return false };
-        let before = guard.lock().0.state(self.clock.monotonic());
-        let fresh = self.breaker(name, guard.settings);
-        guard.lock().0 = fresh;
-        if let Some(on_change) = &self.on_change
-            && before != BreakerState::Closed
-        {
-            on_change(name, before, BreakerState::Closed);
-        }
+        guard.lock().0.reset();
         true
     }
 
@@ -162,7 +162,7 @@ impl Breakers {
             return guard.clone();
         }
         let breaker = Mutex::new((self.breaker(name, settings), Counts::default()));
-        let guard = Arc::new(Guard { settings, breaker });
+        let guard = Arc::new(Guard { breaker });
         all.insert(name.to_owned(), guard.clone());
         guard
     }
@@ -327,6 +327,33 @@ mod tests {
         assert!(breakers.reset("disk") && !breakers.reset("nothing"));
         assert_eq!(call(&breakers, Ok(3)), Ok(3));
         assert_eq!(seen.lock().unwrap().last().unwrap(), "disk: open to closed");
+    }
+
+    #[test]
+    fn calls_that_are_under_way_at_a_reset_open_nothing_after_it() {
+        let (breakers, _, seen) = breakers();
+        let (go, ended) = (std::sync::Barrier::new(6), std::sync::Barrier::new(6));
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    let fails = || {
+                        go.wait();
+                        ended.wait();
+                        Err::<u8, u8>(7)
+                    };
+                    breakers.call("disk", BreakerSettings::default(), fails).unwrap_err();
+                });
+            }
+            go.wait();
+            (0..5).for_each(|_| drop(call(&breakers, Err(7))));
+            assert!(breakers.reset("disk"));
+            ended.wait();
+        });
+        let report = breakers.reports()["disk"];
+        let expected =
+            BreakerReport { state: BreakerState::Closed, successes: 0, failures: 10, rejected: 0 };
+        assert_eq!(report, expected);
+        assert_eq!(*seen.lock().unwrap(), ["disk: closed to open", "disk: open to closed"]);
     }
 
     proptest! {

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(3600);
 pub struct RemedySettings {
     /// Whether at all.
     pub switch: RemedySwitch,
-    /// How often in an hour at the most.
+    /// How often in an hour at the most; zero is never, as if it were switched off.
     pub per_hour: u32,
 }
 
@@ -81,6 +81,8 @@ impl Entry {
     fn state(&self) -> RemedyState {
         match self.settings.switch {
             RemedySwitch::Off => RemedyState::Off,
+            // Nothing was used up, and nobody needs to be told.
+            RemedySwitch::On if self.settings.per_hour == 0 => RemedyState::Off,
             RemedySwitch::On if self.recent.len() >= self.settings.per_hour as usize => {
                 RemedyState::UsedUp
             }
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(remedies.take("mend"), RemedyState::Off);
         assert_eq!(remedies.take("nothing"), RemedyState::Off);
         remedies.set("mend", RemedySettings { per_hour: 0, ..ON });
-        assert_eq!(remedies.take("mend"), RemedyState::UsedUp);
+        assert_eq!(remedies.take("mend"), RemedyState::Off, "nothing is used up");
         assert_eq!(remedies.reports()["mend"].taken, 0);
     }
 

@@ -15,9 +15,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub enum Timeout {
     /// The head of an HTTP request, and idleness between two.
     HttpHead,
-    /// A standstill of the body of an HTTP request.
+    /// How far the body of an HTTP request may fall behind 16 KiB a second.
     HttpBody,
-    /// A standstill of whoever reads an HTTP answer.
+    /// How far whoever reads an HTTP answer may fall behind 16 KiB a second.
     HttpAnswer,
     /// Waiting for memory or a turn that others have.
     Share,

@@ -58,7 +58,11 @@ pub(super) async fn set_mode(
     let kept = node.blocking(move |node| {
         let kept = mode.keep(node.directory().db());
         if let Err(failure) = &kept {
-            tracing::warn!(failure = failure.to_text(), "the mode lasts until the node stops");
+            tracing::warn!(
+                code = failure.code(),
+                failure = failure.to_text(),
+                "the mode lasts until the node stops"
+            );
         }
         Ok(kept.is_ok())
     });

@@ -1,6 +1,7 @@
 //! Bodies of requests, bounded in bytes and in time, and bodies of answers that hold memory.
 
 use super::node::Node;
+use super::pace::Pace;
 use super::refusal::Refusal;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::HeaderMap;
@@ -11,8 +12,8 @@ use http_body_util::BodyExt;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// A body read whole, and the memory that it may take.
 pub(super) struct Whole {
@@ -43,11 +44,11 @@ pub(super) async fn read_whole(
         return Err(Refusal::too_large(what, len_max, len));
     }
     let expected = declared.and_then(|len| usize::try_from(len).ok()).unwrap_or(len_max);
-    let memory = node.memory(expected.saturating_mul(copies)).await?;
+    let memory = node.shares().memory(expected.saturating_mul(copies)).await?;
     let mut bytes = Vec::with_capacity(declared.map_or(0, |_| expected));
     let mut body = body;
-    let patience = node.timeout(Timeout::HttpBody);
-    while let Some(part) = next_part(&mut body, patience).await? {
+    let mut pace = Pace::new(node.timeout(Timeout::HttpBody));
+    while let Some(part) = next_part(&mut body, &mut pace).await? {
         if bytes.len() + part.len() > len_max {
             return Err(Refusal::too_large(what, len_max, (bytes.len() + part.len()) as u64));
         }
@@ -56,15 +57,17 @@ pub(super) async fn read_whole(
     Ok(Whole { bytes, memory })
 }
 
-/// The next bytes of a body that may stand still for `patience`; `None` at its end.
-pub(super) async fn next_part(
-    body: &mut Body,
-    patience: Duration,
-) -> Result<Option<Bytes>, Refusal> {
+/// The next bytes of a body that comes at `pace`; `None` at its end.
+pub(super) async fn next_part(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = tokio::time::timeout(patience, body.frame())
-            .await
-            .map_err(|_| Refusal::too_slow(patience))?;
+        let began = Instant::now();
+        let frame = tokio::time::timeout(pace.left(), body.frame()).await;
+        let frame = frame.map_err(|_| Refusal::too_slow(pace.patience()))?;
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => 0,
+        };
+        pace.note(began.elapsed(), bytes);
         match frame {
             None => return Ok(None),
             Some(Err(_)) => return Err(Refusal::cut_off()),

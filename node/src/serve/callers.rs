@@ -6,19 +6,14 @@
 
 use super::origin;
 use super::refusal::Refusal;
-use crate::config::{Config, FILE_TOKEN, token_of};
+use crate::config::{Config, FILE_TOKEN, token_in, token_of};
 use crate::error::{Exit, Failure, Outcome};
-use crate::files;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes of a file with a token at most.
-const TOKEN_FILE_LEN_MAX: usize = 4096;
-/// Bytes of a token at least: shorter ones can be guessed.
-const TOKEN_LEN_MIN: usize = 16;
 /// What may be asked without a token: nothing of it holds any data.
 const OPEN_PATHS: [&str; 3] = ["/health/live", "/health/ready", "/"];
 /// Who asks where there are no tokens.
@@ -39,14 +34,11 @@ impl Callers {
         let mut tokens: Vec<_> = listed.filter_map(|words| token_of(words)).collect();
         if let Some(path) = config.text("auth.token_file") {
             let path = Path::new(path);
-            let text = files::read_text(path, TOKEN_FILE_LEN_MAX)?;
-            let token = text.trim();
-            if token.len() < TOKEN_LEN_MIN {
-                let message = format!("a token has at least {TOKEN_LEN_MIN} bytes");
-                return Err(Failure::new(Exit::Input, "ConfigInvalid", message)
+            let token = token_in(path)?.ok_or_else(|| {
+                Failure::new(Exit::Input, "ConfigInvalid", "the file of the token holds none")
                     .at(path)
-                    .action("make one with `esker config token`"));
-            }
+                    .action("make one with `esker config token`")
+            })?;
             tokens.push((FILE_TOKEN.to_owned(), blake3::hash(token.as_bytes())));
         }
         Ok(Callers { tokens })

@@ -2,25 +2,30 @@
 //!
 //! ```text
 //! engine       poisoned, read-only, damaged, slowed
-//! disk         how full the disk of the database is
+//! disk         how full the disk of the database is, and whether it is left alone because it fails
 //! memory       how much memory of the machine is left
 //! cpu          how busy the machine is
 //! log_sync     how long the slowest hundredth of syncs takes
 //! compaction   how much work is owed
 //! replication  how far tracked peers lag
 //! writes       whether those of users are taken
+//! clock        whether the wall clock has jumped, so that commits are refused
+//! backups      whether the last ones failed, and how old the last is
 //! ```
 //!
+//! Memory and cpu are of the machine, so the main database of a process looks at them for all.
 //! A machine that is busy is no reason to be restarted: those checks warn and do no more.
 
+use super::disk::DISK;
 use super::health::HealthReport;
 use super::node::Node;
 use crate::config::Config;
 use crate::process::Machine;
 use engine::{Db, Latency, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
-use esker_node::resilience::{BreakerSettings, Breakers, Timeout};
+use esker_node::resilience::{BreakerSettings, BreakerState, Breakers, Timeout};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Milliseconds of the slowest hundredth of syncs.
 const SYNC_SLOW_MS: f64 = 100.0;
@@ -47,10 +52,13 @@ pub(super) fn add(
     let (engine, disk, syncs, debt) = (db(), db(), db(), db());
     checks.add("engine", timing, move || of_engine(&engine))?;
     let breakers = node.breakers().clone();
+    breakers.show(DISK, BreakerSettings::default());
     checks.add("disk", timing, move || of_disk(&disk, &breakers, disk_limit))?;
-    checks.add("memory", timing, move || of_memory(memory_limit))?;
-    let mut before = Machine::read();
-    checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit))?;
+    if node.dataset().is_none() {
+        checks.add("memory", timing, move || of_memory(memory_limit))?;
+        let mut before = Machine::read();
+        checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit))?;
+    }
     let mut before_syncs = Latency::default();
     checks.add("log_sync", timing, move || {
         let now = syncs.stats().sync_latency;
@@ -59,7 +67,16 @@ pub(super) fn add(
     checks.add("compaction", timing, move || of_debt(debt.stats().write_pressure))?;
     let (of_peer, of_write) = (Arc::downgrade(node), Arc::downgrade(node));
     checks.add("replication", timing, move || of_peers(&of_peer))?;
-    checks.add("writes", timing, move || of_writes(&of_write))
+    checks.add("writes", timing, move || of_writes(&of_write))?;
+    let (clock, backups) = (db(), db());
+    checks.add("clock", timing, move || of_clock(clock.health().clock_jump_ms))?;
+    let every = config.text("backup.to").map(|_| config.seconds("backup.every_seconds"));
+    let node = Arc::downgrade(node);
+    checks.add("backups", timing, move || {
+        let Some(node) = node.upgrade() else { return node_ends() };
+        let stats = backups.stats();
+        of_backups(stats.backup_failures_in_a_row, since_backup(&node, stats.last_backup_ms), every)
+    })
 }
 
 fn of_engine(db: &Db) -> Finding {
@@ -78,14 +95,20 @@ fn of_engine(db: &Db) -> Finding {
 }
 
 fn of_disk(db: &Db, breakers: &Breakers, limit: f64) -> Finding {
-    match breakers.call("disk", BreakerSettings::default(), || db.space()) {
-        Ok(space) => {
-            let free = space.disk_bytes as f64;
-            let used = 1.0 - free / space.disk_total_bytes.max(1) as f64;
-            share("the disk", used, limit).with("free_bytes", free)
+    let space = match db.space() {
+        Ok(space) => space,
+        Err(error) => return Finding::degraded(error.to_string()),
+    };
+    let free = space.disk_bytes as f64;
+    let used = 1.0 - free / space.disk_total_bytes.max(1) as f64;
+    let breaker = breakers.reports().get(DISK).map_or(BreakerState::Closed, |report| report.state);
+    let finding = match breaker {
+        BreakerState::Open => {
+            Finding::degraded("the disk has failed again and again, and is left alone; see the log")
         }
-        Err(error) => Finding::degraded(error.to_string()),
-    }
+        BreakerState::Closed | BreakerState::HalfOpen => share("the disk", used, limit),
+    };
+    finding.with("free_bytes", free).with("breaker_state", f64::from(breaker as u8))
 }
 
 fn of_memory(limit: f64) -> Finding {
@@ -151,7 +174,7 @@ fn of_debt(pressure: f64) -> Finding {
 }
 
 fn of_peers(node: &Weak<Node>) -> Finding {
-    let Some(node) = node.upgrade() else { return Finding::degraded("the node ends") };
+    let Some(node) = node.upgrade() else { return node_ends() };
     let report = HealthReport::of(&node);
     let tracked = report.tracked_peer_count;
     let message = match (tracked, report.peers_in_trouble()) {
@@ -165,15 +188,56 @@ fn of_peers(node: &Weak<Node>) -> Finding {
 }
 
 fn of_writes(node: &Weak<Node>) -> Finding {
-    let Some(node) = node.upgrade() else { return Finding::degraded("the node ends") };
+    let Some(node) = node.upgrade() else { return node_ends() };
     let writes = node.writes();
     Finding::new(writes.wellness(), writes.words())
+}
+
+fn node_ends() -> Finding {
+    Finding::degraded("the node ends")
+}
+
+fn of_clock(jump_ms: Option<u64>) -> Finding {
+    match jump_ms {
+        None => Finding::healthy("the wall clock goes on as it did"),
+        Some(by_ms) => {
+            let message = format!(
+                "the wall clock has jumped by {by_ms} ms: commits are refused until it is back, or \
+                 the node is started again"
+            );
+            Finding::new(Wellness::Unhealthy, message).with("jump_ms", by_ms as f64)
+        }
+    }
+}
+
+/// How old the last backup is, at least: none is known of before the start.
+fn since_backup(node: &Node, last_ms: u64) -> Duration {
+    match last_ms {
+        0 => node.uptime(),
+        last_ms => Duration::from_millis(node.wall_ms().saturating_sub(last_ms)),
+    }
+}
+
+/// One that is made every now and then may be late by as much.
+fn of_backups(failures: u64, since: Duration, every: Option<Duration>) -> Finding {
+    let is_old = every.is_some_and(|every| since > every.saturating_mul(2));
+    let message = match (failures, is_old, every) {
+        (0, false, Some(_)) => "the last backup succeeded".to_owned(),
+        (0, false, None) => "no backups are made by themselves".to_owned(),
+        (0, true, _) => format!("there was no backup for {} s", since.as_secs()),
+        (1, ..) => "the last backup failed; the log says why".to_owned(),
+        (failures, ..) => format!("the last {failures} backups failed; the log says why"),
+    };
+    let is_well = failures == 0 && !is_old;
+    let status = if is_well { Wellness::Healthy } else { Wellness::Degraded };
+    Finding::new(status, message)
+        .with("failures_in_a_row", failures as f64)
+        .with("since_seconds", since.as_secs_f64())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// Latencies as the engine counts them.
     fn latency(list: &[(u64, u64)]) -> Latency {
@@ -210,5 +274,23 @@ mod tests {
         assert_eq!(share("x", 0.89, 0.9).status, Wellness::Healthy);
         assert_eq!(share("x", 0.9, 0.9).status, Wellness::Degraded);
         assert_eq!(share("x", f64::NAN, 0.9).status, Wellness::Healthy);
+    }
+    #[test]
+    fn backups_may_not_fail_and_not_be_older_than_twice_their_time() {
+        let every = Some(Duration::from_secs(100));
+        let status =
+            |failures, since, every| of_backups(failures, Duration::from_secs(since), every).status;
+        assert_eq!(status(0, 200, every), Wellness::Healthy);
+        assert_eq!(status(0, 201, every), Wellness::Degraded);
+        assert_eq!(status(1, 0, every), Wellness::Degraded);
+        assert_eq!(status(0, 1 << 30, None), Wellness::Healthy, "nobody asked for any");
+        assert_eq!(status(3, 0, None), Wellness::Degraded, "somebody did by hand");
+    }
+
+    #[test]
+    fn a_clock_that_jumped_is_unhealthy() {
+        assert_eq!(of_clock(None).status, Wellness::Healthy);
+        let jumped = of_clock(Some(60_000));
+        assert_eq!((jumped.status, jumped.numbers["jump_ms"]), (Wellness::Unhealthy, 60_000.0));
     }
 }

@@ -3,11 +3,13 @@
 //! Reading ends when nobody waits for it any more. Flushes and merges go on, and keep their turn until they
 //! are done.
 
+use super::disk::on_disk;
 use super::ending::Interest;
 use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
 use super::routes::json;
+use crate::database::keyspace_to_read;
 use crate::place::Place;
 use axum::body::Body;
 use axum::extract::State;
@@ -26,7 +28,7 @@ pub(super) async fn digest(
         false => None,
     };
     keyspace.as_deref().map_or(Ok(()), check_keyspace_name)?;
-    let turn = node.stream().await?;
+    let turn = node.shares().stream().await?;
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let line = node
@@ -44,7 +46,7 @@ pub(super) async fn keyspaces(
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let turn = node.stream().await?;
+    let turn = node.shares().stream().await?;
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let lines = node
@@ -62,8 +64,8 @@ pub(super) async fn flush(
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let turn = node.load().await?;
-    node.holding(turn, |node| node.directory().flush()).await?;
+    let turn = node.shares().load().await?;
+    node.holding(turn, |node| on_disk(node, || node.directory().db().flush())).await?;
     Ok(json(&()))
 }
 
@@ -74,8 +76,13 @@ pub(super) async fn compact(
 ) -> Result<Response<Body>, Refusal> {
     let keyspace = Query::of(&uri, &["keyspace"])?.text("keyspace")?;
     keyspace.as_deref().map_or(Ok(()), check_keyspace_name)?;
-    let turn = node.load().await?;
-    node.holding(turn, move |node| node.directory().compact(keyspace.as_deref())).await?;
+    let turn = node.shares().load().await?;
+    let merging = node.holding(turn, move |node| {
+        let db = node.directory().db();
+        keyspace.map_or(Ok(None), |name| keyspace_to_read(db, &name))?;
+        on_disk(node, || db.compact_all())
+    });
+    merging.await?;
     Ok(json(&()))
 }
 

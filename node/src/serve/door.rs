@@ -3,19 +3,20 @@
 use super::callers::Callers;
 use super::node::Node;
 use super::opening::{self, Opening};
+use super::probes;
 use super::routes::routes;
 use axum::Router;
 use axum::body::Body;
-use esker_node::resilience::{Timeout, Timeouts};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use tracing::Span;
+use tracing::instrument::{Instrument, Instrumented};
 
-type Routes = TowerToHyperService<Router>;
+pub(super) type Routes = TowerToHyperService<Router>;
 
 /// Answers each request by what is behind it at that moment. Clones are the same door.
 #[derive(Clone)]
@@ -24,28 +25,30 @@ pub(super) struct Door {
 }
 
 struct Inside {
-    timeouts: Timeouts,
+    /// What is asked happens in this.
+    span: Span,
     behind: RwLock<Behind>,
 }
 
 /// Who answers.
 enum Behind {
     /// There is no node yet, or not now.
-    Opening(Routes),
+    Opening(Arc<Opening>, Routes),
     Node(Arc<Node>, Routes),
 }
 
 impl Behind {
     fn opening(opening: Arc<Opening>, callers: Arc<Callers>) -> Behind {
-        Behind::Opening(TowerToHyperService::new(opening::routes(opening, callers)))
+        let routes = TowerToHyperService::new(opening::routes(opening.clone(), callers));
+        Behind::Opening(opening, routes)
     }
 }
 
 impl Door {
     /// A door behind which `opening` is told of.
-    pub(super) fn new(opening: Arc<Opening>, timeouts: Timeouts, callers: Arc<Callers>) -> Door {
+    pub(super) fn new(opening: Arc<Opening>, callers: Arc<Callers>, span: Span) -> Door {
         let behind = RwLock::new(Behind::opening(opening, callers));
-        Door { inside: Arc::new(Inside { timeouts, behind }) }
+        Door { inside: Arc::new(Inside { span, behind }) }
     }
 
     /// From here on `node` answers, also on connections that are there already.
@@ -62,9 +65,18 @@ impl Door {
     /// Who answers, if it is open.
     pub(super) fn node(&self) -> Option<Arc<Node>> {
         match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
-            Behind::Opening(_) => None,
+            Behind::Opening(..) => None,
             Behind::Node(node, _) => Some(node.clone()),
         }
+    }
+
+    /// Why no user should be sent to it: each reason, none if users are welcome.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let node = match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
+            Behind::Opening(opening, _) => return vec![opening.words()],
+            Behind::Node(node, _) => node.clone(),
+        };
+        probes::reasons(&node)
     }
 
     fn put(&self, behind: Behind) {
@@ -74,21 +86,18 @@ impl Door {
         // Perhaps the last that held a node: not under the lock.
         drop(before);
     }
-
-    /// How long something may take now.
-    pub(super) fn timeout(&self, of: Timeout) -> Duration {
-        self.inside.timeouts.get(of)
-    }
 }
 
 impl Service<Request<Incoming>> for Door {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = <Routes as Service<Request<Incoming>>>::Future;
+    type Future = Instrumented<<Routes as Service<Request<Incoming>>>::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
-            Behind::Opening(routes) | Behind::Node(_, routes) => routes.call(request),
+            Behind::Opening(_, routes) | Behind::Node(_, routes) => {
+                routes.call(request).instrument(self.inside.span.clone())
+            }
         }
     }
 }

@@ -83,6 +83,9 @@ pub(crate) struct HealthReport {
     /// Of a replica only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) replica: Option<ReplicaReport>,
+    /// Of the main database of a process that has others: how each of those is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    datasets: BTreeMap<String, Wellness>,
 }
 
 /// How far a replica is behind the writers.
@@ -110,6 +113,18 @@ impl HealthReport {
         HealthReport::new(engine, &peers, node.thresholds())
             .of_replica(node.replicas().behind())
             .of_writes(node.writes())
+    }
+
+    /// The report on the main database of a process and on all others.
+    pub(super) fn of_all(node: &Node) -> HealthReport {
+        let mut report = HealthReport::of(node);
+        for (name, door) in node.datasets().all() {
+            let status =
+                door.node().map_or(Wellness::Unhealthy, |node| HealthReport::of(&node).status);
+            report.status = report.status.max(status);
+            report.datasets.insert(name.to_owned(), status);
+        }
+        report
     }
 
     /// With whether writes of users are taken.
@@ -143,7 +158,10 @@ impl HealthReport {
         let silent = named(&|peer| peer.last_confirmation.is_none());
         let lagging = named(&|peer| peer.lag_ms >= thresholds.degraded_ms());
         let max_lag_ms = tracked.iter().map(|peer| peer.lag_ms).max().unwrap_or(0);
-        let (engine_name, engine_wellness) = of_engine(engine.status);
+        let (engine_name, mut engine_wellness) = of_engine(engine.status);
+        if engine.clock_jump_ms.is_some() {
+            engine_wellness = Wellness::Unhealthy;
+        }
         let parked = peers.iter().filter(|peer| peer.parked);
         let parked: Vec<String> = parked.map(|peer| peer.node.clone()).collect();
         let peers_wellness = match (max_lag_ms, silent.is_empty() && lagging.is_empty()) {
@@ -167,6 +185,7 @@ impl HealthReport {
             lagging_peers: lagging,
             parked_peers: parked,
             replica: None,
+            datasets: BTreeMap::new(),
             thresholds,
         }
     }
@@ -186,7 +205,7 @@ fn of_engine(status: Status) -> (&'static str, Wellness) {
     match status {
         Status::Healthy => ("healthy", Wellness::Healthy),
         Status::Degraded => ("degraded", Wellness::Degraded),
-        Status::ReadOnly => ("read_only", Wellness::Unhealthy),
+        Status::ReadOnly => ("read-only", Wellness::Unhealthy),
         Status::Corrupt => ("corrupt", Wellness::Unhealthy),
         Status::Poisoned => ("poisoned", Wellness::Unhealthy),
         Status::Closed => ("closed", Wellness::Unhealthy),
@@ -202,6 +221,7 @@ mod tests {
         Peer {
             node: node.to_owned(),
             address: None,
+            found: Vec::new(),
             class,
             enabled: true,
             online: true,
@@ -212,6 +232,9 @@ mod tests {
             last_confirmation,
             clock_offset_ms: 0,
             parked: false,
+            under_way: 0,
+            under_way_bytes: 0,
+            diverged: 0,
             totals: Totals::default(),
             last_error: None,
         }
@@ -247,6 +270,10 @@ mod tests {
             let report = HealthReport::new(health, &[], LagThresholds::default());
             assert_eq!(report.status, expected);
         }
+        let mut jumped = engine_health(Status::Degraded);
+        jumped.clock_jump_ms = Some(60_000);
+        let report = HealthReport::new(jumped, &[], LagThresholds::default());
+        assert_eq!(report.status, Wellness::Unhealthy, "no commit succeeds");
     }
 
     #[test]
@@ -307,7 +334,7 @@ mod tests {
             let report = HealthReport::new(engine, &[], LagThresholds::default());
             let report = report.of_writes(writes);
             let wellness = match writes.name() {
-                "forked" => Wellness::Unhealthy,
+                "forked" | "clock-skew" => Wellness::Unhealthy,
                 "joining" | "rejoining" | "announcing" | "retired" => Wellness::Degraded,
                 _ => Wellness::Healthy,
             };

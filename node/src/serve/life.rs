@@ -1,23 +1,39 @@
-//! From a listener to a closed database: the threads of a node, and the order in which they begin and end.
+//! From a listener to closed databases: the threads of a process, and the order in which they begin and end.
+//!
+//! ```text
+//! household   the listener, and a life for the main database and for each dataset
+//! life        opening -> node -> told to stop; or poisoned -> opening -> ..
+//! ```
+//!
+//! Lives know nothing of each other. None answers users before all are open, and one that can not be led any further
+//! ends the process: no data are served while others that belong there are not.
 
 use super::callers::Callers;
+use super::closing::close_within;
+use super::datasets::{Datasets, House};
 use super::door::Door;
 use super::ending::ended;
 use super::mode::Mode;
-use super::node::{Node, Reread};
+use super::node::{Around, Node, Reread};
 use super::opening::Opening;
 use super::remedies::SelfHealing;
 use super::server::Server;
 use super::settings::Settings;
+use super::shares::Shares;
 use super::signals::EndOfInput;
-use crate::error::{Failure, Outcome};
+use crate::error::{Exit, Failure, Outcome};
+use crate::logs;
 use crate::place::{Directory, Place};
 use crate::replicas::Replicas;
 use base::Error;
 use esker_node::resilience::{Timeout, Timeouts};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tracing::{Instrument, Span};
 
 /// Threads that answer connections. All but two of them may do quick work of the engine themselves; the
 /// rest is done by those that may block.
@@ -36,6 +52,9 @@ pub(crate) struct Ready {
     pub(crate) listen: String,
     /// Where users connect.
     pub(crate) http: String,
+    /// Further databases in the same process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) datasets: Vec<Begun>,
 }
 
 /// A database that was opened, and its peers.
@@ -62,109 +81,291 @@ fn take(slot: &Slot) -> Option<Opened> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Listens, opens the database by `open`, and serves it until a signal; then closes it. Meanwhile whoever asks
-/// is told how far it is. Tells `ready` once it serves. Asks `reread` for the configuration when SIGHUP comes.
-/// A poisoned database is closed and opened again, as far as remedies allow.
+/// What may take as long as work that goes on after requests were cut off, one after the other: threads, and of
+/// each of so many databases its peers and itself.
+fn parts_of_close(databases: usize) -> u32 {
+    u32::try_from(databases).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(1)
+}
+
+/// Listens, opens the database of `settings` and its datasets by `open`, and serves them until a signal; then closes
+/// them. Meanwhile whoever asks is told how far they are. Tells `ready` once all are served. Asks `reread` for the
+/// configuration when SIGHUP comes. A poisoned database is closed and opened again, as far as remedies allow.
 pub(crate) fn serve(
     settings: &Settings,
     reread: Reread,
-    open: impl FnMut(&Opening) -> Outcome<Opened> + Send + 'static,
+    open: impl Fn(&Settings, &Opening) -> Outcome<Opened> + Send + Sync + 'static,
     ready: impl FnOnce(&Ready) -> Outcome,
 ) -> Outcome {
     let runtime = runtime()?;
     let timeouts = settings.config.timeouts();
-    let life = Life {
-        settings: settings.clone(),
-        callers: Arc::new(Callers::of(&settings.config)?),
-        timeouts: timeouts.clone(),
-        healing: Arc::new(SelfHealing::new(&settings.config)),
-        reread,
-        open: Arc::new(Mutex::new(open)),
-        slot: Slot::default(),
-    };
-    let slot = life.slot.clone();
-    let (node, served) = runtime.block_on(life.lead(ready));
-    let Some(node) = node else {
+    let household = Household::new(settings, &timeouts, reread, Arc::new(open))?;
+    let slots: Vec<Slot> = household.lives.iter().map(|life| life.slot.clone()).collect();
+    let (nodes, served) = runtime.block_on(household.lead(ready));
+    let patience = timeouts.get(Timeout::Close);
+    let closed = close_within(patience.saturating_mul(parts_of_close(slots.len())), move || {
+        nodes.iter().for_each(|node| node.replicas().shutdown());
         // A recovery that does not end is cut off as a crash would.
-        runtime.shutdown_timeout(timeouts.get(Timeout::Close));
-        return Failure::both(served, take(&slot).map_or(Ok(()), Opened::close));
-    };
-    node.replicas().shutdown();
-    runtime.shutdown_timeout(node.timeout(Timeout::Close));
-    let closed = Box::new(node.directory().clone()).close();
-    Failure::both(served, closed.map_err(|failure| failure.during("close")))
-}
-
-/// What stays when a database is opened again.
-struct Life<O> {
-    settings: Settings,
-    callers: Arc<Callers>,
-    timeouts: Timeouts,
-    healing: Arc<SelfHealing>,
-    reread: Reread,
-    open: Arc<Mutex<O>>,
-    slot: Slot,
-}
-
-impl<O: FnMut(&Opening) -> Outcome<Opened> + Send + 'static> Life<O> {
-    /// From a listener to the end of all requests. The node is still to be closed, if there is one.
-    async fn lead(mut self, ready: impl FnOnce(&Ready) -> Outcome) -> (Option<Arc<Node>>, Outcome) {
-        let settings = &self.settings;
-        let mut opening = Arc::new(Opening::default());
-        let door = Door::new(opening.clone(), self.timeouts.clone(), self.callers.clone());
-        let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
-        let mut server = match Server::bind(settings.http, end, door.clone()).await {
-            Ok(server) => server,
-            Err(failure) => return (None, Err(failure)),
+        runtime.shutdown_timeout(patience);
+        let close = |node: &Arc<Node>| {
+            let closed = Box::new(node.directory().clone()).close();
+            closed.map_err(|failure| failure.during("close"))
         };
-        let (mut ready, mut mode) = (Some(ready), None);
+        let closed = nodes.iter().map(close);
+        let late = slots.iter().filter_map(take).map(Opened::close);
+        closed.chain(late).fold(Ok(()), Failure::both)
+    });
+    Failure::both(served, closed)
+}
+
+/// All databases of a process, before they are opened.
+struct Household {
+    lives: Vec<Life>,
+    house: House,
+    http: SocketAddr,
+    end: EndOfInput,
+    timeouts: Timeouts,
+}
+
+impl Household {
+    fn new(
+        settings: &Settings,
+        timeouts: &Timeouts,
+        reread: Reread,
+        open: Open,
+    ) -> Outcome<Household> {
+        let around = Around {
+            timeouts: timeouts.clone(),
+            callers: Arc::new(Callers::of(&settings.config)?),
+            reread,
+            healing: Arc::new(SelfHealing::new(&settings.config)),
+            shares: Arc::new(Shares::new(timeouts.clone())),
+            datasets: Datasets::default(),
+        };
+        let of_datasets = settings.datasets.iter().map(|settings| {
+            let around = Around {
+                reread: reread_of(&around.reread, settings.dataset.clone().unwrap_or_default()),
+                healing: Arc::new(SelfHealing::new(&settings.config)),
+                ..around.clone()
+            };
+            Life::new(settings, around, &open)
+        });
+        let mut lives: Vec<Life> = of_datasets.collect();
+        let named = |life: &Life| Some((life.settings.dataset.clone()?, life.door.clone()));
+        let datasets = Datasets::new(lives.iter().filter_map(named).collect());
+        let main = Life::new(settings, Around { datasets: datasets.clone(), ..around }, &open);
+        let house = House::new(main.door.clone(), datasets);
+        lives.insert(0, main);
+        let end = if settings.end_with_input { EndOfInput::Stops } else { EndOfInput::Ignored };
+        Ok(Household { lives, house, http: settings.http, end, timeouts: timeouts.clone() })
+    }
+
+    /// From a listener to the end of all requests. The nodes are still to be closed.
+    async fn lead(self, ready: impl FnOnce(&Ready) -> Outcome) -> (Vec<Arc<Node>>, Outcome) {
+        let bound = Server::bind(self.http, self.end, self.house.clone(), self.timeouts).await;
+        let mut server = match bound {
+            Ok(server) => server,
+            Err(failure) => return (Vec::new(), Err(failure)),
+        };
+        let (tell, told) = watch::channel(Told::Open);
+        let (begun, mut beginnings) = mpsc::channel(self.lives.len());
+        let (count, mut open) = (self.lives.len(), Vec::new());
+        let mut lives = JoinSet::new();
+        for life in self.lives {
+            let span = life.span.clone();
+            lives.spawn(life.lead(begun.clone(), told.clone()).instrument(span));
+        }
+        drop((begun, told));
+        let mut ready = Some(ready);
+        let (first, mut outcome) = loop {
+            let event = async {
+                tokio::select! {
+                    Some(begun) = beginnings.recv() => Event::Begun(begun),
+                    Some(ended) = lives.join_next() => Event::Ended(ended),
+                    else => Event::Ended(Ok((None, Ok(())))),
+                }
+            };
+            match server.answer_until(event).await {
+                Some(Event::Begun(begun)) => open.push(begun),
+                Some(Event::Ended(ended)) => break of(ended),
+                None => break (None, Ok(())),
+            }
+            if open.len() == count
+                && let Some(ready) = ready.take()
+            {
+                let begun = begin(&mut server, std::mem::take(&mut open), ready);
+                tell.send_replace(Told::Serve);
+                if let Err(failure) = begun {
+                    break (None, Err(failure));
+                }
+            }
+        };
+        // All of them hear it.
+        drop(tell);
+        let mut nodes: Vec<Arc<Node>> = first.into_iter().collect();
+        while let Some(Some(ended)) = until_stopped(&mut server, lives.join_next()).await {
+            let (node, ended) = of(ended);
+            nodes.extend(node);
+            outcome = Failure::both(outcome, ended);
+        }
+        if ready.is_none() {
+            // Those that are well answer what they have begun, whatever has become of another.
+            server.end(&nodes).await;
+            tracing::info!("no requests any more");
+        } else if outcome.is_ok() {
+            tracing::info!("told to stop while a database was being opened");
+        }
+        (nodes, outcome)
+    }
+}
+
+/// What happens to the databases of a household.
+enum Event {
+    /// One is open.
+    Begun(Waiting),
+    /// One is not any more.
+    Ended(Result<Ended, JoinError>),
+}
+
+/// A database that is open, and served once all others are open too.
+struct Waiting {
+    begun: Begun,
+    door: Door,
+    node: Arc<Node>,
+}
+
+/// What lives are told. They are to end once nobody is there to tell them anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// To open the database, and wait.
+    Open,
+    /// That its door is open.
+    Serve,
+}
+
+/// A database that is served from here on.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Begun {
+    /// Its name; none if it is the main one.
+    pub(crate) dataset: Option<String>,
+    /// How peers call it.
+    pub(crate) node: String,
+    /// Where they connect.
+    pub(crate) listen: String,
+}
+
+/// How a life ended.
+fn of(ended: Result<Ended, JoinError>) -> Ended {
+    ended.unwrap_or_else(|_| (None, Err(super::ending::ended())))
+}
+
+/// What `end` gives, unless a signal asks again to stop before that.
+async fn until_stopped<T>(server: &mut Server, end: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        ended = end => Some(ended),
+        () = server.stop() => None,
+    }
+}
+
+/// Reads the configuration of one dataset again.
+fn reread_of(all: &Reread, name: String) -> Reread {
+    let all = all.clone();
+    Arc::new(move || {
+        let gone = || {
+            let message = format!("the configuration has no dataset {name} any more");
+            Failure::new(Exit::Input, "ConfigInvalid", message)
+                .action("it is closed when the process starts again")
+        };
+        all()?.datasets().get(&name).cloned().ok_or_else(gone)
+    })
+}
+
+/// Opens the database that settings name.
+type Open = Arc<dyn Fn(&Settings, &Opening) -> Outcome<Opened> + Send + Sync>;
+/// The node that a life ended with, which is still to be closed.
+type Ended = (Option<Arc<Node>>, Outcome);
+
+/// One database, and what stays when it is opened again.
+struct Life {
+    settings: Settings,
+    around: Around,
+    opening: Arc<Opening>,
+    door: Door,
+    open: Open,
+    slot: Slot,
+    /// Everything about it happens in this.
+    span: Span,
+}
+
+impl Life {
+    fn new(settings: &Settings, around: Around, open: &Open) -> Life {
+        let opening = Arc::new(Opening::default());
+        let span = logs::span_of(settings.dataset.as_deref());
+        let door = Door::new(opening.clone(), around.callers.clone(), span.clone());
+        let (settings, open, slot) = (settings.clone(), open.clone(), Slot::default());
+        Life { settings, around, opening, door, open, slot, span }
+    }
+
+    /// Opens the database, again whenever it is poisoned, until nobody tells it anything any more. Whoever waits for
+    /// the first opening hears it by `begun`, and opens the door.
+    async fn lead(
+        mut self,
+        begun: mpsc::Sender<Waiting>,
+        mut told: watch::Receiver<Told>,
+    ) -> Ended {
+        let (mut begun, mut mode) = (Some(begun), None);
         loop {
-            let opened = self.open_meanwhile(&mut server, opening).await;
-            let node = match opened {
+            let node = match self.open_unless(&mut told).await {
                 Ok(Some(opened)) => self.node(opened, mode),
                 Ok(None) => return (None, Ok(())),
-                Err(failure) => return (None, Err(failure)),
+                Err(failure) => return (None, Err(self.named(failure.during("open")))),
             };
-            let begun = begin(&node, &door, &mut server, ready.take());
-            if begun.is_err() {
-                return (Some(node), begun);
+            if let Err(failure) = node.watch(&node.config()) {
+                return (Some(node), Err(self.named(failure)));
             }
-            if server.answer_until(node.healing().reopening()).await.is_none() {
-                server.end(&node).await;
-                tracing::info!("no requests any more");
-                return (Some(node), Ok(()));
+            match begun.take() {
+                None => {
+                    self.door.open(node.clone());
+                    // What was asked for while there was no node is not lost.
+                    node.clone().reload_soon();
+                }
+                Some(begun) => {
+                    // Who is about to stop waits for nobody.
+                    let _ = begun.send(self.waiting(&node)).await;
+                    if told.wait_for(|told| *told == Told::Serve).await.is_err() {
+                        return (Some(node), Ok(()));
+                    }
+                }
             }
-            opening = Arc::new(Opening::again(node.replicas().listens_at()));
-            door.shut(opening.clone(), node.callers());
+            tokio::select! {
+                () = node.healing().reopening() => {}
+                _ = told.changed() => return (Some(node), Ok(())),
+            }
+            self.opening = Arc::new(Opening::again(node.replicas().listens_at()));
+            self.door.shut(self.opening.clone(), node.callers());
             self.keep_of(&node);
             mode = Some(node.mode().get());
             give_up(node).await;
         }
     }
 
-    /// Opens the database while `server` answers. None if it was called off; if that was too late, what was
-    /// opened is in the slot.
-    async fn open_meanwhile(
-        &self,
-        server: &mut Server,
-        opening: Arc<Opening>,
-    ) -> Outcome<Option<Opened>> {
-        let (told, left, open) = (opening.clone(), self.slot.clone(), self.open.clone());
+    /// Opens the database. None if it was called off; if that was too late, what was opened is in the slot.
+    async fn open_unless(&self, told: &mut watch::Receiver<Told>) -> Outcome<Option<Opened>> {
+        let (opening, left) = (self.opening.clone(), self.slot.clone());
+        let (open, settings, span) = (self.open.clone(), self.settings.clone(), self.span.clone());
         let mut job = tokio::task::spawn_blocking(move || {
-            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            let opened = (*open)(&told)?;
+            let opened = span.in_scope(|| open(&settings, &opening))?;
             *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
             Ok(())
         });
-        if let Some(opened) = server.answer_until(&mut job).await {
-            let opened = opened.unwrap_or_else(|_| Err(ended()));
-            return opened.map(|()| take(&self.slot)).map_err(|failure| failure.during("open"));
-        }
-        tracing::info!("told to stop while the database is being opened");
-        opening.progress().cancel();
         let opened = tokio::select! {
-            opened = job => opened.unwrap_or_else(|_| Err(ended())),
-            () = server.stop() => return Ok(None),
+            opened = &mut job => {
+                let opened = opened.unwrap_or_else(|_| Err(ended()));
+                return opened.map(|()| take(&self.slot));
+            }
+            _ = told.changed() => {
+                self.opening.progress().cancel();
+                job.await.unwrap_or_else(|_| Err(ended()))
+            }
         };
         match opened {
             Err(failure) if failure.code() == Error::Cancelled.code() => Ok(None),
@@ -172,56 +373,75 @@ impl<O: FnMut(&Opening) -> Outcome<Opened> + Send + 'static> Life<O> {
         }
     }
 
+    fn waiting(&self, node: &Arc<Node>) -> Waiting {
+        let begun = Begun {
+            dataset: self.settings.dataset.clone(),
+            node: node.directory().db().identity().node.to_string(),
+            listen: node.replicas().listens_at().to_string(),
+        };
+        Waiting { begun, door: self.door.clone(), node: node.clone() }
+    }
+
     /// A node of what was opened, in `mode`, or else in the one that is kept.
     fn node(&self, opened: Opened, mode: Option<Mode>) -> Arc<Node> {
         let Opened { directory, replicas } = opened;
-        let (timeouts, callers) = (self.timeouts.clone(), self.callers.clone());
-        let (reread, healing) = (self.reread.clone(), self.healing.clone());
-        let settings = &self.settings;
-        let node = Node::new(directory, replicas, settings, timeouts, callers, reread, healing);
+        let node = Node::new(directory, replicas, &self.settings, self.around.clone());
         node.mode().set(mode.unwrap_or_else(|| Mode::kept(node.directory().db())));
         Arc::new(node)
     }
 
     /// What has changed while `node` ran is kept.
     fn keep_of(&mut self, node: &Node) {
-        self.callers = node.callers();
+        self.around.callers = node.callers();
         self.settings.thresholds = node.thresholds();
         self.settings.config = node.config();
+    }
+
+    /// `failure`, which says whose it is.
+    fn named(&self, failure: Failure) -> Failure {
+        match &self.settings.dataset {
+            Some(name) => failure.of_dataset(name),
+            None => failure,
+        }
     }
 }
 
 /// Ends a node whose database is to be opened again. What users wait for fails.
 async fn give_up(node: Arc<Node>) {
+    let span = Span::current();
     let ended = tokio::task::spawn_blocking(move || {
+        let _inside = span.enter();
         node.end_work();
         node.replicas().shutdown();
         // It is poisoned, so it can not be closed well.
         if let Err(failure) = Box::new(node.directory().clone()).close() {
-            tracing::info!(failure = failure.to_text(), "the database was closed");
+            tracing::info!(
+                code = failure.code(),
+                failure = failure.to_text(),
+                "the database was closed"
+            );
         }
     });
     // A panic in there is noticed by the next opening.
     let _ = ended.await;
 }
 
-/// Lets `node` answer from here on. Whoever started the process is told once.
+/// All of `open` are served from here on: whoever started the process is told.
 fn begin(
-    node: &Arc<Node>,
-    door: &Door,
     server: &mut Server,
-    ready: Option<impl FnOnce(&Ready) -> Outcome>,
+    open: Vec<Waiting>,
+    ready: impl FnOnce(&Ready) -> Outcome,
 ) -> Outcome {
-    node.watch(&node.config())?;
-    door.open(node.clone());
-    server.reload_if_asked(node);
-    if let Some(ready) = ready {
-        ready(&Ready {
-            node: node.directory().db().identity().node.to_string(),
-            listen: node.replicas().listens_at().to_string(),
-            http: server.address().to_string(),
-        })?;
-    }
+    // Not one of them before all are there: no data without those that belong to them.
+    open.iter().for_each(|waiting| waiting.door.open(waiting.node.clone()));
+    server.reload_if_asked();
+    let open = open.into_iter().map(|waiting| waiting.begun);
+    let (main, mut datasets): (Vec<Begun>, Vec<Begun>) =
+        open.partition(|begun| begun.dataset.is_none());
+    datasets.sort_by(|one, other| one.dataset.cmp(&other.dataset));
+    let Some(Begun { node, listen, .. }) = main.into_iter().next() else { return Err(ended()) };
+    let http = server.address().to_string();
+    ready(&Ready { node, listen, http, datasets })?;
     tracing::info!(http = %server.address(), "serving");
     Ok(())
 }

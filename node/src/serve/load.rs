@@ -6,6 +6,7 @@
 use super::body::{declared_len, next_part};
 use super::ending::{Ending, Interest};
 use super::node::Node;
+use super::pace::Pace;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::routes::json;
@@ -49,11 +50,12 @@ enum BadLines {
 }
 
 impl Plan {
-    fn of(uri: &Uri) -> Outcome<Plan> {
+    /// As the query says, with `durability` if it says nothing of it.
+    fn of(uri: &Uri, durability: Durability) -> Outcome<Plan> {
         let mut query = Query::of(uri, &PARAMETERS)?;
         let keyspace = query.text("keyspace")?.unwrap_or_else(|| DEFAULT_KEYSPACE.to_owned());
         check_keyspace_name(&keyspace)?;
-        let durability = query.durability("sync")?.unwrap_or(Durability::Sync);
+        let durability = query.durability("sync")?.unwrap_or(durability);
         Ok(Plan {
             keyspace,
             batch_records: query.number("batch")?.unwrap_or(BATCH_RECORDS),
@@ -69,11 +71,11 @@ pub(super) async fn load(
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     let (head, mut body) = request.into_parts();
-    let plan = Plan::of(&head.uri)?;
+    let plan = Plan::of(&head.uri, node.durability())?;
     node.check_takes_writes_to([&*plan.keyspace]).await?;
     node.limits().check_room()?;
-    let turn = node.load().await?;
-    let memory = node.memory(memory_of(declared_len(&head.headers))).await?;
+    let turn = node.shares().load().await?;
+    let memory = node.shares().memory(memory_of(declared_len(&head.headers))).await?;
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
@@ -89,10 +91,10 @@ pub(super) async fn load(
         let mut watch = Watch { bad: plan.bad, lost, ending };
         Loader::new(sink, plan.batch_records, &mut watch).load(&mut records)
     });
-    let patience = node.timeout(Timeout::HttpBody);
+    let mut pace = Pace::new(node.timeout(Timeout::HttpBody));
     let feeding = async {
         loop {
-            let part = next_part(&mut body, patience).await?;
+            let part = next_part(&mut body, &mut pace).await?;
             let is_last = part.is_none();
             // Once nobody takes parts any more, the other side has failed and says why.
             if sender.send(part).await.is_err() || is_last {
@@ -122,13 +124,11 @@ struct Watch {
 }
 
 impl Listener for Watch {
-    fn bad_line(&mut self, line: u64, reason: &str, so_far: &Loaded) -> Outcome {
+    fn bad_line(&mut self, line: u64, reason: &str, _so_far: &Loaded) -> Outcome {
         if self.bad == BadLines::Skipped {
             return Ok(());
         }
-        let stored = so_far.loaded;
-        let message = format!("bad line: {reason}; {stored} records before its batch are stored");
-        Err(Failure::new(Exit::Input, "BadLine", message)
+        Err(Failure::new(Exit::Input, "BadLine", format!("bad line: {reason}"))
             .line(line)
             .action("correct the line, or use skip_bad"))
     }
@@ -169,5 +169,20 @@ impl Read for BodyReader {
         let read = self.fill_buf()?.read(buffer)?;
         self.consume(read);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_as_durable_as_the_node_unless_it_says_otherwise() {
+        for of_node in Durability::ALL {
+            let durability = |path| Plan::of(&Uri::from_static(path), of_node).unwrap().durability;
+            assert_eq!(durability("/v1/load?keyspace=k"), of_node);
+            assert_eq!(durability("/v1/load?sync=sync"), Durability::Sync);
+            assert_eq!(durability("/v1/load?sync=async"), Durability::Async);
+        }
     }
 }

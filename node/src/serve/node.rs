@@ -2,20 +2,21 @@
 
 use super::callers::{Callers, Strangers};
 use super::checks;
+use super::datasets::Datasets;
 use super::ending::{Ending, ended};
 use super::guarded::guarded;
 use super::health::LagThresholds;
-use super::life::QUICK_MAX;
 use super::limits::Limits;
 use super::mode::{CurrentMode, Mode};
 use super::refusal::Refusal;
 use super::remedies::{self, SelfHealing};
 use super::settings::Settings;
+use super::shares::Shares;
 use crate::args::Durability;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::logs;
-use crate::metrics::{Requests, Scrape};
+use crate::metrics::{self, Requests, Scrape};
 use crate::place::Directory;
 use crate::replicas::{Behind, Replicas};
 use crate::writes::Writes;
@@ -27,16 +28,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// Memory that bodies of requests and whole values may take, in KiB.
-const BODY_MEMORY_KIB: u32 = 256 << 10;
-/// Bytes of a body that are not counted.
-const BODY_UNCOUNTED: usize = 64 << 10;
-/// Scans and exports at a time.
-const STREAMS_MAX: usize = 64;
-/// Loads at a time.
-const LOADS_MAX: usize = 4;
+use tracing::Span;
 
 /// How long a write waits for a node to meet its first peer and to take over what that holds.
 const CATCH_UP_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -53,12 +45,14 @@ pub(super) struct Node {
     timeouts: Timeouts,
     config: Mutex<Config>,
     reread: Reread,
-    memory: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    loads: Arc<Semaphore>,
-    quick: Semaphore,
-    /// Whether commits that say nothing else return before they are synced.
-    commits_quickly: bool,
+    shares: Arc<Shares>,
+    datasets: Datasets,
+    /// Its name, if it is a dataset.
+    dataset: Option<String>,
+    /// Everything about it happens in this.
+    span: Span,
+    /// When commits are acknowledged that say nothing else.
+    durability: Durability,
     is_ending: Arc<AtomicBool>,
     requests: Requests,
     checks: OnceLock<Checks>,
@@ -74,17 +68,27 @@ pub(super) struct Node {
     limits: Limits,
 }
 
+/// What a node has from its process, and what outlives it when its database is opened again.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) timeouts: Timeouts,
+    pub(super) callers: Arc<Callers>,
+    pub(super) reread: Reread,
+    pub(super) healing: Arc<SelfHealing>,
+    pub(super) shares: Arc<Shares>,
+    /// Those beside the main one; a dataset knows of no others.
+    pub(super) datasets: Datasets,
+}
+
 impl Node {
     /// A node on an open database.
     pub(super) fn new(
         directory: Directory,
         replicas: Box<dyn Replicas>,
         settings: &Settings,
-        timeouts: Timeouts,
-        callers: Arc<Callers>,
-        reread: Reread,
-        healing: Arc<SelfHealing>,
+        around: Around,
     ) -> Node {
+        let Around { timeouts, callers, reread, healing, shares, datasets } = around;
         Node {
             directory,
             replicas,
@@ -92,11 +96,11 @@ impl Node {
             timeouts,
             config: Mutex::new(settings.config.clone()),
             reread,
-            memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            loads: Arc::new(Semaphore::new(LOADS_MAX)),
-            quick: Semaphore::new(QUICK_MAX),
-            commits_quickly: settings.config.text("engine.sync").is_some_and(|sync| sync != "sync"),
+            shares,
+            datasets,
+            dataset: settings.dataset.clone(),
+            span: Span::current(),
+            durability: settings.config.durability(),
             is_ending: Arc::default(),
             requests: Requests::default(),
             checks: OnceLock::new(),
@@ -130,15 +134,22 @@ impl Node {
     /// Reads the configuration again on another thread, and takes over what can change.
     pub(super) fn reload_soon(self: Arc<Node>) {
         tokio::task::spawn_blocking(move || {
+            let _inside = self.span.enter();
             if let Err(failure) = self.reload() {
-                tracing::error!(failure = failure.to_text(), "the configuration stays as it is");
+                let (operation, code) = ("reload", failure.code());
+                tracing::error!(
+                    operation,
+                    code,
+                    failure = failure.to_text(),
+                    "the configuration stays as it is"
+                );
             }
         });
     }
 
-    /// Reads the configuration again, and takes over what can change. Returns the names of settings that
-    /// have changed and wait for the next start.
-    pub(super) fn reload(&self) -> Outcome<Vec<&'static str>> {
+    /// Reads the configuration again, and takes over what can change, of all datasets that it knows. Returns the
+    /// names of settings that have changed and wait for the next start.
+    pub(super) fn reload(&self) -> Outcome<Vec<String>> {
         let config = (self.reread)()?;
         let callers = Callers::of(&config)?;
         if callers.need_no_token() && !self.is_on_loopback {
@@ -147,23 +158,42 @@ impl Node {
                 .action("keep a token until the node listens on loopback"));
         }
         logs::change(&config)?;
-        *self.callers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(callers);
-        *lock(&self.thresholds) = LagThresholds::of(&config);
-        self.healing.configure(&config);
-        self.limits.configure(&config);
+        let callers = Arc::new(callers);
+        let mut waiting = self.take_over(&config, callers.clone());
+        for (name, door) in self.datasets.all() {
+            match (config.datasets().get(name), door.node()) {
+                (Some(config), Some(node)) => drop(node.take_over(config, callers.clone())),
+                // It is being opened again, with the settings it had.
+                (Some(_), None) => waiting.push(format!("datasets.{name}")),
+                (None, _) => {}
+            }
+        }
+        tracing::info!(target: logs::AUDIT, operation = "reload", "read the configuration again");
+        for key in &waiting {
+            tracing::warn!(
+                operation = "reload",
+                key,
+                "this setting changes when the node starts again"
+            );
+        }
+        Ok(waiting)
+    }
+
+    /// Takes over what can change of `config`. Returns what waits for the next start.
+    fn take_over(&self, config: &Config, callers: Arc<Callers>) -> Vec<String> {
+        *self.callers.write().unwrap_or_else(PoisonError::into_inner) = callers;
+        *lock(&self.thresholds) = LagThresholds::of(config);
+        self.healing.configure(config);
+        self.limits.configure(config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
             let _ = self.timeouts.set(name, Duration::from_millis(millis));
         }
         let mut before = lock(&self.config);
         let waiting = config.waits_for_start(&before);
-        tracing::info!(target: logs::AUDIT, operation = "reload", "read the configuration again");
-        for key in &waiting {
-            tracing::warn!(key, "this setting changes when the node starts again");
-        }
         // What waits is compared with what is in effect, the next time as well.
-        before.take_live(&config);
-        Ok(waiting)
+        before.take_live(config);
+        waiting
     }
 
     /// Those who may ask.
@@ -272,9 +302,12 @@ impl Node {
         remedies::watch(self)
     }
 
-    /// What its checks found last.
+    /// What its checks found last, held against how long a look may take now.
     pub(super) fn findings(&self) -> Option<esker_node::health::HealthReport> {
-        self.checks.get().map(Checks::report)
+        let checks = self.checks.get()?;
+        // A timeout that is set is none of zero.
+        let _ = checks.set_timeout(self.timeout(Timeout::HealthCheck));
+        Some(checks.report())
     }
 
     /// No more users should be sent here.
@@ -297,14 +330,26 @@ impl Node {
         self.clock.wall_ms()
     }
 
-    /// Its numbers, for Prometheus.
+    /// Its numbers, for Prometheus, and those of the datasets beside it.
     pub(super) fn metrics(&self) -> Outcome<String> {
+        let nodes = self.datasets.all().filter_map(|(_, door)| door.node());
+        let of_datasets = nodes.map(|node| node.own_metrics()).collect::<Outcome<Vec<String>>>()?;
+        Ok(metrics::merged(self.own_metrics()?, &of_datasets))
+    }
+
+    fn own_metrics(&self) -> Outcome<String> {
         let (breakers, remedies) = (self.breakers.reports(), self.healing.reports());
-        let (db, peers) = (self.directory.db(), self.replicas.peers());
-        let shed = self.healing.shed();
-        let scrape = Scrape::take(db, self.writes(), peers, breakers, remedies, shed);
-        let rendered = scrape.render(&self.requests);
+        let db = self.directory.db();
+        let peers = (self.replicas.peers(), self.replicas.behind());
+        let (discovery, shed) = (self.replicas.discovery(), self.healing.shed());
+        let scrape = Scrape::take(db, self.writes(), peers, discovery, breakers, remedies, shed);
+        let rendered = scrape.render(&self.requests, self.dataset.as_deref());
         rendered.map_err(|_| Failure::new(Exit::Bug, "Bug", "the metrics can not be written"))
+    }
+
+    /// Its name, if it is a dataset.
+    pub(super) fn dataset(&self) -> Option<&str> {
+        self.dataset.as_deref()
     }
 
     /// Whether writes of users are taken now, and if not why.
@@ -354,40 +399,14 @@ impl Node {
         Ending::of(&self.is_ending)
     }
 
-    /// Memory for `bytes`, waiting until others give some back. Small bodies are not counted: there are
-    /// no more of them than connections, and they should not wait for large ones.
-    pub(super) async fn memory(
-        &self,
-        bytes: usize,
-    ) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
-        if bytes <= BODY_UNCOUNTED {
-            return Ok(None);
-        }
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, BODY_MEMORY_KIB);
-        self.share(&self.memory, kib, "memory for bodies of requests").await.map(Some)
+    /// What it shares with the other databases of the process.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
-    /// The right to stream records.
-    pub(super) async fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.share(&self.streams, 1, "scans at a time").await
-    }
-
-    /// The right to load records.
-    pub(super) async fn load(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.share(&self.loads, 1, "loads at a time").await
-    }
-
-    async fn share(
-        &self,
-        of: &Arc<Semaphore>,
-        count: u32,
-        what: &str,
-    ) -> Result<OwnedSemaphorePermit, Refusal> {
-        let patience = self.timeout(Timeout::Share);
-        match tokio::time::timeout(patience, of.clone().acquire_many_owned(count)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Refusal::overloaded(what)),
-        }
+    /// The datasets beside it, if it is the main one.
+    pub(super) fn datasets(&self) -> &Datasets {
+        &self.datasets
     }
 
     /// Runs `job`, which is nearly always quick, such as a read of what is in memory: on this thread, so that
@@ -397,16 +416,18 @@ impl Node {
         self: &Arc<Node>,
         job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let Ok(_turn) = self.quick.try_acquire() else { return self.blocking(job).await };
+        let Some(_turn) = self.shares.quick() else { return self.blocking(job).await };
         Ok(job(self)?)
     }
 
     /// Whether a commit returns before the disk has synced it.
     pub(super) fn is_quick(&self, durability: Option<Durability>) -> bool {
-        match durability {
-            None => self.commits_quickly,
-            Some(durability) => durability != Durability::Sync,
-        }
+        durability.unwrap_or(self.durability) != Durability::Sync
+    }
+
+    /// When commits are acknowledged that say nothing else.
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// As [`Node::blocking`]. `held`, such as a turn or memory, is given back when the job is done, also
@@ -428,8 +449,9 @@ impl Node {
         self: &Arc<Node>,
         job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let node = self.clone();
-        let done = tokio::task::spawn_blocking(move || job(&node)).await;
+        // What is told meanwhile is of whoever has asked.
+        let (node, span) = (self.clone(), Span::current());
+        let done = tokio::task::spawn_blocking(move || span.in_scope(|| job(&node))).await;
         match done {
             Ok(result) => Ok(result?),
             Err(_) => Err(ended().into()),
@@ -452,6 +474,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shares::LOADS_MAX;
     use super::*;
     use crate::config::Layers;
     use crate::replicas;
@@ -468,10 +491,16 @@ mod tests {
         let (options, progress) = (Options::default(), Progress::default());
         let directory = Directory::open_with(&of.path, options, &progress).unwrap();
         let replicas = replicas::start(directory.db(), &of).unwrap();
-        let callers = Arc::new(Callers::of(&of.config).unwrap());
-        let reread = Arc::new(|| Err(ended()));
-        let (timeouts, healing) = (of.config.timeouts(), Arc::new(SelfHealing::new(&of.config)));
-        let node = Node::new(directory, replicas, &of, timeouts, callers, reread, healing);
+        let timeouts = of.config.timeouts();
+        let around = Around {
+            callers: Arc::new(Callers::of(&of.config).unwrap()),
+            reread: Arc::new(|| Err(ended())),
+            healing: Arc::new(SelfHealing::new(&of.config)),
+            shares: Arc::new(Shares::new(timeouts.clone())),
+            datasets: Datasets::default(),
+            timeouts,
+        };
+        let node = Node::new(directory, replicas, &of, around);
         let (node, runtime) = (Arc::new(node), Runtime::new().unwrap());
         let (begin, begun) = channel();
         let (end, ended) = channel::<()>();
@@ -482,15 +511,15 @@ mod tests {
                 ended.recv().unwrap();
                 Ok(())
             };
-            asked.holding(asked.load().await?, work).await
+            asked.holding(asked.shares().load().await?, work).await
         });
         begun.recv().unwrap();
         client.abort();
         assert!(runtime.block_on(client).is_err_and(|error| error.is_cancelled()));
-        assert_eq!(node.loads.available_permits(), LOADS_MAX - 1);
+        assert_eq!(node.shares().free_loads(), LOADS_MAX - 1);
         end.send(()).unwrap();
         drop(runtime); // waits for the work
-        assert_eq!(node.loads.available_permits(), LOADS_MAX);
+        assert_eq!(node.shares().free_loads(), LOADS_MAX);
         node.replicas().shutdown();
     }
 }

@@ -76,9 +76,9 @@ impl Opening {
     }
 
     /// Where it is, for people.
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         if self.is_recovered.load(Ordering::Acquire) {
-            return "the database is open, peers are not yet".to_owned();
+            return "the database is open, peers or other databases are not yet".to_owned();
         }
         let Some(stage) = self.progress.stage() else {
             return "the database is about to be opened".to_owned();

@@ -1,8 +1,10 @@
-//! A connection that ends if its reader stops reading.
+//! A connection that ends if its reader is too slow.
 //!
-//! An answer to a client that reads nothing would hold memory and a snapshot for ever. Slow readers are
-//! fine: what ends a connection is that not one byte went out for the whole time.
+//! An answer to a client that reads nothing, or next to nothing, would hold memory and a snapshot for ever: a reader
+//! has to keep pace ([`Pace`]). It is waited for only while nothing more fits into the buffers of the system, so
+//! what these take is as good as read.
 
+use super::pace::Pace;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -14,32 +16,35 @@ use tokio::time::{Instant, Sleep};
 /// A connection with an end to its patience.
 pub(super) struct Patient<S> {
     stream: S,
-    /// How long a write may stand still.
-    patience: Duration,
-    /// Set while a write stands still.
-    limit: Option<Pin<Box<Sleep>>>,
+    /// How long writes may stand still.
+    pace: Pace,
+    /// Set while a write stands still: since when, and until when at the latest.
+    limit: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Patient<S> {
-    /// `stream`, where a write may stand still for `patience`.
+    /// `stream`, whose reader may fall behind by `patience`.
     pub(super) fn new(stream: S, patience: Duration) -> Patient<S> {
-        Patient { stream, patience, limit: None }
+        Patient { stream, pace: Pace::new(patience), limit: None }
     }
 
-    /// The result of a write, or an error if it has stood still for too long.
+    /// The result of a write of so many bytes, or an error if its reader is too slow.
     fn bounded<T>(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.limit = None;
+        if let Poll::Ready(done) = &written {
+            let since = self.limit.take().map(|(since, _)| since.elapsed());
+            self.pace.note(since.unwrap_or_default(), done.as_ref().map_or(0, bytes));
             return written;
         }
-        let patience = self.patience;
-        let limit = self
-            .limit
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
+        let left = self.pace.left();
+        let (_, limit) = self.limit.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
         ready!(limit.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -62,7 +67,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.bounded(context, written)
+        self.bounded(context, written, |len| *len)
     }
 
     fn poll_write_vectored(
@@ -71,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.bounded(context, written)
+        self.bounded(context, written, |len| *len)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,7 +85,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.bounded(context, flushed)
+        self.bounded(context, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -113,16 +118,36 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_gets_all() {
+    fn a_slow_reader_that_keeps_pace_gets_all() {
         with_paused_time(async {
-            let (ours, mut theirs) = tokio::io::duplex(1);
+            let (ours, mut theirs) = tokio::io::duplex(16 << 10);
+            let all = vec![7; 100 * (16 << 10)];
             let writer =
-                tokio::spawn(async move { Patient::new(ours, PATIENCE).write_all(&[7; 20]).await });
-            for _ in 0..20 {
-                tokio::time::sleep(PATIENCE * 2 / 3).await;
-                assert_eq!(theirs.read_u8().await.unwrap(), 7);
+                tokio::spawn(async move { Patient::new(ours, PATIENCE).write_all(&all).await });
+            let mut part = vec![0; 16 << 10];
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                theirs.read_exact(&mut part).await.unwrap();
             }
             writer.await.unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_reader_that_takes_a_byte_now_and_then_ends_the_connection() {
+        with_paused_time(async {
+            let (ours, mut theirs) = tokio::io::duplex(1);
+            let started = Instant::now();
+            let writer =
+                tokio::spawn(
+                    async move { Patient::new(ours, PATIENCE).write_all(&[7; 100]).await },
+                );
+            while !writer.is_finished() {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                let _ = theirs.read_u8().await;
+            }
+            assert_eq!(writer.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() < PATIENCE * 2, "{:?}", started.elapsed());
         });
     }
 }

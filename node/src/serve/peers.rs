@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::routes::json;
 use crate::error::{Failure, Outcome};
 use crate::replicas::{
-    Behind, PeerAddress, PeerChange, Replicas, Role, SyncStatus, no_such_peer, node_of,
+    Behind, Discovery, PeerAddress, PeerChange, Replicas, Role, SyncStatus, no_such_peer, node_of,
 };
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -38,6 +38,9 @@ pub(crate) struct StatusReport {
     /// Of a replica: how far it is behind the writers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) behind: Option<Behind>,
+    /// How members that have moved are looked for, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) discovery: Option<Discovery>,
     /// How its peers are, and it with them.
     #[serde(flatten)]
     pub(crate) sync: SyncStatus,
@@ -69,6 +72,7 @@ impl StatusReport {
             role: replicas.role(),
             listen: replicas.listens_at().to_string(),
             behind: replicas.behind(),
+            discovery: replicas.discovery(),
             sync: replicas.sync_status(),
         }
     }
@@ -91,7 +95,7 @@ pub(super) async fn flush(
         let message = format!("the parameter `wait_ms` is at most {FLUSH_WAIT_MS_MAX}");
         return Err(Failure::input(message).into());
     }
-    let _turn = node.load().await?;
+    let _turn = node.shares().load().await?;
     let end = Instant::now() + Duration::from_millis(wait_ms);
     let mut flush = node.blocking(|node| node.replicas().begin_flush()).await?;
     loop {

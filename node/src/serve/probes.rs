@@ -38,8 +38,22 @@ pub(super) async fn live() -> Response<Body> {
     json(&json!({ "status": "alive" }))
 }
 
-/// Whether users should be sent here.
+/// Whether users should be sent here: to the main database of a process only if all others are ready, too.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
+    let mut reasons = reasons(&node);
+    for (name, door) in node.datasets().all() {
+        let of_dataset = door.reasons().into_iter();
+        reasons.extend(of_dataset.map(|reason| format!("dataset {name}: {reason}")));
+    }
+    let writes = node.writes();
+    if reasons.is_empty() {
+        return json(&json!({ "status": "ready", "writes": writes }));
+    }
+    unavailable(json(&json!({ "status": "not_ready", "reasons": reasons, "writes": writes })))
+}
+
+/// Why no user should be sent to `node` itself.
+pub(super) fn reasons(node: &Node) -> Vec<String> {
     let mut reasons = Vec::new();
     if node.is_draining() {
         reasons.push("the node is shutting down".to_owned());
@@ -58,18 +72,24 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
     {
         reasons.push(node.too_far_behind(&behind, node.thresholds().replica_ms()));
     }
-    let writes = node.writes();
-    if reasons.is_empty() {
-        return json(&json!({ "status": "ready", "writes": writes }));
-    }
-    unavailable(json(&json!({ "status": "not_ready", "reasons": reasons, "writes": writes })))
+    reasons
 }
 
-/// Every check with what it found last.
+/// Every check with what it found last; those of datasets with their name in front.
 pub(super) async fn detailed(State(node): State<Arc<Node>>) -> Response<Body> {
-    let Some(report) = node.findings() else {
+    let Some(mut report) = node.findings() else {
         return unavailable(json(&json!({ "status": "unhealthy", "checks": {} })));
     };
+    for (name, door) in node.datasets().all() {
+        let Some(of_dataset) = door.node().and_then(|node| node.findings()) else {
+            report.status = Wellness::Unhealthy;
+            report.checks.insert(format!("{name}.engine"), not_there(&door.reasons().join("; ")));
+            continue;
+        };
+        report.status = report.status.max(of_dataset.status);
+        let named = |(check, found)| (format!("{name}.{check}"), found);
+        report.checks.extend(of_dataset.checks.into_iter().map(named));
+    }
     let detailed = Detailed {
         status: report.status,
         timestamp: node.wall_ms(),
@@ -80,6 +100,18 @@ pub(super) async fn detailed(State(node): State<Arc<Node>>) -> Response<Body> {
     };
     let response = json(&detailed);
     if detailed.status == Wellness::Unhealthy { unavailable(response) } else { response }
+}
+
+/// What is found of a database that is not open.
+fn not_there(why: &str) -> CheckReport {
+    CheckReport {
+        status: Wellness::Unhealthy,
+        message: why.to_owned(),
+        numbers: BTreeMap::new(),
+        duration_ms: 0,
+        age_ms: 0,
+        is_timed_out: false,
+    }
 }
 
 /// The same answer, with the status that sends users elsewhere.

@@ -59,7 +59,7 @@ pub(super) async fn get(
         .await?;
     let mut response = match (condition.holds(Some(stamp)), condition) {
         (true, _) => {
-            let memory = node.memory(value.len()).await?;
+            let memory = node.shares().memory(value.len()).await?;
             let mut response = Response::new(Body::new(Held::new(value.into_bytes(), memory)));
             response.headers_mut().insert(CONTENT_TYPE, BYTES);
             response

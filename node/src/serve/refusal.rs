@@ -1,5 +1,6 @@
 //! A failure as an answer: a status, and the object that `error` describes.
 
+use super::pace::LEAST_BYTES_PER_SECOND;
 use crate::error::{Exit, Failure};
 use crate::place::not_as_wanted;
 use crate::wire::STAMP_MISMATCH;
@@ -29,7 +30,9 @@ impl Refusal {
     /// A client that sends too slowly.
     pub(super) fn too_slow(patience: Duration) -> Refusal {
         let seconds = patience.as_secs_f64();
-        let message = format!("the body of the request stood still for {seconds} s");
+        let message = format!(
+            "the body of the request has fallen {seconds} s behind {LEAST_BYTES_PER_SECOND} bytes a second"
+        );
         let failure = Failure::new(Exit::Io, "TooSlow", message).action("send it again, faster");
         Refusal { status: StatusCode::REQUEST_TIMEOUT, failure }
     }
@@ -88,6 +91,13 @@ impl Refusal {
     pub(super) fn no_such_path() -> Refusal {
         let failure = Failure::new(Exit::Input, "UnknownPath", "the node has nothing at this path");
         Refusal { status: StatusCode::NOT_FOUND, failure: failure.action("see the README") }
+    }
+
+    /// A path of a dataset that is not there.
+    pub(super) fn no_such_dataset() -> Refusal {
+        let message = "the process has no dataset of that name";
+        let failure = Failure::new(Exit::NotFound, "DatasetNotFound", message);
+        failure.action("list /v1/datasets to see their names").into()
     }
 
     /// A path that does something else.

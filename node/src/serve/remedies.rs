@@ -123,9 +123,13 @@ impl SelfHealing {
 /// Looks after `node` on a thread of its own, the first time before this returns.
 pub(super) fn watch(node: &Arc<Node>) -> Outcome {
     let mut watch = Watch::default();
-    watch.look(node);
+    if watch.look(node) == Next::Nothing {
+        return Ok(());
+    }
     let node: Weak<Node> = Arc::downgrade(node);
+    let span = tracing::Span::current();
     let looks = move || {
+        let _inside = span.enter();
         // Whoever waits for the end of a node does not wait for a look.
         while let Some(node) = node.upgrade().filter(|node| !node.is_draining()) {
             if watch.look(&node) == Next::Nothing {
@@ -193,7 +197,7 @@ impl Watch {
         let remedy = Remedy::Shed.name();
         if healing.is_shedding.load(Ordering::Relaxed) {
             let is_off = healing.remedies.state(remedy) == RemedyState::Off;
-            if is_off || owed < begins / 4 * 3 {
+            if is_off || owed.saturating_mul(4) < begins.saturating_mul(3) {
                 healing.is_shedding.store(false, Ordering::Relaxed);
                 tracing::info!(owed_percent = owed, "writes are taken again");
             }
@@ -276,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn load_is_shed_until_three_quarters_whatever_the_percentage_is() {
+        for percent in 1..=100 {
+            let healing = healing(&format!("[remedies]\nshed_percent = {percent}\n"));
+            shed(&healing, 1.0);
+            let ends = (0..=100).rev().find(|owed| {
+                shed(&healing, (f64::from(*owed) + 0.5) / 100.0);
+                !is_refused(&healing)
+            });
+            let ends = ends.expect("a node that owes nothing takes writes");
+            assert!(ends * 4 < percent * 3, "{percent} ends at {ends}");
+            assert!((ends + 1) * 4 >= percent * 3 - 3, "{percent} ends only at {ends}");
+        }
+    }
+
+    #[test]
     fn shedding_has_a_limit_and_a_switch() {
         let once = healing("[remedies]\nshed_per_hour = 1\n");
         shed(&once, 1.0);
@@ -306,7 +325,7 @@ mod tests {
         let reports = healing("[remedies]\nheal = false\nrestart_per_hour = 0\n").reports();
         assert_eq!(reports.len(), Remedy::ALL.len());
         assert_eq!(reports["heal"].state, RemedyState::Off);
-        assert_eq!(reports["restart"].state, RemedyState::UsedUp);
+        assert_eq!(reports["restart"].state, RemedyState::Off, "never is no reason for an alert");
         assert_eq!(reports["reopen"].per_hour, 3);
     }
 }

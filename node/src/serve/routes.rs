@@ -22,6 +22,8 @@
 //! POST            /v1/peers/flush                           waits for their confirms; wait_ms
 //! POST            /v1/peers                                 adds {"peer":"ID@ADDR"}
 //! POST            /v1/invitations                           {"token":..,"expires":..}
+//! GET             /v1/datasets                              the other databases of the process
+//! GET             /v1/datasets/{dataset}                    one of them; behind another slash it answers itself
 //! POST            /v1/promote                               {"role":..}
 //! POST            /v1/peers/{id}/{change}                   enable disable track untrack deprecate
 //!                                                           remove
@@ -36,16 +38,18 @@
 use super::health::HealthReport;
 use super::node::Node;
 use super::refusal::Refusal;
-use super::{admin, batch, content, load, overview, page, peers, probes, record, stream, upkeep};
+use super::{
+    admin, batch, content, datasets, load, overview, page, peers, probes, record, stream, upkeep,
+};
 use crate::error::{Failure, Outcome};
-use crate::logs::AUDIT;
+use crate::logs::{AUDIT, span_of_operation};
 use crate::metrics;
 use crate::wire::MAX_LAG_HEADER;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{Method, Response, StatusCode};
+use axum::http::{Method, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -53,6 +57,7 @@ use esker_node::health::Wellness;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::{Instrument, Span};
 
 /// The document that a test holds against the routes.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -65,7 +70,7 @@ pub(super) fn routes(node: Arc<Node>) -> Router {
     data(&node)
         .merge(of_operators())
         .merge(of_watchers())
-        .fallback(async || Refusal::no_such_path())
+        .fallback(nothing)
         .method_not_allowed_fallback(async || Refusal::no_such_method())
         .layer(middleware::from_fn_with_state(node.clone(), attend))
         .with_state(node)
@@ -109,6 +114,8 @@ fn of_operators() -> Router<Arc<Node>> {
         .route("/v1/peers/{id}/{change}", post(peers::change))
         .route("/v1/promote", post(peers::promote))
         .route("/v1/invitations", post(peers::invite))
+        .route("/v1/datasets", get(datasets::list))
+        .route("/v1/datasets/{dataset}", get(datasets::one))
 }
 
 /// What those ask who watch.
@@ -154,7 +161,10 @@ async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let changed = changes.then(|| request.uri().path().to_owned());
     let (caller, response) = match admitted {
         Ok(caller) => match within_rate(&node, path.as_ref(), caller) {
-            Ok(()) => (Some(caller), next.run(request).await),
+            Ok(()) => {
+                let span = changed.as_deref().map_or_else(Span::none, span_of_operation);
+                (Some(caller), next.run(request).instrument(span).await)
+            }
             Err(failure) => (Some(caller), Refusal::too_often(failure).into_response()),
         },
         Err(refusal) => {
@@ -190,6 +200,14 @@ fn is_of_operators(method: &Method, route: &str) -> bool {
     method == Method::POST && !matches!(route, "/v1/load" | "/v1/batch")
 }
 
+/// There is nothing at `uri`.
+async fn nothing(State(node): State<Arc<Node>>, uri: Uri) -> Refusal {
+    match node.datasets().is_missing(&uri) {
+        true => Refusal::no_such_dataset(),
+        false => Refusal::no_such_path(),
+    }
+}
+
 /// What can be asked, for programs that make clients.
 async fn openapi() -> Response<Body> {
     let mut response = Response::new(Body::from(OPENAPI));
@@ -208,7 +226,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusa
 
 /// Whether the node is well. Answers without waiting for the disk.
 async fn health(State(node): State<Arc<Node>>) -> Response<Body> {
-    let report = HealthReport::of(&node);
+    let report = HealthReport::of_all(&node);
     let mut response = json(&report);
     if report.status == Wellness::Unhealthy {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -1,19 +1,24 @@
 //! The listener, its connections, and how they end.
 //!
-//! Whoever comes when all places are taken waits for one; only probes do not, so that a node under full load
-//! is not taken for dead.
+//! Whoever comes when all places are taken is a guest: probes of guests are answered, so that a node under full
+//! load is not taken for dead; some of their requests wait for a place, the others are refused. Guests have to
+//! speak at once, and go after one answer, so that they do not keep others out.
 //!
 //! At the first signal nothing new is accepted, idle connections are closed, and requests may finish; at a
 //! second one, or when their time is up, they are cut off.
 
+use super::datasets::House;
 use super::door::Door;
 use super::node::Node;
 use super::patience::Patient;
+use super::refusal::Refusal;
 use super::signals::{Asked, EndOfInput, Signals};
 use crate::error::Outcome;
 use axum::body::Body;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::response::IntoResponse;
 use base::Error;
-use esker_node::resilience::Timeout;
+use esker_node::resilience::{Timeout, Timeouts};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -30,9 +35,13 @@ use tokio::task::JoinSet;
 
 /// Connections that are answered at a time.
 const CONNECTIONS_MAX: usize = 256;
-/// Further ones that are accepted: probes are answered, other requests wait until there is a place.
+/// Further ones that are accepted, of guests.
+const GUESTS_MAX: usize = 256;
+/// Requests of guests that wait for a place at a time.
 const WAITING_MAX: usize = 32;
-/// What is answered also to who has no place.
+/// In which a guest has to say what it wants.
+const GUEST_HEAD: Duration = Duration::from_secs(1);
+/// What is answered also to guests.
 const PROBES: &str = "/health";
 /// Bytes of the head of a request: the longest URL and the longest key in a header.
 const HEAD_LEN_MAX: usize = 256 << 10;
@@ -44,10 +53,11 @@ pub(super) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     signals: Signals,
-    door: Door,
+    house: House,
+    timeouts: Timeouts,
     connections: JoinSet<()>,
-    room: Arc<Semaphore>,
-    /// Of those that have a place and those that wait for one.
+    room: Room,
+    /// Of those that have a place, and guests.
     entrance: Arc<Semaphore>,
     /// The configuration is to be read again, once there is somebody who does it.
     wants_reload: bool,
@@ -57,8 +67,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Listens at `http` for `door`. From here on signals are caught.
-    pub(super) async fn bind(http: SocketAddr, end: EndOfInput, door: Door) -> Outcome<Server> {
+    /// Listens at `http` for `house`. From here on signals are caught.
+    pub(super) async fn bind(
+        http: SocketAddr,
+        end: EndOfInput,
+        house: House,
+        timeouts: Timeouts,
+    ) -> Outcome<Server> {
         let failed = |e| Error::io("listen at", http.to_string(), e);
         let listener = TcpListener::bind(http).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -67,10 +82,11 @@ impl Server {
             listener,
             address,
             signals: Signals::catch(end)?,
-            door,
+            house,
+            timeouts,
             connections: JoinSet::new(),
-            room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            entrance: Arc::new(Semaphore::new(CONNECTIONS_MAX + WAITING_MAX)),
+            room: Room::new(),
+            entrance: Arc::new(Semaphore::new(CONNECTIONS_MAX + GUESTS_MAX)),
             wants_reload: false,
             drain,
             draining,
@@ -93,7 +109,7 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = accepted => accepted,
                 ended = end.as_mut() => return Some(ended),
-                asked = self.signals.next() => match (asked, self.door.node()) {
+                asked = self.signals.next() => match (asked, self.house.main().node()) {
                     (Asked::Stop, _) => return None,
                     (Asked::Reload, Some(node)) => {
                         node.reload_soon();
@@ -109,8 +125,9 @@ impl Server {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let visitor = Visitor::new(self.door.clone(), self.room.clone());
-            let connection = converse(stream, visitor, self.draining.clone());
+            let visitor = Visitor::new(self.house.clone(), self.room.clone());
+            let timeouts = self.timeouts.clone();
+            let connection = converse(stream, visitor, timeouts, self.draining.clone());
             self.connections.spawn(async move {
                 connection.await;
                 drop(entered);
@@ -119,10 +136,12 @@ impl Server {
         }
     }
 
-    /// Lets `node` do what it was asked for before it was there.
-    pub(super) fn reload_if_asked(&mut self, node: &Arc<Node>) {
-        if std::mem::take(&mut self.wants_reload) {
-            node.clone().reload_soon();
+    /// Lets the node do what it was asked for before it was there.
+    pub(super) fn reload_if_asked(&mut self) {
+        if let Some(node) = self.house.main().node()
+            && std::mem::take(&mut self.wants_reload)
+        {
+            node.reload_soon();
         }
     }
 
@@ -131,20 +150,20 @@ impl Server {
         self.signals.stop().await;
     }
 
-    /// Accepts nothing more, and ends all connections with `node`.
-    pub(super) async fn end(self, node: &Node) {
-        let Server { listener, mut signals, mut connections, drain, .. } = self;
-        node.begin_drain();
+    /// Accepts nothing more, and ends all connections with `nodes`.
+    pub(super) async fn end(self, nodes: &[Arc<Node>]) {
+        let Server { listener, mut signals, mut connections, drain, timeouts, .. } = self;
+        nodes.iter().for_each(|node| node.begin_drain());
         // Whoever comes now is refused instead of waiting for nobody.
         drop(listener);
         drop(drain);
         tokio::select! {
             () = all_done(&mut connections) => return,
-            () = tokio::time::sleep(node.timeout(Timeout::Drain)) => {}
+            () = tokio::time::sleep(timeouts.get(Timeout::Drain)) => {}
             () = signals.stop() => {}
         }
-        node.end_work();
-        let patience = node.timeout(Timeout::Close);
+        nodes.iter().for_each(|node| node.end_work());
+        let patience = timeouts.get(Timeout::Close);
         if tokio::time::timeout(patience, all_done(&mut connections)).await.is_err() {
             connections.shutdown().await;
         }
@@ -155,21 +174,50 @@ async fn all_done(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Who is on a connection, with a place or waiting for one.
+/// Places for connections, and for requests that wait for one. Clones are the same.
+#[derive(Clone)]
+struct Room {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new() -> Room {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Room { places, waiting: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+
+    /// A place, once there is one; none if too many wait already.
+    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        let _waiting = self.waiting.try_acquire().ok()?;
+        self.places.clone().acquire_owned().await.ok()
+    }
+}
+
+/// Who is on a connection, with a place or as a guest.
 struct Visitor {
-    door: Door,
-    room: Arc<Semaphore>,
+    house: House,
+    room: Room,
+    is_guest: bool,
     place: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
 impl Visitor {
     /// Somebody who takes a place if there is one.
-    fn new(door: Door, room: Arc<Semaphore>) -> Visitor {
-        let place = OnceLock::new();
-        if let Ok(free) = room.clone().try_acquire_owned() {
-            let _ = place.set(free);
+    fn new(house: House, room: Room) -> Visitor {
+        let free = room.places.clone().try_acquire_owned().ok();
+        let is_guest = free.is_none();
+        Visitor {
+            house,
+            room,
+            is_guest,
+            place: Arc::new(free.map(OnceLock::from).unwrap_or_default()),
         }
-        Visitor { door, room, place: Arc::new(place) }
+    }
+
+    /// How long it may take to say what it wants, if others may take `head`.
+    fn head_timeout(&self, head: Duration) -> Duration {
+        if self.is_guest { head.min(GUEST_HEAD) } else { head }
     }
 }
 
@@ -178,32 +226,56 @@ impl Service<Request<Incoming>> for Visitor {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let is_probe = request.uri().path().starts_with(PROBES);
-        if is_probe || self.place.get().is_some() {
-            return Box::pin(self.door.call(request));
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let door = self.house.lead(&mut request);
+        if !self.is_guest {
+            return Box::pin(door.call(request));
         }
-        let (door, room, place) = (self.door.clone(), self.room.clone(), self.place.clone());
+        let is_probe = request.uri().path().starts_with(PROBES);
+        let (door, room, place) = (door.clone(), self.room.clone(), self.place.clone());
         Box::pin(async move {
-            if let Ok(free) = room.acquire_owned().await {
-                let _ = place.set(free);
-            }
-            door.call(request).await
+            let mut response = match is_probe {
+                true => door.call(request).await?,
+                false => match room.wait().await {
+                    Some(free) => {
+                        // Held until the connection ends: the answer may be long.
+                        let _ = place.set(free);
+                        door.call(request).await?
+                    }
+                    None => refuse(&door, &request),
+                },
+            };
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            Ok(response)
         })
     }
 }
 
+/// The answer to a guest who can not even wait.
+fn refuse(door: &Door, request: &Request<Incoming>) -> Response<Body> {
+    let response = Refusal::overloaded("room for connections").into_response();
+    if let Some(node) = door.node() {
+        let (method, status) = (request.method().as_str(), response.status().as_u16());
+        node.requests().answered(method, "none", status, Duration::ZERO);
+    }
+    response
+}
+
 /// Answers the requests of one connection, one after the other, until it or the node ends.
-async fn converse(stream: TcpStream, visitor: Visitor, mut draining: watch::Receiver<()>) {
-    let door = &visitor.door;
+async fn converse(
+    stream: TcpStream,
+    visitor: Visitor,
+    timeouts: Timeouts,
+    mut draining: watch::Receiver<()>,
+) {
     // Answers are small or already in large pieces.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     let builder = builder
         .timer(TokioTimer::new())
-        .header_read_timeout(door.timeout(Timeout::HttpHead))
+        .header_read_timeout(visitor.head_timeout(timeouts.get(Timeout::HttpHead)))
         .max_buf_size(HEAD_LEN_MAX);
-    let stream = Patient::new(stream, door.timeout(Timeout::HttpAnswer));
+    let stream = Patient::new(stream, timeouts.get(Timeout::HttpAnswer));
     let connection = builder.serve_connection(TokioIo::new(stream), visitor);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is between it and its client.

@@ -28,11 +28,25 @@ pub(crate) struct Settings {
     pub(crate) thresholds: LagThresholds,
     /// Everything else.
     pub(crate) config: Config,
+    /// The name of the dataset; none for the main one.
+    pub(crate) dataset: Option<String>,
+    /// Further datasets in the same process.
+    pub(crate) datasets: Vec<Settings>,
 }
 
 impl Settings {
     /// Understands `config`.
     pub(crate) fn of(config: Config) -> Outcome<Settings> {
+        let datasets = config.datasets().iter().map(|(name, config)| {
+            let of_dataset = Settings::of_one(config.clone(), Vec::new())?;
+            Ok(Settings { dataset: Some(name.clone()), ..of_dataset })
+        });
+        let datasets = datasets.collect::<Outcome<_>>()?;
+        Settings::of_one(config, datasets)
+    }
+
+    /// Understands the `config` of one database.
+    fn of_one(config: Config, datasets: Vec<Settings>) -> Outcome<Settings> {
         let path = config.text("path").ok_or_else(|| {
             Failure::new(Exit::Usage, "Usage", "no directory is given: `path` is missing")
                 .action("give --path, or path in a file with --config")
@@ -52,6 +66,8 @@ impl Settings {
             end_with_input: config.flag("end_with_input"),
             thresholds: LagThresholds::of(&config),
             config,
+            dataset: None,
+            datasets,
         })
     }
 }

@@ -67,7 +67,7 @@ fn selection(keyspaces: Which, uri: &Uri) -> Outcome<Selection> {
 
 /// Makes the first piece, so that what fails at once has its own status, and sends the rest after it.
 async fn answer(node: Arc<Node>, selection: Selection) -> Result<Response<Body>, Refusal> {
-    let turn = node.stream().await?;
+    let turn = node.shares().stream().await?;
     let (lines, first) = node
         .blocking(move |node| {
             let mut lines = Lines {

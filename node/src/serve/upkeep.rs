@@ -11,6 +11,7 @@
 //! its own disk; it is tried again, and left alone when it fails again and again.
 
 use super::admin::body_of;
+use super::disk::on_disk;
 use super::ending::Interest;
 use super::node::Node;
 use super::query::Query;
@@ -54,10 +55,11 @@ pub(super) async fn checkpoint(
     if !is_plain {
         return Err(Failure::input("a checkpoint has a plain name, without slashes").into());
     }
-    let turn = node.load().await?;
+    let turn = node.shares().load().await?;
     let path = folder.join(&name);
     let target = path.clone();
-    let making = node.holding(turn, move |node| Ok(node.directory().db().checkpoint(&target)?));
+    let making =
+        node.holding(turn, move |node| on_disk(node, || node.directory().db().checkpoint(&target)));
     let seqno = making.await?;
     Ok(json(&json!({ "path": path.display().to_string(), "seqno": seqno.raw() })))
 }
@@ -75,7 +77,7 @@ pub(super) async fn backup(
         }
     };
     let store = configured(&node, "backup.to")?;
-    let turn = node.load().await?;
+    let turn = node.shares().load().await?;
     let progress = Arc::new(Progress::default());
     let _wanted = Wanted(progress.clone());
     let bytes_per_second = node.number("backup.bytes_per_second");
@@ -113,12 +115,12 @@ pub(super) async fn scrub(
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
-    let turn = node.load().await?;
+    let turn = node.shares().load().await?;
     let (_interest, lost) = Interest::new();
     let ending = node.ending();
     let report = node.holding(turn, move |node| {
         let is_over = || lost.check().and_then(|()| ending.check()).is_err();
-        Ok(node.directory().db().scrub_until(&is_over)?)
+        on_disk(node, || node.directory().db().scrub_until(&is_over))
     });
     let report = report.await?;
     let finding = |finding: &ScrubFinding| {

@@ -47,6 +47,9 @@ const PANICS: [&str; 8] = [
     "unwrap_unchecked",
 ];
 
+/// The only file that catches panics, so that a panic hook knows.
+const CATCH_FILE: &str = "base/src/panics.rs";
+
 /// The files that may remove files of a database: the one place for files that were current, and
 /// those that clear away what they or a process before them left half made.
 const REMOVAL_FILES: &[&str] = &[
@@ -64,6 +67,9 @@ const REMOVAL_FILES: &[&str] = &[
 ];
 const REMOVALS: [&str; 5] =
     ["fs . remove (", "fs ( ) . remove (", "Fs :: remove", "remove_file", "remove_dir_all"];
+
+/// What makes lines of the log.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The only files of the engine that know the database as a whole.
 const WHOLE_FILES: [&str; 2] = ["engine/src/db", "engine/src/lib"];
@@ -121,6 +127,11 @@ pub(crate) fn panics(source: &Source) -> Vec<Finding> {
     find(source, &PANICS)
 }
 
+/// Panics that are caught without the hook's knowledge.
+pub(crate) fn catches(source: &Source) -> Vec<Finding> {
+    if source.path == CATCH_FILE { Vec::new() } else { find(source, &["catch_unwind"]) }
+}
+
 /// `unsafe` in files that are not listed, tests included.
 pub(crate) fn unsafe_code(source: &Source) -> Vec<Finding> {
     if UNSAFE_FILES.contains(&source.path.as_str()) {
@@ -155,6 +166,24 @@ pub(crate) fn ignored_tests(source: &Source) -> Vec<Finding> {
     let lines = lines_of(&source.all, "# [ ignore").into_iter();
     let lines = lines.filter(|line| !is_long_profile(line));
     lines.map(|line| format!("{}:{line}: ignored", source.path)).collect()
+}
+
+/// Lines of the log about errors that do not say their code.
+pub(crate) fn untold_codes(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, window) in source.product.windows(5).enumerate() {
+        let [name, colons, level, exclamation, _] = window else { continue };
+        let is_line = name.text == "tracing" && colons.text == "::" && exclamation.text == "!";
+        if !is_line || !LEVELS.contains(&level.text.as_str()) {
+            continue;
+        }
+        let line = &source.product[at + 4..closing(&source.product, at + 4)];
+        let has = |names: &[&str]| line.iter().any(|token| names.contains(&token.text.as_str()));
+        if has(&["error", "failure", "found"]) && !has(&["code"]) {
+            findings.push(format!("{}:{}: no code", source.path, name.line));
+        }
+    }
+    findings
 }
 
 /// Lints that are switched off without a word: neither a reason in the attribute nor a comment
@@ -243,6 +272,11 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_that_is_caught_behind_the_hook_is_found() {
+        assert_finds(catches, "fn f() { std::panic::catch_unwind(g); }", CATCH_FILE);
+    }
+
+    #[test]
     fn unsafe_is_found() {
         assert_finds(unsafe_code, "fn f() { unsafe { g() } }", UNSAFE_FILES[0]);
         assert_finds(unsafe_code, "unsafe impl Send for A {}", UNSAFE_FILES[0]);
@@ -272,6 +306,25 @@ mod tests {
         assert_eq!(ignored_tests(&Source::parse("engine/tests/a.rs", long)), [""; 0]);
         let other = "#[test]\n#[ignore = \"the long profile\"]\nfn other() {}";
         assert_eq!(ignored_tests(&Source::parse("engine/tests/a.rs", other)).len(), 1);
+    }
+
+    #[test]
+    fn a_line_without_the_code_of_its_error_is_found() {
+        let find = |text| untold_codes(&Source::parse("engine/src/a.rs", text)).len();
+        let bad =
+            ["%error, \"no\"", "error = %e.1, \"no\"", "%found, \"{}\", g()", "failure, \"code\""];
+        bad.iter().for_each(|bad| {
+            assert_finds(
+                untold_codes,
+                &format!("fn f() {{ tracing::warn!({bad}); }}"),
+                "engine/tests/a.rs",
+            );
+        });
+        assert_eq!(
+            find("fn f() { tracing::warn!(code = error.code(), %error, \"no\"); error(); }"),
+            0
+        );
+        assert_eq!(find("fn f() { tracing::error!(\"an error\"); other::warn!(error); }"), 0);
     }
 
     #[test]

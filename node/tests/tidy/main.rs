@@ -102,6 +102,11 @@ fn nothing_panics_on_purpose() {
 }
 
 #[test]
+fn panics_are_caught_in_one_place() {
+    hold("only base/src/panics.rs catches panics", calls::catches);
+}
+
+#[test]
 fn unsafe_stays_where_it_is_listed() {
     hold("unsafe outside the listed files", calls::unsafe_code);
     let workspace = Workspace::get();
@@ -125,6 +130,11 @@ fn no_part_of_the_engine_names_the_whole() {
 #[test]
 fn no_test_is_ignored() {
     hold("an ignored test tests nothing", calls::ignored_tests);
+}
+
+#[test]
+fn lines_about_errors_say_their_codes() {
+    hold("a line of the log about an error has its code", calls::untold_codes);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::output::human_bytes;
 use base::Moment;
-use engine::{BackupInfo, BackupKind, Pruned, Restored, Verified};
+use engine::{BackupInfo, BackupKind, NewWrites, Pruned, Restored, Verified};
 use serde::Serialize;
 use std::fmt;
 
@@ -128,6 +128,39 @@ pub(in crate::commands) struct RestoredLine {
     table_bytes: u64,
     node: String,
     incarnation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_writes: Option<NewWritesLine>,
+}
+
+/// What was written anew.
+#[derive(Serialize)]
+pub(in crate::commands) struct NewWritesLine {
+    keyspaces: u64,
+    entries: u64,
+    bytes: u64,
+    commits: u64,
+    /// What is written later than this stays.
+    last: String,
+    last_ms: u64,
+}
+
+impl NewWritesLine {
+    pub(in crate::commands) fn of(written: &NewWrites) -> NewWritesLine {
+        let NewWrites { keyspaces, entries, bytes, commits, last, .. } = *written;
+        let last_ms = last.ms();
+        let last = Moment { ms: last_ms }.to_string();
+        NewWritesLine { keyspaces, entries, bytes, commits, last, last_ms }
+    }
+}
+
+impl fmt::Display for NewWritesLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NewWritesLine { keyspaces, entries, commits, last, .. } = self;
+        write!(
+            f,
+            "; {entries} entries of {keyspaces} keyspaces are new writes of {last}, in {commits} commits"
+        )
+    }
 }
 
 impl RestoredLine {
@@ -141,7 +174,12 @@ impl RestoredLine {
             table_bytes: restored.table_bytes,
             node: restored.identity.node.to_string(),
             incarnation: restored.identity.incarnation.to_string(),
+            new_writes: None,
         }
+    }
+
+    pub(in crate::commands) fn with(self, written: NewWritesLine) -> RestoredLine {
+        RestoredLine { new_writes: Some(written), ..self }
     }
 }
 
@@ -151,6 +189,7 @@ impl fmt::Display for RestoredLine {
         write!(
             f,
             "restored {moment} from backup {backup} and {commits_replayed} commits of the log"
-        )
+        )?;
+        self.new_writes.as_ref().map_or(Ok(()), |written| written.fmt(f))
     }
 }

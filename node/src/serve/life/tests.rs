@@ -1,10 +1,13 @@
 //! The life of a node, with everything in this process: openings that are slow, called off, or needed again.
 
+mod disk;
+mod panics;
+
 use super::*;
 use crate::config::Layers;
 use crate::replicas;
 use base::fs::{Fault, FaultPlan, SimFs, SimOp};
-use base::{OsRng, SystemClock};
+use base::{Clock, OsRng, SystemClock};
 use engine::{Db, Platform};
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::Value;
@@ -62,14 +65,14 @@ impl Slow {
         let (settings, wait) = (self.settings.clone(), self.wait.take().unwrap());
         let (ears, reloads) = (self.ears, self.reloads.clone());
         thread::spawn(move || {
-            let of = settings.clone();
-            let open = move |opening: &Opening| {
-                wait.recv().unwrap();
+            let wait = Mutex::new(wait);
+            let open = move |of: &Settings, opening: &Opening| {
+                wait.lock().unwrap().recv().unwrap();
                 let options = of.config.engine_options();
                 let deaf = engine::Progress::default();
                 let progress = if ears == Ears::Open { opening.progress() } else { &deaf };
                 let directory = Directory::open_with(&of.path, options, progress)?;
-                let replicas = replicas::start(directory.db(), &of)?;
+                let replicas = replicas::start(directory.db(), of)?;
                 Ok(Opened { directory, replicas })
             };
             let again = settings.config.clone();
@@ -115,7 +118,12 @@ fn ask(stream: &mut TcpStream, path: &str) -> (u16, String, Value) {
 
 /// The status of a put on a connection that stays, and the code of its failure.
 fn put(stream: &mut TcpStream, key: &str) -> (u16, Value) {
-    let path = format!("/v1/keyspaces/default/records/{key}");
+    put_at(stream, "", key)
+}
+
+/// The same below `url`.
+fn put_at(stream: &mut TcpStream, url: &str, key: &str) -> (u16, Value) {
+    let path = format!("{url}/v1/keyspaces/default/records/{key}");
     let head = format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n");
     write!(stream, "{head}\r\n1").unwrap();
     let (status, _, said) = answer(stream);
@@ -248,19 +256,34 @@ fn an_opening_that_fails_ends_the_node_and_one_that_is_called_off_ends_it_well()
 }
 
 /// Serves a database on `disk`; everything is in this process.
-fn serve_on(disk: &SimFs, settings: &Settings) -> thread::JoinHandle<Outcome> {
-    let (disk, settings) = (disk.clone(), settings.clone());
+fn serve_on(disk: &SimFs, slow: &Slow) -> thread::JoinHandle<Outcome> {
+    serve_with(&[disk], Arc::new(SystemClock::default()), slow)
+}
+
+/// Serves a main database on the first of `disks` and its datasets on the second.
+fn serve_all_on(disks: &[&SimFs], slow: &Slow) -> thread::JoinHandle<Outcome> {
+    serve_with(disks, Arc::new(SystemClock::default()), slow)
+}
+
+/// As [`serve_all_on`], by another clock.
+fn serve_with(disks: &[&SimFs], clock: Arc<dyn Clock>, slow: &Slow) -> thread::JoinHandle<Outcome> {
+    let disks: Vec<SimFs> = disks.iter().map(|disk| (*disk).clone()).collect();
+    let (settings, reloads) = (slow.settings.clone(), slow.reloads.clone());
     thread::spawn(move || {
-        let of = settings.clone();
-        let open = move |opening: &Opening| {
+        let open = move |of: &Settings, opening: &Opening| {
+            let disk = &disks[usize::from(of.dataset.is_some())];
             let (fs, rng) = (Arc::new(disk.clone()), Arc::new(OsRng));
-            let platform = Platform { fs, clock: Arc::new(SystemClock::default()), rng };
+            let platform = Platform { fs, clock: clock.clone(), rng };
             let db = Db::open_on(platform, of.config.engine_options())?;
             let listen = opening.before().unwrap_or(of.listen);
             let replicas = replicas::start(&db, &Settings { listen, ..of.clone() })?;
             Ok(Opened { directory: Directory::of(db, &of.path), replicas })
         };
-        let reread = Arc::new(|| unreachable!("nobody asks"));
+        let config = settings.config.clone();
+        let reread = Arc::new(move || {
+            reloads.fetch_add(1, Ordering::SeqCst);
+            Ok(config.clone())
+        });
         serve(&settings, reread, open, |_| Ok(()))
     })
 }
@@ -270,7 +293,7 @@ fn a_poisoned_database_is_opened_again_so_often_and_stays_where_it_was() {
     let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
     let slow = Slow::with("[remedies]\nreopen_per_hour = 1\n");
     let disk = SimFs::new(7);
-    let node = serve_on(&disk, &slow.settings);
+    let node = serve_on(&disk, &slow);
     let mut stream = slow.connect();
     slow.until(|| put(&mut stream, "before").0 == 200);
     let listens = ask(&mut stream, "/v1/status").2["listen"].clone();
@@ -282,6 +305,8 @@ fn a_poisoned_database_is_opened_again_so_often_and_stays_where_it_was() {
         assert_eq!(ask(&mut stream, &path).0, 200, "{key}");
     }
     assert_eq!(ask(&mut stream, "/v1/status").2["listen"], listens);
+    // A signal may have come while there was no node.
+    slow.until(|| slow.reloads.load(Ordering::SeqCst) == 1);
     let remedies = ask(&mut stream, "/v1/remedies").2;
     assert_eq!(
         (&remedies["reopen"]["taken"], &remedies["reopen"]["state"]),
@@ -295,4 +320,67 @@ fn a_poisoned_database_is_opened_again_so_often_and_stays_where_it_was() {
     assert_eq!(ask(&mut stream, "/v1/remedies").2["reopen"]["taken"], 1);
     stop();
     assert_eq!(node.join().unwrap().unwrap_err().code(), "Poisoned");
+}
+
+#[test]
+fn a_poisoned_dataset_is_opened_again_while_the_others_go_on() {
+    let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let slow = Slow::with("[datasets.orders]\npath = 'orders'\n");
+    let (disk, of_orders) = (SimFs::new(7), SimFs::new(8));
+    let node = serve_all_on(&[&disk, &of_orders], &slow);
+    let mut stream = slow.connect();
+    let orders = "/v1/datasets/orders";
+    slow.until(|| put_at(&mut stream, orders, "before").0 == 200);
+    of_orders.inject(FaultPlan::new(SimOp::SyncData, Fault::Io).on("wal"));
+    assert_ne!(put_at(&mut stream, orders, "during").0, 200, "the disk fails");
+    slow.until(|| {
+        assert_eq!(put(&mut stream, "main").0, 200, "nothing has happened to it");
+        put_at(&mut stream, orders, "after").0 == 200
+    });
+    for key in ["before", "after"] {
+        let path = format!("{orders}/v1/keyspaces/default/records/{key}");
+        assert_eq!(ask(&mut stream, &path).0, 200, "{key}");
+    }
+    let taken = |stream: &mut TcpStream, url: &str| {
+        ask(stream, &format!("{url}/v1/remedies")).2["reopen"]["taken"].clone()
+    };
+    assert_eq!((taken(&mut stream, orders), taken(&mut stream, "")), (1.into(), 0.into()));
+    stop();
+    node.join().unwrap().unwrap();
+}
+
+/// Serves a main database, and a dataset that is only opened when the story says so.
+#[test]
+fn no_database_answers_users_before_all_are_open() {
+    let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let slow = Slow::with("[datasets.orders]\npath = 'orders'\n");
+    let (go, wait) = channel::<()>();
+    let (settings, wait, main) = (slow.settings.clone(), Mutex::new(wait), SimFs::new(9));
+    let node = thread::spawn(move || {
+        let open = move |of: &Settings, _: &Opening| {
+            let disk = match of.dataset {
+                Some(_) => {
+                    wait.lock().unwrap().recv().unwrap();
+                    SimFs::new(10)
+                }
+                None => main.clone(),
+            };
+            let (fs, rng) = (Arc::new(disk), Arc::new(OsRng));
+            let platform = Platform { fs, clock: Arc::new(SystemClock::default()), rng };
+            let db = Db::open_on(platform, of.config.engine_options())?;
+            let replicas = replicas::start(&db, of)?;
+            Ok(Opened { directory: Directory::of(db, &of.path), replicas })
+        };
+        serve(&settings, Arc::new(|| unreachable!("nobody asks")), open, |_| Ok(()))
+    });
+    let mut stream = slow.connect();
+    // Time enough for the main one.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(put(&mut stream, "early").1, "Opening");
+    assert_eq!(ask(&mut stream, "/health/ready").0, 503);
+    go.send(()).unwrap();
+    slow.until(|| put(&mut stream, "late").0 == 200);
+    assert_eq!(put_at(&mut stream, "/v1/datasets/orders", "late").0, 200);
+    stop();
+    node.join().unwrap().unwrap();
 }

@@ -149,7 +149,7 @@ fn texts() -> Outcome<Vec<(String, String)>> {
 fn settled_entries(node: &Node<'_>) -> Outcome<u64> {
     let data = node.data()?;
     data.flush()?;
-    data.compact(None)?;
+    data.compact(None, &engine::Progress::default())?;
     let stats = data.stats()?;
     let runs = stats.get("runs").and_then(Value::as_array).into_iter().flatten();
     Ok(runs.filter_map(|run| run.get("entries").and_then(Value::as_u64)).sum())
