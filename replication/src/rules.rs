@@ -1,8 +1,9 @@
 //! What replicas decide, as pure functions: who wins, what is late, what counts, what may go.
 //!
-//! Nothing here knows a socket, a store or a session. The protocol calls these functions, and so
-//! does the model that searches histories of three nodes for a loss (`tests/model`); each rule has
-//! a history there that goes wrong without it.
+//! Nothing here knows a socket, a store or a session. Sessions, the store in memory and the model that
+//! searches histories of three nodes for a loss (`tests/model`) call these functions; each rule has
+//! a history there that goes wrong without it. The engine decides about versions by code of its own,
+//! made for tables: `tests/engine/same.rs` holds it to these.
 //!
 //! The words:
 //! - A *version* is what a node holds of a key: a put, a tombstone or an erase. A range delete is

@@ -84,6 +84,15 @@ impl Content {
         point.max(ranges.map(|range| range.as_ruled().rank()).max())
     }
 
+    /// The same, as a version of the key meets it: a commit that deletes a range and puts into it has one stamp for
+    /// both, and the put stays.
+    pub(crate) fn met_by(&self, place: &Place, version: &Version) -> Option<Rank> {
+        let point = self.points.get(place).map(Version::rank);
+        let ranges = self.ranges.iter().filter(|range| range.has(place));
+        let others = ranges.filter(|range| range.stamp != version.stamp);
+        point.max(others.map(|range| range.as_ruled().rank()).max())
+    }
+
     /// Takes the version if it is newer than what is here.
     pub(crate) fn insert(&mut self, place: Place, version: Version) -> Outcome {
         // A commit of this node deletes a range and puts into it: both have one stamp.

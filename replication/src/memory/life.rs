@@ -203,7 +203,8 @@ impl Life {
     pub(crate) fn take(&mut self, place: Place, version: Version, is_own: bool) -> Taken {
         // Nothing is ever deleted in the keyspaces of replication itself.
         let may_be_late = !is_own && !place.0.starts_with(keyspaces::RESERVED);
-        let (held, dropped) = (self.content.newest(&place), rules::greatest_of(self.dropped));
+        let held = self.content.met_by(&place, &version);
+        let dropped = rules::greatest_of(self.dropped);
         if may_be_late && rules::is_late(&version.as_ruled(), &self.vector, dropped, held) {
             return Taken::Late(answer_to_late(place, version));
         }

@@ -8,3 +8,4 @@ mod heal;
 mod pair;
 mod parts;
 mod resolving;
+mod same;
