@@ -4,6 +4,7 @@
 use crate::damage::damage;
 use crate::input::Input;
 use crate::message::AUDIT;
+use crate::session::agree;
 use base::{Incarnation, NodeId, Origin, ScopeId, Stamp, Tick};
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
@@ -27,11 +28,16 @@ const WALL_MS: u64 = 1_700_000_000_000;
 /// in between they end with an error or go on, name only what they hold, and say no more than they may.
 pub fn reconcile(data: &[u8]) {
     let mut input = Input::new(data);
-    match input.byte() % 4 {
+    let first = input.byte();
+    let features = match first / 4 % 2 {
+        0 => 0,
+        _ => SessionConfig::new(NODES[1]).features,
+    };
+    match first % 4 {
         0 => honest(&mut input),
         1 => lied_to(&mut input),
-        2 => audited(&mut input, Between::Nobody),
-        _ => audited(&mut input, Between::Liar),
+        2 => audited(&mut input, features, Between::Nobody),
+        _ => audited(&mut input, features, Between::Liar),
     }
 }
 
@@ -174,20 +180,21 @@ struct Node {
     told: Lane,
 }
 
-fn node(at: usize) -> Node {
+fn node(at: usize, features: u64) -> Node {
     let store = MemoryStore::new(NODES[at], Incarnation(1 + at as u64), WALL_MS);
     let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first: NODES.to_vec() };
     let group = Arc::new(Group::open(config, &store).unwrap());
-    let config =
-        SessionConfig { features: 0, audit_every: None, ..SessionConfig::new(NODES[1 - at]) };
+    let config = SessionConfig { features, audit_every: None, ..SessionConfig::new(NODES[1 - at]) };
     let session = Session::new(config, group.clone(), Duration::ZERO);
-    let [heard, told] = [Lane::new(Channel::Reconcile), Lane::new(Channel::Reconcile)];
+    let [mut heard, mut told] = [Lane::new(Channel::Reconcile), Lane::new(Channel::Reconcile)];
+    [&mut heard, &mut told].into_iter().for_each(|lane| agree(lane, features));
     Node { store, group, session, inbox: Default::default(), heard, told }
 }
 
-/// Two nodes that had the same lose some of it, and compare.
-fn audited(input: &mut Input<'_>, between: Between) {
-    let mut talk = Talk { nodes: [node(0), node(1)], now: Duration::ZERO, audits: 0 };
+/// Two nodes that understand `features` and had the same lose some of it, and compare.
+fn audited(input: &mut Input<'_>, features: u64, between: Between) {
+    let nodes = [node(0, features), node(1, features)];
+    let mut talk = Talk { nodes, now: Duration::ZERO, audits: 0 };
     for number in 0..1 + input.below(120) {
         let change = match number % 11 {
             7 => Change::Delete,

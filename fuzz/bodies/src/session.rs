@@ -5,7 +5,7 @@ use base::{Incarnation, NodeId, ScopeId};
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
 use replication::protocol::frame::{
-    Channel, Extent, FEATURE_PACKED, FEATURE_RANGES, FEATURE_ROOTS, Kind, Lane,
+    Channel, Extent, FEATURE_PACKED, FEATURE_SELF_VERIFYING, Kind, Lane,
 };
 use replication::protocol::message::{Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
@@ -67,10 +67,20 @@ pub fn session(data: &[u8]) {
         sent: 0,
     };
     if !input.byte().is_multiple_of(4) {
-        talk.greet(features & (FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES));
+        talk.greet(features & SessionConfig::new(PEER).features);
     }
     while !input.is_empty() && talk.say(&mut input) {}
     assert!(talk.store.applied(ScopeId::MAIN).covers_all(&written));
+}
+
+/// Both sides of a lane understand `features`.
+pub(crate) fn agree(lane: &mut Lane, features: u64) {
+    if features & FEATURE_PACKED != 0 {
+        lane.allow_packing();
+    }
+    if features & FEATURE_SELF_VERIFYING != 0 {
+        lane.allow_self_verifying();
+    }
 }
 
 struct Talk {
@@ -103,9 +113,7 @@ impl Talk {
         let ack = HelloAck { protocol: 1, features, group, ..HelloAck::default() };
         self.tell(&Message::HelloAck(ack));
         assert!(self.session.is_up());
-        if features & FEATURE_PACKED != 0 {
-            self.lanes.iter_mut().for_each(Lane::allow_packing);
-        }
+        self.lanes.iter_mut().for_each(|lane| agree(lane, features));
     }
 
     fn tell(&mut self, message: &Message) {

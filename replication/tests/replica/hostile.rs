@@ -3,15 +3,19 @@
 
 use super::{Node, are_equal, until};
 use base::rng::SeededRng;
-use base::{NodeId, Tick};
+use base::{Incarnation, NodeId, ScopeId, Tick, Vector};
 use replication::link::sim::{SimNet, simulate};
 use replication::link::{
     Bell, Calls, Channel, Conversation, Driving, Endpoint, LinkError, LinkKey, LinkSettings,
     Parting, Pins, Side, drive, establish,
 };
+use replication::memory::{Change, MemoryStore, Write};
+use replication::protocol::SessionConfig;
 use replication::protocol::audit::message::Say;
 use replication::protocol::bulk::Bulk;
-use replication::protocol::frame::{Extent, FEATURE_PACKED, FEATURE_ROOTS, Kind, Lane};
+use replication::protocol::frame::{
+    Extent, FEATURE_PACKED, FEATURE_SELF_VERIFYING, HEADER_LEN, Kind, Lane,
+};
 use replication::protocol::message::{Entry, Hello, HelloAck, Message, Statement, Subscribe};
 use replication::replica::{Dialing, Replica, ReplicaOptions, ReplicaParts};
 use replication::store::Store;
@@ -32,8 +36,12 @@ struct Lie {
     /// What is said once both sides are up, if the hello was let pass.
     channel: Channel,
     tell: fn(&mut Lane, &Hello) -> Vec<u8>,
+    /// Whether the tail that was asked for begins before.
+    begins_tail: bool,
     /// The number of the error that it ends with.
     code: u32,
+    /// That of a liar that understands no feature, if it is another.
+    code_plain: Option<u32>,
     is_banned: bool,
 }
 
@@ -42,7 +50,9 @@ const HONEST: Lie = Lie {
     hello: |_| {},
     channel: Channel::Control,
     tell: |_, _| Vec::new(),
+    begins_tail: false,
     code: 0,
+    code_plain: None,
     is_banned: true,
 };
 
@@ -73,7 +83,20 @@ fn far_confirm(lane: &mut Lane, theirs: &Hello) -> Vec<u8> {
     seal(lane, &Message::Statement(says))
 }
 
-const LIES: [Lie; 16] = [
+/// A shipment of the liar with one other bit in its middle.
+fn flipped_inside(lane: &mut Lane, theirs: &Hello) -> Vec<u8> {
+    let store = MemoryStore::new(id(LIAR), Incarnation(u64::from(LIAR)), theirs.sent_ms);
+    let (keyspace, key, change) =
+        ("things".to_owned(), b"a lie".to_vec(), Change::Put(vec![7; 100]));
+    store.write(&[Write { keyspace, key, change }]).unwrap();
+    let mut tail = store.tail(ScopeId::MAIN, &Vector::default()).unwrap();
+    let shipment = tail.next(&Vector::default(), 1000).unwrap().unwrap().bytes;
+    let mut frame = lane.seal(Kind::Shipment, Extent::Whole, &[&shipment]);
+    frame[HEADER_LEN + shipment.len() / 2] ^= 1;
+    frame
+}
+
+const LIES: [Lie; 17] = [
     Lie {
         what: "another version of the protocol",
         hello: |hello| (hello.protocol_min, hello.protocol_max) = (2, 2),
@@ -145,7 +168,23 @@ const LIES: [Lie; 16] = [
         code: 7,
         ..HONEST
     },
-    Lie { what: "a packed bomb", channel: Channel::Tail, tell: bomb, code: 3, ..HONEST },
+    Lie {
+        what: "a packed bomb",
+        channel: Channel::Tail,
+        tell: bomb,
+        code: 3,
+        code_plain: Some(5),
+        ..HONEST
+    },
+    Lie {
+        what: "a bit flipped in a shipment",
+        channel: Channel::Tail,
+        tell: flipped_inside,
+        begins_tail: true,
+        code: 6,
+        code_plain: Some(3),
+        ..HONEST
+    },
     Lie {
         what: "state that nobody asked for",
         channel: Channel::Bulk,
@@ -183,11 +222,16 @@ fn id(number: u8) -> NodeId {
     LinkKey::from_seed([number; 32]).unwrap().fingerprint().node()
 }
 
+/// All that this build understands.
+fn usual() -> u64 {
+    SessionConfig::new(id(1)).features
+}
+
 fn hello() -> Hello {
     Hello {
         protocol_min: 1,
         protocol_max: 1,
-        features: FEATURE_PACKED | FEATURE_ROOTS,
+        features: usual(),
         proposal: [5; 16],
         node: key().fingerprint().node().0,
         incarnation: u64::from(LIAR),
@@ -200,25 +244,30 @@ fn hello() -> Hello {
 /// A conversation that begins well and then tells a lie.
 struct Liar {
     lie: Lie,
+    features: u64,
     lanes: [Lane; 4],
     read: Lane,
     has_greeted: bool,
     theirs: Option<Hello>,
     has_answered: bool,
-    is_up: bool,
+    /// The round of the tail that it was asked for.
+    round: Option<u32>,
+    has_begun: bool,
     has_lied: bool,
 }
 
 impl Liar {
-    fn new(lie: Lie) -> Liar {
+    fn new(lie: Lie, features: u64) -> Liar {
         Liar {
             lie,
+            features,
             lanes: Channel::ALL.map(Lane::new),
             read: Lane::new(Channel::Control),
             has_greeted: false,
             theirs: None,
             has_answered: false,
-            is_up: false,
+            round: None,
+            has_begun: !lie.begins_tail,
             has_lied: false,
         }
     }
@@ -236,8 +285,8 @@ impl Conversation for Liar {
         let frame = self.read.open(frame).unwrap();
         match Message::decode(frame.kind, &frame.payload).unwrap() {
             Message::Hello(theirs) => self.theirs = Some(theirs),
-            Message::HelloAck(_) => {}
-            _ => self.is_up = true,
+            Message::Subscribe(wish) => self.round = Some(wish.round),
+            _ => {}
         }
         Ok(())
     }
@@ -245,19 +294,26 @@ impl Conversation for Liar {
     fn next_frame(&mut self, _now: Duration, channel: Channel) -> Result<Option<Vec<u8>>, Parting> {
         let control = channel == Channel::Control;
         if control && !std::mem::replace(&mut self.has_greeted, true) {
-            let mut hello = hello();
+            let mut hello = Hello { features: self.features, ..hello() };
             (self.lie.hello)(&mut hello);
-            return Ok(Some(seal(self.lane(channel), &Message::Hello(hello))));
+            let said = seal(self.lane(channel), &Message::Hello(hello));
+            self.lanes.iter_mut().for_each(|lane| agree(lane, self.features));
+            return Ok(Some(said));
         }
         let Some(theirs) = self.theirs.clone() else { return Ok(None) };
         if control && !std::mem::replace(&mut self.has_answered, true) {
-            let features = theirs.features & hello().features;
+            let features = theirs.features & self.features;
             let ack =
                 HelloAck { protocol: 1, features, group: theirs.group, ..HelloAck::default() };
             return Ok(Some(seal(self.lane(channel), &Message::HelloAck(ack))));
         }
         let Lie { channel: wanted, tell, .. } = self.lie;
-        if !self.is_up || channel != wanted || std::mem::replace(&mut self.has_lied, true) {
+        let Some(round) = self.round.filter(|_| channel == wanted) else { return Ok(None) };
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let round = round.to_le_bytes();
+            return Ok(Some(self.lane(channel).seal(Kind::TailStart, Extent::Whole, &[&round])));
+        }
+        if std::mem::replace(&mut self.has_lied, true) {
             return Ok(None);
         }
         Ok(Some(tell(self.lane(channel), &theirs)))
@@ -268,8 +324,18 @@ impl Conversation for Liar {
     }
 }
 
-/// What comes of a lie that is told to `node`.
-async fn tell(endpoint: &Endpoint, node: &Node, lie: Lie) -> LinkError {
+/// Both sides understand `features`, which are among those that are usual.
+fn agree(lane: &mut Lane, features: u64) {
+    if features & FEATURE_PACKED != 0 {
+        lane.allow_packing();
+    }
+    if features & FEATURE_SELF_VERIFYING != 0 {
+        lane.allow_self_verifying();
+    }
+}
+
+/// What comes of a lie that is told to `node` by who understands `features`.
+async fn tell(endpoint: &Endpoint, node: &Node, lie: Lie, features: u64) -> LinkError {
     let driving = Driving::new(Calls::Inline, Bell::default());
     let link = match endpoint.dial(node.address, node.identity.node).await {
         Ok(link) => link,
@@ -277,7 +343,7 @@ async fn tell(endpoint: &Endpoint, node: &Node, lie: Lie) -> LinkError {
     };
     match establish(&link, endpoint.settings()).await {
         Ok(control) => {
-            let liar = Box::new(Liar::new(lie));
+            let liar = Box::new(Liar::new(lie, features));
             drive(link, control, liar, endpoint.settings(), &driving).await
         }
         Err(error) => error,
@@ -302,38 +368,42 @@ fn start(net: &SimNet, node: &mut Node, dialing: Dialing, peers: Vec<(NodeId, So
 /// Each ends with its error and, if a rule was broken, with a ban; the two others notice nothing.
 #[test]
 fn whatever_a_peer_says_the_two_others_go_on() {
-    simulate(31, |net| async move {
-        let mut nodes: Vec<Node> = [1, 2].map(Node::new).into();
-        let [one, other] = [&nodes[0], &nodes[1]].map(|node| (node.identity.node, node.address));
-        let liar: SocketAddr = "10.0.0.9:7000".parse().unwrap();
-        start(&net, &mut nodes[0], Dialing::RespondOnly, vec![other, (id(LIAR), liar)]);
-        start(&net, &mut nodes[1], Dialing::Active, vec![one]);
-        let pins = Arc::new(Pins::default());
-        let named = LinkKey::from_seed([1; 32]).unwrap().fingerprint();
-        pins.pin(named, named.node());
-        let settings = LinkSettings::default();
-        let endpoint = Endpoint::new(net.wire(liar), key(), pins, settings).unwrap();
-        nodes[0].put("before", "1");
-        until("both are equal", || are_equal(&nodes, 1)).await;
-        let life = nodes[0].store.origin();
-        for (number, lie) in LIES.into_iter().enumerate() {
-            let what = lie.what;
-            match tell(&endpoint, &nodes[0], lie).await {
-                LinkError::Conversation { by: Side::Peer, code, .. } => {
-                    assert_eq!(code, lie.code, "{what}");
-                }
-                other => unreachable!("{what}: {other}"),
+    for features in [0, usual()] {
+        simulate(31, |net| tell_all(net, features)).unwrap();
+    }
+}
+
+async fn tell_all(net: SimNet, features: u64) {
+    let mut nodes: Vec<Node> = [1, 2].map(Node::new).into();
+    let [one, other] = [&nodes[0], &nodes[1]].map(|node| (node.identity.node, node.address));
+    let liar: SocketAddr = "10.0.0.9:7000".parse().unwrap();
+    start(&net, &mut nodes[0], Dialing::RespondOnly, vec![other, (id(LIAR), liar)]);
+    start(&net, &mut nodes[1], Dialing::Active, vec![one]);
+    let pins = Arc::new(Pins::default());
+    let named = LinkKey::from_seed([1; 32]).unwrap().fingerprint();
+    pins.pin(named, named.node());
+    let settings = LinkSettings::default();
+    let endpoint = Endpoint::new(net.wire(liar), key(), pins, settings).unwrap();
+    nodes[0].put("before", "1");
+    until("both are equal", || are_equal(&nodes, 1)).await;
+    let life = nodes[0].store.origin();
+    for (number, lie) in LIES.into_iter().enumerate() {
+        let what = lie.what;
+        let plain = lie.code_plain.filter(|_| features == 0);
+        match tell(&endpoint, &nodes[0], lie, features).await {
+            LinkError::Conversation { by: Side::Peer, code, .. } => {
+                assert_eq!(code, plain.unwrap_or(lie.code), "{what}");
             }
-            let again = tell(&endpoint, &nodes[0], lie).await;
-            let expected = if lie.is_banned { "Banned" } else { "Conversation" };
-            assert_eq!(again.code(), expected, "{what}: {again}");
-            nodes[number % 2].put(&format!("after {what}"), "1");
-            until(what, || are_equal(&nodes, number + 2)).await;
-            tokio::time::sleep(2 * BAN).await;
+            other => unreachable!("{what}: {other}"),
         }
-        assert_eq!(nodes[0].store.origin(), life);
-        let sessions = nodes[1].replica().peers()[0].status.is_connected;
-        assert!(sessions, "the link between the two was never cut");
-    })
-    .unwrap();
+        let again = tell(&endpoint, &nodes[0], lie, features).await;
+        let expected = if lie.is_banned { "Banned" } else { "Conversation" };
+        assert_eq!(again.code(), expected, "{what}: {again}");
+        nodes[number % 2].put(&format!("after {what}"), "1");
+        until(what, || are_equal(&nodes, number + 2)).await;
+        tokio::time::sleep(2 * BAN).await;
+    }
+    assert_eq!(nodes[0].store.origin(), life);
+    let sessions = nodes[1].replica().peers()[0].status.is_connected;
+    assert!(sessions, "the link between the two was never cut");
 }
