@@ -5,7 +5,9 @@ use crate::net::{SCOPE, id};
 use base::{Incarnation, Origin, Vector};
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
-use replication::protocol::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_ROOTS, Kind, Lane};
+use replication::protocol::frame::{
+    Channel, Extent, FEATURE_PACKED, FEATURE_SELF_VERIFYING, Kind, Lane,
+};
 use replication::protocol::message::{Heartbeat, Hello, HelloAck, Message};
 use replication::protocol::{Session, SessionConfig};
 use replication::roster::Role;
@@ -17,8 +19,15 @@ use std::time::Duration;
 pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
 pub(crate) const PEER: usize = 1;
 
+/// The peer on a bench, by what it understands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Toy {
+    features: u64,
+}
+
 /// A session of node 0, and the lanes of a peer that says whatever a test wants.
 pub(crate) struct Bench {
+    toy: Toy,
     pub(crate) store: MemoryStore,
     pub(crate) group: Arc<Group>,
     pub(crate) session: Session,
@@ -31,24 +40,81 @@ pub(crate) fn origin(node: usize) -> Origin {
     Origin { node: id(node), incarnation: Incarnation(node as u64 + 5) }
 }
 
-impl Bench {
-    pub(crate) fn new() -> Bench {
-        let store = MemoryStore::new(id(0), origin(0).incarnation, WALL_MS);
-        write(&store, "k", "own");
-        Bench::with(store)
+impl Toy {
+    /// As a peer of this build.
+    pub(crate) fn usual() -> Toy {
+        Toy { features: SessionConfig::new(id(PEER)).features }
     }
 
-    pub(crate) fn with(store: MemoryStore) -> Bench {
+    /// One that understands nothing which came since the first build, and one of this build.
+    pub(crate) fn both() -> [Toy; 2] {
+        Toy::both_with(0)
+    }
+
+    /// As [`Toy::both`], where the first must understand something.
+    pub(crate) fn both_with(features: u64) -> [Toy; 2] {
+        [Toy { features }, Toy::usual()]
+    }
+
+    /// Whether payloads with a digest of their own are not digested once more.
+    pub(crate) fn verifies_itself(self) -> bool {
+        self.features & FEATURE_SELF_VERIFYING != 0
+    }
+
+    pub(crate) fn bench(self) -> Bench {
+        self.with(filled())
+    }
+
+    pub(crate) fn with(self, store: MemoryStore) -> Bench {
         let first = vec![store.origin().node, id(PEER)];
-        Bench::of(store, GroupConfig { scope: SCOPE, role: Role::Author, first })
+        Bench::of(self, store, GroupConfig { scope: SCOPE, role: Role::Author, first })
     }
 
-    fn of(store: MemoryStore, config: GroupConfig) -> Bench {
+    /// Both sides have said hello, and the session has asked for something.
+    pub(crate) fn up(self, store: MemoryStore) -> (Bench, Vec<Message>) {
+        self.with(store).meet()
+    }
+
+    /// A live tail from the peer, with nothing in it yet.
+    pub(crate) fn live(self) -> Bench {
+        let (bench, said) = self.up(filled());
+        bench.begin(&said)
+    }
+
+    pub(crate) fn hello(self) -> Hello {
+        Hello { features: self.features, ..Bench::hello() }
+    }
+
+    /// The start of a direction of `channel` after the hellos.
+    pub(crate) fn lane(self, channel: Channel) -> Lane {
+        let mut lane = Lane::new(channel);
+        agree(&mut lane, self.features);
+        lane
+    }
+}
+
+/// The peer of `lane` and the session understand `features` of what is usual.
+fn agree(lane: &mut Lane, features: u64) {
+    let agreed = features & Toy::usual().features;
+    if agreed & FEATURE_PACKED != 0 {
+        lane.allow_packing();
+    }
+    if agreed & FEATURE_SELF_VERIFYING != 0 {
+        lane.allow_self_verifying();
+    }
+}
+
+impl Bench {
+    pub(crate) fn with(store: MemoryStore) -> Bench {
+        Toy::usual().with(store)
+    }
+
+    fn of(toy: Toy, store: MemoryStore, config: GroupConfig) -> Bench {
         let group = Arc::new(Group::open(config, &store).unwrap());
         let now = Duration::from_secs(1);
         let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
         let out = Channel::ALL.map(Lane::new);
-        Bench { store, group, session, out, read: Lane::new(Channel::Control), now }
+        Bench { toy, store, group, session, out, read: Lane::new(Channel::Control), now }
     }
 
     /// The next message of the session.
@@ -66,7 +132,7 @@ impl Bench {
         Hello {
             protocol_min: 1,
             protocol_max: 1,
-            features: FEATURE_ROOTS,
+            features: Toy::usual().features,
             proposal: [7; 16],
             node: id(PEER).0,
             incarnation: origin(PEER).incarnation.0,
@@ -78,7 +144,11 @@ impl Bench {
 
     pub(crate) fn say(&mut self, message: Message) -> Result<(), ProtocolError> {
         let bytes = message.encode().unwrap();
-        self.send(message.kind(), Extent::Whole, &bytes)
+        let said = self.send(message.kind(), Extent::Whole, &bytes);
+        if let (Ok(()), Message::Hello(hello)) = (&said, &message) {
+            self.out.iter_mut().for_each(|lane| agree(lane, hello.features));
+        }
+        said
     }
 
     pub(crate) fn send(
@@ -94,32 +164,33 @@ impl Bench {
 
     /// Both sides have said hello, and the session has asked for something.
     pub(crate) fn up(store: MemoryStore) -> (Bench, Vec<Message>) {
-        Bench::with(store).meet()
+        Toy::usual().up(store)
     }
 
     /// As [`Bench::up`], of a node that knows of no other.
     pub(crate) fn up_alone(role: Role) -> (Bench, Vec<Message>) {
-        Bench::of(filled(), GroupConfig { scope: SCOPE, role, first: Vec::new() }).meet()
+        Bench::of(Toy::usual(), filled(), GroupConfig { scope: SCOPE, role, first: Vec::new() })
+            .meet()
     }
 
     /// As [`Bench::up`], of a node in this role.
     pub(crate) fn up_as(store: MemoryStore, role: Role) -> (Bench, Vec<Message>) {
         let first = vec![id(PEER)];
-        Bench::of(store, GroupConfig { scope: SCOPE, role, first }).meet()
+        Bench::of(Toy::usual(), store, GroupConfig { scope: SCOPE, role, first }).meet()
     }
 
     /// The peer connects again: another session of the same node.
     pub(crate) fn again(self) -> Bench {
-        let Bench { store, group, session, now, .. } = self;
+        let Bench { toy, store, group, session, now, .. } = self;
         drop(session);
         let session = Session::new(SessionConfig::new(id(PEER)), Arc::clone(&group), now);
         let (out, read) = (Channel::ALL.map(Lane::new), Lane::new(Channel::Control));
-        Bench { store, group, session, out, read, now }.meet().0
+        Bench { toy, store, group, session, out, read, now }.meet().0
     }
 
     fn meet(mut self) -> (Bench, Vec<Message>) {
         assert!(matches!(self.hear(), Some(Message::Hello(_))));
-        self.say(Message::Hello(Bench::hello())).unwrap();
+        self.say(Message::Hello(self.toy.hello())).unwrap();
         let Some(Message::HelloAck(ack)) = self.hear() else { panic!("no answer") };
         self.say(Message::HelloAck(ack)).unwrap();
         let said = self.hear_all();
@@ -141,15 +212,6 @@ impl Bench {
     /// A live tail from the peer, with nothing in it yet.
     pub(crate) fn live() -> Bench {
         Bench::live_as(0)
-    }
-
-    /// As [`Bench::live`], with a peer that packs its payloads.
-    pub(crate) fn live_packed() -> Bench {
-        let mut bench = Bench::with(filled());
-        let features = FEATURE_PACKED | FEATURE_ROOTS;
-        bench.say(Message::Hello(Hello { features, ..Bench::hello() })).unwrap();
-        let said = bench.answer();
-        bench.begin(&said)
     }
 
     /// As [`Bench::live`], of another node.

@@ -5,7 +5,9 @@
 mod audits;
 mod bad_input;
 mod bench;
+mod cases;
 mod catch_up;
+mod damaged;
 mod golden;
 mod healing;
 mod histories;
