@@ -105,6 +105,9 @@ impl ChannelSender {
 const CHUNK: usize = 64 << 10;
 /// Bytes a second that a link must bring for a late frame to be waited for.
 const BUSY: u64 = 4 << 10;
+/// How often a late frame is waited for once more: a link that brings no more than that, and nothing else,
+/// has brought the longest frame by then.
+const EXTENSIONS_MAX: u32 = 10;
 
 /// The receiving half of a channel.
 #[derive(Debug)]
@@ -117,12 +120,22 @@ pub struct ChannelReceiver {
     end: usize,
     connection: Connection,
     /// When the frame that has begun must be whole.
-    deadline: Option<Instant>,
-    /// Bytes that the connection had brought when that was last decided.
-    brought: u64,
+    due: Option<Due>,
     patience: Duration,
     /// What is wrong behind the last frame that was returned.
     failure: Option<LinkError>,
+}
+
+/// When a frame must be whole, and what was here when that was decided.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// How often it was put off.
+    extensions: u32,
+    /// Bytes of the frame.
+    received: usize,
+    /// Bytes that the connection had brought.
+    brought: u64,
 }
 
 impl ChannelReceiver {
@@ -147,8 +160,7 @@ impl ChannelReceiver {
             start: 0,
             end: 0,
             connection,
-            deadline: None,
-            brought: 0,
+            due: None,
             patience,
             failure: None,
         };
@@ -170,19 +182,19 @@ impl ChannelReceiver {
         }
         loop {
             if let Some(frame) = self.decode()? {
-                self.deadline = None;
+                self.due = None;
                 return Ok(Some(frame));
             }
-            if self.decoder.is_inside() && self.deadline.is_none() {
-                self.extend_deadline();
+            if self.decoder.is_inside() && self.due.is_none() {
+                self.due = Some(self.due_after(0));
             }
             let reading = self.stream.read(&mut self.buffer);
-            let read = match self.deadline {
+            let read = match self.due {
                 None => reading.await,
-                Some(deadline) => match timeout_at(deadline, reading).await {
+                Some(due) => match timeout_at(due.at, reading).await {
                     Ok(read) => read,
-                    Err(_) if self.is_link_busy() => {
-                        self.extend_deadline();
+                    Err(_) if self.may_be_late(due) => {
+                        self.due = Some(self.due_after(due.extensions + 1));
                         continue;
                     }
                     Err(_) => {
@@ -207,7 +219,7 @@ impl ChannelReceiver {
             match self.decode() {
                 Ok(None) => {}
                 Ok(Some(frame)) => {
-                    self.deadline = None;
+                    self.due = None;
                     return Some(frame);
                 }
                 Err(error) => {
@@ -223,15 +235,23 @@ impl ChannelReceiver {
         }
     }
 
-    fn extend_deadline(&mut self) {
-        self.deadline = Some(Instant::now() + self.patience);
-        self.brought = self.connection.stats().udp_rx.bytes;
+    fn due_after(&self, extensions: u32) -> Due {
+        Due {
+            at: Instant::now() + self.patience,
+            extensions,
+            received: self.decoder.received(),
+            brought: self.connection.stats().udp_rx.bytes,
+        }
     }
 
-    /// Whether the frame may be late because the line is slow, or other channels go first.
-    fn is_link_busy(&self) -> bool {
-        let brought = self.connection.stats().udp_rx.bytes.saturating_sub(self.brought);
-        brought >= self.patience.as_secs().max(1).saturating_mul(BUSY)
+    /// Whether the frame, which is not whole, may be late because the line is slow, or other channels go
+    /// first. A peer may make a line busy to let one channel drip, so a frame that got nothing of it is
+    /// not waited for, and none for ever.
+    fn may_be_late(&self, due: Due) -> bool {
+        let brought = self.connection.stats().udp_rx.bytes.saturating_sub(due.brought);
+        let is_busy = brought >= self.patience.as_secs().max(1).saturating_mul(BUSY);
+        let has_grown = self.decoder.received() > due.received;
+        is_busy && has_grown && due.extensions < EXTENSIONS_MAX
     }
 
     /// Decodes what was read, up to the end of a frame.
@@ -265,3 +285,7 @@ fn unread(error: ReadError) -> LinkError {
         error => LinkError::Lost { reason: error.to_string() },
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -49,6 +49,11 @@ impl FrameDecoder {
         self.wanted.is_some() || self.prefix_len > 0
     }
 
+    /// Bytes of the frame that are here, those before its content among them.
+    pub fn received(&self) -> usize {
+        self.prefix_len + self.content.len()
+    }
+
     /// Bytes that this decoder holds memory for.
     pub fn room(&self) -> usize {
         self.content.capacity()
@@ -74,7 +79,7 @@ impl FrameDecoder {
 
     /// The stream has ended, which it may between frames only.
     pub fn end(&self) -> Result<(), LinkError> {
-        let received = (self.prefix_len + self.content.len()) as u64;
+        let received = self.received() as u64;
         match self.wanted {
             None if self.prefix_len == 0 => Ok(()),
             None => Err(LinkError::FrameTruncated { wanted: PREFIX as u64, received }),
