@@ -3,7 +3,8 @@
 
 mod shell;
 
-use shell::group::{Home, peers, until, until_equal};
+use shell::group::{Home, is_online, peers, until, until_equal};
+use shell::way::{Gate, Way};
 use shell::{Place, Served, esker};
 use std::time::Duration;
 
@@ -18,21 +19,73 @@ fn digest(node: &Served) -> String {
     node.run("digest").ok().text().to_owned()
 }
 
+/// All that the third of three processes says to the others, and they to it, goes over these.
+struct Ways {
+    /// From each of the others to the third.
+    to_third: [Way; 2],
+    /// From the third to each of the others.
+    from_third: [Way; 2],
+}
+
+impl Ways {
+    fn around([a, b, c]: &[Home; 3]) -> Ways {
+        Ways {
+            to_third: [c, c].map(|to| Way::to(&to.listen)),
+            from_third: [a, b].map(|to| Way::to(&to.listen)),
+        }
+    }
+
+    /// What becomes of what the third hears, and of what it says.
+    fn set(&self, hears: Gate, says: Gate) {
+        self.to_third.iter().for_each(|way| way.set(hears, says));
+        self.from_third.iter().for_each(|way| way.set(says, hears));
+    }
+
+    /// Datagrams that the third did not hear, and those of it that nobody heard.
+    fn lost(&self) -> (u64, u64) {
+        let all = self.to_third.iter().map(Way::dropped);
+        let turned = self.from_third.iter().map(Way::dropped).map(|(said, heard)| (heard, said));
+        all.chain(turned).fold((0, 0), |sum, lost| (sum.0 + lost.0, sum.1 + lost.1))
+    }
+
+    /// Starts the node of this number.
+    fn start(&self, homes: &[Home; 3], number: usize) -> Served {
+        let [a, b, c] = homes;
+        let at = |home: &Home, way: &Way| format!("{}@{}", home.id, way.address);
+        let peers = match number {
+            0 => [b.address(), at(c, &self.to_third[0])],
+            1 => [a.address(), at(c, &self.to_third[1])],
+            _ => [at(a, &self.from_third[0]), at(b, &self.from_third[1])],
+        };
+        let home = &homes[number];
+        let [one, other] = &peers;
+        let options = ["--listen", &home.listen, "--peer", one, "--peer", other];
+        Served::start_with(&home.path, &options)
+    }
+}
+
+/// Waits until neither side has a link to the other any more: both must notice that by themselves.
+fn until_alone(third: &Served, others: &[&Served], homes: &[Home; 3]) {
+    until("nobody has a link to the third", || {
+        others.iter().all(|node| !is_online(node, &homes[2]))
+            && homes[..2].iter().all(|home| !is_online(third, home))
+    });
+}
+
 #[test]
 fn three_processes_agree_after_cuts_and_kills() {
     let place = Place::new();
-    let (homes, [a, b, c]) = trio(&place);
+    let homes = ["a", "b", "c"].map(|name| Home::new(&place, name));
+    let ways = Ways::around(&homes);
+    let [a, b, c] = [0, 1, 2].map(|number| ways.start(&homes, number));
     let records: String = (0..2000).map(|n| format!("k{n:04}\tvalue {n}\n")).collect();
     a.run_with("load --format tsv -", records.as_bytes()).ok();
     until("c has what a loaded", || c.run("scan --keys-only").ok().text().lines().count() == 2000);
     until_equal("all hold what a loaded", &[&a, &b, &c]);
+    assert_eq!(ways.lost(), (0, 0));
 
-    for node in [&a, &b] {
-        peers(node, &["disable", &homes[2].id]).ok();
-    }
-    until("c is alone", || {
-        peers(&c, &["list", "--output", "json"]).ok().text().matches("\"online\":true").count() == 0
-    });
+    ways.set(Gate::Cut, Gate::Cut);
+    until_alone(&c, &[&a, &b], &homes);
     c.run("put contested earlier").ok();
     c.run("put alone c").ok();
     std::thread::sleep(Duration::from_millis(5));
@@ -44,16 +97,33 @@ fn three_processes_agree_after_cuts_and_kills() {
 
     b.kill();
     a.run("put while-b-is-dead 1").ok();
-    let b = homes[1].start(&[&homes[0], &homes[2]]);
-    for node in [&a, &b] {
-        peers(node, &["enable", &homes[2].id]).ok();
-    }
+    let b = ways.start(&homes, 1);
+    let lost = ways.lost();
+    assert!(lost.0 > 0 && lost.1 > 0, "{lost:?}");
+    ways.set(Gate::Open, Gate::Open);
     until("c has what was written meanwhile", || {
         c.run("get while-b-is-dead").text() == "1\n" && a.run("get alone").text() == "c\n"
     });
     until_equal("all agree", &[&a, &b, &c]);
     assert_eq!(c.run("get contested").ok().text(), "later\n");
     c.run("get k0001").fails(3, "error[NotFound]: ");
+
+    // The third hears the others, and nobody hears it.
+    let before = ways.lost();
+    ways.set(Gate::Open, Gate::Cut);
+    until_alone(&c, &[&a, &b], &homes);
+    a.run("put unheard-by-c 1").ok();
+    c.run("put said-by-c 1").ok();
+    until_equal("a and b agree", &[&a, &b]);
+    a.run("get said-by-c").fails(3, "error[NotFound]: ");
+    c.run("get unheard-by-c").fails(3, "error[NotFound]: ");
+    let lost = ways.lost();
+    assert!(lost.0 == before.0 && lost.1 > before.1, "{lost:?} after {before:?}");
+    ways.set(Gate::Open, Gate::Open);
+    until("c and the others have met again", || {
+        c.run("get unheard-by-c").text() == "1\n" && a.run("get said-by-c").text() == "1\n"
+    });
+    until_equal("all agree again", &[&a, &b, &c]);
     let health = esker(["status", "--url", &a.url(), "--output", "json"]).ok().json();
     assert_eq!(health[0]["peers"].as_array().unwrap().len(), 2);
 

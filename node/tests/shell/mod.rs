@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub(crate) mod group;
+pub(crate) mod way;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
