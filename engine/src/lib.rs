@@ -48,6 +48,7 @@ mod checkpoint;
 mod commit;
 mod compaction;
 mod conflicts;
+mod content;
 mod creation;
 mod damage;
 mod db;

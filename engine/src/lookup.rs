@@ -2,11 +2,13 @@
 
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
-use crate::read::{self, Whole};
+use crate::read::{self, Blocks, Whole};
 use crate::stats::{Counter, SAMPLE_EVERY};
 use crate::value::Value;
 use crate::view::View;
 use base::{Result, Stamp, Tick};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
 
 impl Parts {
     /// Calls `found` with the current value of `key`, if it has one.
@@ -18,9 +20,9 @@ impl Parts {
         found: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         self.check_readable(keyspace)?;
-        self.counted(|| {
+        self.counted(|blocks| {
             self.with_newest(|view, at| {
-                read::get(view, keyspace.space, key, at, || self.clock.wall_ms(), found)
+                read::get(view, keyspace.space, key, at, || self.clock.wall_ms(), blocks, found)
             })
         })
     }
@@ -32,21 +34,26 @@ impl Parts {
         key: &[u8],
     ) -> Result<Option<(Value, Stamp)>> {
         self.check_readable(keyspace)?;
-        self.counted(|| {
+        self.counted(|blocks| {
             self.with_newest(|view, at| {
-                read::get_stamped(view, keyspace.space, key, at, || self.clock.wall_ms())
+                let now_ms = || self.clock.wall_ms();
+                read::get_stamped(view, keyspace.space, key, at, now_ms, blocks)
             })
         })
     }
 
     /// Counts a read and whether it found something.
     #[inline]
-    fn counted<R>(&self, read: impl FnOnce() -> Result<Option<R>>) -> Result<Option<R>> {
+    fn counted<R>(&self, read: impl FnOnce(Blocks<'_>) -> Result<Option<R>>) -> Result<Option<R>> {
         let sample = self.meters.add(Counter::Gets, 1).is_multiple_of(SAMPLE_EVERY);
-        let started = if sample { Some(self.clock.monotonic()) } else { None };
-        let result = read();
-        if let Some(started) = started {
+        let (started, blocks) = match sample {
+            true => (Some(self.clock.monotonic()), Some(Cell::new(0))),
+            false => (None, None),
+        };
+        let result = read(blocks.as_ref());
+        if let (Some(started), Some(blocks)) = (started, blocks) {
             self.meters.get_latency.record(self.clock.monotonic().saturating_sub(started));
+            self.meters.get_blocks.fetch_add(blocks.get(), Ordering::Relaxed);
         }
         if matches!(result, Ok(Some(_))) {
             self.meters.add(Counter::Hits, 1);
@@ -85,7 +92,7 @@ impl Parts {
         self.check_readable(keyspace)?;
         self.meters.add(Counter::Gets, 1);
         let now_ms = || self.clock.wall_ms();
-        self.views.with(|view| read::get(view, keyspace.space, key, at, now_ms, found))
+        self.views.with(|view| read::get(view, keyspace.space, key, at, now_ms, None, found))
     }
 
     /// As [`Parts::get_at`], with who had written it when.
@@ -98,7 +105,7 @@ impl Parts {
         self.check_readable(keyspace)?;
         self.meters.add(Counter::Gets, 1);
         let now_ms = || self.clock.wall_ms();
-        self.views.with(|view| read::get_stamped(view, keyspace.space, key, at, now_ms))
+        self.views.with(|view| read::get_stamped(view, keyspace.space, key, at, now_ms, None))
     }
 
     /// As [`Parts::get_stamped_at`], with its expiry.

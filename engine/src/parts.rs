@@ -274,7 +274,7 @@ impl Parts {
         self.meters.add(Counter::Gets, keys.len() as u64);
         let (view, point, space) = (&reader.view, reader.point, keyspace.space);
         let get = |key: &K| {
-            read::get(view, space, key.as_ref(), point.at, || point.now_ms, Value::copy_of)
+            read::get(view, space, key.as_ref(), point.at, || point.now_ms, None, Value::copy_of)
         };
         keys.iter().map(get).collect()
     }

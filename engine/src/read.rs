@@ -5,6 +5,7 @@ use crate::value::Value;
 use crate::view::View;
 use base::foreign::{plain_value, stamp_of};
 use base::{EntryKind, Origin, Result, SpaceId, Stamp, Tick, Trailer, key_hash};
+use std::cell::Cell;
 
 /// The moment a read is about.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,9 @@ pub(crate) fn is_covered(
     origins.compare(range, trailer, stored, local).is_gt()
 }
 
+/// Who wants to know into how many blocks of tables a read looks, if anybody does.
+pub(crate) type Blocks<'a> = Option<&'a Cell<u64>>;
+
 /// Calls `found` with the value of `key` if it has one. `now_ms` is asked only if an entry expires.
 #[inline]
 pub(crate) fn get<R>(
@@ -53,9 +57,10 @@ pub(crate) fn get<R>(
     key: &[u8],
     at: Tick,
     now_ms: impl Fn() -> u64,
+    blocks: Blocks<'_>,
     found: impl FnOnce(&[u8]) -> R,
 ) -> Result<Option<R>> {
-    get_entry(view, space, key, at, now_ms, |_, value| found(value))
+    get_entry(view, space, key, at, now_ms, blocks, |_, value| found(value))
 }
 
 /// The value of `key` if it has one, and who wrote it when.
@@ -65,8 +70,9 @@ pub(crate) fn get_stamped(
     key: &[u8],
     at: Tick,
     now_ms: impl Fn() -> u64,
+    blocks: Blocks<'_>,
 ) -> Result<Option<(Value, Stamp)>> {
-    get_entry(view, space, key, at, now_ms, |entry, value| {
+    get_entry(view, space, key, at, now_ms, blocks, |entry, value| {
         (Value::copy_of(value), stamp_in(view, entry))
     })
 }
@@ -89,7 +95,7 @@ pub(crate) fn get_whole(
     at: Tick,
     now_ms: impl Fn() -> u64,
 ) -> Result<Option<Whole>> {
-    get_entry(view, space, key, at, now_ms, |entry, value| {
+    get_entry(view, space, key, at, now_ms, None, |entry, value| {
         let expires_at_ms = expires_at_ms(entry.trailer, entry.stored);
         Whole { value: Value::copy_of(value), stamp: stamp_in(view, entry), expires_at_ms }
     })
@@ -120,13 +126,14 @@ fn get_entry<R>(
     key: &[u8],
     at: Tick,
     now_ms: impl Fn() -> u64,
+    blocks: Blocks<'_>,
     found: impl FnOnce(&Found<'_>, &[u8]) -> R,
 ) -> Result<Option<R>> {
     let covered = match view.has_range_deletes() {
         true => covering(view, space, key, at),
         false => None,
     };
-    newest(view, space, key, at, |entry| {
+    newest_counted(view, space, key, at, blocks, |entry| {
         let Found { trailer, stored, local } = entry;
         let local = || local.unwrap_or(view.active.local());
         if covered.is_some_and(|range| is_covered(range, trailer, stored, local, &view.origins)) {
@@ -157,6 +164,19 @@ pub(crate) fn newest<R>(
     at: Tick,
     found: impl FnOnce(Found<'_>) -> R,
 ) -> Result<Option<R>> {
+    newest_counted(view, space, key, at, None, found)
+}
+
+/// As [`newest`], for somebody who counts blocks.
+#[inline]
+fn newest_counted<R>(
+    view: &View,
+    space: SpaceId,
+    key: &[u8],
+    at: Tick,
+    blocks: Blocks<'_>,
+    found: impl FnOnce(Found<'_>) -> R,
+) -> Result<Option<R>> {
     let hash = key_hash(space, key);
     let at = Trailer::at(at);
     if let Some((trailer, stored)) = view.active.get(space, key, hash, at) {
@@ -167,7 +187,7 @@ pub(crate) fn newest<R>(
             return Ok(Some(found(Found { trailer, stored, local: None })));
         }
     }
-    newest_in_tables(view, space, key, hash, at, found)
+    newest_in_tables(view, space, key, (hash, at), blocks, found)
 }
 
 /// As [`newest`], where memtables are known to hold nothing at or below `at`.
@@ -178,7 +198,7 @@ pub(crate) fn newest_flushed<R>(
     at: Tick,
     found: impl FnOnce(Found<'_>) -> R,
 ) -> Result<Option<R>> {
-    newest_in_tables(view, space, key, key_hash(space, key), Trailer::at(at), found)
+    newest_in_tables(view, space, key, (key_hash(space, key), Trailer::at(at)), None, found)
 }
 
 #[inline]
@@ -186,14 +206,19 @@ fn newest_in_tables<R>(
     view: &View,
     space: SpaceId,
     key: &[u8],
-    hash: u64,
-    at: Trailer,
+    (hash, at): (u64, Trailer),
+    blocks: Blocks<'_>,
     found: impl FnOnce(Found<'_>) -> R,
 ) -> Result<Option<R>> {
     let mut found = Some(found);
     for run in view.runs.runs() {
         let Some(handle) = run.table_for(space, key) else { continue };
         let table = handle.table()?;
+        if let Some(blocks) = blocks
+            && table.may_contain(hash)
+        {
+            blocks.set(blocks.get() + 1);
+        }
         let result = table.get(space, key, hash, at, |trailer, stored, _| {
             let local = Some(table.local());
             found.take().map(|found| found(Found { trailer, stored, local }))

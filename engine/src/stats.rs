@@ -22,12 +22,13 @@ pub(crate) enum Counter {
     Scans,
     Commits,
     BytesWritten,
+    BytesAdmitted,
     Puts,
     Deletes,
     RangeDeletes,
 }
 
-const COUNTERS: usize = 8;
+const COUNTERS: usize = 9;
 
 /// The ops of a write by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(crate) struct Meters {
     stripes: [CachePadded<[AtomicU64; COUNTERS]>; STRIPES],
     /// Time of sampled gets, commits, commits of a single put or a single delete, and beginnings of scans.
     pub(crate) get_latency: Histogram,
+    /// Blocks of tables that those gets looked into.
+    pub(crate) get_blocks: AtomicU64,
     pub(crate) commit_latency: Histogram,
     pub(crate) put_latency: Histogram,
     pub(crate) delete_latency: Histogram,
@@ -265,8 +268,12 @@ pub struct Stats {
     pub range_deletes: u64,
     /// Bytes of keys and values in those commits.
     pub bytes_written: u64,
+    /// Bytes of keys and values in the commits of other nodes that were stored here.
+    pub bytes_admitted: u64,
     /// Time of a get.
     pub get_latency: Latency,
+    /// Blocks of tables that the timed gets looked into.
+    pub get_blocks: u64,
     /// Time of a commit, waiting included.
     pub commit_latency: Latency,
     /// Time of a commit of a single put.
@@ -309,6 +316,11 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Bytes of all tables.
     pub table_bytes: u64,
+    /// Bytes of the keys and values of all entries in tables, before compression.
+    pub raw_bytes: u64,
+    /// Those of them that the newest versions of live records take: an estimate, see
+    /// [`Stats::space_amplification`].
+    pub live_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Bytes of the parts of the log that wait for the next backup.
@@ -376,10 +388,37 @@ pub struct RunStats {
 }
 
 impl Stats {
-    /// Bytes written to disk for each byte the user wrote.
-    pub fn write_amplification(&self) -> f64 {
+    /// Bytes written to disk, by log, flushes and compactions, for each byte of keys and values in
+    /// commits, those of other nodes as well. Since the database was opened: `None` before the first.
+    pub fn write_amplification(&self) -> Option<f64> {
         let disk = self.bytes_logged + self.bytes_flushed + self.bytes_compacted;
-        disk as f64 / self.bytes_written.max(1) as f64
+        ratio(disk, self.bytes_written + self.bytes_admitted)
+    }
+
+    /// Blocks of tables that a get looks into, in the mean of those that were timed since the database was
+    /// opened: `None` before the first. Memtables cost no block, and filters keep most gets from tables
+    /// without their key.
+    pub fn read_amplification(&self) -> Option<f64> {
+        ratio(self.get_blocks, self.get_latency.samples)
+    }
+
+    /// The most blocks that a get may have to look into, and the tables that each step of a scan chooses
+    /// from: one of each run.
+    pub fn read_amplification_max(&self) -> u64 {
+        self.runs.len() as u64
+    }
+
+    /// Bytes of tables for each byte of keys and values of live records in them, below 1 where blocks are
+    /// compressed. `None` while there are none. Log and archive do not grow with what is stored, and are
+    /// told apart.
+    ///
+    /// What is live is estimated from what the manifest knows of each table, so nothing is read for it: of
+    /// the bytes of all entries those of tombstones, and of entries that newer runs hide. How many those
+    /// are was guessed when a run was written, from the filters of older tables, by one key in eight. What
+    /// merges alone find out counts as live until then: entries that have expired, that a range delete
+    /// covers, that are of a dropped keyspace, and old versions that a snapshot or the history keeps.
+    pub fn space_amplification(&self) -> Option<f64> {
+        ratio(self.table_bytes, self.live_bytes)
     }
 
     /// The part of block lookups served from memory.
@@ -393,6 +432,11 @@ impl Stats {
         (lookups > 10_000 && self.cache_hit_rate() < 0.5)
             .then_some("fewer than half of the block lookups hit the cache: raise memory_bytes")
     }
+}
+
+/// Unless it is one of nothing.
+fn ratio(of: u64, to: u64) -> Option<f64> {
+    (to > 0).then(|| of as f64 / to as f64)
 }
 
 /// What one keyspace holds in tables. What is only in memtables is not counted.

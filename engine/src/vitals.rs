@@ -1,5 +1,6 @@
 //! How a database is: its numbers and its health.
 
+use crate::content::Content;
 use crate::health::{Health, Status};
 use crate::parts::Parts;
 use crate::stats::{Counter, KeyspaceStats, RunStats, Stats};
@@ -21,6 +22,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         bytes: run.bytes(),
         entries: run.tables.iter().map(|table| table.entries).sum(),
     });
+    let content = Content::of(&version);
     let [conflicts_parked, conflicts_resolved, resolver_failures] = parts.resolvers.counts();
     Stats {
         gets: meters.total(Counter::Gets),
@@ -31,7 +33,9 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         deletes: meters.total(Counter::Deletes),
         range_deletes: meters.total(Counter::RangeDeletes),
         bytes_written: meters.total(Counter::BytesWritten),
+        bytes_admitted: meters.total(Counter::BytesAdmitted),
         get_latency: meters.get_latency.latency(),
+        get_blocks: meters.get_blocks.load(Ordering::Relaxed),
         commit_latency: meters.commit_latency.latency(),
         put_latency: meters.put_latency.latency(),
         delete_latency: meters.delete_latency.latency(),
@@ -53,6 +57,8 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         cache_hits: cache.hits,
         cache_misses: cache.misses,
         table_bytes: version.bytes(),
+        raw_bytes: content.raw_bytes,
+        live_bytes: content.live_bytes,
         log_bytes: log_bytes(parts),
         archive_bytes: parts.archive.bytes(),
         runs: runs.collect(),

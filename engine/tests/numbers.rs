@@ -5,7 +5,7 @@
 mod fixture;
 
 use esker::{BackupOptions, Batch, Db, Options, Status, SyncMode};
-use fixture::{Disk, START_MS, keyspace, small, small_busy};
+use fixture::{Disk, START_MS, fast, keyspace, ship, small, small_busy};
 
 #[test]
 fn counts_are_exact() {
@@ -33,7 +33,7 @@ fn counts_are_exact() {
     assert_eq!((stats.runs[0].level, stats.runs[0].entries), (6, 100));
     assert!(stats.bytes_flushed > 5000 && stats.bytes_compacted > 0);
     assert_eq!(stats.table_bytes, stats.runs[0].bytes);
-    assert!(stats.write_amplification() > 2.0);
+    assert!(stats.write_amplification().unwrap() > 2.0);
     assert_eq!(stats.visible_seqno, stats.durable_seqno);
     assert_eq!(stats.visible_seqno, db.snapshot().seqno().raw());
 }
@@ -79,6 +79,147 @@ fn puts_and_deletes_are_counted_and_timed_apart() {
     cursor.seek(b"a").unwrap();
     let stats = db.stats();
     assert_eq!((stats.scans, stats.scan_latency.samples), (131, 3));
+}
+
+/// Bytes of the files below `folder` as the file system has them.
+fn bytes_in(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| entry.metadata().unwrap().len()).sum()
+}
+
+/// A value that no compression makes smaller.
+fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let next =
+        |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695));
+    let states = std::iter::successors(Some(u64::from(seed) + 1), next);
+    states.skip(4).map(|state| (state >> 40) as u8).take(len).collect()
+}
+
+/// What is true is known from what was written, and compared with what is estimated.
+#[test]
+fn space_amplification_is_what_files_take_by_what_is_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let open = || Db::open(&path, Options { sync: SyncMode::Async, ..small() }).unwrap();
+    let db = open();
+    let k = keyspace(&db, "k");
+    assert_eq!((db.stats().live_bytes, db.stats().space_amplification()), (0, None));
+    let put = |numbers: std::ops::Range<u32>, len: usize| {
+        for number in numbers {
+            keyspace(&db, "k").put(number.to_be_bytes(), noise(number, len)).unwrap();
+        }
+        db.flush().unwrap();
+    };
+    let is_about = |live: u64, within_percent: u64| {
+        let stats = db.stats();
+        let off = stats.live_bytes.abs_diff(live);
+        assert!(off * 100 <= live * within_percent, "{} instead of {live}", stats.live_bytes);
+        let files = bytes_in(&path.join("tables")) as f64;
+        let found = stats.space_amplification().unwrap();
+        assert_eq!(found, files / stats.live_bytes as f64);
+        found
+    };
+    put(0..300, 96);
+    put(300..400, 96);
+    assert_eq!(db.stats().runs.len(), 2);
+    // Filters take some new keys for known ones.
+    is_about(40_000, 3);
+    db.compact_all().unwrap();
+    let fresh = is_about(40_000, 0);
+    assert!((1.0..1.5).contains(&fresh), "{fresh}");
+    assert_eq!(db.stats().raw_bytes, 40_000);
+
+    // Everything once more: twice the bytes, and half of them live. One key in eight was looked at.
+    put(0..300, 96);
+    put(300..400, 96);
+    let twice = is_about(40_000, 25);
+    assert!((1.5..3.0).contains(&(twice / fresh)), "{twice} {fresh}");
+    assert_eq!(db.stats().raw_bytes, 80_000);
+    db.compact_all().unwrap();
+    assert_eq!(is_about(40_000, 0), fresh);
+
+    // Deletes of half.
+    for n in 0..200u32 {
+        k.delete(n.to_be_bytes()).unwrap();
+    }
+    db.flush().unwrap();
+    assert_eq!(db.stats().raw_bytes, 40_800);
+    let deleted = is_about(20_000, 0);
+    assert!(deleted > 1.8 * fresh, "{deleted}");
+
+    // All of it is known after an open, and nothing is counted that no process has done.
+    let before = db.stats();
+    db.close().unwrap();
+    let db = open();
+    let after = db.stats();
+    assert_eq!((after.live_bytes, after.raw_bytes), (before.live_bytes, before.raw_bytes));
+    assert_eq!(after.space_amplification(), before.space_amplification());
+    assert_eq!((after.write_amplification(), after.read_amplification()), (None, None));
+    assert_eq!(after.read_amplification_max(), 2);
+}
+
+#[test]
+fn write_amplification_is_what_the_disk_was_written_by_what_was_put() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options { sync: SyncMode::Async, ..small() });
+    let k = keyspace(&db, "k");
+    assert_eq!(db.stats().write_amplification(), None);
+    for n in 0..100u32 {
+        k.put(n.to_be_bytes(), [1; 46]).unwrap();
+    }
+    let stats = db.stats();
+    let logged = stats.bytes_logged as f64;
+    assert_eq!(stats.write_amplification(), Some(logged / 5000.0));
+    db.flush().unwrap();
+    let flushed = db.stats().table_bytes as f64;
+    assert_eq!(db.stats().write_amplification(), Some((logged + flushed) / 5000.0));
+    db.compact_all().unwrap();
+    let merged = db.stats().table_bytes as f64;
+    assert_eq!(db.stats().write_amplification(), Some((logged + flushed + merged) / 5000.0));
+}
+
+/// What others have written is written here as well.
+#[test]
+fn what_comes_from_other_nodes_counts_as_written() {
+    let (from, to) = (Disk::new(1).open(fast()), Disk::new(2).open(fast()));
+    let k = keyspace(&from, "k");
+    for n in 0..10u32 {
+        k.put(n.to_be_bytes(), [1; 46]).unwrap();
+    }
+    k.delete(3u32.to_be_bytes()).unwrap();
+    ship(&from, &to);
+    let stats = to.stats();
+    // Of each key of a shipment only the last op is stored.
+    assert_eq!((stats.bytes_written, stats.bytes_admitted), (0, 9 * 50 + 4));
+    let found = stats.write_amplification().unwrap();
+    assert_eq!(found, stats.bytes_logged as f64 / 454.0);
+    assert_eq!(from.stats().bytes_admitted, 0);
+}
+
+#[test]
+fn read_amplification_is_the_blocks_that_timed_gets_look_into() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options { sync: SyncMode::Async, ..small() });
+    let k = keyspace(&db, "k");
+    k.put(b"table", b"1").unwrap();
+    db.flush().unwrap();
+    k.put(b"memtable", b"1").unwrap();
+    let get = |key: &[u8], count: u32| (0..count).for_each(|_| drop(k.get(key).unwrap()));
+    assert_eq!(db.stats().read_amplification(), None);
+    // The first of 64 gets is timed, wherever they look.
+    get(b"table", 1);
+    get(b"memtable", 63);
+    assert_eq!(db.stats().read_amplification(), Some(1.0));
+    get(b"memtable", 1);
+    get(b"table", 63);
+    assert_eq!((db.stats().get_blocks, db.stats().get_latency.samples), (1, 2));
+    assert_eq!(db.stats().read_amplification(), Some(0.5));
+    get(b"table", 64);
+    get(b"table", 64);
+    assert_eq!(db.stats().read_amplification(), Some(0.75));
+    assert_eq!(db.stats().read_amplification_max(), 1);
+    db.flush().unwrap();
+    assert_eq!(db.stats().read_amplification_max(), 2);
 }
 
 /// What the log takes, and what of it waits for a backup.

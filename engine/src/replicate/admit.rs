@@ -20,6 +20,7 @@ use crate::keyspace::KeyspaceState;
 use crate::memtable::{ForeignOp, Memtable};
 use crate::parts::Parts;
 use crate::space::Weight;
+use crate::stats::Counter;
 use crate::view::View;
 use base::batch::Ops;
 use base::record::encode_author_header;
@@ -455,6 +456,9 @@ impl<'a> Task<'a> {
         let late = of(Verdict::Late);
         let lost = (self.arrivals.new as u64).saturating_sub(won + late);
         self.parts.admissions.count(won, lost, late);
+        let bytes =
+            self.stored(decided, Tick::ZERO).map(|it| (it.op.key.len() + it.op.value_len()) as u64);
+        self.parts.meters.add(Counter::BytesAdmitted, bytes.sum());
         self.parts.resolvers.note_parked(decided.parking.losers);
         if late > 0 {
             let node = self.author.origin.node;

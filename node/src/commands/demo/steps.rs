@@ -189,7 +189,7 @@ impl Workshop {
         self.compare_gets(&mut step)?;
         let stats = self.db.stats();
         let (before, after) = (human_bytes(bytes_before), human_bytes(stats.table_bytes));
-        let amplification = stats.write_amplification();
+        let amplification = stats.write_amplification().unwrap_or_default();
         report.end(
             step,
             format_args!("tables {before} -> {after}, write amplification {amplification:.2}"),
