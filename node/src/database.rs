@@ -40,7 +40,7 @@ const RESERVED_PREFIX: &str = "esker.";
 
 /// Refuses to change the node's own keyspaces.
 pub(crate) fn check_changeable(name: &str) -> Outcome {
-    if !name.starts_with(RESERVED_PREFIX) {
+    if is_of_users(name) {
         return Ok(());
     }
     let message = format!("keyspaces whose names start with {RESERVED_PREFIX:?} are only read");
@@ -49,8 +49,13 @@ pub(crate) fn check_changeable(name: &str) -> Outcome {
 
 /// All keyspaces of users, by name. The node's own differ from node to node.
 pub(crate) fn keyspaces_of_users(db: &Db) -> Vec<Keyspace> {
-    let is_of_users = |keyspace: &Keyspace| !keyspace.name().starts_with(RESERVED_PREFIX);
+    let is_of_users = |keyspace: &Keyspace| is_of_users(keyspace.name());
     db.keyspaces().into_iter().filter(is_of_users).collect()
+}
+
+/// Whether a keyspace of that name is one of users.
+pub(crate) fn is_of_users(name: &str) -> bool {
+    !name.starts_with(RESERVED_PREFIX)
 }
 
 /// The keyspace `name`, created if it is not there.

@@ -6,6 +6,7 @@
 
 mod conditional;
 mod directory;
+mod numbers;
 mod remote;
 mod walk;
 

@@ -120,6 +120,66 @@ fn stats_tell_what_the_database_holds() {
     assert!(text.text().contains("table_bytes: ") && text.text().contains("run: level "));
 }
 
+/// Bytes of the keys and values of `records`.
+fn raw_len(records: &[(String, String)]) -> usize {
+    records.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// Of a closed database everything is known that does not come from a process that writes.
+#[test]
+fn stats_tell_how_much_space_goes_to_what_and_nothing_that_was_not_done() {
+    let place = Place::new();
+    let records = |many: usize, len: usize| -> Vec<(String, String)> {
+        (0..many).map(|n| (format!("key-{n}"), format!("{n:0len$}"))).collect()
+    };
+    let load = |keyspace: &str, records: &[(String, String)]| {
+        let lines: String =
+            records.iter().map(|(key, value)| format!("{key}\t{value}\n")).collect();
+        let line = format!("load --format tsv --keyspace {keyspace} -");
+        place.run_with(&line, lines.as_bytes()).ok();
+    };
+    let stats = || place.run("stats --output json").ok().json().remove(0);
+    let (few, many) = (records(10, 20), records(500, 100));
+    load("few", &few);
+    load("many", &many);
+    place.run("compact").ok();
+    let compact = stats();
+    let by_keyspace = compact["by_keyspace"].as_array().unwrap();
+    let told: Vec<_> = by_keyspace
+        .iter()
+        .map(|of| (of["keyspace"].as_str(), of["entries"].as_u64(), of["raw_bytes"].as_u64()))
+        .collect();
+    let of = |name, records: &[(String, String)]| {
+        (Some(name), Some(records.len() as u64), Some(raw_len(records) as u64))
+    };
+    assert_eq!(told, [of("many", &many), of("few", &few)], "the largest first");
+    let number = |stats: &serde_json::Value, name: &str| stats[name].as_f64().unwrap();
+    let files = std::fs::read_dir(place.path("data/tables")).unwrap();
+    let files: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    // The node itself has a few records as well.
+    let live = number(&compact, "live_bytes");
+    let written = (raw_len(&few) + raw_len(&many)) as f64;
+    assert!((written..written + 1000.0).contains(&live), "{compact}");
+    // JSON is not read to the last bit.
+    let off = number(&compact, "space_amplification") - files as f64 / live;
+    assert!(off.abs() < 1e-9, "{compact} of {files}");
+    assert!(number(&compact, "raw_bytes") >= live);
+
+    // Another version of each: as many live bytes, and more of others.
+    load("many", &many);
+    let again = stats();
+    assert!(number(&again, "raw_bytes") > live + 0.9 * raw_len(&many) as f64);
+    assert!((0.6..1.4).contains(&(number(&again, "live_bytes") / live)), "{again}");
+    assert!(number(&again, "space_amplification") > 1.5 * number(&compact, "space_amplification"));
+    assert_eq!(again["read_amplification_max"], again["runs"].as_array().unwrap().len());
+
+    let text = place.run("stats").ok();
+    let of_few = format!("keyspace: few, 10 entries, {} raw bytes, ", raw_len(&few));
+    assert!(text.text().contains(&of_few), "{}", text.text());
+    let unknown = "read_amplification: unknown, nothing was read since the open\n";
+    assert!(text.text().contains(unknown), "{}", text.text());
+}
+
 /// What the command `line` writes to standard error, which is a terminal.
 fn on_a_terminal(place: &Place, line: &str) -> String {
     let (folder, typescript) = (place.path("data"), place.path("typescript"));

@@ -132,6 +132,46 @@ fn what_takes_the_disk_is_told_by_kind_and_keyspace() {
 }
 
 #[test]
+fn amplification_is_told_as_far_as_it_is_known() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    node.run(&format!("put --keyspace orders k {}", "v".repeat(1000))).ok();
+    let ratio = |families: &BTreeMap<String, Family>, of: &str| {
+        let sample = format!("esker_amplification_ratio{{of=\"{of}\"}}");
+        families["esker_amplification_ratio"].samples.get(&sample).copied()
+    };
+    let before = scrape(&node);
+    assert_eq!(ratio(&before, "space"), None);
+    assert_eq!(value(&before, "esker_live_bytes"), 0.0);
+    node.run("flush").ok();
+    // The node itself reads as well; threads count on eight counters, and one of 64 gets is timed.
+    let is_timed = (0..=8 * 64).any(|_| {
+        node.ask("GET", "/v1/keyspaces/orders/records/k", &[], "").is(200, "");
+        ratio(&scrape(&node), "read") > ratio(&before, "read")
+    });
+    assert!(is_timed, "{:?}", ratio(&before, "read"));
+    let families = scrape(&node);
+    let of = |sample: &str| value(&families, sample);
+    assert_eq!(of("esker_keyspace_raw_bytes{keyspace=\"orders\"}"), 1001.0);
+    assert!(of("esker_live_bytes") >= 1001.0 && of("esker_raw_bytes") >= of("esker_live_bytes"));
+    let written = of("esker_written_bytes_total") + of("esker_admitted_bytes_total");
+    let disk = of("esker_log_written_bytes_total")
+        + of("esker_flush_written_bytes_total")
+        + of("esker_compaction_written_bytes_total");
+    assert_eq!(ratio(&families, "write"), Some(disk / written));
+    let tables = of("esker_space_bytes{kind=\"tables\"}");
+    assert_eq!(ratio(&families, "space"), Some(tables / of("esker_live_bytes")));
+    assert!(ratio(&families, "read") <= Some(1.0), "a get looks into one block");
+    assert_eq!(of("esker_read_amplification_max"), 1.0);
+    let stats = node.ask("GET", "/v1/stats", &[], "").json();
+    for of in ["space", "write"] {
+        let off =
+            stats[format!("{of}_amplification")].as_f64().unwrap() - ratio(&families, of).unwrap();
+        assert!(off.abs() < 1e-9, "{of}: {stats}");
+    }
+}
+
+#[test]
 fn histograms_rise_to_their_count() {
     let place = Place::new();
     let node = Served::start(&place.path("data"));

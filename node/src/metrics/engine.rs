@@ -56,6 +56,8 @@ fn operations(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.latencies("operation_duration_seconds", help, &latencies)?;
     let help = "Bytes of keys and values in commits";
     sheet.counter("written_bytes", help, stats.bytes_written)?;
+    let help = "Bytes of keys and values in commits of other nodes that were stored here";
+    sheet.counter("admitted_bytes", help, stats.bytes_admitted)?;
     let help = "Transactions refused because what they had read was changed";
     sheet.counter("transaction_conflicts", help, stats.conflicts)?;
     let help =

@@ -22,6 +22,11 @@ pub(super) fn write(
     ];
     let help = "Bytes of disk by what they are of; the archive waits for the next backup";
     sheet.gauges("space_bytes", help, &kinds)?;
+    let help = "Bytes of the keys and values of all entries in tables, before compression";
+    sheet.gauge("raw_bytes", help, stats.raw_bytes as f64)?;
+    let help = "Those of them that are live, as estimated from what the manifest knows of tables";
+    sheet.gauge("live_bytes", help, stats.live_bytes as f64)?;
+    amplification(sheet, stats)?;
     sheet.gauge(
         "keyspaces",
         "Keyspaces, those of the node itself as well",
@@ -34,8 +39,24 @@ pub(super) fn write(
     };
     let help = "Bytes of the blocks of a keyspace in tables; the 100 largest";
     sheet.gauges("keyspace_bytes", help, &by_keyspace(|keyspace| keyspace.table_bytes))?;
+    let help = "Bytes of keys and values of a keyspace in tables, all versions; the 100 largest";
+    sheet.gauges("keyspace_raw_bytes", help, &by_keyspace(|keyspace| keyspace.raw_bytes))?;
     let help = "Entries of a keyspace in tables, all versions and tombstones; the 100 largest";
     sheet.gauges("keyspace_entries", help, &by_keyspace(|keyspace| keyspace.entries))
+}
+
+/// What is known of it: before the first write, and the first read, that is not all.
+fn amplification(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
+    let known = [
+        ("write", stats.write_amplification()),
+        ("read", stats.read_amplification()),
+        ("space", stats.space_amplification()),
+    ];
+    let known = known.into_iter().filter_map(|(of, ratio)| Some(([("of", of.to_owned())], ratio?)));
+    let help = "Bytes written for each byte put, blocks looked into by a get, bytes of tables for each live byte; what is not known yet is missing";
+    sheet.gauges("amplification_ratio", help, &known.collect::<Vec<_>>())?;
+    let help = "The most blocks of tables that a get may have to look into";
+    sheet.gauge("read_amplification_max", help, stats.read_amplification_max() as f64)
 }
 
 /// Those that take the most, by name where they take the same.

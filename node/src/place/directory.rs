@@ -1,5 +1,6 @@
 //! The place that is a directory, opened by this process.
 
+use super::numbers::numbers_of;
 use super::{DigestLine, Entries, Entry, KeyspaceLine, Place, Selection, Sink, Walk, Which};
 use crate::args::Durability;
 use crate::database;
@@ -7,9 +8,7 @@ use crate::digest::ContentDigest;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files;
 use crate::record::Record;
-use engine::{
-    Batch, Create, Db, Keyspace, Options, Platform, Progress, Scope, Stats, WriteOptions,
-};
+use engine::{Batch, Create, Db, Keyspace, Options, Platform, Progress, Scope, WriteOptions};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -160,7 +159,9 @@ impl Place for Directory {
     }
 
     fn stats(&self) -> Outcome<Map<String, Value>> {
-        let mut object = numbers_of(&self.db.stats());
+        // Where a table can not be read, nobody knows; the health says what is wrong.
+        let keyspaces = self.db.keyspace_stats().ok();
+        let mut object = numbers_of(&self.db.stats(), keyspaces);
         object.insert("keyspaces".into(), json!(database::keyspaces_of_users(&self.db).len()));
         object.insert("disk_bytes".into(), json!(files::disk_usage(&self.path)));
         Ok(object)
@@ -227,69 +228,4 @@ fn named<'m>(
         known.insert(name.to_owned(), database::keyspace_to_write(&directory.db, name)?);
     }
     known.get(name).ok_or_else(|| Failure::new(Exit::Bug, "Bug", "a keyspace vanished"))
-}
-
-/// The numbers by name.
-fn numbers_of(stats: &Stats) -> Map<String, Value> {
-    let run = |run: &engine::RunStats| {
-        json!({ "level": run.level, "tables": run.tables, "bytes": run.bytes,
-                "entries": run.entries })
-    };
-    let runs: Vec<Value> = stats.runs.iter().map(run).collect();
-    let object = json!({
-        "gets": stats.gets,
-        "hits": stats.hits,
-        "scans": stats.scans,
-        "commits": stats.commits,
-        "puts": stats.puts,
-        "deletes": stats.deletes,
-        "range_deletes": stats.range_deletes,
-        "bytes_written": stats.bytes_written,
-        "bytes_logged": stats.bytes_logged,
-        "bytes_flushed": stats.bytes_flushed,
-        "bytes_compacted": stats.bytes_compacted,
-        "write_amplification": stats.write_amplification(),
-        "flushes": stats.flushes,
-        "compactions": stats.compactions,
-        "moves": stats.moves,
-        "memtable_bytes": stats.memtable_bytes,
-        "frozen_memtables": stats.frozen_memtables,
-        "cache_bytes": stats.cache_bytes,
-        "cache_capacity_bytes": stats.cache_capacity_bytes,
-        "cache_hits": stats.cache_hits,
-        "cache_misses": stats.cache_misses,
-        "cache_hit_rate": stats.cache_hit_rate(),
-        "index_bytes": stats.index_bytes,
-        "table_bytes": stats.table_bytes,
-        "log_bytes": stats.log_bytes,
-        "archive_bytes": stats.archive_bytes,
-        "runs": runs,
-        "write_pressure": stats.write_pressure,
-        "visible_seqno": stats.visible_seqno,
-        "durable_seqno": stats.durable_seqno,
-        "transactions_begun": stats.transactions_begun,
-        "transactions": stats.transactions,
-        "conflicts": stats.conflicts,
-        "snapshots": stats.snapshots,
-        "advice": stats.advice(),
-    });
-    let mut object = match object {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    };
-    let latencies = [
-        ("get", stats.get_latency),
-        ("commit", stats.commit_latency),
-        ("put", stats.put_latency),
-        ("delete", stats.delete_latency),
-        ("scan", stats.scan_latency),
-        ("sync", stats.sync_latency),
-    ];
-    for (name, latency) in latencies {
-        let all = [("p50", latency.p50), ("p99", latency.p99), ("p999", latency.p999)];
-        for (rank, took) in all {
-            object.insert(format!("{name}_{rank}_us"), json!(took.as_nanos() as f64 / 1000.0));
-        }
-    }
-    object
 }
