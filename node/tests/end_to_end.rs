@@ -18,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Labels of a sample, as they are written.
@@ -384,4 +385,105 @@ fn what_a_machine_is_short_of_is_said_by_the_limits_of_the_file_and_no_more() {
         assert_eq!(check(&node, name)["details"]["limit_ratio"], 1.0, "{name}");
     }
     assert_eq!(node.stop().0, Some(0));
+}
+
+/// The buckets of a histogram without other labels: their bounds and counts, ascending.
+fn buckets(text: &str, name: &str) -> Vec<(f64, f64)> {
+    let bound = |labels: &str| labels.split('"').nth(1).unwrap().parse().unwrap_or(f64::INFINITY);
+    let all = samples(text, name).into_iter().map(|(labels, count)| (bound(&labels), count));
+    let mut all: Vec<(f64, f64)> = all.collect();
+    all.sort_by(|one, other| one.0.total_cmp(&other.0));
+    all
+}
+
+/// What `histogram_quantile` makes of `buckets`.
+fn quantile(of: f64, buckets: &[(f64, f64)]) -> f64 {
+    let rank = of * buckets.last().unwrap().1;
+    let at = buckets.iter().position(|(_, count)| *count >= rank).unwrap();
+    let (begin, before) = at.checked_sub(1).map_or((0.0, 0.0), |before| buckets[before]);
+    let (end, count) = buckets[at];
+    if end.is_infinite() {
+        begin
+    } else {
+        begin + (end - begin) * (rank - before) / (count - before)
+    }
+}
+
+/// A disk that is really slow is hard to come by; how slow is too slow is for the file to say.
+#[test]
+fn slow_syncs_are_told_by_the_limit_of_the_file() {
+    let place = Place::new();
+    let data = place.path("data");
+    let text = format!(
+        "path = {data:?}\nhttp = '127.0.0.1:0'\n[engine]\nsync = 'async'\n[health]\nevery_ms = 100\n\
+         log_sync_ms = 0\ncritical_log_sync_ms = 3600000\n",
+    );
+    let node = from_file(&place.path("node.toml"), &text);
+    let watch = Watch::new();
+    let synced = || node.ask("PUT", "/v1/keyspaces/default/records/a?sync=sync", &[], "1");
+    until("syncs are called slow", || {
+        synced().is(200, "");
+        check(&node, "log_sync")["status"] == "degraded"
+    });
+    node.ask("GET", "/health", &[], "").is(200, "");
+    node.ask("GET", "/health/ready", &[], "").is(200, "");
+
+    // The alert, held against the same limit.
+    let name = "esker_log_sync_duration_seconds_bucket";
+    let rule = &watch.rules["EskerLogSyncSlow"];
+    assert_eq!(rule, &format!("histogram_quantile(0.99, rate({name}[5m])) > 0.1"));
+    let text = node.ask("GET", "/metrics", &[], "").is(200, "").body;
+    let found = quantile(0.99, &buckets(std::str::from_utf8(&text).unwrap(), name));
+    assert!(found > 0.0, "{found}");
+
+    until_check(&node, "log_sync", "healthy");
+    assert_eq!(node.stop().0, Some(0));
+}
+
+/// Writers are faster than flushes until they pause.
+#[test]
+fn work_that_is_owed_is_told_until_it_is_done() {
+    let place = Place::new();
+    let data = place.path("data");
+    let text = format!(
+        "path = {data:?}\nhttp = '127.0.0.1:0'\n[engine]\nsync = 'async'\nmemory_bytes = '16 MiB'\n\
+         memtable_bytes = '1 MiB'\n[health]\nevery_ms = 100\ndebt_percent = 1\ncritical_debt_percent = 100\n",
+    );
+    let node = from_file(&place.path("node.toml"), &text);
+    let watch = Watch::new();
+    put(&node, "ada", "1815").is(200, "");
+    until_check(&node, "compaction", "healthy");
+    assert!(!watch.is_alarmed(&node, "EskerWritesSlowed"));
+    let (value, are_done) = ("x".repeat(900 << 10), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (node, value, are_done) = (&node, &value, &are_done);
+            scope.spawn(move || {
+                let keys = (0..).take_while(|_| !are_done.load(Ordering::Relaxed));
+                // Some are refused while too much is owed.
+                keys.for_each(|key: u64| drop(put(node, &format!("{writer}-{}", key % 20), value)));
+            });
+        }
+        let _end = OnDrop(|| are_done.store(true, Ordering::Relaxed));
+        until_check(&node, "compaction", "degraded");
+        watch.until(&node, "EskerWritesSlowed", true);
+        node.ask("GET", "/health/ready", &[], "").is(200, "");
+        node.ask("GET", "/v1/keyspaces/default/records/ada", &[], "").is(200, "");
+    });
+    until_check(&node, "compaction", "healthy");
+    assert_eq!(check(&node, "compaction")["details"]["limit_ratio"], 0.01);
+    watch.until(&node, "EskerWritesSlowed", false);
+    let text = String::from_utf8(node.ask("GET", "/metrics", &[], "").body).unwrap();
+    assert!(samples(&text, "esker_write_throttled_seconds_total")[""] > 0.0);
+    put(&node, "after", "1").is(200, "");
+    assert_eq!(node.stop().0, Some(0));
+}
+
+/// Does something at the end, also if that is a panic.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

@@ -27,12 +27,21 @@ use esker_node::resilience::{BreakerSettings, BreakerState, Breakers, Timeout};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Milliseconds of the slowest hundredth of syncs.
-const SYNC_SLOW_MS: f64 = 100.0;
-const SYNC_STUCK_MS: f64 = 1000.0;
-/// Work that is owed, from 0 to 1.
-const DEBT_HIGH: f64 = 0.5;
-const DEBT_STALLED: f64 = 0.95;
+/// From which number on something is degraded, and unhealthy.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    degraded: f64,
+    unhealthy: f64,
+}
+
+impl Bounds {
+    /// Those that `config` sets, each divided by `unit`.
+    fn of(config: &Config, degraded: &str, unhealthy: &str, unit: f64) -> Bounds {
+        let bound = |key| config.number(key) as f64 / unit;
+        let (degraded, unhealthy) = (bound(degraded), bound(unhealthy));
+        Bounds { degraded, unhealthy: unhealthy.max(degraded) }
+    }
+}
 
 /// Adds all checks of `node` to `checks`.
 pub(super) fn add(
@@ -49,7 +58,9 @@ pub(super) fn add(
     let memory_limit = limit("health.memory_percent");
     let disk_limit = limit("health.disk_percent");
     let db = || node.directory().db().clone();
-    let (engine, disk, syncs, debt) = (db(), db(), db(), db());
+    let (engine, disk, syncs, debts) = (db(), db(), db(), db());
+    let sync_ms = Bounds::of(config, "health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
+    let debt = Bounds::of(config, "health.debt_percent", "health.critical_debt_percent", 100.0);
     checks.add("engine", timing, move || of_engine(&engine))?;
     let breakers = node.breakers().clone();
     breakers.show(DISK, BreakerSettings::default());
@@ -62,9 +73,9 @@ pub(super) fn add(
     let mut before_syncs = Latency::default();
     checks.add("log_sync", timing, move || {
         let now = syncs.stats().sync_latency;
-        of_syncs(&std::mem::replace(&mut before_syncs, now), &now)
+        of_syncs(&std::mem::replace(&mut before_syncs, now), &now, sync_ms)
     })?;
-    checks.add("compaction", timing, move || of_debt(debt.stats().write_pressure))?;
+    checks.add("compaction", timing, move || of_debt(debts.stats().write_pressure, debt))?;
     let (of_peer, of_write) = (Arc::downgrade(node), Arc::downgrade(node));
     checks.add("replication", timing, move || of_peers(&of_peer))?;
     checks.add("writes", timing, move || of_writes(&of_write))?;
@@ -138,20 +149,21 @@ fn share(what: &str, used: f64, limit: f64) -> Finding {
     Finding::new(status, message).with("used_ratio", used).with("limit_ratio", limit)
 }
 
-/// Syncs of the log between two looks.
-fn of_syncs(before: &Latency, now: &Latency) -> Finding {
+/// Syncs of the log between two looks. Their times are known to a factor of four: what may have been slow counts
+/// as slow.
+fn of_syncs(before: &Latency, now: &Latency, bounds: Bounds) -> Finding {
     let count = now.samples.saturating_sub(before.samples);
     if count == 0 {
         return Finding::healthy("the log was not synced since the last look");
     }
     let counts = now.below.iter().zip(before.below).map(|(now, then)| now.saturating_sub(then));
     let is_most = |below: u64| below.saturating_mul(100) >= count.saturating_mul(99);
-    let bounds = Latency::bounds().into_iter().zip(counts);
-    let bound = bounds.into_iter().find(|(_, below)| is_most(*below)).map(|(bound, _)| bound);
+    let mut buckets = Latency::bounds().into_iter().zip(counts);
+    let bound = buckets.find(|(_, below)| is_most(*below)).map(|(bound, _)| bound);
     let p99_ms = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64() * 1000.0);
     let status = match p99_ms {
-        slow if slow > SYNC_STUCK_MS => Wellness::Unhealthy,
-        slow if slow > SYNC_SLOW_MS => Wellness::Degraded,
+        slow if slow > bounds.unhealthy => Wellness::Unhealthy,
+        slow if slow > bounds.degraded => Wellness::Degraded,
         _ => Wellness::Healthy,
     };
     let message = match bound {
@@ -160,17 +172,19 @@ fn of_syncs(before: &Latency, now: &Latency) -> Finding {
         }
         None => "syncs of the log take seconds".to_owned(),
     };
-    Finding::new(status, message).with("syncs", count as f64)
+    Finding::new(status, message).with("syncs", count as f64).with("limit_ms", bounds.degraded)
 }
 
-fn of_debt(pressure: f64) -> Finding {
+fn of_debt(pressure: f64, bounds: Bounds) -> Finding {
     let status = match pressure {
-        pressure if pressure >= DEBT_STALLED => Wellness::Unhealthy,
-        pressure if pressure >= DEBT_HIGH => Wellness::Degraded,
+        pressure if pressure >= bounds.unhealthy => Wellness::Unhealthy,
+        pressure if pressure >= bounds.degraded => Wellness::Degraded,
         _ => Wellness::Healthy,
     };
     let message = format!("{:.0} % of the work that may be owed is", pressure * 100.0);
-    Finding::new(status, message).with("pressure_ratio", pressure)
+    Finding::new(status, message)
+        .with("pressure_ratio", pressure)
+        .with("limit_ratio", bounds.degraded)
 }
 
 fn of_peers(node: &Weak<Node>) -> Finding {
@@ -238,6 +252,8 @@ fn of_backups(failures: u64, since: Duration, every: Option<Duration>) -> Findin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Layers;
+    use std::path::Path;
 
     /// Latencies as the engine counts them.
     fn latency(list: &[(u64, u64)]) -> Latency {
@@ -255,13 +271,37 @@ mod tests {
     #[test]
     fn one_slow_sync_in_a_hundred_is_no_trouble_and_two_are() {
         let before = latency(&[(9000, 1000)]);
-        let since =
-            |list: &[(u64, u64)]| of_syncs(&before, &latency(&[&[(9000, 1000)], list].concat()));
+        let bounds = |degraded, unhealthy| Bounds { degraded, unhealthy };
+        let within = |list: &[(u64, u64)], bounds| {
+            of_syncs(&before, &latency(&[&[(9000, 1000)], list].concat()), bounds)
+        };
+        let since = |list: &[(u64, u64)]| within(list, bounds(100.0, 1000.0));
         assert_eq!(since(&[]).status, Wellness::Healthy);
         assert_eq!(since(&[(1, 99), (9000, 1)]).status, Wellness::Healthy);
         assert_eq!(since(&[(1, 98), (200, 2)]).status, Wellness::Degraded);
         assert_eq!(since(&[(1, 98), (9000, 2)]).status, Wellness::Unhealthy);
         assert_eq!(since(&[(1, 98), (9000, 2)]).numbers["syncs"], 100.0);
+        assert_eq!(within(&[(200, 9)], bounds(500.0, 1000.0)).status, Wellness::Healthy);
+        assert_eq!(within(&[(1, 9)], bounds(0.0, 100.0)).status, Wellness::Degraded);
+        assert_eq!(within(&[(1, 9)], bounds(0.0, 0.0)).status, Wellness::Unhealthy);
+    }
+
+    #[test]
+    fn what_is_unhealthy_is_degraded_as_well() {
+        let bounds = |text: &str| {
+            let mut layers = Layers::default();
+            layers.read_file(text, Path::new("node.toml"));
+            let config = layers.settle().unwrap();
+            let of = |degraded, unhealthy, unit| {
+                let bounds = Bounds::of(&config, degraded, unhealthy, unit);
+                (bounds.degraded, bounds.unhealthy)
+            };
+            let syncs = of("health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
+            (syncs, of("health.debt_percent", "health.critical_debt_percent", 100.0))
+        };
+        assert_eq!(bounds(""), ((100.0, 1000.0), (0.5, 0.95)));
+        let set = "[health]\nlog_sync_ms = 2000\ndebt_percent = 1\ncritical_debt_percent = 2\n";
+        assert_eq!(bounds(set), ((2000.0, 2000.0), (0.01, 0.02)));
     }
 
     #[test]
@@ -269,8 +309,12 @@ mod tests {
         for (pressure, status) in
             [(0.49, Wellness::Healthy), (0.5, Wellness::Degraded), (1.0, Wellness::Unhealthy)]
         {
-            assert_eq!(of_debt(pressure).status, status);
+            let bounds = Bounds { degraded: 0.5, unhealthy: 0.95 };
+            assert_eq!(of_debt(pressure, bounds).status, status);
+            assert_eq!(of_debt(pressure, bounds).numbers["limit_ratio"], 0.5);
         }
+        let low = Bounds { degraded: 0.01, unhealthy: 0.95 };
+        assert_eq!(of_debt(0.02, low).status, Wellness::Degraded);
         assert_eq!(share("x", 0.89, 0.9).status, Wellness::Healthy);
         assert_eq!(share("x", 0.9, 0.9).status, Wellness::Degraded);
         assert_eq!(share("x", f64::NAN, 0.9).status, Wellness::Healthy);
