@@ -17,14 +17,14 @@ mod recent;
 mod spans;
 
 pub(crate) use self::recent::Line;
-pub(crate) use self::spans::{leave, span_of, span_of_operation, stay_in};
+pub(crate) use self::spans::{Inside, leave, span_of, span_of_operation, stay_in};
 
 use self::recent::Recent;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::files::RotatingFile;
 use base::Error;
-use esker_node::lines::{Abouts, Drain, Json, Overflow, Queue, Time};
+use esker_node::lines::{Abouts, Drain, Json, Overflow, Queue, Text};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -65,7 +65,7 @@ pub(crate) fn start(config: &Config) -> Outcome<Logs> {
     let lines = match config.text("log.format") {
         Some("json") => json(lines_queue.clone()).boxed(),
         _ => {
-            let lines = fmt::layer().with_ansi(false).with_timer(Time::default());
+            let lines = fmt::layer().with_ansi(false).event_format(Text::default());
             lines.with_writer(lines_queue.clone()).boxed()
         }
     };

@@ -3,7 +3,7 @@
 
 mod shell;
 
-use shell::{Answered, Place, Served, esker, exchange};
+use shell::{Answered, Place, Served, esker, exchange, start_in};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -80,6 +80,34 @@ fn a_damaged_table_is_found_by_the_check_of_the_engine_and_takes_readiness() {
     let ready = get(&node, "/health/ready");
     assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("not_ready")));
     assert_eq!(get(&node, "/health/live").status, 200);
+}
+
+/// The damage is behind the first piece of a scan, which is made apart from the others.
+#[test]
+fn a_line_that_is_written_while_a_user_is_served_says_what_with() {
+    let line = |format: &str, path: &str| {
+        let place = Place::new();
+        let long = "x".repeat(4000);
+        let before: Vec<String> = (0..60).map(|n| format!("k{n:02}")).collect();
+        let mut records: Vec<(&str, &str)> = before.iter().map(|key| (&**key, &*long)).collect();
+        records.push(("z", NEEDLE));
+        place.fill(&records);
+        place.run("flush").ok();
+        damage(&place.path("data/tables"));
+        let data = place.path("data");
+        let serve = ["serve", "--http", "127.0.0.1:0", "--path", data.to_str().unwrap()];
+        let node = Served::of(start_in(serve, &[("ESKER_LOG_FORMAT", format)]));
+        let said = String::from_utf8(get(&node, path).body).unwrap();
+        assert!(said.contains("TableCorrupt"), "{said}");
+        let (_, log) = node.stop();
+        let found = log.lines().find(|line| line.contains("a file of the database is damaged"));
+        found.unwrap_or_else(|| unreachable!("{log}")).to_owned()
+    };
+    let got = line("json", "/v1/keyspaces/default/records/z");
+    let got: serde_json::Value = serde_json::from_str(&got).unwrap();
+    assert_eq!((&got["operation"], &got["component"]), (&"get".into(), &"engine".into()));
+    let scanned = line("text", "/v1/keyspaces/default/records");
+    assert!(scanned.ends_with(" operation=\"scan\""), "{scanned}");
 }
 
 #[test]

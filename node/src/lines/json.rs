@@ -8,6 +8,7 @@
 //! first, where there are any.
 
 use super::dataset::{About, OPERATION};
+use super::serving::served;
 use super::target::{component_of, operation_at};
 use base::{Clock, SystemClock};
 use std::fmt::{self, Write};
@@ -101,7 +102,8 @@ where
         quoted(&mut to, metadata.target())?;
         let about = About::of(context.event_scope());
         let operation = operation.or(about.operation);
-        let operation = operation.as_deref().or_else(|| operation_at(metadata.target()));
+        let operation = operation.as_deref().or_else(|| served());
+        let operation = operation.or_else(|| operation_at(metadata.target()));
         to.write_str(",\"component\":")?;
         quoted(&mut to, component_of(metadata.target()))?;
         for (name, value) in [("operation", operation), ("dataset", about.dataset.as_deref())] {
@@ -214,7 +216,7 @@ impl Write for Escaped<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Abouts;
+    use super::super::{Abouts, Text, serving, serving_here};
     use super::*;
     use serde_json::Value;
     use std::io;
@@ -345,6 +347,37 @@ mod tests {
             (&lines[0]["component"], &lines[4]["component"]),
             (&"lines".into(), &"recovery".into())
         );
+    }
+
+    #[test]
+    fn a_line_says_what_is_being_served() {
+        let (kept, plain) = (Kept::default(), Kept::default());
+        let lines = fmt::layer().event_format(Json::default()).with_writer(kept.clone());
+        let text = fmt::layer().event_format(Text::default()).with_writer(plain.clone());
+        let all = tracing_subscriber::registry().with(lines).with(text).with(Abouts);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tracing::subscriber::with_default(all, || {
+            let work = async {
+                tracing::info!("here");
+                let operation = served();
+                let elsewhere = std::thread::spawn(move || serving_here(operation, served));
+                tokio::task::yield_now().await;
+                tracing::error_span!("worker", operation = "flush")
+                    .in_scope(|| tracing::info!("of the span"));
+                elsewhere.join().unwrap()
+            };
+            assert_eq!(runtime.block_on(serving("get", work)), Some("get"));
+            serving_here(None, || tracing::info!(code = 7, "of nobody"));
+            serving_here(Some("scan"), || tracing::info!(code = 7, "of a thread"));
+        });
+        let said: Vec<_> =
+            kept.lines().iter().map(|line| line["operation"].as_str().map(str::to_owned)).collect();
+        let said: Vec<_> = said.iter().map(Option::as_deref).collect();
+        assert_eq!(said, [Some("get"), Some("flush"), None, Some("scan")]);
+        let plain = String::from_utf8(plain.0.lock().unwrap().clone()).unwrap();
+        let ends: Vec<_> = plain.lines().map(|line| line.split(": ").last().unwrap()).collect();
+        assert_eq!(ends[0], "here operation=\"get\"");
+        assert_eq!(ends[2..], ["of nobody code=7", "of a thread code=7 operation=\"scan\""]);
     }
 
     #[test]

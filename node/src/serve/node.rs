@@ -450,8 +450,8 @@ impl Node {
         job: impl FnOnce(&Node) -> Outcome<T> + Send + 'static,
     ) -> Result<T, Refusal> {
         // What is told meanwhile is of whoever has asked.
-        let (node, span) = (self.clone(), Span::current());
-        let done = tokio::task::spawn_blocking(move || span.in_scope(|| job(&node))).await;
+        let (node, inside) = (self.clone(), logs::Inside::now());
+        let done = tokio::task::spawn_blocking(move || inside.run(|| job(&node))).await;
         match done {
             Ok(result) => Ok(result?),
             Err(_) => Err(ended().into()),

@@ -54,10 +54,11 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use esker_node::health::Wellness;
+use esker_node::lines::serving;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 /// The document that a test holds against the routes.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -162,8 +163,14 @@ async fn attend(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let (caller, response) = match admitted {
         Ok(caller) => match within_rate(&node, path.as_ref(), caller) {
             Ok(()) => {
-                let span = changed.as_deref().map_or_else(Span::none, span_of_operation);
-                (Some(caller), next.run(request).instrument(span).await)
+                let served = path.as_ref().and_then(|path| served_at(&method, path.as_str()));
+                let work = next.run(request);
+                let response = match (changed.as_deref(), served) {
+                    (Some(path), _) => work.instrument(span_of_operation(path)).await,
+                    (None, Some(operation)) => serving(operation, work).await,
+                    (None, None) => work.await,
+                };
+                (Some(caller), response)
             }
             Err(failure) => (Some(caller), Refusal::too_often(failure).into_response()),
         },
@@ -193,6 +200,27 @@ fn within_rate(node: &Node, path: Option<&MatchedPath>, caller: &str) -> Outcome
         Some(_) => node.limits().admit(caller, node.uptime()),
         None => Ok(()),
     }
+}
+
+/// What users ask for by `method` at `route`, in a word.
+fn served_at(method: &Method, route: &str) -> Option<&'static str> {
+    let operation = match route {
+        "/v1/keyspaces/{keyspace}/records/{key}" | "/v1/keyspaces/{keyspace}/record" => {
+            match *method {
+                Method::PUT => "put",
+                Method::DELETE => "delete",
+                _ => "get",
+            }
+        }
+        "/v1/keyspaces/{keyspace}/records" => "scan",
+        "/v1/batch" => "batch",
+        "/v1/load" => "load",
+        "/v1/export" => "export",
+        "/v1/digest" | "/v1/keyspaces/{keyspace}/digest" => "digest",
+        "/v1/keyspaces" => "keyspaces",
+        _ => return None,
+    };
+    Some(operation)
 }
 
 /// Whether it changes how a node works; such paths hold no keys.

@@ -8,6 +8,7 @@ use super::node::Node;
 use super::query::{Query, text_segment};
 use super::refusal::Refusal;
 use crate::error::Outcome;
+use crate::logs;
 use crate::place::{Direction, Entry, KeyRange, Part, Selection, Walk, Which};
 use crate::record::RecordLine;
 use crate::wire;
@@ -76,6 +77,7 @@ async fn answer(node: Arc<Node>, selection: Selection) -> Result<Response<Body>,
                 part: selection.part,
                 keyspaces: selection.keyspaces,
                 ending: node.ending(),
+                inside: logs::Inside::now(),
             };
             let first = lines.piece()?;
             Ok((lines, first))
@@ -100,6 +102,8 @@ struct Lines {
     part: Part,
     keyspaces: Which,
     ending: Ending,
+    /// What its pieces are made in, on whatever thread.
+    inside: logs::Inside,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -168,7 +172,8 @@ impl HttpBody for Pieces {
             Step::Done => return Poll::Ready(None),
             Step::Working(job) => job,
             Step::Resting(mut lines) => tokio::task::spawn_blocking(move || {
-                let piece = lines.piece_or_error();
+                let inside = lines.inside.clone();
+                let piece = inside.run(|| lines.piece_or_error());
                 (lines, piece)
             }),
         };
