@@ -6,7 +6,7 @@ mod shell;
 use serde_json::Value;
 use shell::group::{Home, peers, until};
 use shell::{Answered, Place, Served};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// Found in a key and in a value.
@@ -166,6 +166,42 @@ fn every_field_that_the_page_reads_is_told_by_a_node_and_no_key_or_value_is() {
     less["cache"].as_object_mut().unwrap().remove("hits");
     less["latencies"] = Value::Array(Vec::new());
     assert!(missing(&less).len() >= 6, "{:?}", missing(&less));
+}
+
+/// Threads count on eight counters, and each times one in 64 on its own.
+const UNTIL_TIMED: usize = 8 * 64;
+
+/// Each kind has a row of its own, and counts only what it is of.
+#[test]
+fn puts_deletes_and_scans_are_timed_apart() {
+    let place = Place::new();
+    let node = Served::start(&place.path("data"));
+    let samples = || -> BTreeMap<String, u64> {
+        let told = overview(&node);
+        let rows = told["latencies"].as_array().unwrap().iter();
+        rows.map(|row| (row["op"].as_str().unwrap().to_owned(), row["samples"].as_u64().unwrap()))
+            .collect()
+    };
+    let rows: Vec<String> = samples().into_keys().collect();
+    assert_eq!(rows, ["commit", "delete", "get", "log sync", "put", "scan"]);
+    let record = "/v1/keyspaces/default/records/k";
+    for (kind, method, path, others) in [
+        ("put", "PUT", record, ["delete", "scan"]),
+        ("delete", "DELETE", record, ["put", "scan"]),
+        ("scan", "GET", "/v1/keyspaces/default/records", ["put", "delete"]),
+        ("get", "GET", record, ["put", "delete"]),
+    ] {
+        let before = samples();
+        let is_timed = (0..=UNTIL_TIMED).any(|_| {
+            node.ask(method, path, &[], "v");
+            samples()[kind] > before[kind]
+        });
+        assert!(is_timed, "{kind}: {before:?}");
+        let now = samples();
+        for other in others {
+            assert_eq!(now[other], before[other], "{other} by a {kind}");
+        }
+    }
 }
 
 #[test]

@@ -133,6 +133,9 @@ impl Overview {
             operations: operations_of(&stats),
             latencies: vec![
                 Timed::of("get", &stats.get_latency),
+                Timed::of("put", &stats.put_latency),
+                Timed::of("delete", &stats.delete_latency),
+                Timed::of("scan", &stats.scan_latency),
                 Timed::of("commit", &stats.commit_latency),
                 Timed::of("log sync", &stats.sync_latency),
             ],
