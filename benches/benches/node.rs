@@ -2,11 +2,13 @@
 //!
 //! Libraries and settings are those of `node/src/metrics` and `node/src/logs.rs`. Calls at once are by two
 //! threads; what is told is the time of one call of one of them.
+//!
+//! `-- health` measures something else instead, see [`benches::health`].
 
 use base::SystemClock;
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use esker_node::lines::{Json, Overflow, Queue, Time};
+use criterion::{BenchmarkGroup, Criterion, criterion_group};
+use esker_node::lines::{Json, Overflow, Queue, Text};
 use esker_node::resilience::{BreakerSettings, Breakers};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use std::hint::black_box;
 use std::io;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,7 +89,7 @@ fn logs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("logs");
     let Ok((queue, _drain)) = Queue::new(io::sink(), Overflow::Drops) else { return };
     let json = fmt::layer().event_format(Json::default()).with_writer(queue.clone());
-    let text = fmt::layer().with_ansi(false).with_timer(Time::default()).with_writer(queue);
+    let text = fmt::layer().with_ansi(false).event_format(Text::default()).with_writer(queue);
     for (name, lines) in [("json", json.boxed()), ("text", text.boxed())] {
         let all = tracing::Dispatch::new(tracing_subscriber::registry().with(lines));
         both(&mut group, name, || {
@@ -99,4 +102,22 @@ fn logs(criterion: &mut Criterion) {
 }
 
 criterion_group!(all, metrics, breakers, logs);
-criterion_main!(all);
+
+fn main() -> ExitCode {
+    // Cargo says to every benchmark that it is one.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match words.split_first() {
+        Some((part, flags)) if part == "health" => match benches::health::run(flags) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => {
+            all();
+            Criterion::default().configure_from_args().final_summary();
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! What the benchmarks of Esker are made of.
 //!
-//! Four programs share it: `cargo bench` (criterion, Esker alone), `--bench peers` (the same
+//! Five programs share it: `cargo bench` (criterion, Esker alone), `--bench peers` (the same
 //! workloads side by side against other engines, each in a process of its own), `--bench
-//! replication` (two and three nodes, each a process) and the `profile` binary (one workload, for an
-//! instruction counter).
+//! replication` (two and three nodes, each a process), `--bench node -- health` (a node that is asked how it
+//! is) and the `profile` binary (one workload, for an instruction counter).
 //!
 //! All workloads of one engine go through [`Contender`], so that all engines get the same keys, values,
 //! threads and clocks. `README.md` says how guarantees and settings are equalised.
@@ -13,6 +13,7 @@ pub mod chart;
 pub mod child;
 pub mod contender;
 pub mod drive;
+pub mod health;
 pub mod keys;
 pub mod meter;
 pub mod outcome;

@@ -82,6 +82,12 @@ pub(super) fn add(
     let (clock, backups) = (db(), db());
     checks.add("clock", timing, move || of_clock(clock.health().clock_jump_ms))?;
     let every = config.text("backup.to").map(|_| config.seconds("backup.every_seconds"));
+    #[cfg(feature = "hanging-check")]
+    checks.add("hangs", timing, || {
+        loop {
+            std::thread::park();
+        }
+    })?;
     let node = Arc::downgrade(node);
     checks.add("backups", timing, move || {
         let Some(node) = node.upgrade() else { return node_ends() };
