@@ -219,8 +219,7 @@ impl Client {
         if head.status.is_success() {
             Ok(answer)
         } else {
-            let failure = answer.into_failure(head.status).during("ask");
-            Err(Tried { failure, stage: Stage::Answered })
+            Err(Tried { failure: answer.into_failure(head.status), stage: Stage::Answered })
         }
     }
 
@@ -481,6 +480,24 @@ mod tests {
         let failure = client.send(&Call::new(Method::Get, "/v1/stats")).err().unwrap();
         assert_eq!(failure.code(), "Opening");
         assert_eq!(answering.join().unwrap(), 3, "three tries and no more");
+    }
+
+    /// Whoever has found the failure: it is told once that a node was asked, and behind that what the node was doing.
+    #[test]
+    fn a_failure_tells_once_what_was_being_done() {
+        let operations = |failure: &Failure| {
+            let object: serde_json::Value = serde_json::from_str(&failure.to_json()).unwrap();
+            object["operations"].clone()
+        };
+        let full = Failure::new(Exit::Io, "DiskFull", "the disk is full").during("backup");
+        let (client, answering) = node(vec![answer("500 Internal", &full.to_answer())]);
+        let failure = client.send(&Call::new(Method::Post, "/v1/backup")).err().unwrap();
+        assert_eq!(operations(&failure), serde_json::json!(["ask the node", "backup"]));
+        answering.join().unwrap();
+        let (client, answering) = node(vec!["end".to_owned()]);
+        let failure = client.send(&Call::new(Method::Post, "/v1/backup")).err().unwrap();
+        assert_eq!(operations(&failure), serde_json::json!(["ask the node"]));
+        answering.join().unwrap();
     }
 
     #[test]
