@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Keyspaces(commands::keyspaces::KeyspacesArgs),
     /// Prints counters, levels, cache and space
     Stats(commands::stats::StatsArgs),
-    /// Verifies a closed database without changing a byte; exits with 10 if it finds anything
+    /// Verifies a closed database without changing a byte; exits with 10 if anything is wrong
     Check(commands::check::CheckArgs),
     /// Rebuilds a damaged database from what still verifies, after copying all of it
     Repair(commands::repair::RepairArgs),

@@ -35,6 +35,21 @@ fn a_whole_database_has_no_findings_and_is_not_changed() {
     assert!(before == content_of(&place.path("data")), "a check changed a byte");
 }
 
+/// What the next open tidies up is told, and is not wrong: scripts that check go on.
+#[test]
+fn a_note_is_no_finding() {
+    let place = filled();
+    let number = files(&place, "tables").len() + 1000;
+    let leftover = place.path(&format!("data/tables/{number:020}.sst"));
+    std::fs::write(&leftover, "").unwrap();
+    let ended = place.run("check").ok();
+    let note = ended.text().lines().next().unwrap();
+    assert!(note.starts_with(&format!("note[Leftover]: {}: ", leftover.display())), "{note}");
+    assert!(ended.text().ends_with("0 damaged, 0 warnings, 1 notes\n"), "{}", ended.text());
+    let lines = place.run("check --output json").ok().json();
+    assert_eq!((&lines[0]["severity"], &lines[1]["notes"]), (&"note".into(), &1.into()));
+}
+
 #[test]
 fn a_flipped_bit_in_a_table_is_found_and_named() {
     let place = filled();

@@ -14,8 +14,9 @@ use std::path::Path;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 quick reads what opening reads; full also reads the log and opens every table; paranoid reads every
-byte. Every finding is a line: severity, code, file, byte, what. Damage and warnings end it with 10;
-notes, such as files that the next open tidies up, do not.
+byte. Every finding is a line: severity, code, file, byte, what. Findings are damage, and warnings where all
+data is there and a second copy of something is not; they end it with 10. A note is such a line too, and no
+finding: nothing is wrong, as with files that the next open tidies up.
 
 Example:
   esker check --path data --level paranoid")]
@@ -56,16 +57,16 @@ struct Summary {
     notes: usize,
 }
 
-/// Prints every finding, then how many there are.
+/// Prints every finding and every note, then how many there are. Notes are no findings: a process that was killed
+/// leaves what the next open tidies up, and nothing is wrong with that.
 pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
     let path = &args.database.path;
     let progress = engine::Progress::default();
-    let findings =
-        watch(output, "checking", &progress, || all_findings(path, args.level, &progress))?;
-    for finding in &findings {
+    let noticed = watch(output, "checking", &progress, || notice(path, args.level, &progress))?;
+    for finding in &noticed {
         print_finding(finding, output)?;
     }
-    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let count = |severity| noticed.iter().filter(|it| it.severity == severity).count();
     let (damage, warnings) = (count(Severity::Damage), count(Severity::Warning));
     let notes = count(Severity::Note);
     let level = level_name(args.level);
@@ -86,12 +87,13 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Outcome {
 
 /// Everything that is wrong with the database at `path`: damage and warnings, no notes.
 pub(super) fn findings(path: &Path, level: Level) -> Outcome<Vec<Finding>> {
-    let mut findings = all_findings(path, level, &engine::Progress::default())?;
+    let mut findings = notice(path, level, &engine::Progress::default())?;
     findings.retain(|finding| finding.severity > Severity::Note);
     Ok(findings)
 }
 
-fn all_findings(path: &Path, level: Level, progress: &engine::Progress) -> Outcome<Vec<Finding>> {
+/// Everything that is to be said of the database at `path`.
+fn notice(path: &Path, level: Level, progress: &engine::Progress) -> Outcome<Vec<Finding>> {
     let verify = match level {
         Level::Quick => Verify::Quick,
         Level::Full => Verify::Full,
