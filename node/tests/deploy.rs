@@ -295,7 +295,7 @@ fn every_command_of_the_runbooks_is_one_with_its_options() {
     assert!(commands.len() >= 20, "{commands:#?}");
     let mut helps: BTreeMap<Vec<String>, String> = BTreeMap::new();
     for command in commands {
-        let is_nested = ["peers", "backup", "config"].contains(&command[0].as_str());
+        let is_nested = ["peers", "backup", "config", "node"].contains(&command[0].as_str());
         let name = command[..if is_nested { 2 } else { 1 }].to_vec();
         let ask =
             || esker(name.iter().map(String::as_str).chain(["--help"])).ok().text().to_owned();
@@ -329,6 +329,38 @@ fn nodes_start_with_the_settings_that_are_shipped() {
         std::fs::write(&file, settings).unwrap();
         let node = Served::of(shell::start(["serve", "--config", &file.display().to_string()]));
         node.run("put k v").ok();
+    }
+}
+
+/// A service that systemd starts again in vain hides what is wrong; one that it leaves alone for nothing is down.
+#[test]
+fn a_service_is_started_again_unless_a_restart_can_not_help() {
+    let unit = text("systemd/esker.service");
+    let [codes] = fields(&unit, "RestartPreventExitStatus=")[..] else { unreachable!("one line") };
+    let codes: BTreeSet<i32> = codes.split(' ').map(|code| code.parse().unwrap()).collect();
+
+    let place = Place::new();
+    let (data, file) = (place.path("data"), place.path("node.toml"));
+    let serve = |more: &[&str]| {
+        let words = ["serve", "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+        esker(words.iter().chain(more)).code.unwrap()
+    };
+    std::fs::write(&file, "lag_threshold_ms = 'long'\n").unwrap();
+    let (path, file) = (data.display().to_string(), file.display().to_string());
+    let mut helpless =
+        vec![serve(&["--loud"]), serve(&[]), serve(&["--path", &path, "--config", &file])];
+    let holder = Served::start(&data);
+    helpless.push(serve(&["--path", &path]));
+    holder.kill();
+    for name in ["CURRENT", "CURRENT.copy"] {
+        std::fs::write(data.join(name), "nonsense").unwrap();
+    }
+    helpless.push(serve(&["--path", &path]));
+    assert_eq!(helpless, [2, 2, 5, 6, 8]);
+    assert!(helpless.iter().all(|code| codes.contains(code)), "{codes:?}");
+    // What is not told apart, the disk, and a bug may be over.
+    for code in [0, 1, 7, 99] {
+        assert!(!codes.contains(&code), "{code}");
     }
 }
 
