@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Status(commands::status::StatusArgs),
     /// Lists and changes the peers of a running node
     Peers(commands::peers::PeersArgs),
+    /// Asks and changes what else operators do on a running node: health, mode, log, backups, ..
+    Node(commands::node::NodeCommandArgs),
 }
 
 impl Command {
@@ -125,6 +127,7 @@ impl Command {
             Command::Serve(_) => "serve",
             Command::Status(_) => "status",
             Command::Peers(_) => "peers",
+            Command::Node(_) => "node",
         }
     }
 }

@@ -1,17 +1,21 @@
 //! HTTP to a node, from a command: one request, one answer.
 
+mod answer;
+
+pub(crate) use self::answer::{Answer, AnswerLines, broken_off};
+
 use crate::error::{Exit, Failure, Outcome};
 use crate::wire;
 use esker_node::resilience::{Jitter, Retry, RetryError};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
-use ureq::http::{Request, Response, StatusCode};
-use ureq::{Agent, AsSendBody, Body, BodyReader};
+use ureq::http::{Request, Response};
+use ureq::{Agent, AsSendBody, Body};
 
 /// The code of the failure that says nothing came back.
 const UNREACHABLE: &str = "Unreachable";
@@ -24,9 +28,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that was idle for longer is not used again: the node may be closing it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-/// Bytes of a failure that a node answers with, at most.
-const FAILURE_LEN_MAX: u64 = 64 << 10;
-const BUFFER_LEN: usize = 256 << 10;
 
 /// The variable of the environment with the token for a node that wants one.
 pub(crate) const TOKEN_VARIABLE: &str = "ESKER_TOKEN";
@@ -179,10 +180,22 @@ impl Client {
         let jitter = Jitter::Seeded(u64::from(std::process::id()));
         let per_try = (call.patience == Patience::Short).then_some(self.answer_patience);
         let again = Retry { first: RETRY_PAUSE, jitter, per_try, ..Retry::default() };
-        let sent = again.run(thread::sleep, |attempt| self.send_once(call, attempt.timeout));
+        let sent = again.run(thread::sleep, |attempt| {
+            let answer = self.send_once(call, attempt.timeout)?;
+            answer.or_failure().map_err(|failure| Tried { failure, stage: Stage::Answered })
+        });
         sent.map_err(|tried| tried.failure.during("ask the node"))
     }
 
+    /// What the node reports of itself at `path`, whether it is well or not. It is asked once, and has so long to
+    /// begin its answer: who wants to know how it is now wants to know that it does not answer, too.
+    pub(crate) fn report<T: DeserializeOwned>(&self, path: &str, within: Duration) -> Outcome<T> {
+        let answer = self.send_once(&Call::quick(Method::Get, path), Some(within));
+        let told = answer.map_err(|tried| tried.failure).and_then(Answer::into_report);
+        told.map_err(|failure| failure.during("ask the node"))
+    }
+
+    /// Sends `call` and waits for the beginning of the answer, whatever that is.
     fn send_once(&self, call: &Call<'_>, timeout: Option<Duration>) -> Result<Answer, Tried> {
         if call.path.len() > wire::URL_LEN_MAX {
             let (limit, len) = (wire::URL_LEN_MAX as u64, call.path.len() as u64);
@@ -214,13 +227,7 @@ impl Client {
             let stage = if is_unsent(&error) { Stage::Unsent } else { Stage::Sent(call.method) };
             Tried { failure: self.unreachable(&error), stage }
         });
-        let (head, body) = response?.into_parts();
-        let answer = Answer { body, url: self.url.clone() };
-        if head.status.is_success() {
-            Ok(answer)
-        } else {
-            Err(Tried { failure: answer.into_failure(head.status), stage: Stage::Answered })
-        }
+        Ok(Answer::new(response?, &self.url))
     }
 
     /// Sends `request` and waits until its answer begins, so long at the most.
@@ -271,93 +278,10 @@ fn authorization_of(token: Option<&OsStr>) -> Outcome<Option<String>> {
     }
 }
 
-/// The answer of a node: its body, not yet read.
-pub(crate) struct Answer {
-    body: Body,
-    url: String,
-}
-
-impl Answer {
-    /// All of the body, of at most `len_max` bytes.
-    pub(crate) fn bytes(self, len_max: usize) -> Outcome<Vec<u8>> {
-        let url = self.url;
-        let mut bytes = Vec::new();
-        let mut reader = self.body.into_reader().take(len_max as u64 + 1);
-        reader.read_to_end(&mut bytes).map_err(|e| broken_off(&url, &e.to_string()))?;
-        if bytes.len() > len_max {
-            return Err(broken_off(&url, &format!("it has more than {len_max} bytes")));
-        }
-        Ok(bytes)
-    }
-
-    /// The body as one JSON value.
-    pub(crate) fn json<T: DeserializeOwned>(self) -> Outcome<T> {
-        let url = self.url.clone();
-        let bytes = self.bytes(wire::OBJECT_LEN_MAX)?;
-        serde_json::from_slice(&bytes).map_err(|_| broken_off(&url, "it is not what was asked for"))
-    }
-
-    /// The body line by line.
-    pub(crate) fn lines(self) -> AnswerLines {
-        let reader = BufReader::with_capacity(BUFFER_LEN, self.body.into_reader());
-        AnswerLines { reader, url: self.url, line: Vec::new() }
-    }
-
-    /// The failure in the body of an answer with `status`.
-    fn into_failure(self, status: StatusCode) -> Failure {
-        let mut body = Vec::new();
-        // Whatever can be read of it decides.
-        let _ = self.body.into_reader().take(FAILURE_LEN_MAX).read_to_end(&mut body);
-        let url = Path::new(&self.url);
-        let failure = Failure::from_answer(&body).unwrap_or_else(|| {
-            let exit = if status.is_client_error() { Exit::Input } else { Exit::Other };
-            Failure::new(exit, "HttpStatus", format!("the node answered with status {status}"))
-        });
-        failure.at(url)
-    }
-}
-
-/// The lines of an answer.
-pub(crate) struct AnswerLines {
-    reader: BufReader<BodyReader<'static>>,
-    url: String,
-    line: Vec<u8>,
-}
-
-impl AnswerLines {
-    /// The next line, without its line feed; `None` at the end. A line that holds a failure ends it.
-    pub(crate) fn next(&mut self) -> Outcome<Option<&[u8]>> {
-        self.line.clear();
-        let limit = wire::LINE_LEN_MAX as u64 + 1;
-        let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut self.line);
-        match read {
-            Err(error) => return Err(broken_off(&self.url, &error.to_string())),
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-        }
-        if self.line.pop() != Some(b'\n') {
-            return Err(broken_off(&self.url, "a line has no end"));
-        }
-        if self.line.starts_with(b"{\"error\"")
-            && let Some(failure) = wire::failure_in(&self.line)
-        {
-            return Err(failure.at(Path::new(&self.url)));
-        }
-        Ok(Some(&self.line))
-    }
-}
-
-/// The answer of the node at `url` is not whole.
-pub(crate) fn broken_off(url: &str, why: &str) -> Failure {
-    Failure::new(Exit::Io, "BrokenOff", format!("the answer of the node is not whole: {why}"))
-        .at(Path::new(url))
-        .action("see whether the node still runs, then ask again")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     /// Answers one connection after the other with these, and counts them. An empty one is hung up on.
@@ -498,6 +422,30 @@ mod tests {
         let failure = client.send(&Call::new(Method::Post, "/v1/backup")).err().unwrap();
         assert_eq!(operations(&failure), serde_json::json!(["ask the node"]));
         answering.join().unwrap();
+    }
+
+    /// A report comes with 503 too; a failure or the page of a proxy does as well, and is none. Who asks for one
+    /// asks once.
+    #[test]
+    fn a_report_is_told_from_a_failure() {
+        let report = |answered: String| {
+            let (client, answering) = node(vec![answered]);
+            let told: Outcome<serde_json::Value> = client.report("/health", ANSWER_PATIENCE);
+            answering.join().unwrap();
+            told.map(|told| told["status"].clone()).map_err(|failure| failure.code().to_owned())
+        };
+        let busy = Failure::new(Exit::Other, "Overloaded", "later").to_answer();
+        let sick = "{\"status\":\"unhealthy\"}";
+        for (answered, expected) in [
+            (answer("200 OK", "{\"status\":\"healthy\"}"), Ok("healthy")),
+            (answer("503 Service Unavailable", sick), Ok("unhealthy")),
+            (answer("503 Service Unavailable", &busy), Err("Overloaded")),
+            (answer("503 Service Unavailable", "<html>later</html>"), Err("HttpStatus")),
+            (answer("502 Bad Gateway", sick), Err("HttpStatus")),
+            (answer("200 OK", "<html>hello</html>"), Err("BrokenOff")),
+        ] {
+            assert_eq!(report(answered), expected.map(Into::into).map_err(str::to_owned));
+        }
     }
 
     #[test]

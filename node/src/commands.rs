@@ -16,6 +16,7 @@ pub(crate) mod id;
 pub(crate) mod init;
 pub(crate) mod keyspaces;
 pub(crate) mod load;
+pub(crate) mod node;
 pub(crate) mod peers;
 pub(crate) mod put;
 pub(crate) mod repair;
@@ -56,5 +57,6 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Outcome {
         Command::Serve(args) => serve::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Peers(args) => peers::run(&args, output),
+        Command::Node(args) => node::run(&args, output),
     }
 }

@@ -86,6 +86,7 @@ mod upkeep;
 
 pub(crate) use self::health::LagThresholds;
 pub(crate) use self::life::{Opened, Ready, serve};
+pub(crate) use self::mode::Mode;
 pub(crate) use self::opening::Opening;
 pub(crate) use self::peers::{NewPeer, Promoted, StatusReport};
 pub(crate) use self::settings::Settings;

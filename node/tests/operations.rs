@@ -181,6 +181,7 @@ fn every_command_helps_with_an_example() {
         "serve",
         "status",
         "peers",
+        "node",
     ] {
         assert!(help.text().contains(command), "{command}");
         let help = esker([command, "--help"]).ok();

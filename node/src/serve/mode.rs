@@ -14,6 +14,7 @@
 
 use crate::error::{Exit, Failure, Outcome};
 use base::ScopeId;
+use clap::ValueEnum;
 use engine::{Batch, Db, Error, SyncMode, WriteOptions};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,19 +24,28 @@ const KEY: &[u8] = b"mode";
 const VERSION: u8 = 1;
 
 /// What users may ask for.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Mode {
-    /// Everything.
+pub(crate) enum Mode {
+    /// Everything
     #[default]
     Normal = 0,
-    /// Reads.
+    /// Reads
     ReadOnly = 1,
-    /// Nothing.
+    /// Nothing
     Maintenance = 2,
 }
 
 impl Mode {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Normal => "normal",
+            Mode::ReadOnly => "read-only",
+            Mode::Maintenance => "maintenance",
+        }
+    }
+
     /// The mode that `db` keeps. One that is not readable is not taken for leave to write.
     pub(super) fn kept(db: &Db) -> Mode {
         let keyspace = match db.replication().existing_keyspace(KEYSPACE) {

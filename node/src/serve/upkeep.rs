@@ -21,7 +21,7 @@ use crate::error::{Exit, Failure, Outcome};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
-use engine::{BackupInfo, BackupKind, BackupOptions, Backups, Progress, ScrubFinding};
+use engine::{BackupInfo, BackupKind, BackupOptions, Backups, Error, Progress, ScrubFinding};
 use esker_node::resilience::Retry;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -92,8 +92,23 @@ pub(super) async fn backup(
 /// The backups that are there, oldest first.
 pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
     let store = configured(&node, "backup.to")?;
-    let listing = node.blocking(move |_| Ok(Backups::open(&store)?.list()?)).await?;
+    let listing = node.blocking(move |_| {
+        let opened = Backups::open(&store).map_err(|error| match error {
+            // The first backup makes the directory.
+            Error::Missing { .. } => none_yet(&store),
+            error => error.into(),
+        });
+        Ok(opened?.list()?)
+    });
+    let listing = listing.await?;
     Ok(json(&listing.backups.iter().map(line_of).collect::<Vec<Value>>()))
+}
+
+fn none_yet(store: &Path) -> Failure {
+    let message = "no backup was made there yet, or the disk of the backups is away";
+    Failure::new(Exit::NotFound, "BackupMissing", message)
+        .at(store)
+        .action("see whether the directory should be there, then make a backup")
 }
 
 fn line_of(info: &BackupInfo) -> Value {
