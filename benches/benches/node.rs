@@ -71,16 +71,15 @@ fn metrics(criterion: &mut Criterion) {
 fn breakers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("breaker");
     let breakers = Breakers::new(Arc::new(SystemClock::default()));
-    let settings = BreakerSettings::default();
     both(&mut group, "call", || {
-        let called = breakers.call("disk", settings, || Ok::<_, io::Error>(black_box(1)));
+        let called = breakers.call("disk", || Ok::<_, io::Error>(black_box(1)));
         drop(black_box(called));
     });
-    for _ in 0..settings.failures {
-        let _ = breakers.call("broken", settings, || Err::<(), _>(io::Error::other("x")));
+    for _ in 0..BreakerSettings::default().failures {
+        let _ = breakers.call("broken", || Err::<(), _>(io::Error::other("x")));
     }
     both(&mut group, "rejected", || {
-        drop(black_box(breakers.call("broken", settings, || Ok::<_, io::Error>(1))));
+        drop(black_box(breakers.call("broken", || Ok::<_, io::Error>(1))));
     });
     group.finish();
 }

@@ -8,13 +8,16 @@ mod linked;
 pub(crate) use self::discovery::{Discovery, Heard, Stranger};
 
 use self::linked::Linked;
+use crate::config::Config;
 use crate::error::{Failure, Outcome};
 use crate::serve::Settings;
 use crate::writes::Writes;
 use base::NodeId;
 use clap::ValueEnum;
+use esker_node::resilience::BreakerReport;
 pub(crate) use replication::replica::Flush;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -62,6 +65,15 @@ pub(crate) trait Replicas: Send + Sync {
 
     /// Adds a peer that adds this node as well.
     fn add(&self, peer: &PeerAddress) -> Outcome<Peer>;
+
+    /// Takes over what can change of `config` while it runs.
+    fn configure(&self, config: &Config);
+
+    /// Whether each peer that was dialed is left alone, and how attempts to reach it have ended, by node.
+    fn breakers(&self) -> BTreeMap<NodeId, BreakerReport>;
+
+    /// Does not leave a peer alone any more, and dials it now. Returns false if it was never dialed.
+    fn reset_breaker(&self, node: NodeId) -> bool;
 
     /// Changes how a peer is treated.
     ///

@@ -280,3 +280,75 @@ fn a_node_that_others_reach_keeps_its_tokens_whatever_its_file_says_now() {
     node.ask("POST", "/v1/reload", &token, "").is(200, "");
     node.ask("GET", ADA, &token, "").is(404, "NotFound");
 }
+
+/// What `ask` gives once it is as wanted.
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1200 {
+        if let Some(found) = ask() {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    unreachable!("it never came");
+}
+
+/// A peer at whose address somebody listens and never answers: its name, and what keeps the port.
+fn silent_peer() -> (String, String, std::net::UdpSocket) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let name = "000102030405060708090a0b0c0d0eff";
+    (name.to_owned(), format!("{name}@{}", socket.local_addr().unwrap()), socket)
+}
+
+#[test]
+fn how_long_a_peer_may_take_changes_while_the_node_runs() {
+    let place = Place::new();
+    let (_, peer, _silence) = silent_peer();
+    let text = format!("peers = [{peer:?}]\n[timeouts]\npeer_dial_ms = 41\npeer_hello_ms = 43\n");
+    let node = with_settings(&place, &text);
+    let timeouts = node.ask("GET", "/v1/timeouts", &[], "").json();
+    assert_eq!((&timeouts["peer_dial"], &timeouts["peer_hello"]), (&41.into(), &43.into()));
+    let says = |words: &str| {
+        let peers = node.ask("GET", "/v1/peers", &[], "").json();
+        let error = peers[0]["lastError"]["message"].as_str().unwrap_or_default().to_owned();
+        error.contains(words).then_some(())
+    };
+    until(|| says("within 41 ms"));
+    node.ask("POST", "/v1/timeouts", &[], "{\"peer_dial\":57}").is(200, "");
+    until(|| says("within 57 ms"));
+}
+
+#[test]
+fn the_breaker_of_a_peer_is_set_listed_and_reset_with_the_others() {
+    let place = Place::new();
+    let (name, peer, _silence) = silent_peer();
+    let text = |failures: u32| {
+        format!(
+            "peers = [{peer:?}]\n[timeouts]\npeer_dial_ms = 20\n\
+             [breakers]\npeer_failures = {failures}\npeer_pause_ms = 86400000\n"
+        )
+    };
+    let node = with_settings(&place, &text(1));
+    let name = format!("peer-{name}");
+    let open_after = |failures: u32| {
+        until(|| {
+            let all = node.ask("GET", "/v1/breakers", &[], "").is(200, "").json();
+            let found = &all[&name];
+            (found["state"] == 1).then(|| assert_eq!(found["failures"], failures, "{found}"))
+        });
+    };
+    open_after(1);
+    let reset = format!("/v1/breakers/{name}/reset");
+    let after = node.ask("POST", &reset, &[], "").is(200, "").json();
+    assert!(after[&name]["failures"].as_u64().unwrap() >= 1, "{after}");
+    until(|| {
+        let all = node.ask("GET", "/v1/breakers", &[], "").json();
+        (all[&name]["failures"] == 2).then_some(())
+    });
+    fs::write(place.path("node.toml"), text(3)).unwrap();
+    let reloaded = node.ask("POST", "/v1/reload", &[], "").is(200, "").json();
+    assert_eq!(reloaded["waiting"], serde_json::json!([]));
+    node.ask("POST", &reset, &[], "").is(200, "");
+    open_after(5);
+    let nobody = "/v1/breakers/peer-ffffffffffffffffffffffffffffffff/reset";
+    node.ask("POST", nobody, &[], "").is(404, "BreakerNotFound");
+}

@@ -4,6 +4,7 @@
 //! ```text
 //! key, pins, tls      who we are, who may talk to us, and the handshake that proves both
 //! settings, socket    the numbers of QUIC that were measured, and the socket below it
+//! limit               how long something may take, which may change while links are up
 //! endpoint            listens and dials; bounds what strangers can cost; closes revoked links
 //! channel, frame      four streams a connection, frames of at most 1 MiB on each
 //! reset               a node that was started again ends the connections of its former life
@@ -37,6 +38,7 @@ mod invites;
 mod join;
 pub mod join_request;
 mod key;
+mod limit;
 mod mesh;
 mod pins;
 mod reset;
@@ -54,6 +56,7 @@ pub use bell::{Bell, Ear};
 pub use breaker::{Attempt, Breaker, BreakerSettings, BreakerState, OnChange, Rejected};
 pub use channel::{ChannelReceiver, ChannelSender};
 pub use conversation::{Calls, Conversation, Conversations, Parting, Then};
+pub use dialer::DialCounts;
 pub use driver::{Control, Driving, drive, establish};
 pub use endpoint::{Arrival, Dialed, Endpoint, Guest, Link};
 pub use error::{CloseCode, LinkError, Side};
@@ -61,6 +64,7 @@ pub use frame::{FRAME_LEN_MAX, FrameDecoder};
 pub use invites::{INVITE_LASTS, Invites, OpenInvite};
 pub use join::{Desk, Keep, Register, join};
 pub use key::{Fingerprint, LinkKey, shown_in};
+pub use limit::Limit;
 pub use mesh::{Mesh, MeshParts, PeerLink, Traffic};
 pub use pins::Pins;
 pub use rotation::Rotation;

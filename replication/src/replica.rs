@@ -1,6 +1,7 @@
 //! A replica: one database, its group, and its links to peers.
 //!
 //! ```text
+//! breakers  which peers are left alone because they can not be reached
 //! book      the peers as operators configured them, kept in the keyspace `esker.node`
 //! talk      a session over a link
 //! journal   what happened: errors, events, totals
@@ -17,6 +18,7 @@
 //! connect, closes links to those who are fenced, and dials whoever is to be dialed.
 
 mod book;
+mod breakers;
 mod discover;
 mod flush;
 mod invitations;

@@ -6,7 +6,7 @@ use crate::args::Durability;
 use crate::error::Outcome;
 use crate::files;
 use engine::{BackupKind, BackupSchedule, CorruptionAction, Create, Options, Scrub, SyncMode};
-use esker_node::resilience::{Profile, Timeout, Timeouts};
+use esker_node::resilience::{BreakerSettings, Profile, Timeout, Timeouts};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -168,6 +168,28 @@ impl Config {
         Duration::from_secs(self.number(key))
     }
 
+    /// When what fails is left alone, but for peers.
+    pub(crate) fn breakers(&self) -> BreakerSettings {
+        self.breaker_settings("")
+    }
+
+    /// When peers that can not be reached are left alone.
+    pub(crate) fn peer_breakers(&self) -> BreakerSettings {
+        self.breaker_settings("peer_")
+    }
+
+    fn breaker_settings(&self, of: &str) -> BreakerSettings {
+        let count = |name: &str| {
+            u32::try_from(self.number(&format!("breakers.{of}{name}"))).unwrap_or(u32::MAX)
+        };
+        BreakerSettings {
+            failures: count("failures"),
+            pause: self.millis(&format!("breakers.{of}pause_ms")),
+            successes: count("successes"),
+            trials: count("trials"),
+        }
+    }
+
     /// A time in milliseconds.
     pub(crate) fn millis(&self, key: &str) -> Duration {
         Duration::from_millis(self.number(key))
@@ -248,6 +270,22 @@ mod tests {
         assert_eq!(format!("{:?}", config(text).engine_options()), format!("{expected:?}"));
         let never = config("[engine]\nscrub_every_seconds = 0\n");
         assert_eq!(never.engine_options().scrub, None);
+    }
+
+    #[test]
+    fn breakers_of_peers_are_set_apart_from_the_others() {
+        let defaults = config("");
+        assert_eq!(defaults.breakers(), BreakerSettings::default());
+        assert_eq!(defaults.peer_breakers(), BreakerSettings::default());
+        let set = config(
+            "[breakers]\nfailures = 1\npause_ms = 2\nsuccesses = 3\ntrials = 4\n\
+             peer_failures = 5\npeer_pause_ms = 6\npeer_successes = 7\npeer_trials = 8\n",
+        );
+        let of = |failures, pause, successes, trials| {
+            let pause = Duration::from_millis(pause);
+            BreakerSettings { failures, pause, successes, trials }
+        };
+        assert_eq!((set.breakers(), set.peer_breakers()), (of(1, 2, 3, 4), of(5, 6, 7, 8)));
     }
 
     #[test]

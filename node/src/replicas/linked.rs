@@ -7,19 +7,22 @@ use super::{
     Behind, Discovery, Flush, Flushed, Invitation, Peer, PeerAddress, PeerChange, PeerClass,
     PeerError, PeerFlushed, Replicas, Role, SyncStatus, Totals, discovery, no_such_peer,
 };
+use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::logs;
 use crate::serve::Settings;
 use crate::writes::Writes;
 use base::{Clock, Error, NodeId, OsRng, SystemClock};
 use engine::Db;
+use esker_node::resilience::{BreakerReport, BreakerState, Timeout, Timeouts};
 use replication::engine_store::EngineStore;
 use replication::group;
-use replication::link::{Bell, INVITE_LASTS, LinkSettings, Token, Wire};
+use replication::link::{Bell, DialCounts, INVITE_LASTS, Limit, LinkSettings, Token, Wire};
 use replication::replica::{
     self, Dialing, PeerReport, Replica, ReplicaOptions, ReplicaParts, Trouble,
 };
 use replication::roster;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,7 +58,7 @@ impl Linked {
             builder.worker_threads(THREADS).thread_name("esker-peers").enable_all().build();
         let runtime = runtime.map_err(|e| Error::io("start threads", "for peers", e))?;
         let bell = Bell::default();
-        let link = LinkSettings::default();
+        let link = link_settings(&settings.timeouts);
         let wire = {
             let _inside = runtime.enter();
             Wire::bind(settings.listen, &link).map_err(|error| refused("ListenFailed", &error))?
@@ -79,6 +82,7 @@ impl Linked {
             dialing,
             peers: settings.peers.iter().map(|peer| (peer.node, peer.address)).collect(),
             link,
+            breaker: settings.config.peer_breakers(),
             discovery: discovery::options_of(&settings.config),
             ..ReplicaOptions::default()
         };
@@ -269,6 +273,25 @@ impl Replicas for Linked {
         self.find(node)
     }
 
+    fn configure(&self, config: &Config) {
+        if let Ok(replica) = self.replica() {
+            replica.configure_breakers(config.peer_breakers());
+        }
+    }
+
+    fn breakers(&self) -> BTreeMap<NodeId, BreakerReport> {
+        let Ok(replica) = self.replica() else { return BTreeMap::new() };
+        let report = |(node, (state, counts)): (NodeId, (BreakerState, DialCounts))| {
+            let DialCounts { successes, failures, rejected } = counts;
+            (node, BreakerReport { state, successes, failures, rejected })
+        };
+        replica.breakers().into_iter().map(report).collect()
+    }
+
+    fn reset_breaker(&self, node: NodeId) -> bool {
+        self.inside(|replica| Ok(replica.reset_breaker(node))).unwrap_or(false)
+    }
+
     fn shutdown(&self) {
         let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(replica) = replica {
@@ -302,6 +325,19 @@ impl Linked {
     fn find(&self, node: NodeId) -> Outcome<Option<Peer>> {
         let found = self.replica()?.peers().into_iter().find(|report| report.peer.node == node);
         Ok(found.map(peer))
+    }
+}
+
+/// The numbers of links; how long their first steps may take is as `timeouts` say whenever one begins.
+fn link_settings(timeouts: &Timeouts) -> LinkSettings {
+    let limit = |of| {
+        let timeouts = timeouts.clone();
+        Limit::asked_of(move || timeouts.get(of))
+    };
+    LinkSettings {
+        handshake: limit(Timeout::PeerDial),
+        hello: limit(Timeout::PeerHello),
+        ..LinkSettings::default()
     }
 }
 
@@ -383,6 +419,20 @@ fn refused(code: &'static str, error: &dyn std::fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_node::resilience::Profile;
+
+    #[test]
+    fn the_first_steps_of_links_may_take_what_timeouts_say_now() {
+        let timeouts = Timeouts::of(Profile::Standard);
+        let link = link_settings(&timeouts);
+        link.check().unwrap();
+        let found = || (link.handshake.get(), link.hello.get());
+        assert_eq!(found(), (Duration::from_secs(5), Duration::from_secs(5)));
+        timeouts.set("peer_dial", Duration::from_millis(7)).unwrap();
+        timeouts.set("peer_hello", Duration::from_millis(8)).unwrap();
+        assert_eq!(found(), (Duration::from_millis(7), Duration::from_millis(8)));
+        link.clone().check().unwrap();
+    }
 
     #[test]
     fn what_is_known_of_a_peer_is_told() {
@@ -398,7 +448,7 @@ mod tests {
                 diverged: 5,
                 ..Default::default()
             },
-            breaker: replication::link::BreakerState::Closed,
+            breaker: BreakerState::Closed,
             totals: replica::Totals { failures: 6, ..Default::default() },
             trouble: None,
             found: Vec::new(),

@@ -15,8 +15,14 @@ type OnChange = Arc<dyn Fn(&str, BreakerState, BreakerState) + Send + Sync>;
 #[derive(Clone)]
 pub struct Breakers {
     clock: Arc<dyn Clock>,
-    by_name: Arc<Mutex<BTreeMap<String, Arc<Guard>>>>,
+    all: Arc<Mutex<All>>,
     on_change: Option<OnChange>,
+}
+
+#[derive(Default)]
+struct All {
+    settings: BreakerSettings,
+    by_name: BTreeMap<String, Arc<Guard>>,
 }
 
 /// One breaker and what went through it.
@@ -76,7 +82,7 @@ impl<E: std::error::Error> std::error::Error for Guarded<E> {}
 impl Breakers {
     /// No breakers yet.
     pub fn new(clock: Arc<dyn Clock>) -> Breakers {
-        Breakers { clock, by_name: Arc::default(), on_change: None }
+        Breakers { clock, all: Arc::default(), on_change: None }
     }
 
     /// As [`Breakers::new`]; `on_change` is called at every change of state, and returns at once.
@@ -84,17 +90,23 @@ impl Breakers {
         clock: Arc<dyn Clock>,
         on_change: impl Fn(&str, BreakerState, BreakerState) + Send + Sync + 'static,
     ) -> Breakers {
-        Breakers { clock, by_name: Arc::default(), on_change: Some(Arc::new(on_change)) }
+        Breakers { clock, all: Arc::default(), on_change: Some(Arc::new(on_change)) }
     }
 
-    /// Makes `call` unless the breaker `name` is open. `settings` are those of its first use.
+    /// All behave like `settings` from now on, those too that come later; see [`Breaker::configure`].
+    pub fn configure(&self, settings: BreakerSettings) {
+        let mut all = self.all();
+        all.settings = settings;
+        all.by_name.values().for_each(|guard| guard.lock().0.configure(settings));
+    }
+
+    /// Makes `call` unless the breaker `name` is open.
     pub fn call<T, E>(
         &self,
         name: &str,
-        settings: BreakerSettings,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, Guarded<E>> {
-        self.call_unless(name, settings, |_| false, call)
+        self.call_unless(name, |_| false, call)
     }
 
     /// As [`Breakers::call`]; a failure that `is_called_off` says nothing about what was called, and
@@ -102,11 +114,10 @@ impl Breakers {
     pub fn call_unless<T, E>(
         &self,
         name: &str,
-        settings: BreakerSettings,
         is_called_off: impl FnOnce(&E) -> bool,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, Guarded<E>> {
-        let guard = self.guard(name, settings);
+        let guard = self.guard(name);
         let attempt = {
             let (breaker, counts) = &mut *guard.lock();
             breaker.attempt(self.clock.monotonic()).map_err(|Rejected { retry_at }| {
@@ -126,8 +137,8 @@ impl Breakers {
     }
 
     /// Lets the breaker `name` be seen before its first call.
-    pub fn show(&self, name: &str, settings: BreakerSettings) {
-        self.guard(name, settings);
+    pub fn show(&self, name: &str) {
+        self.guard(name);
     }
 
     /// How each is.
@@ -138,7 +149,7 @@ impl Breakers {
             let Counts { successes, failures, rejected } = *counts;
             BreakerReport { state: breaker.state(now), successes, failures, rejected }
         };
-        self.all().iter().map(|(name, guard)| (name.clone(), report(guard))).collect()
+        self.all().by_name.iter().map(|(name, guard)| (name.clone(), report(guard))).collect()
     }
 
     /// Closes the breaker `name`, as if nothing had failed. Returns false if there is none.
@@ -146,24 +157,24 @@ impl Breakers {
     /// Calls that are under way open it no more, however they end. What its report counts goes on: successes,
     /// failures and rejections are those of its whole life, calls that were under way too.
     pub fn reset(&self, name: &str) -> bool {
-        let guard = self.all().get(name).cloned();
+        let guard = self.all().by_name.get(name).cloned();
         let Some(guard) = guard else { return false };
         guard.lock().0.reset();
         true
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Guard>>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn guard(&self, name: &str, settings: BreakerSettings) -> Arc<Guard> {
+    fn guard(&self, name: &str) -> Arc<Guard> {
         let mut all = self.all();
-        if let Some(guard) = all.get(name) {
+        if let Some(guard) = all.by_name.get(name) {
             return guard.clone();
         }
-        let breaker = Mutex::new((self.breaker(name, settings), Counts::default()));
+        let breaker = Mutex::new((self.breaker(name, all.settings), Counts::default()));
         let guard = Arc::new(Guard { breaker });
-        all.insert(name.to_owned(), guard.clone());
+        all.by_name.insert(name.to_owned(), guard.clone());
         guard
     }
 
@@ -185,7 +196,7 @@ impl Guard {
 
 impl fmt::Debug for Breakers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Breakers").field("count", &self.all().len()).finish_non_exhaustive()
+        f.debug_struct("Breakers").field("count", &self.all().by_name.len()).finish_non_exhaustive()
     }
 }
 
@@ -267,7 +278,7 @@ mod tests {
     }
 
     fn call(breakers: &Breakers, result: Result<u8, u8>) -> Result<u8, Guarded<u8>> {
-        breakers.call("disk", BreakerSettings::default(), || result)
+        breakers.call("disk", || result)
     }
 
     #[test]
@@ -291,15 +302,31 @@ mod tests {
     }
 
     #[test]
+    fn other_settings_are_of_all_breakers_and_of_those_to_come() {
+        let (breakers, clock, _) = breakers();
+        (0..2).for_each(|_| drop(call(&breakers, Err(7))));
+        let settings = BreakerSettings { failures: 2, pause: SECOND, successes: 1, trials: 1 };
+        breakers.configure(settings);
+        assert_eq!(call(&breakers, Err(7)), Err(Guarded::Failed(7)));
+        let retry_at = Some(SECOND);
+        assert_eq!(call(&breakers, Ok(1)), Err(Guarded::Rejected { retry_at }));
+        for _ in 0..2 {
+            assert_eq!(breakers.call("new", || Err::<u8, u8>(8)), Err(Guarded::Failed(8)));
+        }
+        assert_eq!(breakers.call("new", || Ok::<u8, u8>(9)), Err(Guarded::Rejected { retry_at }));
+        clock.advance(SECOND);
+        assert_eq!(call(&breakers, Ok(1)), Ok(1));
+        assert_eq!(breakers.reports()["disk"].state, BreakerState::Closed);
+        assert_eq!(breakers.reports()["new"].state, BreakerState::HalfOpen);
+    }
+
+    #[test]
     fn the_fourth_at_once_is_rejected_while_it_is_half_open() {
         let (breakers, clock, _) = breakers();
         (0..5).for_each(|_| drop(call(&breakers, Err(7))));
         clock.advance(30 * SECOND);
-        let settings = BreakerSettings::default();
-        let nested = breakers.call("disk", settings, || {
-            breakers.call("disk", settings, || {
-                breakers.call("disk", settings, || call(&breakers, Ok(4)))
-            })
+        let nested = breakers.call("disk", || {
+            breakers.call("disk", || breakers.call("disk", || call(&breakers, Ok(4))))
         });
         let fourth = Guarded::Rejected { retry_at: None };
         let expected = Guarded::Failed(Guarded::Failed(Guarded::Failed(fourth)));
@@ -312,7 +339,7 @@ mod tests {
         for _ in 0..5 {
             let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let panics = || -> Result<u8, u8> { std::panic::resume_unwind(Box::new("")) };
-                breakers.call("disk", BreakerSettings::default(), panics)
+                breakers.call("disk", panics)
             }));
             assert!(called.is_err());
         }
@@ -323,7 +350,7 @@ mod tests {
     fn reset_closes_it_at_once_and_names_do_not_share() {
         let (breakers, _, seen) = breakers();
         (0..5).for_each(|_| drop(call(&breakers, Err(7))));
-        assert_eq!(breakers.call("other", BreakerSettings::default(), || Ok::<_, u8>(2)), Ok(2));
+        assert_eq!(breakers.call("other", || Ok::<_, u8>(2)), Ok(2));
         assert!(breakers.reset("disk") && !breakers.reset("nothing"));
         assert_eq!(call(&breakers, Ok(3)), Ok(3));
         assert_eq!(seen.lock().unwrap().last().unwrap(), "disk: open to closed");
@@ -341,7 +368,7 @@ mod tests {
                         ended.wait();
                         Err::<u8, u8>(7)
                     };
-                    breakers.call("disk", BreakerSettings::default(), fails).unwrap_err();
+                    breakers.call("disk", fails).unwrap_err();
                 });
             }
             go.wait();

@@ -27,6 +27,10 @@ pub enum Timeout {
     Close,
     /// A look of a health check.
     HealthCheck,
+    /// A connection to a peer, until both have shown their keys.
+    PeerDial,
+    /// What a peer says first on a connection.
+    PeerHello,
 }
 
 /// Sets of timeouts.
@@ -55,7 +59,7 @@ impl Profile {
 
 impl Timeout {
     /// All of them.
-    pub const ALL: [Timeout; 7] = [
+    pub const ALL: [Timeout; 9] = [
         Timeout::HttpHead,
         Timeout::HttpBody,
         Timeout::HttpAnswer,
@@ -63,6 +67,8 @@ impl Timeout {
         Timeout::Drain,
         Timeout::Close,
         Timeout::HealthCheck,
+        Timeout::PeerDial,
+        Timeout::PeerHello,
     ];
 
     /// Its name in a configuration.
@@ -75,6 +81,8 @@ impl Timeout {
             Timeout::Drain => "drain",
             Timeout::Close => "close",
             Timeout::HealthCheck => "health_check",
+            Timeout::PeerDial => "peer_dial",
+            Timeout::PeerHello => "peer_hello",
         }
     }
 
@@ -99,6 +107,7 @@ impl Timeout {
             Timeout::HttpAnswer | Timeout::Drain => [30, 30, 2],
             Timeout::Close => [5, 5, 1],
             Timeout::HealthCheck => [2, 5, 1],
+            Timeout::PeerDial | Timeout::PeerHello => [5, 10, 2],
         };
         let [standard, production, test] = seconds.map(Duration::from_secs);
         match profile {

@@ -20,10 +20,11 @@ use super::refusal::Refusal;
 use super::routes::json;
 use crate::error::{Exit, Failure, Outcome};
 use crate::logs::{self, AUDIT};
+use crate::replicas::node_of;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
-use esker_node::resilience::Timeout;
+use esker_node::resilience::{BreakerReport, Timeout};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -130,9 +131,19 @@ pub(super) async fn reload(
     Ok(json(&json!({ "waiting": waiting })))
 }
 
-/// How each breaker is.
-pub(super) async fn breakers(State(node): State<Arc<Node>>) -> Response<Body> {
-    json(&node.breakers().reports())
+/// How each breaker is, those of peers too.
+pub(super) async fn breakers(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
+    Ok(json(&node.blocking(|node| Ok(breakers_of(node))).await?))
+}
+
+/// What the name of the breaker of a peer begins with; its node follows.
+const OF_PEER: &str = "peer-";
+
+fn breakers_of(node: &Node) -> BTreeMap<String, BreakerReport> {
+    let peers = node.replicas().breakers().into_iter();
+    let mut all = node.breakers().reports();
+    all.extend(peers.map(|(peer, report)| (format!("{OF_PEER}{peer}"), report)));
+    all
 }
 
 /// How each remedy is.
@@ -147,12 +158,19 @@ pub(super) async fn reset_breaker(
 ) -> Result<Response<Body>, Refusal> {
     Query::of(&uri, &[])?;
     let name = text_segment(&uri, 2)?;
-    if !node.breakers().reset(&name) {
+    let reports = node.blocking(move |node| {
+        let was_there = match name.strip_prefix(OF_PEER).and_then(node_of) {
+            Some(peer) => node.replicas().reset_breaker(peer),
+            None => node.breakers().reset(&name),
+        };
+        if was_there {
+            return Ok(breakers_of(node));
+        }
         let message = "no breaker of that name was used yet";
         let failure = Failure::new(Exit::NotFound, "BreakerNotFound", message);
-        return Err(failure.action("list the breakers to see their names").into());
-    }
-    Ok(json(&node.breakers().reports()))
+        Err(failure.action("list the breakers to see their names"))
+    });
+    Ok(json(&reports.await?))
 }
 
 /// The body of `request`, which looks like `shape`.

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::process::Machine;
 use engine::{Db, Latency, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
-use esker_node::resilience::{BreakerSettings, BreakerState, Breakers, Timeout};
+use esker_node::resilience::{BreakerState, Breakers, Timeout};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub(super) fn add(
     let debt = Bounds::of(config, "health.debt_percent", "health.critical_debt_percent", 100.0);
     checks.add("engine", timing, move || of_engine(&engine))?;
     let breakers = node.breakers().clone();
-    breakers.show(DISK, BreakerSettings::default());
+    breakers.show(DISK);
     checks.add("disk", timing, move || of_disk(&disk, &breakers, disk_limit))?;
     if node.dataset().is_none() {
         checks.add("memory", timing, move || of_memory(memory_limit))?;

@@ -7,7 +7,7 @@
 use super::node::Node;
 use crate::error::{Exit, Failure, Outcome};
 use base::Error;
-use esker_node::resilience::{BreakerSettings, Breakers, Guarded};
+use esker_node::resilience::{Breakers, Guarded};
 use std::io::ErrorKind;
 
 /// The breaker of that work.
@@ -20,7 +20,7 @@ pub(super) fn on_disk<T>(node: &Node, work: impl FnOnce() -> Result<T, Error>) -
 
 fn through<T>(breakers: &Breakers, work: impl FnOnce() -> Result<T, Error>) -> Outcome<T> {
     let is_of_others = |error: &Error| !is_of_disk(error);
-    let done = breakers.call_unless(DISK, BreakerSettings::default(), is_of_others, work);
+    let done = breakers.call_unless(DISK, is_of_others, work);
     done.map_err(|guarded| match guarded {
         Guarded::Failed(error) => {
             if is_of_disk(&error) {

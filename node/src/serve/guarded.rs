@@ -3,7 +3,7 @@
 use super::ending::Ending;
 use crate::error::{Exit, Failure, Outcome};
 use base::Error;
-use esker_node::resilience::{BreakerSettings, Breakers, Guarded, Retry};
+use esker_node::resilience::{Breakers, Guarded, Retry};
 
 /// Makes `call` through the breaker `name` of `breakers`, and again as `retry` says. May block. What was called
 /// off, by who asked or because the node ends, is no failure of what was called.
@@ -14,12 +14,11 @@ pub(super) fn guarded<T>(
     retry: Retry,
     call: impl Fn() -> Result<T, Error>,
 ) -> Outcome<T> {
-    let settings = BreakerSettings::default();
     let tried = retry.run(std::thread::sleep, |attempt| {
         if ending.check().is_err() {
             return Err(Guarded::Failed(Error::Closed));
         }
-        let tried = breakers.call_unless(name, settings, is_called_off, &call);
+        let tried = breakers.call_unless(name, is_called_off, &call);
         if let Err(Guarded::Failed(error)) = &tried
             && !is_called_off(error)
         {
@@ -34,7 +33,7 @@ pub(super) fn guarded<T>(
         Guarded::Rejected { .. } => {
             let message = format!("{name} has failed too often and is left alone for a while");
             Failure::new(Exit::Other, "BreakerOpen", message)
-                .action("see the log for the reason; ask again in half a minute")
+                .action("see the log for the reason; ask again later, or reset the breaker")
         }
     });
     tried.map_err(|failure| failure.during(name.to_owned()))

@@ -97,8 +97,8 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Ready) -> Outcome,
 ) -> Outcome {
     let runtime = runtime()?;
-    let timeouts = settings.config.timeouts();
-    let household = Household::new(settings, &timeouts, reread, Arc::new(open))?;
+    let timeouts = &settings.timeouts;
+    let household = Household::new(settings, timeouts, reread, Arc::new(open))?;
     let slots: Vec<Slot> = household.lives.iter().map(|life| life.slot.clone()).collect();
     let (nodes, served) = runtime.block_on(household.lead(ready));
     let patience = timeouts.get(Timeout::Close);

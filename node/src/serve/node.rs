@@ -110,7 +110,7 @@ impl Node {
             strangers: Strangers::default(),
             is_on_loopback: settings.http.ip().is_loopback(),
             mode: CurrentMode::default(),
-            breakers: breakers(),
+            breakers: breakers(&settings.config),
             healing,
             limits: Limits::of(&settings.config),
         }
@@ -185,6 +185,8 @@ impl Node {
         *lock(&self.thresholds) = LagThresholds::of(config);
         self.healing.configure(config);
         self.limits.configure(config);
+        self.breakers.configure(config.breakers());
+        self.replicas.configure(config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
             let _ = self.timeouts.set(name, Duration::from_millis(millis));
@@ -460,11 +462,13 @@ impl Node {
 }
 
 /// Breakers that say when they open and close.
-fn breakers() -> Breakers {
+fn breakers(config: &Config) -> Breakers {
     let clock = Arc::new(SystemClock::default());
-    Breakers::with_listener(clock, |name, before, after| {
+    let breakers = Breakers::with_listener(clock, |name, before, after| {
         tracing::warn!(breaker = name, %before, %after, "a breaker has changed");
-    })
+    });
+    breakers.configure(config.breakers());
+    breakers
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -491,7 +495,7 @@ mod tests {
         let (options, progress) = (Options::default(), Progress::default());
         let directory = Directory::open_with(&of.path, options, &progress).unwrap();
         let replicas = replicas::start(directory.db(), &of).unwrap();
-        let timeouts = of.config.timeouts();
+        let timeouts = of.timeouts.clone();
         let around = Around {
             callers: Arc::new(Callers::of(&of.config).unwrap()),
             reread: Arc::new(|| Err(ended())),

@@ -4,6 +4,7 @@ use super::LagThresholds;
 use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::replicas::{PeerAddress, Role};
+use esker_node::resilience::Timeouts;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) end_with_input: bool,
     /// When a peer lags.
     pub(crate) thresholds: LagThresholds,
+    /// How long what may take: those of the process, which change while it runs.
+    pub(crate) timeouts: Timeouts,
     /// Everything else.
     pub(crate) config: Config,
     /// The name of the dataset; none for the main one.
@@ -37,16 +40,17 @@ pub(crate) struct Settings {
 impl Settings {
     /// Understands `config`.
     pub(crate) fn of(config: Config) -> Outcome<Settings> {
+        let timeouts = config.timeouts();
         let datasets = config.datasets().iter().map(|(name, config)| {
-            let of_dataset = Settings::of_one(config.clone(), Vec::new())?;
+            let of_dataset = Settings::of_one(config.clone(), &timeouts, Vec::new())?;
             Ok(Settings { dataset: Some(name.clone()), ..of_dataset })
         });
         let datasets = datasets.collect::<Outcome<_>>()?;
-        Settings::of_one(config, datasets)
+        Settings::of_one(config, &timeouts, datasets)
     }
 
     /// Understands the `config` of one database.
-    fn of_one(config: Config, datasets: Vec<Settings>) -> Outcome<Settings> {
+    fn of_one(config: Config, timeouts: &Timeouts, datasets: Vec<Settings>) -> Outcome<Settings> {
         let path = config.text("path").ok_or_else(|| {
             Failure::new(Exit::Usage, "Usage", "no directory is given: `path` is missing")
                 .action("give --path, or path in a file with --config")
@@ -65,6 +69,7 @@ impl Settings {
             },
             end_with_input: config.flag("end_with_input"),
             thresholds: LagThresholds::of(&config),
+            timeouts: timeouts.clone(),
             config,
             dataset: None,
             datasets,

@@ -6,13 +6,15 @@
 //!                                   └──────a failure───────┘
 //! ```
 //!
+//! The numbers are settings, and may change at any time.
+//!
 //! A pure state machine over a given time: it sleeps nowhere and asks no clock.
 
 use std::fmt;
 use std::time::Duration;
 
 /// How a breaker behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
     /// Failures in a row that open it. Default 5.
     pub failures: u32,
@@ -104,6 +106,12 @@ impl Breaker {
     /// Calls `on_change` at every change of state.
     pub fn on_change(&mut self, on_change: OnChange) {
         self.on_change = Some(on_change);
+    }
+
+    /// Behaves like `settings` from now on. What has failed or succeeded counts still, and one that is open has
+    /// been so since it was opened.
+    pub fn configure(&mut self, settings: BreakerSettings) {
+        self.settings = settings;
     }
 
     /// What it lets through at `now`.
@@ -232,6 +240,24 @@ mod tests {
         let rejected = breaker.attempt(30 * SECOND).unwrap_err();
         assert_eq!(rejected.retry_at, Some(31 * SECOND));
         assert_eq!(breaker.state(31 * SECOND) as u8, 2);
+    }
+
+    #[test]
+    fn other_settings_count_from_the_next_call_on() {
+        let mut breaker = breaker();
+        (0..4).for_each(|_| fail(&mut breaker, SECOND));
+        let less = BreakerSettings { failures: 3, pause: 2 * SECOND, successes: 1, trials: 1 };
+        breaker.configure(less);
+        assert_eq!(breaker.state(SECOND), BreakerState::Closed, "nothing has failed since");
+        fail(&mut breaker, SECOND);
+        assert_eq!(breaker.state(2 * SECOND), BreakerState::Open);
+        breaker.configure(BreakerSettings { pause: 9 * SECOND, ..less });
+        assert_eq!(breaker.state(9 * SECOND), BreakerState::Open);
+        assert_eq!(breaker.attempt(9 * SECOND).unwrap_err().retry_at, Some(10 * SECOND));
+        let trial = breaker.attempt(10 * SECOND).unwrap();
+        assert!(breaker.attempt(10 * SECOND).is_err(), "one at a time");
+        breaker.succeeded(trial);
+        assert_eq!(breaker.state(10 * SECOND), BreakerState::Closed);
     }
 
     #[test]

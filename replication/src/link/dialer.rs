@@ -26,45 +26,102 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A breaker for each peer that is dialed.
 #[derive(Debug)]
 pub(crate) struct Breakers {
+    guarded: Mutex<Guarded>,
+}
+
+#[derive(Debug)]
+struct Guarded {
     settings: BreakerSettings,
-    peers: Mutex<BTreeMap<NodeId, Breaker>>,
+    peers: BTreeMap<NodeId, (Breaker, DialCounts)>,
+}
+
+/// How attempts to reach a peer have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DialCounts {
+    /// It was reached.
+    pub successes: u64,
+    /// It was not.
+    pub failures: u64,
+    /// It was left alone.
+    pub rejected: u64,
 }
 
 impl Breakers {
     pub(crate) fn new(settings: BreakerSettings) -> Breakers {
-        Breakers { settings, peers: Mutex::new(Rank::Links, BTreeMap::new()) }
+        let guarded = Guarded { settings, peers: BTreeMap::new() };
+        Breakers { guarded: Mutex::new(Rank::Links, guarded) }
+    }
+
+    /// All behave like `settings` from now on.
+    pub(crate) fn configure(&self, settings: BreakerSettings) {
+        let mut guarded = self.guarded.lock();
+        guarded.settings = settings;
+        guarded.peers.values_mut().for_each(|(breaker, _)| breaker.configure(settings));
     }
 
     pub(crate) fn state(&self, peer: NodeId, now: Duration) -> BreakerState {
-        let peers = self.peers.lock();
-        peers.get(&peer).map_or(BreakerState::Closed, |breaker| breaker.state(now))
+        let guarded = self.guarded.lock();
+        guarded.peers.get(&peer).map_or(BreakerState::Closed, |(breaker, _)| breaker.state(now))
     }
 
+    /// How that of each peer is that was dialed.
+    pub(crate) fn all(&self, now: Duration) -> BTreeMap<NodeId, (BreakerState, DialCounts)> {
+        let guarded = self.guarded.lock();
+        let of = |(peer, (breaker, counts)): (&NodeId, &(Breaker, DialCounts))| {
+            (*peer, (breaker.state(now), *counts))
+        };
+        guarded.peers.iter().map(of).collect()
+    }
+
+    /// There is no such peer any more.
     pub(crate) fn forget(&self, peer: NodeId) {
-        self.peers.lock().remove(&peer);
+        self.guarded.lock().peers.remove(&peer);
+    }
+
+    /// Closes that of `peer`, as if nothing had failed. Returns false if it was never dialed.
+    pub(crate) fn reset(&self, peer: NodeId) -> bool {
+        let mut guarded = self.guarded.lock();
+        let Some((breaker, _)) = guarded.peers.get_mut(&peer) else { return false };
+        breaker.reset();
+        true
     }
 
     /// The peer was reached.
     fn reached(&self, peer: NodeId, why: Why) {
         match why {
-            Why::Told(attempt) => self.with(peer, |breaker| breaker.succeeded(attempt)),
-            Why::Found => self.forget(peer),
+            Why::Told(attempt) => self.with(peer, |breaker, counts| {
+                counts.successes += 1;
+                breaker.succeeded(attempt);
+            }),
+            Why::Found => drop(self.reset(peer)),
         }
     }
 
-    fn attempt(&self, peer: NodeId, now: Duration) -> Result<Attempt, Rejected> {
-        self.with(peer, |breaker| breaker.attempt(now))
+    /// The peer was not.
+    fn unreached(&self, peer: NodeId, attempt: Attempt, now: Duration) {
+        self.with(peer, |breaker, counts| {
+            counts.failures += 1;
+            breaker.failed(attempt, now);
+        });
     }
 
-    fn with<T>(&self, peer: NodeId, call: impl FnOnce(&mut Breaker) -> T) -> T {
-        let mut peers = self.peers.lock();
-        call(peers.entry(peer).or_insert_with(|| {
-            let mut breaker = Breaker::new(self.settings);
+    fn attempt(&self, peer: NodeId, now: Duration) -> Result<Attempt, Rejected> {
+        self.with(peer, |breaker, counts| {
+            breaker.attempt(now).inspect_err(|_| counts.rejected += 1)
+        })
+    }
+
+    fn with<T>(&self, peer: NodeId, call: impl FnOnce(&mut Breaker, &mut DialCounts) -> T) -> T {
+        let mut guarded = self.guarded.lock();
+        let settings = guarded.settings;
+        let (breaker, counts) = guarded.peers.entry(peer).or_insert_with(|| {
+            let mut breaker = Breaker::new(settings);
             breaker.on_change(Box::new(move |before, after| {
                 tracing::info!(%peer, %before, %after, "the circuit breaker of a peer");
             }));
-            breaker
-        }))
+            (breaker, DialCounts::default())
+        });
+        call(breaker, counts)
     }
 }
 
@@ -180,7 +237,7 @@ async fn dial(
         }
         Err(error) => {
             if let Why::Told(attempt) = why {
-                shared.breakers.with(peer, |breaker| breaker.failed(attempt, now));
+                shared.breakers.unreached(peer, attempt, now);
                 shared.parts.conversations.unreached(peer, &error);
             }
             (error, Duration::ZERO)

@@ -72,7 +72,8 @@ pub struct Control {
 
 /// Opens, or waits for, the control channel. Only then is a link up.
 pub async fn establish(link: &Link, settings: &LinkSettings) -> Result<Control, LinkError> {
-    let established = timeout(settings.hello, async {
+    let limit = settings.hello.get();
+    let established = timeout(limit, async {
         match link.dialed() {
             Dialed::ByUs => link.open(Channel::Control, settings).await,
             Dialed::ByPeer => {
@@ -87,7 +88,7 @@ pub async fn establish(link: &Link, settings: &LinkSettings) -> Result<Control, 
             }
         }
     });
-    let late = LinkError::TimedOut { what: "the control channel", limit: settings.hello };
+    let late = LinkError::TimedOut { what: "the control channel", limit };
     let established = established.await.unwrap_or(Err(late));
     let (sender, receiver) = established.map_err(|error| truth(link, error))?;
     Ok(Control { sender, receiver })

@@ -237,7 +237,7 @@ impl Endpoint {
         }));
         let connecting = self.quinn.connect_with(config, address, SERVER_NAME);
         let connecting = connecting.map_err(|e| LinkError::Handshake { reason: e.to_string() })?;
-        let limit = settings.handshake;
+        let limit = settings.handshake.get();
         match timeout(limit, connecting).await {
             Ok(connection) => Ok(connection?),
             Err(_) => Err(LinkError::TimedOut { what: "the handshake", limit }),
@@ -327,7 +327,7 @@ async fn handshake(
         let connection = incoming.accept_with(Arc::new(server))?.await?;
         admit(&shared, connection)
     };
-    match timeout(shared.settings.handshake, accepted).await {
+    match timeout(shared.settings.handshake.get(), accepted).await {
         Ok(Ok(arrival)) => drop(arrivals.send(arrival).await),
         Ok(Err(error)) => {
             tracing::debug!(%address, code = error.code(), %error, "a connection was refused")

@@ -108,8 +108,9 @@ impl Desk {
         now: Duration,
         settings: &LinkSettings,
     ) -> Result<(Fingerprint, NodeId), LinkError> {
-        let slow = LinkError::TimedOut { what: "the request to join", limit: settings.hello };
-        let request = timeout(settings.hello, request_of(&guest.connection, settings));
+        let limit = settings.hello.get();
+        let slow = LinkError::TimedOut { what: "the request to join", limit };
+        let request = timeout(limit, request_of(&guest.connection, limit));
         let (mut sender, request) = request.await.map_err(|_| slow)??;
         let shown = join_request::decode(&request)?;
         let binding = binding(&guest.connection, self.issuer, guest.key)?;
@@ -123,7 +124,7 @@ impl Desk {
         self.pins.pin(guest.key, node);
         sender.send(roster).await?;
         // The roster must have arrived before the connection is closed.
-        let _ = timeout(settings.hello, sender.finish()).await;
+        let _ = timeout(limit, sender.finish()).await;
         Ok((guest.key, node))
     }
 
@@ -209,10 +210,10 @@ async fn ask(
 /// The one frame that a guest may send.
 async fn request_of(
     connection: &Connection,
-    settings: &LinkSettings,
+    patience: Duration,
 ) -> Result<(ChannelSender, Vec<u8>), LinkError> {
     let (send, receive) = connection.accept_bi().await?;
-    let receiver = ChannelReceiver::begin(connection.clone(), receive, settings.hello);
+    let receiver = ChannelReceiver::begin(connection.clone(), receive, patience);
     let (byte, mut receiver) = receiver.await?;
     if byte != JOIN {
         return Err(LinkError::UnknownKey { by: Side::Us });

@@ -9,12 +9,13 @@ use super::bans::Bans;
 use super::bell::Bell;
 use super::breaker::{BreakerSettings, BreakerState};
 use super::conversation::Conversations;
-use super::dialer::{self, Breakers};
+use super::dialer::{self, Breakers, DialCounts};
 use super::driver::{Control, Driving, drive, establish};
 use super::endpoint::{Arrival, Dialed, Endpoint, Guest, Link};
 use super::error::{LinkError, Side};
 use super::found::Found;
 use super::join::Desk;
+use super::settings::FIRST_STEP;
 use base::lock::{Mutex, Rank};
 use base::{NodeId, Rng};
 use std::collections::BTreeMap;
@@ -140,7 +141,7 @@ impl Mesh {
 
     /// The same of a peer that may have no address but those where it is found.
     pub fn seek(&self, peer: NodeId, address: Option<SocketAddr>) {
-        self.shared.breakers.forget(peer);
+        self.shared.breakers.reset(peer);
         self.pardon(peer);
         let task = tokio::spawn(dialer::keep(self.shared.clone(), peer, address)).abort_handle();
         let before = self.shared.slots.lock().dialers.insert(peer, task);
@@ -164,13 +165,28 @@ impl Mesh {
         if !self.shared.slots.lock().is_dialed(peer) {
             return;
         }
-        self.shared.breakers.forget(peer);
+        self.shared.breakers.reset(peer);
         let mut slots = self.shared.slots.lock();
         if slots.is_dialed(peer) {
             let task = tokio::spawn(dialer::keep(self.shared.clone(), peer, address));
             let before = slots.dialers.insert(peer, task.abort_handle());
             before.iter().for_each(AbortHandle::abort);
         }
+    }
+
+    /// Leaves peers alone as `settings` say from now on.
+    pub fn configure_breakers(&self, settings: BreakerSettings) {
+        self.shared.breakers.configure(settings);
+    }
+
+    /// Whether each peer that was dialed is left alone, and how attempts to reach it have ended.
+    pub fn breakers(&self) -> BTreeMap<NodeId, (BreakerState, DialCounts)> {
+        self.shared.breakers.all(self.shared.parts.driving.now())
+    }
+
+    /// Does not leave `peer` alone any more, as if nothing had failed. Returns false if it was never dialed.
+    pub fn reset_breaker(&self, peer: NodeId) -> bool {
+        self.shared.breakers.reset(peer)
     }
 
     /// Where peers may be besides the addresses that they are kept at: hints, instead of those before.
@@ -328,7 +344,8 @@ impl Shared {
         let (peer, now) = (link.peer(), self.parts.driving.now());
         // Who has a link does not dial. So who comes later than two that dialed at once can come has
         // forgotten the link: it was started again.
-        let at_once_max = self.parts.endpoint.settings().handshake;
+        // A peer may be more patient than this node was told to be.
+        let at_once_max = self.parts.endpoint.settings().handshake.get().max(FIRST_STEP);
         let mut slots = self.slots.lock();
         slots.taken += 1;
         let number = slots.taken;

@@ -6,6 +6,7 @@
 //! value above that exists. BBR loses millions of packets on loopback, so it is not offered.
 
 use super::error::LinkError;
+use super::limit::Limit;
 use quinn::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::net::SocketAddr;
@@ -64,10 +65,11 @@ pub struct LinkSettings {
     pub keep_alive: Duration,
     /// After how long without a sign a peer counts as gone. Default 20 s.
     pub idle: Duration,
-    /// How long a handshake may take. Default 5 s.
-    pub handshake: Duration,
-    /// How long a peer may take for what comes first. Default 5 s.
-    pub hello: Duration,
+    /// How long a handshake may take, 1 ms to an hour. Default 5 s. A peer of which nothing is heard counts as
+    /// gone after `idle` all the same.
+    pub handshake: Limit,
+    /// How long a peer may take for what comes first, 1 ms to an hour. Default 5 s.
+    pub hello: Limit,
     /// How long a peer may take for one frame once it has begun. Default 30 s.
     pub frame: Duration,
     /// How long a peer that broke a rule is not let in. Default 10 minutes.
@@ -84,6 +86,9 @@ pub struct LinkSettings {
     pub congestion: Congestion,
 }
 
+/// How long the first steps of a link may take, unless settings say otherwise.
+pub(crate) const FIRST_STEP: Duration = Duration::from_secs(5);
+
 impl Default for LinkSettings {
     fn default() -> LinkSettings {
         LinkSettings {
@@ -94,8 +99,8 @@ impl Default for LinkSettings {
             initial_rtt: Duration::from_millis(20),
             keep_alive: Duration::from_secs(5),
             idle: Duration::from_secs(20),
-            handshake: Duration::from_secs(5),
-            hello: Duration::from_secs(5),
+            handshake: FIRST_STEP.into(),
+            hello: FIRST_STEP.into(),
             frame: Duration::from_secs(30),
             ban: Duration::from_secs(600),
             half_open_max: 64,
@@ -131,8 +136,12 @@ impl LinkSettings {
         at_least("the keep-alive in ms", self.keep_alive, 10)?;
         let keep_alive = u64::try_from(self.keep_alive.as_millis()).unwrap_or(u64::MAX);
         at_least("the idle time in ms", self.idle, keep_alive.saturating_mul(2))?;
-        at_least("the time for a handshake in ms", self.handshake, 10)?;
-        at_least("the time for a hello in ms", self.hello, 10)?;
+        let first = |what, limit: &Limit| {
+            let millis = u64::try_from(limit.get().as_millis()).unwrap_or(u64::MAX);
+            check(what, millis, 1, 3_600_000)
+        };
+        first("the time for a handshake in ms", &self.handshake)?;
+        first("the time for a hello in ms", &self.hello)?;
         at_least("the time for a frame in ms", self.frame, 10)?;
         check("the number of handshakes", self.half_open_max as u64, 1, 4096)?;
         check("the socket buffer", self.socket_buffer.into(), 64 << 10, 1 << 30)

@@ -68,7 +68,7 @@ pub(crate) fn pair() -> (Node, Node) {
 pub(crate) fn settings() -> LinkSettings {
     LinkSettings {
         frame: Duration::from_millis(1500),
-        hello: Duration::from_millis(1000),
+        hello: Duration::from_millis(1000).into(),
         ..LinkSettings::default()
     }
 }

@@ -146,5 +146,5 @@ async fn a_node_joins_a_mesh_with_a_token() {
     joiner.mesh.keep(issuer.node.id(), issuer.node.address);
     issuer.has_all_of(&joiner, 2).await;
     joiner.has_all_of(&issuer, 2).await;
-    assert_eq!(joiner.node.endpoint.settings().hello, settings().hello);
+    assert_eq!(joiner.node.endpoint.settings().hello.get(), settings().hello.get());
 }

@@ -5,11 +5,12 @@ use base::NodeId;
 use base::rng::SeededRng;
 use replication::link::sim::{Counts, SimNet, Weather, simulate};
 use replication::link::{
-    Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint, LinkKey,
-    LinkSettings, Mesh, MeshParts, Parting, Pins, Then,
+    Arrival, Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint,
+    Limit, LinkError, LinkKey, LinkSettings, Mesh, MeshParts, Parting, Pins, Then, establish,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,11 +26,8 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
-    let address: SocketAddr = format!("10.0.0.{number}:7000").parse().unwrap();
-    let key = LinkKey::from_seed([number; 32]).unwrap();
-    let (fingerprint, pins) = (key.fingerprint(), Arc::new(Pins::default()));
-    let settings = LinkSettings::default();
-    let endpoint = Endpoint::new(net.wire(address), key, pins.clone(), settings).unwrap();
+    let (endpoint, pins) = endpoint(net, number, LinkSettings::default());
+    let (fingerprint, address) = (endpoint.key(), endpoint.address().unwrap());
     let register = Arc::new(|_, _| Ok(b"roster".to_vec()));
     let mesh = Mesh::start(MeshParts {
         endpoint: Arc::new(endpoint),
@@ -41,6 +39,14 @@ pub(crate) fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
         rng: Arc::new(SeededRng::new(number.into())),
     });
     Node { mesh, toys, pins, id: fingerprint.node(), key: fingerprint, address }
+}
+
+/// The socket of a node, and whom it trusts.
+fn endpoint(net: &SimNet, number: u8, settings: LinkSettings) -> (Endpoint, Arc<Pins>) {
+    let address: SocketAddr = format!("10.0.0.{number}:7000").parse().unwrap();
+    let key = LinkKey::from_seed([number; 32]).unwrap();
+    let pins = Arc::new(Pins::default());
+    (Endpoint::new(net.wire(address), key, pins.clone(), settings).unwrap(), pins)
 }
 
 /// Two nodes that trust and dial each other.
@@ -160,6 +166,78 @@ fn a_peer_that_restarts_is_linked_again() {
         other.pins.pin(one.key, one.id);
 
         timeout(Duration::from_secs(120), settled(&one, &other, 5)).await.unwrap();
+    })
+    .unwrap();
+}
+
+/// When a peer is left alone changes while it is dialed, and whoever operates the node may end it.
+#[test]
+fn a_breaker_takes_other_settings_and_is_reset() {
+    simulate(8, |net| async move {
+        let one = node(&net, 1, Toys::sending(1, 10));
+        let key = LinkKey::from_seed([2; 32]).unwrap().fingerprint();
+        let (peer, address) = (key.node(), "10.0.0.2:7000".parse().unwrap());
+        one.pins.pin(key, peer);
+        let settings = BreakerSettings { failures: 2, pause: 10 * HOUR, ..Default::default() };
+        one.mesh.configure_breakers(settings);
+        assert!(!one.mesh.reset_breaker(peer), "nobody was dialed yet");
+        one.mesh.keep(peer, address);
+        sleep(HOUR).await;
+        let found = |one: &Node| one.mesh.breakers()[&peer];
+        let (state, counts) = found(&one);
+        assert_eq!((state, counts.failures), (BreakerState::Open, 2), "{counts:?}");
+        assert!(counts.rejected > 0 && counts.successes == 0, "{counts:?}");
+
+        one.mesh.configure_breakers(BreakerSettings { failures: 3, ..settings });
+        assert!(one.mesh.reset_breaker(peer));
+        assert_eq!(found(&one).0, BreakerState::Closed);
+        one.mesh.hurry(peer, Some(address));
+        sleep(HOUR).await;
+        let (state, counts) = found(&one);
+        assert_eq!((state, counts.failures), (BreakerState::Open, 5), "three more: {counts:?}");
+
+        let other = node(&net, 2, Toys::sending(1, 10));
+        other.pins.pin(one.key, one.id);
+        one.mesh.hurry(peer, Some(address));
+        timeout(Duration::from_secs(10), settled(&one, &other, 1)).await.unwrap();
+        assert_eq!(found(&one).1.successes, 1);
+    })
+    .unwrap();
+}
+
+/// How long a dial and what comes first on a link may take is asked each time; time jumps, so it is exact.
+#[test]
+fn limits_of_the_first_steps_change_between_two_of_them() {
+    simulate(6, |net| async move {
+        let seconds = Arc::new(AtomicU64::new(5));
+        let limit = || {
+            let seconds = seconds.clone();
+            Limit::asked_of(move || Duration::from_secs(seconds.load(Ordering::SeqCst)))
+        };
+        let settings = LinkSettings { handshake: limit(), hello: limit(), ..Default::default() };
+        let (one, pins) = endpoint(&net, 1, settings);
+        let (absent, nobody) = ("10.0.0.9:7000".parse().unwrap(), NodeId([9; 16]));
+        for allowed in [5, 2, 11] {
+            seconds.store(allowed, Ordering::SeqCst);
+            let (began, allowed) = (Instant::now(), Duration::from_secs(allowed));
+            let error = one.dial(absent, nobody).await.unwrap_err();
+            let expected = LinkError::TimedOut { what: "the handshake", limit: allowed };
+            assert_eq!((error.to_string(), began.elapsed()), (expected.to_string(), allowed));
+        }
+
+        // Whoever comes says nothing.
+        let (silent, trusted) = endpoint(&net, 2, LinkSettings::default());
+        trusted.pin(one.key(), one.key().node());
+        pins.pin(silent.key(), silent.key().node());
+        let _silence = silent.dial(one.address().unwrap(), one.key().node()).await.unwrap();
+        let Some(Arrival::Peer(link)) = one.arrival().await else { panic!("nobody came") };
+        for allowed in [3, 1] {
+            seconds.store(allowed, Ordering::SeqCst);
+            let (began, allowed) = (Instant::now(), Duration::from_secs(allowed));
+            let error = establish(&link, one.settings()).await.unwrap_err();
+            let expected = LinkError::TimedOut { what: "the control channel", limit: allowed };
+            assert_eq!((error.to_string(), began.elapsed()), (expected.to_string(), allowed));
+        }
     })
     .unwrap();
 }
