@@ -221,6 +221,7 @@ pub const CODES: &[Code] = {
         code("Renewed", Sync, Retryable),
         code("ClockSkew", Sync, Recoverable),
         code("Cancelled", Unavailable, Retryable),
+        code("Stalled", Timeout, Retryable),
         // Conversations of nodes (`esker-replication`).
         code("TooLong", Sync, Critical),
         code("TooShort", Sync, Critical),
@@ -377,6 +378,7 @@ mod tests {
             Error::HistoryGone { asked: 1, oldest: 2 },
             Error::ClockSkew { by_ms: 2, limit_ms: 1 },
             Error::Cancelled,
+            Error::Stalled { path: path(), limit_ms: 1 },
         ];
         for file in FILES {
             all.push(Error::corrupt(file, "/d", 1, Corruption::Truncated));

@@ -164,6 +164,8 @@ pub enum Error {
     ClockSkew { by_ms: u64, limit_ms: u64 },
     /// The operation was cancelled by its caller.
     Cancelled,
+    /// Nothing went on in it for as long as it may stand still, so it was given up.
+    Stalled { path: PathBuf, limit_ms: u64 },
 }
 
 /// What kind of file an error is about.
@@ -270,6 +272,7 @@ impl Error {
             Error::HistoryGone { .. } => "HistoryGone",
             Error::ClockSkew { .. } => "ClockSkew",
             Error::Cancelled => "Cancelled",
+            Error::Stalled { .. } => "Stalled",
         }
     }
 
@@ -291,7 +294,8 @@ impl Error {
             | Error::Renewed
             | Error::Conflict
             | Error::TooManyTransactions { .. }
-            | Error::Cancelled => Category::Retryable,
+            | Error::Cancelled
+            | Error::Stalled { .. } => Category::Retryable,
             Error::Poisoned
             | Error::Closed
             | Error::ReadOnly
@@ -358,6 +362,7 @@ impl Error {
                 "set the clock right, or reopen the database if it is right now"
             }
             Error::Cancelled => "start it again",
+            Error::Stalled { .. } => "check the disk behind it, or let it stand still for longer",
         }
     }
 
@@ -378,7 +383,8 @@ impl Error {
             | Error::FormatUnsupported { path, .. }
             | Error::KeyUnavailable { path, .. }
             | Error::Halted { path }
-            | Error::DiskFull { path } => Some(path),
+            | Error::DiskFull { path }
+            | Error::Stalled { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -472,13 +478,14 @@ impl fmt::Display for Error {
             Error::HistoryGone { asked, oldest } => {
                 write!(f, "tick {asked} is no longer kept; the oldest is {oldest}")
             }
-            Error::ClockSkew { by_ms, limit_ms } => {
-                write!(
-                    f,
-                    "a wall clock, here or at a peer, has jumped by {by_ms} ms; at most {limit_ms} ms pass"
-                )
-            }
+            Error::ClockSkew { by_ms, limit_ms } => write!(
+                f,
+                "a wall clock, here or at a peer, has jumped by {by_ms} ms; at most {limit_ms} ms pass"
+            ),
             Error::Cancelled => f.write_str("the operation was cancelled"),
+            Error::Stalled { path, limit_ms } => {
+                write!(f, "nothing went on at {} for {limit_ms} ms", path.display())
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::checkpoint::stable_state;
 use crate::commit::Cut;
 use crate::jobs;
 use crate::parts::Parts;
+use base::lock::MutexGuard;
 use base::{Error, Moment, Result, Tick};
 use recovery::Progress;
 use recovery::backup::{
@@ -52,6 +53,37 @@ pub struct BackupSchedule {
     pub bytes_per_second: u64,
 }
 
+/// Makes one backup of a schedule. The progress is told how far it has come, and calls it off. It may be called
+/// from any thread, and more than once.
+pub type MakeBackup = Arc<dyn Fn(&Arc<Progress>) -> Result<()> + Send + Sync>;
+
+/// Stands between a schedule and the backups that it makes: for whoever tries again at once, or leaves a store
+/// alone that fails again and again, and wants to know of both in one place with the backups it asks for.
+pub trait BackupGuard: Send + Sync {
+    /// Makes the backup that is due in the directory `store` by `make`, or puts it off. Called on the thread of
+    /// the schedule; may block.
+    ///
+    /// # Errors
+    /// Why it was not made: it is due again after a minute, and until then the health of the database tells.
+    fn back_up(&self, store: &Path, make: &MakeBackup) -> Result<Attempted>;
+}
+
+/// What has become of a backup that was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempted {
+    /// It was made.
+    Made,
+    /// It was not tried; it stays due, and is asked for again after about a second.
+    PutOff,
+}
+
+/// Which backups are made without being asked for.
+#[derive(Default)]
+pub(crate) struct BackupPlan {
+    pub(crate) schedule: Option<BackupSchedule>,
+    pub(crate) guard: Option<Arc<dyn BackupGuard>>,
+}
+
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,6 +116,8 @@ pub struct BackupInfo {
 }
 
 const BYTES_PER_SECOND: u64 = 64 << 20;
+/// Between two looks whether another backup has ended.
+const TURN_NAP: Duration = Duration::from_millis(20);
 /// Slower than this a backup of any size never ends.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
@@ -180,7 +214,7 @@ pub(crate) fn backup(parts: &Parts, to: &Path, options: &BackupOptions) -> Resul
 
 fn backup_uncounted(parts: &Parts, to: &Path, options: &BackupOptions) -> Result<BackupInfo> {
     check_rate("bytes_per_second", options.bytes_per_second)?;
-    let _one_at_a_time = parts.backing_up.lock();
+    let _one_at_a_time = take_turn(parts, &options.progress)?;
     let store = Store::new(parts.fs.at(to));
     let writer = store.begin(&parts.identity())?;
     if options.kind == BackupKind::Log && !writer.continues() {
@@ -193,6 +227,26 @@ fn backup_uncounted(parts: &Parts, to: &Path, options: &BackupOptions) -> Result
         archive::forget(parts, u64::MAX);
     }
     made
+}
+
+/// Waits until no other backup is under way. Whoever waits goes on as long as that one does.
+fn take_turn<'a>(parts: &'a Parts, progress: &Arc<Progress>) -> Result<MutexGuard<'a, ()>> {
+    let mut seen = None;
+    loop {
+        if let Some(turn) = parts.backing_up.try_lock() {
+            *parts.backup_under_way.lock() = progress.clone();
+            return Ok(turn);
+        }
+        if progress.is_cancelled() || parts.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Cancelled);
+        }
+        let beats = Some(parts.backup_under_way.lock().beats());
+        if seen != beats {
+            progress.beat();
+        }
+        seen = beats;
+        std::thread::sleep(TURN_NAP);
+    }
 }
 
 /// `begins` says whether nothing is archived yet.

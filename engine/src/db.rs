@@ -1,6 +1,6 @@
 //! The database: each method is a few lines that call a part.
 
-use crate::backup::{self, BackupInfo, BackupOptions};
+use crate::backup::{self, BackupGuard, BackupInfo, BackupOptions, BackupSchedule};
 use crate::batch::Batch;
 use crate::changes::Changes;
 use crate::checkpoint::checkpoint;
@@ -18,14 +18,13 @@ use crate::read_only;
 use crate::remedies::{self, Permission, Remedy};
 use crate::replicate::{self, Replication};
 use crate::resolver::{Parked, Resolved, Resolver};
+use crate::running::Running;
 use crate::scrub::{ScrubReport, Speed, scrub};
 use crate::snapshot::Snapshot;
 use crate::stats::{KeyspaceStats, Stats};
 use crate::transaction::Transaction;
 use crate::vitals;
-use crate::workers::Workers;
 use base::limits::check_keyspace_name;
-use base::lock::{Mutex, Rank};
 use base::{Error, Identity, Result, ScopeId, Tick};
 use recovery::{Progress, Report};
 use sstable::manifest::KeyspaceSettings;
@@ -38,13 +37,6 @@ use std::sync::atomic::Ordering;
 #[derive(Clone)]
 pub struct Db {
     running: Arc<Running>,
-}
-
-/// What ends when the database ends.
-struct Running {
-    parts: Arc<Parts>,
-    report: Report,
-    workers: Mutex<Workers>,
 }
 
 impl Db {
@@ -96,17 +88,11 @@ impl Db {
     }
 
     fn run(parts: Parts, report: Report) -> Result<Db> {
-        let parts = Arc::new(parts);
-        let workers = match parts.options.background {
-            Background::On => Workers::start(&parts)?,
-            Background::Off => Workers::default(),
-        };
-        let workers = Mutex::new(Rank::Lifecycle, workers);
-        Ok(Db { running: Arc::new(Running { parts, report, workers }) })
+        Ok(Db { running: Arc::new(Running::start(parts, report)?) })
     }
 
     pub(crate) fn parts(&self) -> &Arc<Parts> {
-        &self.running.parts
+        self.running.parts()
     }
 
     /// Opens the keyspace `name`, creating it if there is none. A created keyspace is durable when
@@ -267,12 +253,7 @@ impl Db {
         parts.refuse_if_read_only()?;
         let parking = replicate::parking(parts)?;
         parts.resolvers.set(name, Arc::new(resolver), parking);
-        let mut workers = self.running.workers.lock();
-        self.check_open()?;
-        match parts.options.background {
-            Background::On => workers.start_resolving(parts),
-            Background::Off => Ok(()),
-        }
+        self.running.resolve()
     }
 
     /// Resolves on this thread what is parked, losers whose resolver has failed before as well.
@@ -369,6 +350,24 @@ impl Db {
         backup::backup(self.parts(), store.as_ref(), options)
     }
 
+    /// Changes which backups the database makes by itself ([`Options::backup`]) while it is open; none ends them.
+    /// One that is under way ends as it was begun.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a schedule out of range.
+    pub fn schedule_backups(&self, schedule: Option<BackupSchedule>) -> Result<()> {
+        self.check_open()?;
+        self.parts().refuse_if_read_only()?;
+        schedule.as_ref().map_or(Ok(()), BackupSchedule::check)?;
+        self.running.schedule_backups(schedule)
+    }
+
+    /// Lets `guard` decide about each backup that the schedule makes from now on. Set it before there is a
+    /// schedule, if no backup is to be made without it.
+    pub fn guard_backups(&self, guard: impl BackupGuard + 'static) {
+        self.parts().backup_plan.lock().guard = Some(Arc::new(guard));
+    }
+
     /// Reads and verifies everything now, as fast as the disk allows: each table, the finished part of the
     /// log, the manifest. What is damaged is in the report, and dealt with as
     /// [`Options::on_corruption`] says. If nothing is, damage that was found before is forgotten. A
@@ -406,7 +405,7 @@ impl Db {
 
     /// What opening found and did.
     pub fn recovery_report(&self) -> &Report {
-        &self.running.report
+        self.running.report()
     }
 
     /// Who this database is. The incarnation changes if it begins another life while it runs, see
@@ -457,26 +456,6 @@ impl Db {
         match self.parts().is_closed.load(Ordering::Acquire) {
             true => Err(Error::Closed),
             false => Ok(()),
-        }
-    }
-}
-
-impl Running {
-    fn close(&self) -> Result<()> {
-        let mut workers = self.workers.lock();
-        if self.parts.is_closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        workers.stop();
-        drop(workers);
-        open::close(&self.parts)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::warn!(target: "esker::engine", code = error.code(), %error, "the database was not closed cleanly");
         }
     }
 }

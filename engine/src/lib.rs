@@ -81,6 +81,7 @@ mod replay;
 pub mod replicate;
 mod resolve;
 mod resolver;
+mod running;
 mod scan;
 mod scrub;
 mod snapshot;
@@ -94,7 +95,7 @@ mod vitals;
 mod workers;
 
 pub use anew::NewWrites;
-pub use backup::{BackupInfo, BackupOptions, BackupSchedule};
+pub use backup::{Attempted, BackupGuard, BackupInfo, BackupOptions, BackupSchedule, MakeBackup};
 pub use backups::{Backups, Listing};
 pub use base::{Category, Corruption, Error, Identity, Origin, Result, Stamp, Tick};
 pub use batch::Batch;

@@ -1,6 +1,7 @@
 //! From a directory to a running database, and back.
 
 use crate::archive::Archive;
+use crate::backup::BackupPlan;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
@@ -239,7 +240,9 @@ pub(crate) fn assemble(
         views.clone(),
         space.clone(),
     );
+    let plan = BackupPlan { schedule: options.backup.clone(), guard: None };
     let parts = Parts {
+        backup_plan: Mutex::new(Rank::Stats, plan),
         options,
         fs,
         opened_at: clock.monotonic(),
@@ -268,6 +271,7 @@ pub(crate) fn assemble(
         resolvers: Resolvers::default(),
         clock_watch,
         backing_up: Mutex::new(Rank::Backups, ()),
+        backup_under_way: Mutex::new(Rank::Stats, Arc::default()),
         backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),
         flush_failures: AtomicU32::new(0),

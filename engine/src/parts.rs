@@ -1,6 +1,7 @@
 //! The parts of an open database, and the short ways through them.
 
 use crate::archive::Archive;
+use crate::backup::BackupPlan;
 use crate::batch::Batch;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
@@ -29,6 +30,7 @@ use crate::workers::Worker;
 use base::fs::{Fs, LockGuard};
 use base::lock::Mutex;
 use base::{Clock, Error, Identity, Op, Origin, OriginNumber, Result, Rng, SpaceId, Tick, Vector};
+use recovery::Progress;
 use sstable::manifest::{Edit, KeyspaceSettings, State};
 use sstable::{ReadMode, TableOwner};
 use std::collections::BTreeMap;
@@ -64,6 +66,10 @@ pub(crate) struct Parts {
     pub(crate) clock_watch: Arc<ClockWatch>,
     /// Held by the one who makes a backup.
     pub(crate) backing_up: Mutex<()>,
+    /// How far the backup has come that was begun last.
+    pub(crate) backup_under_way: Mutex<Arc<Progress>>,
+    /// Which backups are made without being asked for.
+    pub(crate) backup_plan: Mutex<BackupPlan>,
     /// Rung when the schedule of backups has something to look at.
     pub(crate) backup_bell: Arc<Bell>,
     /// Held by the one who flushes.

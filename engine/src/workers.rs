@@ -79,7 +79,7 @@ impl Workers {
         workers.spawn(Worker::Compaction, parts, &parts.compaction_bell, compaction_loop)?;
         workers.spawn(Worker::Log, parts, &parts.log_bell, log_loop)?;
         if parts.options.backup.is_some() {
-            workers.spawn(Worker::Backup, parts, &parts.backup_bell, schedule::run)?;
+            workers.start_backups(parts)?;
         }
         if parts.options.scrub.is_some() {
             workers.spawn(Worker::Scrub, parts, &parts.scrub_bell, scrub_loop)?;
@@ -90,13 +90,30 @@ impl Workers {
     /// Starts the thread that resolves conflicts, unless it runs.
     pub(crate) fn start_resolving(&mut self, parts: &Arc<Parts>) -> Result<()> {
         let bell = &parts.resolvers.bell;
-        if self.bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+        if self.has(bell) {
             return Ok(());
         }
         let parts_of_thread = parts.clone();
         self.spawn(Worker::Resolve, parts, bell, move |_, should_stop| {
             resolve_loop(&parts_of_thread, should_stop);
         })
+    }
+
+    /// Starts the thread that makes backups, unless it runs.
+    pub(crate) fn start_backups(&mut self, parts: &Arc<Parts>) -> Result<()> {
+        let bell = &parts.backup_bell;
+        if self.has(bell) {
+            return Ok(());
+        }
+        let parts_of_thread = parts.clone();
+        self.spawn(Worker::Backup, parts, bell, move |_, should_stop| {
+            schedule::run(&parts_of_thread, should_stop);
+        })
+    }
+
+    /// Whether there is a thread that listens to `bell`.
+    fn has(&self, bell: &Arc<Bell>) -> bool {
+        self.bells.iter().any(|known| Arc::ptr_eq(known, bell))
     }
 
     fn spawn(

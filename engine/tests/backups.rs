@@ -6,12 +6,13 @@ mod fixture;
 
 use base::fs::{CrashModel, Fs};
 use esker::{
-    BackupInfo, BackupKind, BackupOptions, BackupSchedule, Backups, Batch, Create, Db, Options,
-    Platform, Progress, RestorePoint, Status, SyncMode,
+    Attempted, BackupGuard, BackupInfo, BackupKind, BackupOptions, BackupSchedule, Backups, Batch,
+    Create, Db, Error, MakeBackup, Options, Platform, Progress, RestorePoint, Status, SyncMode,
 };
-use fixture::{Content, Disk, content, keyspace, small, small_busy};
+use fixture::{Content, Dice, Disk, content, keyspace, small, small_busy};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 const STORE: &str = "/backups";
@@ -240,7 +241,7 @@ fn a_bulk_load_during_the_first_backup_is_a_barrier() {
         base::rng::Rng::fill(&rng, &mut value).unwrap();
         k.put([b'a', number], value).unwrap();
     }
-    let progress = std::sync::Arc::new(Progress::default());
+    let progress = Arc::new(Progress::default());
     let slow = BackupOptions {
         bytes_per_second: 64 << 10,
         progress: progress.clone(),
@@ -432,6 +433,22 @@ fn writers_go_on_during_a_backup_and_it_is_one_moment() {
     assert_eq!((verified.backups, verified.findings.len()), (8, 0));
 }
 
+fn wait_for(what: &dyn Fn() -> bool) {
+    for _ in 0..3000 {
+        if what() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(what(), "it never came");
+}
+
+/// The backups in the directory `store`, oldest first.
+fn kinds_in(store: &Path) -> Vec<BackupKind> {
+    let Ok(backups) = Backups::open(store) else { return Vec::new() };
+    backups.list().unwrap().backups.iter().map(|info| info.kind).collect()
+}
+
 #[test]
 fn a_schedule_makes_backups_and_takes_the_log_between_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -441,19 +458,7 @@ fn a_schedule_makes_backups_and_takes_the_log_between_them() {
         backup: Some(BackupSchedule { every: Duration::from_secs(3600), ..schedule.clone() }),
         ..small_busy()
     };
-    let wait_for = |what: &dyn Fn() -> bool| {
-        for _ in 0..3000 {
-            if what() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert!(what(), "it never came");
-    };
-    let kinds = || -> Vec<BackupKind> {
-        let Ok(backups) = Backups::open(&to) else { return Vec::new() };
-        backups.list().unwrap().backups.iter().map(|info| info.kind).collect()
-    };
+    let kinds = || kinds_in(&to);
     let db = Db::open(dir.path().join("data"), hourly).unwrap();
     let k = keyspace(&db, "k");
     wait_for(&|| kinds() == [BackupKind::Incremental]);
@@ -489,4 +494,117 @@ fn a_schedule_that_fails_is_known_to_health() {
     assert!(db.health().reasons[0].contains("backup failed"), "{:?}", db.health());
     k.put(b"still", b"works").unwrap();
     db.close().unwrap();
+}
+
+#[test]
+fn a_schedule_begins_changes_and_ends_while_the_database_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    let db = Db::open(dir.path().join("data"), small_busy()).unwrap();
+    keyspace(&db, "k").put(b"a", b"1").unwrap();
+    let hourly = BackupSchedule {
+        to: one.clone(),
+        every: Duration::from_secs(3600),
+        ..BackupSchedule::default()
+    };
+    let refused = db.schedule_backups(Some(BackupSchedule { keep: 0, ..hourly.clone() }));
+    assert!(refused.unwrap_err().to_string().contains("backup.keep is 0"));
+    db.schedule_backups(Some(hourly.clone())).unwrap();
+    wait_for(&|| kinds_in(&one) == [BackupKind::Incremental]);
+
+    let full = BackupSchedule { to: other.clone(), kind: BackupKind::Full, ..hourly.clone() };
+    db.schedule_backups(Some(full.clone())).unwrap();
+    wait_for(&|| kinds_in(&other) == [BackupKind::Full]);
+
+    // What is due is counted from the last one, also when a period becomes shorter.
+    db.schedule_backups(Some(BackupSchedule { every: Duration::from_secs(1), keep: 1, ..full }))
+        .unwrap();
+    wait_for(&|| db.stats().backups >= 4);
+    db.schedule_backups(None).unwrap();
+    std::fs::write(dir.path().join("file"), b"in the way").unwrap();
+    let fails = BackupSchedule { to: dir.path().join("file"), ..hourly.clone() };
+    db.schedule_backups(Some(fails)).unwrap();
+    wait_for(&|| db.health().status == Status::Degraded);
+    db.schedule_backups(None).unwrap();
+    wait_for(&|| db.health().status == Status::Healthy);
+    db.clone().close().unwrap();
+    assert!(matches!(db.schedule_backups(Some(hourly)), Err(Error::Closed)));
+    assert_eq!(kinds_in(&one), [BackupKind::Incremental], "the other store took its place");
+}
+
+/// Lets a backup through only when the test says so, and then twice.
+#[derive(Clone, Default)]
+struct Gate {
+    is_open: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+}
+
+impl BackupGuard for Gate {
+    fn back_up(&self, store: &Path, make: &MakeBackup) -> esker::Result<Attempted> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if !self.is_open.load(Ordering::SeqCst) {
+            return Ok(Attempted::PutOff);
+        }
+        let cancelled = Arc::new(Progress::default());
+        cancelled.cancel();
+        assert!(matches!(make(&cancelled), Err(Error::Cancelled)), "{store:?}");
+        // On another thread, as one who leaves it behind would.
+        let make = make.clone();
+        let made = std::thread::spawn(move || make(&Arc::new(Progress::default())));
+        made.join().unwrap().map(|()| Attempted::Made)
+    }
+}
+
+#[test]
+fn a_guard_puts_backups_off_and_makes_them_when_it_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("store");
+    let (gate, db) = (Gate::default(), Db::open(dir.path().join("data"), small_busy()).unwrap());
+    keyspace(&db, "k").put(b"a", vec![7; 100_000]).unwrap();
+    db.guard_backups(gate.clone());
+    let every = Duration::from_secs(3600);
+    let schedule = BackupSchedule { to: to.clone(), every, ..BackupSchedule::default() };
+    db.schedule_backups(Some(schedule)).unwrap();
+    wait_for(&|| gate.asked.load(Ordering::SeqCst) >= 2);
+    let stats = db.stats();
+    assert_eq!((stats.backups, stats.backup_failures, to.exists()), (0, 0, false));
+    assert_eq!(db.health().status, Status::Healthy, "nothing has failed");
+    gate.is_open.store(true, Ordering::SeqCst);
+    wait_for(&|| kinds_in(&to) == [BackupKind::Incremental]);
+    db.close().unwrap();
+}
+
+#[test]
+fn who_waits_for_another_backup_goes_on_with_it_and_can_be_called_off() {
+    let (disk, mut dice) = (Disk::new(1), Dice::of(1));
+    let db = disk.open(small());
+    let k = keyspace(&db, "k");
+    for number in 0..1500u32 {
+        let noise: Vec<u8> = (0..1000).map(|_| dice.below(256) as u8).collect();
+        k.put(number.to_be_bytes(), noise).unwrap();
+    }
+    let [first, second, third] = [(); 3].map(|()| Arc::new(Progress::default()));
+    let slow = |progress: &Arc<Progress>| BackupOptions {
+        bytes_per_second: 64 << 10,
+        progress: progress.clone(),
+        ..BackupOptions::default()
+    };
+    std::thread::scope(|scope| {
+        let (slow, db) = (&slow, &db);
+        let of_first = scope.spawn(|| db.backup(STORE, &slow(&first)));
+        wait_for(&|| first.bytes_done() > 0);
+        let of_second = scope.spawn(|| db.backup(STORE, &slow(&second)));
+        let of_third = scope.spawn(|| db.backup(STORE, &slow(&third)));
+        third.cancel();
+        assert!(matches!(of_third.join().unwrap(), Err(Error::Cancelled)));
+        // A pause that was asked for is no standstill, for neither of the two.
+        let (before, waited) = (first.beats(), second.beats());
+        wait_for(&|| first.beats() >= before + 3 && second.beats() >= waited + 3);
+        assert!(!of_second.is_finished());
+        first.cancel();
+        assert!(matches!(of_first.join().unwrap(), Err(Error::Cancelled)));
+        wait_for(&|| second.bytes_done() > 0);
+        second.cancel();
+        assert!(matches!(of_second.join().unwrap(), Err(Error::Cancelled)));
+    });
 }

@@ -5,8 +5,8 @@
 //! somebody does       who caught it says what follows; the process goes on
 //! ```
 //!
-//! Who catches: the threads of the engine ([`base::panics`]), checks of the health, resolvers of conflicts, and
-//! conversations with peers.
+//! Who catches: the threads of the engine ([`base::panics`]), checks of the health, resolvers of conflicts, backups,
+//! and conversations with peers.
 
 use base::panics::is_caught;
 

@@ -387,7 +387,9 @@ fn exit_of(error: &Error) -> Exit {
         | Error::HistoryGone { .. } => Exit::Input,
         Error::KeyspaceNotFound { .. } | Error::KeyspaceDropped { .. } => Exit::NotFound,
         Error::Locked { .. } | Error::Permission { .. } | Error::ReadOnly => Exit::Denied,
-        Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned => Exit::Io,
+        Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned | Error::Stalled { .. } => {
+            Exit::Io
+        }
         Error::Corrupt { file: FileKind::Backup, .. }
         | Error::Missing { file: FileKind::Backup, .. } => Exit::Integrity,
         Error::Corrupt { .. }

@@ -132,6 +132,15 @@ impl Checks {
         Ok(())
     }
 
+    /// From now on all checks look so often, the next time at once.
+    pub fn set_every(&self, every: Duration) -> Result<(), CheckError> {
+        if every.is_zero() {
+            return Err(CheckError::BadTiming);
+        }
+        self.workers.iter().for_each(|worker| worker.set_every(every));
+        Ok(())
+    }
+
     /// From now on a look of any check may take so long, also one that goes on.
     pub fn set_timeout(&self, timeout: Duration) -> Result<(), CheckError> {
         if timeout.is_zero() {
@@ -192,6 +201,23 @@ mod tests {
         checks.add("broken", rarely(), || Finding::unhealthy("gone")).unwrap();
         checks.look_now(PATIENCE);
         assert_eq!(checks.report().status, Wellness::Unhealthy);
+    }
+
+    #[test]
+    fn checks_that_look_rarely_look_at_once_when_they_are_to_look_often() {
+        let mut checks = checks();
+        let (looked, looks) = mpsc::channel();
+        let look = move || {
+            let _ = looked.send(());
+            Finding::healthy("looked")
+        };
+        checks.add("rare", rarely(), look).unwrap();
+        looks.recv_timeout(PATIENCE).unwrap();
+        checks.set_every(Duration::from_millis(1)).unwrap();
+        for _ in 0..10 {
+            looks.recv_timeout(PATIENCE).expect("it looks often now");
+        }
+        assert!(matches!(checks.set_every(Duration::ZERO), Err(CheckError::BadTiming)));
     }
 
     #[test]

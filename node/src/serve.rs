@@ -26,6 +26,7 @@
 //! closing    the end of a node, which does not take for ever
 //! ending     how long work hears that it is not wanted any more
 //! guarded    calls that are tried again, and left alone when they fail too often
+//! standstill work that is given up once nothing goes on in it
 //! disk       what operators ask of the disk, left alone when that fails too often
 //! body       bodies of requests, bounded in bytes and time
 //! pace       how fast clients have to be
@@ -33,7 +34,8 @@
 //! admin      what operators change while it runs: mode, log, timeouts, breakers
 //! limits     how much users may ask for
 //! remedies   what it does by itself against trouble
-//! upkeep     checkpoints, backups, scrubs
+//! upkeep     checkpoints, backups, scrubs, when operators ask
+//! backups    by one breaker, whoever asks for them
 //! mode       what users may ask for now
 //! callers    who may ask: tokens, or whoever is on this machine
 //! origin     keeps web pages out
@@ -46,6 +48,7 @@
 //! for is bounded, and so is all time that it can hold it.
 
 mod admin;
+mod backups;
 mod batch;
 mod body;
 mod callers;
@@ -81,6 +84,7 @@ mod server;
 mod settings;
 mod shares;
 mod signals;
+mod standstill;
 mod stream;
 mod upkeep;
 

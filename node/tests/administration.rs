@@ -307,6 +307,7 @@ fn how_long_a_peer_may_take_changes_while_the_node_runs() {
     let node = with_settings(&place, &text);
     let timeouts = node.ask("GET", "/v1/timeouts", &[], "").json();
     assert_eq!((&timeouts["peer_dial"], &timeouts["peer_hello"]), (&41.into(), &43.into()));
+    assert_eq!(timeouts["backup"], 600_000);
     let says = |words: &str| {
         let peers = node.ask("GET", "/v1/peers", &[], "").json();
         let error = peers[0]["lastError"]["message"].as_str().unwrap_or_default().to_owned();
@@ -351,4 +352,91 @@ fn the_breaker_of_a_peer_is_set_listed_and_reset_with_the_others() {
     open_after(5);
     let nobody = "/v1/breakers/peer-ffffffffffffffffffffffffffffffff/reset";
     node.ask("POST", nobody, &[], "").is(404, "BreakerNotFound");
+}
+
+/// One breaker for backups, whoever asks for them.
+#[test]
+fn a_schedule_that_fails_opens_the_breaker_that_operators_meet() {
+    let place = Place::new();
+    let store = place.path("store");
+    fs::write(&store, "not a directory").unwrap();
+    let node = with_settings(
+        &place,
+        &format!("[backup]\nto = {store:?}\nevery_seconds = 1\n[breakers]\npause_ms = 86400000\n"),
+    );
+    let breaker = || node.ask("GET", "/v1/breakers", &[], "").json()["backup"].clone();
+    until(|| (breaker()["state"] == 1).then_some(()));
+    let before = breaker();
+    assert_eq!(before["failures"], 5, "{before}");
+    let metrics = node.ask("GET", "/metrics", &[], "").is(200, "").body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("esker_breaker_state{breaker=\"backup\"} 1"), "{metrics}");
+    node.ask("POST", "/v1/backup", &[], "").is(503, "BreakerOpen");
+
+    fs::remove_file(&store).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let (waits, rejected) = (breaker(), before["rejected"].as_u64().unwrap() + 1);
+    assert_eq!((&waits["failures"], &waits["rejected"]), (&5.into(), &rejected.into()), "it waits");
+    assert!(!store.exists(), "it is left alone");
+    node.ask("POST", "/v1/breakers/backup/reset", &[], "").is(200, "");
+    until(|| (breaker()["successes"].as_u64()? >= 1).then_some(()));
+    assert!(store.is_dir());
+    node.ask("POST", "/v1/backup", &[], "").is(200, "");
+    assert_eq!(node.stop().0, Some(0));
+}
+
+#[test]
+fn the_schedule_of_backups_and_what_health_checks_call_short_change_while_it_runs() {
+    let place = Place::new();
+    let (file, [one, other]) =
+        (place.path("node.toml"), ["one", "other"].map(|name| place.path(name)));
+    let node = with_settings(&place, "");
+    node.run("put ada 1815").ok();
+    let reload = |text: String| {
+        fs::write(&file, text).unwrap();
+        let reloaded = node.ask("POST", "/v1/reload", &[], "").is(200, "").json();
+        assert_eq!(reloaded["waiting"], serde_json::json!([]));
+    };
+    let kinds = || {
+        let listed = node.ask("GET", "/v1/backups", &[], "");
+        let kind = |backup: &serde_json::Value| backup["kind"].as_str().unwrap().to_owned();
+        (listed.status == 200).then(|| listed.json().as_array().unwrap().iter().map(kind).collect())
+    };
+    reload(format!("[backup]\nto = {one:?}\n"));
+    until(|| kinds().filter(|kinds: &Vec<String>| *kinds == ["incremental"]));
+    // As SIGHUP does it.
+    fs::write(
+        &file,
+        format!("[backup]\nto = {other:?}\nkind = 'full'\nevery_seconds = 1\nkeep = 2\n"),
+    )
+    .unwrap();
+    node.signal(rustix::process::Signal::HUP);
+    until(|| kinds().filter(|kinds| kinds.len() >= 2 && kinds.iter().all(|kind| kind == "full")));
+    until(|| {
+        let all = node.ask("GET", "/v1/backups", &[], "").json();
+        (all[0]["number"].as_u64()? > 1).then_some(()) // it keeps two
+    });
+
+    let checks = || node.ask("GET", "/health/detailed", &[], "").json()["checks"].clone();
+    let limits = |checks: &serde_json::Value| {
+        ["cpu", "memory", "disk"].map(|name| checks[name]["details"]["limit_ratio"].as_f64())
+    };
+    until(|| (limits(&checks()) == [Some(0.8), Some(0.85), Some(0.9)]).then_some(()));
+    // A day between two looks: they look at once when that changes, and again after a tenth of a second.
+    let health = |every: u32| {
+        format!(
+            "[health]\nevery_ms = {every}\ncpu_percent = 71\nmemory_percent = 72\ndisk_percent = 73\n"
+        )
+    };
+    reload(health(86_400_000));
+    until(|| (limits(&checks()) == [Some(0.71), Some(0.72), Some(0.73)]).then_some(()));
+    reload(health(100));
+    let (mut age, mut looks) = (0, 0);
+    until(|| {
+        let before = std::mem::replace(&mut age, checks()["disk"]["ageMs"].as_u64()?);
+        looks += u32::from(age < before);
+        (looks >= 3).then_some(())
+    });
+    let stays = checks()["backups"]["message"].clone();
+    assert_eq!(stays, "no backups are made by themselves");
 }

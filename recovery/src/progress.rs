@@ -14,6 +14,7 @@ pub struct Progress {
     stage: AtomicU8,
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
+    beats: AtomicU64,
     is_cancelled: AtomicBool,
     limits: StageLimits,
 }
@@ -39,6 +40,17 @@ impl Progress {
         self.bytes_total.load(Ordering::Relaxed)
     }
 
+    /// How often the working thread has shown that it goes on, in all. While this stands still nothing is read or
+    /// copied; a sync, or the end of a file, may take its time.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// The working thread goes on.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Asks the working thread to give up: it ends with `Cancelled`. Too late once an open has reached
     /// [`Stage::Switch`], and in a repair once all tables are made.
     pub fn cancel(&self) {
@@ -61,12 +73,14 @@ impl Progress {
 
     /// Sets what the stage, or the next part of the job, has before it.
     pub fn expect(&self, bytes_total: u64) {
+        self.beat();
         self.bytes_done.store(0, Ordering::Relaxed);
         self.bytes_total.store(bytes_total, Ordering::Relaxed);
     }
 
     /// `bytes` more are done.
     pub fn advance(&self, bytes: u64) {
+        self.beat();
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 

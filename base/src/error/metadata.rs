@@ -40,6 +40,7 @@ impl Error {
             Error::ClockSkew { by_ms, limit_ms } => {
                 vec![text("by_ms", by_ms), text("limit_ms", limit_ms)]
             }
+            Error::Stalled { limit_ms, .. } => vec![text("limit_ms", limit_ms)],
             _ => Vec::new(),
         }
     }

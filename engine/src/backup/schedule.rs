@@ -1,10 +1,12 @@
 //! The thread that makes backups by itself.
 
-use super::{BackupOptions, BackupSchedule, backup};
+use super::{Attempted, BackupGuard, BackupOptions, BackupSchedule, MakeBackup, backup};
 use crate::parts::Parts;
 use crate::workers::Worker;
 use base::{Error, Result};
+use recovery::Progress;
 use recovery::backup::{BackupKind, Store};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,47 +17,95 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Finished segments are not taken more often.
 const SEGMENTS_EVERY: Duration = Duration::from_secs(10);
 
-/// Makes backups as the options say, until told to stop.
-pub(crate) fn run(parts: &Parts, should_stop: &AtomicBool) {
-    let Some(schedule) = parts.options.backup.clone() else { return };
-    let mut due = first_due(parts, &schedule);
-    let mut segments_due = Duration::ZERO;
+/// Makes backups as the schedule of the moment says, until told to stop.
+pub(crate) fn run(parts: &Arc<Parts>, should_stop: &AtomicBool) {
+    let mut agenda: Option<Agenda> = None;
     while !should_stop.load(Ordering::Acquire) {
-        parts.backup_bell.wait(LOOK_AROUND);
-        let now = parts.clock.monotonic();
-        let wants_segments = parts.archive.has_waiting() && now >= segments_due;
-        let kind = match (now >= due, wants_segments) {
-            (true, _) => schedule.kind,
-            (false, true) => BackupKind::Log,
-            (false, false) => continue,
+        let (schedule, guard) = {
+            let plan = parts.backup_plan.lock();
+            (plan.schedule.clone(), plan.guard.clone())
         };
+        let known = agenda.take().filter(|agenda| Some(&agenda.schedule) == schedule.as_ref());
+        agenda = known.or_else(|| Some(Agenda::new(parts, schedule?)));
+        match &mut agenda {
+            Some(agenda) => agenda.look(parts, guard.as_deref()),
+            // Nobody waits for what failed before.
+            None => drop(parts.trouble.lock().remove(&Worker::Backup)),
+        }
         if should_stop.load(Ordering::Acquire) {
             return;
         }
-        let made = step(parts, &schedule, kind);
+        parts.backup_bell.wait(LOOK_AROUND);
+    }
+}
+
+/// What is due when by one schedule. Times are of the monotonic clock.
+struct Agenda {
+    schedule: BackupSchedule,
+    due: Duration,
+    segments_due: Duration,
+}
+
+impl Agenda {
+    fn new(parts: &Parts, schedule: BackupSchedule) -> Agenda {
+        let due = first_due(parts, &schedule);
+        Agenda { schedule, due, segments_due: Duration::ZERO }
+    }
+
+    /// Makes what is due.
+    fn look(&mut self, parts: &Arc<Parts>, guard: Option<&dyn BackupGuard>) {
         let now = parts.clock.monotonic();
-        segments_due = now + SEGMENTS_EVERY.min(schedule.every);
-        match made {
-            Ok(()) => {
+        let wants_segments = parts.archive.has_waiting() && now >= self.segments_due;
+        let kind = match (now >= self.due, wants_segments) {
+            (true, _) => self.schedule.kind,
+            (false, true) => BackupKind::Log,
+            (false, false) => return,
+        };
+        let attempted = self.attempt(parts, guard, kind);
+        let (now, every) = (parts.clock.monotonic(), self.schedule.every);
+        if !matches!(attempted, Ok(Attempted::PutOff)) {
+            self.segments_due = now + SEGMENTS_EVERY.min(every);
+        }
+        match attempted {
+            Ok(Attempted::Made) => {
                 parts.trouble.lock().remove(&Worker::Backup);
-                due = if kind == BackupKind::Log { due } else { now + schedule.every };
+                self.due = if kind == BackupKind::Log { self.due } else { now + every };
             }
-            Err(Error::Cancelled | Error::Closed | Error::Poisoned) => {}
+            Ok(Attempted::PutOff) | Err(Error::Cancelled | Error::Closed | Error::Poisoned) => {}
             Err(error) => {
                 tracing::warn!(target: "esker::engine", code = error.code(), %error, "a backup failed; it will be tried again");
                 let why = format!("the last backup failed: {error}");
                 parts.trouble.lock().insert(Worker::Backup, why);
-                due = due.max(now + RETRY_AFTER.min(schedule.every));
-                segments_due = due;
+                self.due = self.due.max(now + RETRY_AFTER.min(every));
+                self.segments_due = self.due;
             }
         }
     }
+
+    fn attempt(
+        &self,
+        parts: &Arc<Parts>,
+        guard: Option<&dyn BackupGuard>,
+        kind: BackupKind,
+    ) -> Result<Attempted> {
+        let Some(guard) = guard else {
+            return make(parts, &self.schedule, kind, &Arc::default()).map(|()| Attempted::Made);
+        };
+        let (of_backup, schedule) = (parts.clone(), self.schedule.clone());
+        let make: MakeBackup =
+            Arc::new(move |progress| make(&of_backup, &schedule, kind, progress));
+        guard.back_up(&self.schedule.to, &make)
+    }
 }
 
-fn step(parts: &Parts, schedule: &BackupSchedule, kind: BackupKind) -> Result<()> {
-    let bytes_per_second = schedule.bytes_per_second;
-    let options = BackupOptions { kind, bytes_per_second, ..BackupOptions::default() };
-    let info = backup(parts, &schedule.to, &options)?;
+fn make(
+    parts: &Parts,
+    schedule: &BackupSchedule,
+    kind: BackupKind,
+    progress: &Arc<Progress>,
+) -> Result<()> {
+    let (bytes_per_second, progress) = (schedule.bytes_per_second, progress.clone());
+    let info = backup(parts, &schedule.to, &BackupOptions { kind, bytes_per_second, progress })?;
     tracing::info!(target: "esker::engine", number = info.number, "made a backup");
     if kind != BackupKind::Log {
         Store::new(parts.fs.at(&schedule.to)).prune(schedule.keep)?;

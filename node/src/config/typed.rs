@@ -116,7 +116,6 @@ impl Config {
             log_retention_bytes: self.number("engine.log_retention_bytes"),
             reserve_bytes: self.number("engine.reserve_bytes"),
             archive_bytes: self.number("engine.archive_bytes"),
-            backup: self.backup(),
             history: Duration::from_secs(self.number("engine.history_seconds")),
             transactions_max: self.number("engine.transactions_max"),
             on_corruption: match self.text("engine.on_corruption") {
@@ -139,12 +138,16 @@ impl Config {
         }
     }
 
-    fn backup(&self) -> Option<BackupSchedule> {
+    /// Backups that are made without being asked for; they begin once there is somebody to guard them.
+    pub(crate) fn backup_schedule(&self) -> Option<BackupSchedule> {
         Some(BackupSchedule {
             to: PathBuf::from(self.text("backup.to")?),
             every: Duration::from_secs(self.number("backup.every_seconds")),
             keep: usize::try_from(self.number("backup.keep")).unwrap_or(usize::MAX),
-            kind: BackupKind::Incremental,
+            kind: match self.text("backup.kind") {
+                Some("full") => BackupKind::Full,
+                _ => BackupKind::Incremental,
+            },
             bytes_per_second: self.number("backup.bytes_per_second"),
         })
     }
@@ -161,11 +164,6 @@ impl Config {
             }
         }
         timeouts
-    }
-
-    /// A time in seconds.
-    pub(crate) fn seconds(&self, key: &str) -> Duration {
-        Duration::from_secs(self.number(key))
     }
 
     /// When what fails is left alone, but for peers.
@@ -241,7 +239,7 @@ mod tests {
                     archive_bytes = 13\nhistory_seconds = 14\ntransactions_max = 15\n\
                     on_corruption = 'quarantine'\nscrub_every_seconds = 16\n\
                     scrub_bytes_per_second = '17 KiB'\nmax_drift_ms = 18\n\
-                    [backup]\nto = 'b'\nevery_seconds = 19\nkeep = 20\nbytes_per_second = '70 KiB'\n";
+                    [backup]\nto = 'b'\n";
         let seconds = Duration::from_secs;
         let expected = Options {
             sync: SyncMode::Periodic(Duration::from_millis(7)),
@@ -258,18 +256,28 @@ mod tests {
             on_corruption: CorruptionAction::Quarantine,
             scrub: Some(Scrub { every: seconds(16), bytes_per_second: 17 << 10 }),
             max_drift: Duration::from_millis(18),
-            backup: Some(BackupSchedule {
-                to: "b".into(),
-                every: seconds(19),
-                keep: 20,
-                kind: BackupKind::Incremental,
-                bytes_per_second: 70 << 10,
-            }),
             ..Options::default()
         };
         assert_eq!(format!("{:?}", config(text).engine_options()), format!("{expected:?}"));
         let never = config("[engine]\nscrub_every_seconds = 0\n");
         assert_eq!(never.engine_options().scrub, None);
+    }
+
+    #[test]
+    fn every_setting_of_backups_reaches_the_schedule() {
+        assert_eq!(config("[backup]\nkeep = 3\n").backup_schedule(), None, "they need a directory");
+        let to = "[backup]\nto = 'b'\n";
+        let defaults = BackupSchedule { to: "b".into(), ..BackupSchedule::default() };
+        assert_eq!(config(to).backup_schedule(), Some(defaults));
+        let set = "every_seconds = 19\nkeep = 20\nkind = 'full'\nbytes_per_second = '70 KiB'\n";
+        let expected = BackupSchedule {
+            to: "b".into(),
+            every: Duration::from_secs(19),
+            keep: 20,
+            kind: BackupKind::Full,
+            bytes_per_second: 70 << 10,
+        };
+        assert_eq!(config(&format!("{to}{set}")).backup_schedule(), Some(expected));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::board::Board;
 use super::finding::Finding;
 use base::{Clock, panics};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,8 +18,15 @@ pub(super) struct Worker {
 /// What a worker is told.
 #[derive(Debug, Default)]
 struct Turn {
-    asked: Mutex<Asked>,
+    told: Mutex<Told>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    asked: Asked,
+    /// The pause between two looks.
+    every: Duration,
 }
 
 /// What a worker should do next.
@@ -44,6 +51,7 @@ impl Worker {
         mut look: impl FnMut() -> Finding + Send + 'static,
     ) -> io::Result<Worker> {
         let turn = Arc::new(Turn::default());
+        turn.told().every = timing.every;
         let (name, its, span) = (name.to_owned(), turn.clone(), tracing::Span::current());
         thread::Builder::new().name(format!("esker-check-{name}")).spawn(move || {
             let _inside = span.enter();
@@ -54,7 +62,7 @@ impl Worker {
                     Finding::unhealthy(format!("the check itself has failed: it {caught}"))
                 });
                 board.end(&name, finding, clock.monotonic());
-                if its.wait(timing.every) == Asked::End {
+                if its.wait() == Asked::End {
                     return;
                 }
             }
@@ -66,6 +74,12 @@ impl Worker {
     pub(super) fn ring(&self) {
         self.turn.ask(Asked::Look);
     }
+
+    /// From now on it looks so often, the next time at once.
+    pub(super) fn set_every(&self, every: Duration) {
+        self.turn.told().every = every;
+        self.ring();
+    }
 }
 
 impl Drop for Worker {
@@ -75,23 +89,29 @@ impl Drop for Worker {
 }
 
 impl Turn {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // What was told is whole at any time.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ask(&self, what: Asked) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if *asked != Asked::End {
-            *asked = what;
+        let mut told = self.told();
+        if told.asked != Asked::End {
+            told.asked = what;
         }
         self.changed.notify_all();
     }
 
-    /// Waits until something is asked, or for `pause`.
-    fn wait(&self, pause: Duration) -> Asked {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited =
-            self.changed.wait_timeout_while(asked, pause, |asked| *asked == Asked::Nothing);
-        let (mut asked, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match *asked {
+    /// Waits until something is asked, or for the pause.
+    fn wait(&self) -> Asked {
+        let told = self.told();
+        let pause = told.every;
+        let is_quiet = |told: &mut Told| told.asked == Asked::Nothing;
+        let waited = self.changed.wait_timeout_while(told, pause, is_quiet);
+        let (mut told, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match told.asked {
             Asked::End => Asked::End,
-            _ => std::mem::take(&mut *asked),
+            _ => std::mem::take(&mut told.asked),
         }
     }
 }

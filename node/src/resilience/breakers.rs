@@ -136,6 +136,13 @@ impl Breakers {
         result.map_err(Guarded::Failed)
     }
 
+    /// Whether a call of the breaker `name` would be left alone now because it has failed too often.
+    pub fn is_open(&self, name: &str) -> bool {
+        let guard = self.all().by_name.get(name).cloned();
+        let now = self.clock.monotonic();
+        guard.is_some_and(|guard| guard.lock().0.state(now) == BreakerState::Open)
+    }
+
     /// Lets the breaker `name` be seen before its first call.
     pub fn show(&self, name: &str) {
         self.guard(name);
@@ -289,7 +296,9 @@ mod tests {
         }
         let retry_at = Some(30 * SECOND);
         assert_eq!(call(&breakers, Ok(1)), Err(Guarded::Rejected { retry_at }));
+        assert!(breakers.is_open("disk") && !breakers.is_open("never used"));
         clock.advance(30 * SECOND);
+        assert!(!breakers.is_open("disk"), "a few are let through");
         for _ in 0..3 {
             assert_eq!(call(&breakers, Ok(1)), Ok(1));
         }

@@ -72,10 +72,14 @@ pub trait RetryError {
 }
 
 impl RetryError for base::Error {
-    /// What was called off is not wanted any more, whoever might carry it out later.
+    /// What was called off is not wanted any more, whoever might carry it out later; what stood still was waited
+    /// for long enough.
     fn is_retryable(&self) -> bool {
-        let is_called_off = matches!(self, base::Error::Cancelled | base::Error::Closed);
-        self.category() == Category::Retryable && !is_called_off
+        let is_over = matches!(
+            self,
+            base::Error::Cancelled | base::Error::Closed | base::Error::Stalled { .. }
+        );
+        self.category() == Category::Retryable && !is_over
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Timeout {
     PeerDial,
     /// What a peer says first on a connection.
     PeerHello,
+    /// A backup in which nothing goes on: none is cut off for being long.
+    Backup,
 }
 
 /// Sets of timeouts.
@@ -59,7 +61,7 @@ impl Profile {
 
 impl Timeout {
     /// All of them.
-    pub const ALL: [Timeout; 9] = [
+    pub const ALL: [Timeout; 10] = [
         Timeout::HttpHead,
         Timeout::HttpBody,
         Timeout::HttpAnswer,
@@ -69,6 +71,7 @@ impl Timeout {
         Timeout::HealthCheck,
         Timeout::PeerDial,
         Timeout::PeerHello,
+        Timeout::Backup,
     ];
 
     /// Its name in a configuration.
@@ -83,6 +86,7 @@ impl Timeout {
             Timeout::HealthCheck => "health_check",
             Timeout::PeerDial => "peer_dial",
             Timeout::PeerHello => "peer_hello",
+            Timeout::Backup => "backup",
         }
     }
 
@@ -108,6 +112,7 @@ impl Timeout {
             Timeout::Close => [5, 5, 1],
             Timeout::HealthCheck => [2, 5, 1],
             Timeout::PeerDial | Timeout::PeerHello => [5, 10, 2],
+            Timeout::Backup => [600, 1800, 30],
         };
         let [standard, production, test] = seconds.map(Duration::from_secs);
         match profile {

@@ -35,9 +35,9 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Those that `config` sets, each divided by `unit`.
-    fn of(config: &Config, degraded: &str, unhealthy: &str, unit: f64) -> Bounds {
-        let bound = |key| config.number(key) as f64 / unit;
+    /// Those that are set now, each divided by `unit`.
+    fn of(node: &Node, degraded: &str, unhealthy: &str, unit: f64) -> Bounds {
+        let bound = |key| node.number(key) as f64 / unit;
         let (degraded, unhealthy) = (bound(degraded), bound(unhealthy));
         Bounds { degraded, unhealthy: unhealthy.max(degraded) }
     }
@@ -53,35 +53,43 @@ pub(super) fn add(
         every: config.millis("health.every_ms"),
         timeout: node.timeout(Timeout::HealthCheck),
     };
-    let limit = |key: &str| config.number(key) as f64 / 100.0;
+    // What is enough changes while the node runs, so each look asks.
+    let limit = |key: &'static str| {
+        let node = Arc::downgrade(node);
+        move || node.upgrade().map_or(1.0, |node| node.number(key) as f64 / 100.0)
+    };
     let cpu_limit = limit("health.cpu_percent");
     let memory_limit = limit("health.memory_percent");
     let disk_limit = limit("health.disk_percent");
     let db = || node.directory().db().clone();
     let (engine, disk, syncs, debts) = (db(), db(), db(), db());
-    let sync_ms = Bounds::of(config, "health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
-    let debt = Bounds::of(config, "health.debt_percent", "health.critical_debt_percent", 100.0);
+    let (of_sync, of_owed) = (Arc::downgrade(node), Arc::downgrade(node));
     checks.add("engine", timing, move || of_engine(&engine))?;
     let breakers = node.breakers().clone();
     breakers.show(DISK);
-    checks.add("disk", timing, move || of_disk(&disk, &breakers, disk_limit))?;
+    checks.add("disk", timing, move || of_disk(&disk, &breakers, disk_limit()))?;
     if node.dataset().is_none() {
-        checks.add("memory", timing, move || of_memory(memory_limit))?;
+        checks.add("memory", timing, move || of_memory(memory_limit()))?;
         let mut before = Machine::read();
-        checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit))?;
+        checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit()))?;
     }
     let mut before_syncs = Latency::default();
     checks.add("log_sync", timing, move || {
+        let Some(node) = of_sync.upgrade() else { return node_ends() };
+        let bounds = Bounds::of(&node, "health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
         let now = syncs.stats().sync_latency;
-        of_syncs(&std::mem::replace(&mut before_syncs, now), &now, sync_ms)
+        of_syncs(&std::mem::replace(&mut before_syncs, now), &now, bounds)
     })?;
-    checks.add("compaction", timing, move || of_debt(debts.stats().write_pressure, debt))?;
+    checks.add("compaction", timing, move || {
+        let Some(node) = of_owed.upgrade() else { return node_ends() };
+        let (high, stalled) = ("health.debt_percent", "health.critical_debt_percent");
+        of_debt(debts.stats().write_pressure, Bounds::of(&node, high, stalled, 100.0))
+    })?;
     let (of_peer, of_write) = (Arc::downgrade(node), Arc::downgrade(node));
     checks.add("replication", timing, move || of_peers(&of_peer))?;
     checks.add("writes", timing, move || of_writes(&of_write))?;
     let (clock, backups) = (db(), db());
     checks.add("clock", timing, move || of_clock(clock.health().clock_jump_ms))?;
-    let every = config.text("backup.to").map(|_| config.seconds("backup.every_seconds"));
     #[cfg(feature = "hanging-check")]
     checks.add("hangs", timing, || {
         loop {
@@ -91,6 +99,7 @@ pub(super) fn add(
     let node = Arc::downgrade(node);
     checks.add("backups", timing, move || {
         let Some(node) = node.upgrade() else { return node_ends() };
+        let every = node.config().backup_schedule().map(|schedule| schedule.every);
         let stats = backups.stats();
         of_backups(stats.backup_failures_in_a_row, since_backup(&node, stats.last_backup_ms), every)
     })

@@ -1,20 +1,20 @@
 //! Calls of what fails for reasons of its own: tried again, and left alone when they fail again and again.
 
 use super::ending::Ending;
-use crate::error::{Exit, Failure, Outcome};
+use crate::error::{Exit, Failure};
 use base::Error;
 use esker_node::resilience::{Breakers, Guarded, Retry};
 
 /// Makes `call` through the breaker `name` of `breakers`, and again as `retry` says. May block. What was called
 /// off, by who asked or because the node ends, is no failure of what was called.
-pub(super) fn guarded<T>(
+pub(super) fn tried<T>(
     breakers: &Breakers,
     ending: &Ending,
     name: &str,
     retry: Retry,
     call: impl Fn() -> Result<T, Error>,
-) -> Outcome<T> {
-    let tried = retry.run(std::thread::sleep, |attempt| {
+) -> Result<T, Guarded<Error>> {
+    retry.run(std::thread::sleep, |attempt| {
         if ending.check().is_err() {
             return Err(Guarded::Failed(Error::Closed));
         }
@@ -27,16 +27,20 @@ pub(super) fn guarded<T>(
             tracing::warn!(breaker = name, code, attempt = number, %error, "a call has failed");
         }
         tried
-    });
-    let tried = tried.map_err(|guarded| match guarded {
+    })
+}
+
+/// What whoever asked is told of a call that failed, or was left alone by the breaker `name`.
+pub(super) fn refused(name: &str, guarded: Guarded<Error>) -> Failure {
+    let failure = match guarded {
         Guarded::Failed(error) => Failure::from(error),
         Guarded::Rejected { .. } => {
             let message = format!("{name} has failed too often and is left alone for a while");
             Failure::new(Exit::Other, "BreakerOpen", message)
                 .action("see the log for the reason; ask again later, or reset the breaker")
         }
-    });
-    tried.map_err(|failure| failure.during(name.to_owned()))
+    };
+    failure.during(name.to_owned())
 }
 
 /// Whether nobody wants the result any more.
@@ -66,11 +70,11 @@ mod tests {
     fn calls(breakers: &Breakers, make: impl Fn() -> Error) -> (u32, Failure) {
         let (_interest, ending) = Interest::new();
         let count = Cell::new(0);
-        let failed = guarded(breakers, &ending, "store", AT_ONCE, || {
+        let failed = tried(breakers, &ending, "store", AT_ONCE, || {
             count.set(count.get() + 1);
             Err::<(), _>(make())
         });
-        (count.get(), failed.unwrap_err())
+        (count.get(), refused("store", failed.unwrap_err()))
     }
 
     #[test]

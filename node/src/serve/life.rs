@@ -319,6 +319,7 @@ impl Life {
                 Ok(None) => return (None, Ok(())),
                 Err(failure) => return (None, Err(self.named(failure.during("open")))),
             };
+            node.begin_backups();
             if let Err(failure) = node.watch(&node.config()) {
                 return (Some(node), Err(self.named(failure)));
             }

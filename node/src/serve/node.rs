@@ -1,10 +1,10 @@
 //! What all handlers share, and how they call the engine.
 
+use super::backups::BackupKeeper;
 use super::callers::{Callers, Strangers};
 use super::checks;
 use super::datasets::Datasets;
 use super::ending::{Ending, ended};
-use super::guarded::guarded;
 use super::health::LagThresholds;
 use super::limits::Limits;
 use super::mode::{CurrentMode, Mode};
@@ -23,7 +23,7 @@ use crate::writes::Writes;
 use base::{Clock, Error, SystemClock};
 use engine::Scope;
 use esker_node::health::Checks;
-use esker_node::resilience::{Breakers, Retry, Timeout, Timeouts};
+use esker_node::resilience::{Breakers, Timeout, Timeouts};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -187,14 +187,22 @@ impl Node {
         self.limits.configure(config);
         self.breakers.configure(config.breakers());
         self.replicas.configure(config);
+        self.schedule_backups(config);
         for (name, millis) in config.timeouts().all() {
             // What a configuration allows can be set.
             let _ = self.timeouts.set(name, Duration::from_millis(millis));
         }
-        let mut before = lock(&self.config);
-        let waiting = config.waits_for_start(&before);
-        // What waits is compared with what is in effect, the next time as well.
-        before.take_live(config);
+        let waiting = {
+            let mut before = lock(&self.config);
+            let waiting = config.waits_for_start(&before);
+            // What waits is compared with what is in effect, the next time as well.
+            before.take_live(config);
+            waiting
+        };
+        if let Some(checks) = self.checks.get() {
+            // They look at once, by what is in effect now. A setting is not zero.
+            let _ = checks.set_every(config.millis("health.every_ms"));
+        }
         waiting
     }
 
@@ -250,14 +258,25 @@ impl Node {
         &self.timeouts
     }
 
-    /// Makes `call` through the breaker `name`, and again as `retry` says. May block.
-    pub(super) fn guarded<T>(
-        &self,
-        name: &str,
-        retry: Retry,
-        call: impl Fn() -> Result<T, Error>,
-    ) -> Outcome<T> {
-        guarded(&self.breakers, &self.ending(), name, retry, call)
+    /// How it makes backups that operators ask for.
+    pub(super) fn backups(&self) -> BackupKeeper {
+        BackupKeeper::new(self.breakers.clone(), self.timeouts.clone(), self.ending())
+    }
+
+    /// Begins to make backups by itself, as its configuration says.
+    pub(super) fn begin_backups(&self) {
+        self.directory.db().guard_backups(self.backups());
+        self.schedule_backups(&self.config());
+    }
+
+    fn schedule_backups(&self, config: &Config) {
+        match self.directory.db().schedule_backups(config.backup_schedule()) {
+            // A database that is about to be opened again has them then.
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => {
+                tracing::error!(code = error.code(), %error, "backups are not made by themselves");
+            }
+        }
     }
 
     /// How long something may take now.

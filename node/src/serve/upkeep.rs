@@ -7,8 +7,8 @@
 //! POST  /v1/scrub        reads and verifies everything
 //! ```
 //!
-//! Requests name no paths: where a node writes is for its configuration to say. A backup fails for reasons of
-//! its own disk; it is tried again, and left alone when it fails again and again.
+//! Requests name no paths: where a node writes is for its configuration to say. How a backup is tried again, and
+//! left alone when it fails again and again, is in `backups`.
 
 use super::admin::body_of;
 use super::disk::on_disk;
@@ -21,20 +21,15 @@ use crate::error::{Exit, Failure, Outcome};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
+use base::panics;
 use engine::{BackupInfo, BackupKind, BackupOptions, Backups, Error, Progress, ScrubFinding};
-use esker_node::resilience::Retry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Before a backup that failed is tried again.
-const BACKUP_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of the name of a checkpoint at most.
 const NAME_LEN_MAX: usize = 255;
-/// The breaker of backups.
-const BACKUP: &str = "backup";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,8 +78,12 @@ pub(super) async fn backup(
     let bytes_per_second = node.number("backup.bytes_per_second");
     let options = BackupOptions { kind, bytes_per_second, progress };
     let info = node.holding(turn, move |node| {
-        let again = Retry { first: BACKUP_PAUSE, ..Retry::default() };
-        node.guarded(BACKUP, again, || node.directory().db().backup(&store, &options))
+        // A thread that only copies has left nothing half-done that anybody else would meet.
+        let db = node.directory().db();
+        let made = panics::catch(|| node.backups().asked(db, &store, &options));
+        made.unwrap_or_else(|caught| {
+            Err(Failure::new(Exit::Bug, "Bug", format!("the thread of a backup {caught}")))
+        })
     });
     Ok(json(&line_of(&info.await?)))
 }

@@ -136,6 +136,8 @@ impl<'a> Courier<'a> {
         let mut left = duration;
         while !left.is_zero() {
             self.refuse_if_stopped()?;
+            // A rest that was asked for is no standstill.
+            self.progress.beat();
             let nap = left.min(NAP_MAX);
             std::thread::sleep(nap);
             left = left.saturating_sub(nap);
