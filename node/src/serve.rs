@@ -9,6 +9,7 @@
 //! opening    what is answered while the database is being opened
 //! signals    what tells it to stop, or to read its configuration again
 //! server     the listener, its connections, and how they end
+//! room       places for connections, and who gives way when all are taken
 //! routes     which path is answered by which of the handlers below
 //! record     get, put and delete of one record
 //! condition  stamps as entity tags, and what requests want to be so
@@ -79,6 +80,7 @@ mod query;
 mod record;
 mod refusal;
 mod remedies;
+mod room;
 mod routes;
 mod server;
 mod settings;

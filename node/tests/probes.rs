@@ -168,10 +168,10 @@ fn a_node_is_alive_while_it_merges_everything() {
     assert!(asked > 0);
 }
 
-/// A node that waits long for the heads of requests.
+/// A node that waits long for the heads and bodies of requests.
 fn patient(place: &Place) -> Served {
     let file = place.path("node.toml");
-    std::fs::write(&file, "[timeouts]\nhttp_head_ms = 600000\n").unwrap();
+    std::fs::write(&file, "[timeouts]\nhttp_head_ms = 600000\nhttp_body_ms = 600000\n").unwrap();
     Served::start_with(&place.path("data"), &["--config", file.to_str().unwrap()])
 }
 
@@ -181,6 +181,48 @@ fn ask(node: &Served, path: &str) -> TcpStream {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     stream
+}
+
+/// A connection whose request is being answered: the node waits for eight bytes of it.
+fn busy(node: &Served, key: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(&node.http).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let path = format!("/v1/keyspaces/default/records/{key}");
+    write!(
+        stream,
+        "PUT {path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 8\r\n\r\n"
+    )
+    .unwrap();
+    assert!(head_of(&mut stream).starts_with("http/1.1 100 "));
+    stream
+}
+
+/// The head of an answer; nothing behind it is read.
+fn head_of(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap().to_lowercase()
+}
+
+/// Asks once on a connection that stays, and reads all of the answer. Returns its head.
+fn ask_again(stream: &mut TcpStream) -> String {
+    write!(stream, "GET /v1/stats HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let head = head_of(stream);
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    stream.read_exact(&mut vec![0; len.parse().unwrap()]).unwrap();
+    head
+}
+
+/// Whether the node has neither said anything nor closed the connection.
+fn is_still_there(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// All that comes until the node closes the connection.
@@ -194,16 +236,12 @@ fn rest(mut stream: TcpStream) -> String {
 fn probes_are_answered_while_four_hundred_others_hold_all_places_and_ask_for_more() {
     let place = Place::new();
     let node = patient(&place);
-    let crowd: Vec<_> = (0..256).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    let mut crowd: Vec<_> = (0..256).map(|key| busy(&node, key)).collect();
     let asking: Vec<_> = (0..144).map(|_| ask(&node, "/v1/stats")).collect();
     for path in ["/health/live", "/health/ready", "/health"] {
         assert_eq!(get(&node, path).status, 200, "{path}");
     }
-    for mut held in &crowd {
-        held.set_nonblocking(true).unwrap();
-        let read = held.read(&mut [0]);
-        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is still there");
-    }
+    assert!(crowd.iter().all(is_still_there));
     // Some wait until there is a place; to others the node says that it has too much to do.
     let is_answered = |stream: &TcpStream| {
         stream.set_nonblocking(true).unwrap();
@@ -224,6 +262,11 @@ fn probes_are_answered_while_four_hundred_others_hold_all_places_and_ask_for_mor
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.contains("Overloaded") && answer.contains("connection: close"), "{answer}");
     }
+    // Once it is answered it would be silent, so its place is for whoever waits.
+    let mut done = crowd.pop().unwrap();
+    write!(done, "12345678").unwrap();
+    assert!(rest(done).starts_with("HTTP/1.1 200 "));
+    assert!(crowd.iter().all(is_still_there));
     drop(crowd);
     for stream in waiting {
         let answer = rest(stream);
@@ -233,12 +276,51 @@ fn probes_are_answered_while_four_hundred_others_hold_all_places_and_ask_for_mor
     answer.peek(&mut [0]).unwrap();
 }
 
+/// As many as there are places, which say nothing for as long as they may: each that comes takes the place of the
+/// one that has been silent for longest, and is no guest.
+#[test]
+fn who_says_nothing_gives_way_to_whoever_comes() {
+    let place = Place::new();
+    let node = patient(&place);
+    let connect = || {
+        let stream = TcpStream::connect(&node.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    };
+    let mut idle = connect();
+    ask_again(&mut idle);
+    let mut slow = connect();
+    write!(slow, "GET /v1/stats HT").unwrap();
+    let working = busy(&node, 0);
+    let silent: Vec<_> = (0..253).map(|_| connect()).collect();
+
+    let mut first = connect();
+    let head = ask_again(&mut first);
+    assert!(head.starts_with("http/1.1 200 ") && !head.contains("connection: close"), "{head}");
+    let mut second = connect();
+    ask_again(&mut second);
+    assert_eq!((rest(idle), rest(slow)), (String::new(), String::new()));
+    assert!(silent.iter().all(is_still_there));
+    // They have said something since, and stay as long as others have been silent for longer.
+    let next: Vec<_> = (0..253).map(|_| connect()).collect();
+    for stream in silent {
+        assert_eq!(rest(stream), "");
+    }
+    ask_again(&mut first);
+    ask_again(&mut second);
+    assert!(next.iter().all(is_still_there));
+    assert!(is_still_there(&working), "what is being answered stays in any case");
+    let mut working = working;
+    write!(working, "12345678").unwrap();
+    assert!(head_of(&mut working).starts_with("http/1.1 200 "));
+}
+
 /// Who has no place and says nothing does not keep others out.
 #[test]
 fn a_guest_that_is_silent_has_to_go() {
     let place = Place::new();
     let node = patient(&place);
-    let crowd: Vec<_> = (0..256).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
+    let crowd: Vec<_> = (0..256).map(|key| busy(&node, key)).collect();
     let guests: Vec<_> = (0..300).map(|_| TcpStream::connect(&node.http).unwrap()).collect();
     // Beyond what is accepted it waits until silent guests have gone.
     assert_eq!(get(&node, "/health/live").status, 200);

@@ -5,9 +5,11 @@
 //! what these take is as good as read.
 
 use super::pace::Pace;
+use super::room::Seat;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,12 +22,19 @@ pub(super) struct Patient<S> {
     pace: Pace,
     /// Set while a write stands still: since when, and until when at the latest.
     limit: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Told when all is written.
+    seat: Option<Arc<Seat>>,
 }
 
 impl<S> Patient<S> {
     /// `stream`, whose reader may fall behind by `patience`.
     pub(super) fn new(stream: S, patience: Duration) -> Patient<S> {
-        Patient { stream, pace: Pace::new(patience), limit: None }
+        Patient { stream, pace: Pace::new(patience), limit: None, seat: None }
+    }
+
+    /// The same, which tells `seat` whenever all is written.
+    pub(super) fn telling(self, seat: Arc<Seat>) -> Patient<S> {
+        Patient { seat: Some(seat), ..self }
     }
 
     /// The result of a write of so many bytes, or an error if its reader is too slow.
@@ -85,6 +94,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let (Poll::Ready(Ok(())), Some(seat)) = (&flushed, &self.seat) {
+            seat.written();
+        }
         self.bounded(context, flushed, |()| 0)
     }
 

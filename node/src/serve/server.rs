@@ -1,8 +1,9 @@
 //! The listener, its connections, and how they end.
 //!
-//! Whoever comes when all places are taken is a guest: probes of guests are answered, so that a node under full
-//! load is not taken for dead; some of their requests wait for a place, the others are refused. Guests have to
-//! speak at once, and go after one answer, so that they do not keep others out.
+//! Who has a place and says nothing gives way to whoever comes (`room`). Whoever comes when all places are busy is a
+//! guest: probes of guests are answered, so that a node under full load is not taken for dead; some of their
+//! requests wait for a place, the others are refused. Guests have to speak at once, and go after one answer, so that
+//! they do not keep others out.
 //!
 //! At the first signal nothing new is accepted, idle connections are closed, and requests may finish; at a
 //! second one, or when their time is up, they are cut off.
@@ -12,6 +13,7 @@ use super::door::Door;
 use super::node::Node;
 use super::patience::Patient;
 use super::refusal::Refusal;
+use super::room::{Answer, Room, Seat, Standing};
 use super::signals::{Asked, EndOfInput, Signals};
 use crate::error::Outcome;
 use axum::body::Body;
@@ -27,10 +29,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Connections that are answered at a time.
@@ -85,7 +87,7 @@ impl Server {
             house,
             timeouts,
             connections: JoinSet::new(),
-            room: Room::new(),
+            room: Room::new(CONNECTIONS_MAX, WAITING_MAX),
             entrance: Arc::new(Semaphore::new(CONNECTIONS_MAX + GUESTS_MAX)),
             wants_reload: false,
             drain,
@@ -125,7 +127,7 @@ impl Server {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let visitor = Visitor::new(self.house.clone(), self.room.clone());
+            let visitor = Visitor { house: self.house.clone(), seat: Seat::new(&self.room) };
             let timeouts = self.timeouts.clone();
             let connection = converse(stream, visitor, timeouts, self.draining.clone());
             self.connections.spawn(async move {
@@ -174,50 +176,19 @@ async fn all_done(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Places for connections, and for requests that wait for one. Clones are the same.
-#[derive(Clone)]
-struct Room {
-    places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-impl Room {
-    fn new() -> Room {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Room { places, waiting: Arc::new(Semaphore::new(WAITING_MAX)) }
-    }
-
-    /// A place, once there is one; none if too many wait already.
-    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        let _waiting = self.waiting.try_acquire().ok()?;
-        self.places.clone().acquire_owned().await.ok()
-    }
-}
-
 /// Who is on a connection, with a place or as a guest.
 struct Visitor {
     house: House,
-    room: Room,
-    is_guest: bool,
-    place: Arc<OnceLock<OwnedSemaphorePermit>>,
+    seat: Arc<Seat>,
 }
 
 impl Visitor {
-    /// Somebody who takes a place if there is one.
-    fn new(house: House, room: Room) -> Visitor {
-        let free = room.places.clone().try_acquire_owned().ok();
-        let is_guest = free.is_none();
-        Visitor {
-            house,
-            room,
-            is_guest,
-            place: Arc::new(free.map(OnceLock::from).unwrap_or_default()),
-        }
-    }
-
-    /// How long it may take to say what it wants, if others may take `head`.
+    /// How long it may take to say what it wants, if those who have a place may take `head`.
     fn head_timeout(&self, head: Duration) -> Duration {
-        if self.is_guest { head.min(GUEST_HEAD) } else { head }
+        match self.seat.standing() {
+            Standing::Seated => head,
+            Standing::Guest => head.min(GUEST_HEAD),
+        }
     }
 }
 
@@ -228,22 +199,19 @@ impl Service<Request<Incoming>> for Visitor {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let door = self.house.lead(&mut request);
-        if !self.is_guest {
-            return Box::pin(door.call(request));
+        let seat = self.seat.clone();
+        if seat.ask() == Standing::Seated {
+            let answering = door.call(request);
+            return Box::pin(async move {
+                Ok(answering.await?.map(|body| Body::new(Answer::new(body, seat))))
+            });
         }
         let is_probe = request.uri().path().starts_with(PROBES);
-        let (door, room, place) = (door.clone(), self.room.clone(), self.place.clone());
+        let door = door.clone();
         Box::pin(async move {
-            let mut response = match is_probe {
+            let mut response = match is_probe || seat.wait().await {
                 true => door.call(request).await?,
-                false => match room.wait().await {
-                    Some(free) => {
-                        // Held until the connection ends: the answer may be long.
-                        let _ = place.set(free);
-                        door.call(request).await?
-                    }
-                    None => refuse(&door, &request),
-                },
+                false => refuse(&door, &request),
             };
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok(response)
@@ -275,12 +243,15 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(visitor.head_timeout(timeouts.get(Timeout::HttpHead)))
         .max_buf_size(HEAD_LEN_MAX);
-    let stream = Patient::new(stream, timeouts.get(Timeout::HttpAnswer));
+    let seat = visitor.seat.clone();
+    let stream = Patient::new(stream, timeouts.get(Timeout::HttpAnswer)).telling(seat.clone());
     let connection = builder.serve_connection(TokioIo::new(stream), visitor);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is between it and its client.
     tokio::select! {
         _ = connection.as_mut() => return,
+        // All that was said is answered.
+        () = seat.gives_way() => return,
         // The sender says nothing: it goes.
         _ = draining.changed() => {}
     }
