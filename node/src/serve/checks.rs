@@ -35,9 +35,9 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Those that are set now, each divided by `unit`.
-    fn of(node: &Node, degraded: &str, unhealthy: &str, unit: f64) -> Bounds {
-        let bound = |key| node.number(key) as f64 / unit;
+    /// Those that the settings of these names have, as `number` tells them, each divided by `unit`.
+    fn of(number: impl Fn(&str) -> u64, degraded: &str, unhealthy: &str, unit: f64) -> Bounds {
+        let bound = |key| number(key) as f64 / unit;
         let (degraded, unhealthy) = (bound(degraded), bound(unhealthy));
         Bounds { degraded, unhealthy: unhealthy.max(degraded) }
     }
@@ -76,14 +76,16 @@ pub(super) fn add(
     let mut before_syncs = Latency::default();
     checks.add("log_sync", timing, move || {
         let Some(node) = of_sync.upgrade() else { return node_ends() };
-        let bounds = Bounds::of(&node, "health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
+        let (slow, stuck) = ("health.log_sync_ms", "health.critical_log_sync_ms");
+        let bounds = Bounds::of(|key| node.number(key), slow, stuck, 1.0);
         let now = syncs.stats().sync_latency;
         of_syncs(&std::mem::replace(&mut before_syncs, now), &now, bounds)
     })?;
     checks.add("compaction", timing, move || {
         let Some(node) = of_owed.upgrade() else { return node_ends() };
         let (high, stalled) = ("health.debt_percent", "health.critical_debt_percent");
-        of_debt(debts.stats().write_pressure, Bounds::of(&node, high, stalled, 100.0))
+        let bounds = Bounds::of(|key| node.number(key), high, stalled, 100.0);
+        of_debt(debts.stats().write_pressure, bounds)
     })?;
     let (of_peer, of_write) = (Arc::downgrade(node), Arc::downgrade(node));
     checks.add("replication", timing, move || of_peers(&of_peer))?;
@@ -308,7 +310,7 @@ mod tests {
             layers.read_file(text, Path::new("node.toml"));
             let config = layers.settle().unwrap();
             let of = |degraded, unhealthy, unit| {
-                let bounds = Bounds::of(&config, degraded, unhealthy, unit);
+                let bounds = Bounds::of(|key| config.number(key), degraded, unhealthy, unit);
                 (bounds.degraded, bounds.unhealthy)
             };
             let syncs = of("health.log_sync_ms", "health.critical_log_sync_ms", 1.0);
