@@ -63,6 +63,8 @@ pub struct PeerStatus {
     pub under_way: u64,
     /// Their bytes.
     pub under_way_bytes: u64,
+    /// Bytes in memory of payloads of it that were not whole yet: the most there were since the start.
+    pub held_bytes_max: u64,
     /// By how much its clock is ahead of ours.
     pub clock_offset_ms: i64,
     /// Why nothing is taken from it now, if so.

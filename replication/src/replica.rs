@@ -44,6 +44,7 @@ use crate::link::{
     Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError,
     LinkSettings, Mesh, MeshParts, PeerLink, Pins, Token, Wire,
 };
+use crate::protocol::SessionConfig;
 use crate::roster::{Member, Role};
 use crate::store::Store;
 use base::lock::{Mutex, Rank};
@@ -88,6 +89,12 @@ pub struct ReplicaOptions {
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// The numbers of the network.
     pub link: LinkSettings,
+    /// Bytes of shipments that may be sent to a peer and not be confirmed. Default 16 MiB.
+    pub window_bytes: u64,
+    /// Shipments that may be sent to a peer and not be confirmed. Default 1000.
+    pub window_shipments: usize,
+    /// About the bytes of a shipment. Default 256 KiB.
+    pub shipment_len: usize,
     /// When peers that fail are left alone.
     pub breaker: BreakerSettings,
     /// How sessions call the database.
@@ -105,6 +112,9 @@ impl Default for ReplicaOptions {
             dialing: Dialing::Active,
             peers: Vec::new(),
             link: LinkSettings::default(),
+            window_bytes: SessionConfig::WINDOW_BYTES,
+            window_shipments: SessionConfig::WINDOW_SHIPMENTS,
+            shipment_len: SessionConfig::SHIPMENT_LEN,
             breaker: BreakerSettings::default(),
             calls: Calls::Threads,
             discovery: None,

@@ -36,6 +36,10 @@ pub struct SessionConfig {
 impl SessionConfig {
     /// Bytes that may usually be sent to a peer and not be confirmed.
     pub const WINDOW_BYTES: u64 = 16 << 20;
+    /// Shipments that may usually be sent to a peer and not be confirmed.
+    pub const WINDOW_SHIPMENTS: usize = 1000;
+    /// About the bytes that a shipment usually has.
+    pub const SHIPMENT_LEN: usize = 256 << 10;
 
     /// The usual, with this peer.
     pub fn new(peer: NodeId) -> SessionConfig {
@@ -44,8 +48,8 @@ impl SessionConfig {
             protocol: (1, 1),
             features: FEATURE_PACKED | FEATURE_ROOTS | FEATURE_RANGES | FEATURE_SELF_VERIFYING,
             window_bytes: SessionConfig::WINDOW_BYTES,
-            window_shipments: 1000,
-            shipment_len: 256 << 10,
+            window_shipments: SessionConfig::WINDOW_SHIPMENTS,
+            shipment_len: SessionConfig::SHIPMENT_LEN,
             confirm_after: Duration::from_millis(50),
             confirm_bytes: 1 << 20,
             heartbeat_every: Duration::from_secs(5),

@@ -52,6 +52,8 @@ pub struct Session {
     audit: Auditor,
     offers: VecDeque<Offer>,
     confirms: Confirms,
+    /// The most bytes that were held for payloads which were not whole yet.
+    held_max: usize,
     /// The first confirm of the peer: what it had when the session began.
     peer_had: Option<Vector>,
     heard_at: Duration,
@@ -83,6 +85,7 @@ impl Session {
             audit: Auditor::new(Arc::clone(&group), config.peer, config.audit_every),
             offers: VecDeque::new(),
             confirms: Confirms::new(now),
+            held_max: 0,
             peer_had: None,
             heard_at: now,
             now,
@@ -110,6 +113,17 @@ impl Session {
     /// Bytes that are held for payloads which are not whole yet.
     pub fn held_bytes(&self) -> usize {
         self.assembled_tail.held() + self.assembled_bulk.held() + self.assembled_audit.held()
+    }
+
+    fn note_held(&mut self) {
+        let held = self.held_bytes();
+        if held > self.held_max {
+            self.held_max = held;
+            let most = held as u64;
+            self.group.note_peer(self.config.peer, |peer| {
+                peer.held_bytes_max = peer.held_bytes_max.max(most);
+            });
+        }
     }
 
     /// What happened since this was asked last.
@@ -166,6 +180,7 @@ impl Session {
             Channel::Tail => self.receive_of_tail(now, frames, store),
             _ => frames.try_for_each(|frame| self.receive_frame(now, channel, frame, store)),
         };
+        self.note_held();
         self.end_if_failed(done)
     }
 
@@ -227,6 +242,7 @@ impl Session {
         channel: Channel,
         frame: &'f [u8],
     ) -> Result<Frame<'f>, ProtocolError> {
+        self.note_held();
         let [control, tail, bulk, reconcile] = &mut self.lanes_in;
         let lane = match channel {
             Channel::Control => control,

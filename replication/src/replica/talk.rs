@@ -32,8 +32,14 @@ impl Talks {
 
 impl Conversations for Talks {
     fn begin(&self, peer: NodeId, now: Duration) -> Result<Box<dyn Conversation>, Parting> {
-        let audit_every = self.shared.options.audit_every;
-        let config = SessionConfig { audit_every, ..SessionConfig::new(peer) };
+        let options = &self.shared.options;
+        let config = SessionConfig {
+            window_bytes: options.window_bytes,
+            window_shipments: options.window_shipments,
+            shipment_len: options.shipment_len,
+            audit_every: options.audit_every,
+            ..SessionConfig::new(peer)
+        };
         let session = Session::new(config, self.shared.group.clone(), now);
         Ok(Box::new(Talk { session, saved: 0, peer, shared: self.shared.clone() }))
     }
