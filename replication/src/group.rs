@@ -19,6 +19,7 @@ mod own;
 mod past;
 mod reader;
 mod retired;
+mod silent;
 mod status;
 
 pub use due::{Due, Settled};
@@ -39,6 +40,7 @@ use owed::Owed;
 use past::Past;
 use reader::Heard;
 use retired::Retired;
+use silent::Silent;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -120,6 +122,8 @@ struct State {
     id: GroupId,
     roster: Roster,
     statements: Statements,
+    /// Readers that know it, and where their writes end.
+    silent: BTreeMap<NodeId, Silent>,
     peers: BTreeMap<NodeId, Peer>,
     marks: Marks,
     owed: Owed,
@@ -207,6 +211,7 @@ impl Group {
             id,
             roster: Roster::default(),
             statements: Statements::default(),
+            silent: BTreeMap::new(),
             peers: remembered(&owed, own),
             marks: Marks::default(),
             owed,
@@ -467,6 +472,7 @@ impl Group {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.statements.note(origin, durable, &state.roster);
+        state.note_silent(origin, durable);
         if origin.node == speaker
             && let Some(peer) = state.peers.get_mut(&speaker)
         {

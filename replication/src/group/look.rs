@@ -52,6 +52,7 @@ impl Group {
         state.marks.note(durable.get(store.origin()), commits);
         state.statements.adopt(&state.roster);
         state.statements.count(&durable);
+        state.note_all_silent();
         state.forget_marks(store.origin());
         let floor = floor::floor(&roster, &state.statements, self.node, &durable);
         let is_open = store.is_whole(scope) && !state.is_closed && !state.is_fenced();

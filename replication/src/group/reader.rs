@@ -115,7 +115,8 @@ impl Group {
     }
 
     /// Makes this node an author: what an operator does if those who wrote are gone, or are to be
-    /// more. An author whose new life waits for another's word writes without it, see
+    /// more. It needs nobody's consent, and nobody waits for what it writes before they have the record of
+    /// it: until then that may come too late, as the writes of one that was untracked. An author whose new life waits for another's word writes without it, see
     /// [`Group::overrule`].
     ///
     /// # Errors

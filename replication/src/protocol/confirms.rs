@@ -10,6 +10,9 @@ use base::{NodeId, Vector};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long a node that has become a reader says nothing: what was let in before is written by then, and
+/// its next statement says where its writes end.
+const LAST_WRITES_WAIT: Duration = Duration::from_secs(1);
 /// How often a statement without anything received, or of another author, is sent.
 const STATE_EVERY: Duration = Duration::from_secs(1);
 
@@ -18,6 +21,8 @@ pub(crate) struct Confirms {
     stated: Option<Vector>,
     stated_at: Duration,
     passed_on_at: Duration,
+    /// When this node was last seen to be an author.
+    wrote_at: Option<Duration>,
     /// Per author the version of its statement that the peer was told.
     told: BTreeMap<NodeId, u64>,
     beat_at: Option<Duration>,
@@ -32,6 +37,7 @@ impl Confirms {
             stated: None,
             stated_at: now,
             passed_on_at: now,
+            wrote_at: None,
             told: BTreeMap::new(),
             beat_at: None,
             beat_every: Duration::ZERO,
@@ -68,6 +74,9 @@ impl Confirms {
         unconfirmed: &mut u64,
     ) -> Result<Option<Statement>, ProtocolError> {
         let scope = group.scope();
+        if group.role() == Role::Author {
+            self.wrote_at = Some(now);
+        }
         if group.is_silent() || !store.is_whole(scope) {
             self.stated_at = now;
             return Ok(None);
@@ -84,7 +93,7 @@ impl Confirms {
                 // What was taken is counted anew; what is not durable yet is confirmed in time.
                 *unconfirmed = 1;
             }
-            if self.stated.as_ref() != Some(&durable) {
+            if self.stated.as_ref() != Some(&durable) && self.may_state(now, group, store)? {
                 let statement = Statement::of(scope, store.origin(), &durable, &applied)?;
                 group.note_peer(config.peer, |peer| peer.told.clone_from(&durable));
                 self.stated = Some(durable);
@@ -92,6 +101,25 @@ impl Confirms {
             }
         }
         self.pass_on(now, config, group)
+    }
+
+    /// Whether what is durable may be said. What is said must not cover a record that makes this node a
+    /// reader while it still writes.
+    fn may_state(
+        &mut self,
+        now: Duration,
+        group: &Group,
+        store: &dyn Store,
+    ) -> Result<bool, ProtocolError> {
+        if group.role() == Role::Author {
+            self.wrote_at = Some(now);
+            // What was read before may be older than what is durable.
+            group.read_roster(store)?;
+            if group.role() == Role::Author {
+                return Ok(true);
+            }
+        }
+        Ok(self.wrote_at.is_none_or(|at| now >= at + LAST_WRITES_WAIT))
     }
 
     fn pass_on(

@@ -372,6 +372,7 @@ impl Session {
         if origin.node == self.config.peer {
             self.give.confirm(&durable);
             self.note_pending();
+            self.group.refuse_if_reader_writes(store, origin.node)?;
             self.peer_had.get_or_insert(durable);
         }
         Ok(())

@@ -262,11 +262,14 @@ impl Take {
                 self.must_take_all |= self.put_off >= PUT_OFF_MAX;
                 self.give_up(now, store)
             }
-            (Answer::Stranger, Course::Subscribed { .. }) if !self.was_stranger => {
+            (Answer::Stranger, Course::Subscribed { .. })
+                if !self.was_stranger && self.may_rejoin_from() =>
+            {
                 (self.was_stranger, self.must_rejoin) = (true, true);
                 self.choose(now, store)
             }
-            // It rejoined, and is none all the same: the roster is full.
+            // It rejoined, and is none all the same: the roster is full. Or the peer only reads and does not
+            // know it yet: once it does, it knows this node, too.
             (Answer::Stranger, Course::Subscribed { .. }) => self.give_up(now, store),
             (_, _) => Err(ProtocolError::Unexpected { what: "offer" }),
         }

@@ -118,21 +118,6 @@ fn anything_before_the_hellos_is_refused() {
 }
 
 #[test]
-fn a_reader_that_writes_is_refused() {
-    for toy in Toy::both() {
-        let mut bench = toy.live();
-        bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
-        let written = bench.send(Kind::Shipment, Extent::Whole, &shipment(PEER, WALL_MS + 1));
-        assert_eq!(for_operators(written), "ReaderWrites");
-        // What it passes on from a writer is welcome.
-        let mut bench = toy.live();
-        bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
-        bench.send(Kind::Shipment, Extent::Whole, &shipment(2, WALL_MS)).unwrap();
-        assert!(bench.vector().get(origin(2)) > Tick::ZERO);
-    }
-}
-
-#[test]
 fn frames_of_a_wrong_length_are_refused() {
     for toy in Toy::both() {
         for (len, expected) in [(0, "TooShort"), (15, "TooShort"), (FRAME_LEN_MAX + 1, "TooLong")] {

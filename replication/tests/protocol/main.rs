@@ -14,4 +14,5 @@ mod histories;
 mod net;
 mod own;
 mod packed;
+mod readers;
 mod standing;

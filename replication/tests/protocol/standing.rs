@@ -11,6 +11,7 @@ use replication::protocol::message::{
 use replication::protocol::{Event, Tier};
 use replication::roster::{Member, Role};
 use replication::store::{Store, keyspaces};
+use std::time::Duration;
 
 /// A record that was written now, newer than any in the roster of a bench.
 fn notice(role: Role, fenced: u64) -> Notice {
@@ -111,6 +112,27 @@ fn a_notice_that_breaks_its_format_is_refused() {
     }
 }
 
+/// It will hear what it is from this node, and who this node is.
+#[test]
+fn a_reader_that_takes_this_node_for_a_stranger_is_asked_again() {
+    let mut bench = Bench::with(filled());
+    bench.group.set_member(&bench.store, id(PEER), Member::new(Role::Observer)).unwrap();
+    bench.say(Message::Hello(Bench::hello())).unwrap();
+    let round = round_of(&bench.answer()).unwrap();
+    let answer = Answer::Stranger as u8;
+    bench.say(Message::Offer(Offer { scope: 1, round, answer, floor: vec![] })).unwrap();
+    assert_eq!(round_of(&bench.hear_all()), None);
+    bench.now += Duration::from_secs(2);
+    assert!(round_of(&bench.hear_all()) > Some(round));
+}
+
+fn round_of(said: &[Message]) -> Option<u32> {
+    said.iter().find_map(|message| match message {
+        Message::Subscribe(wish) => Some(wish.round),
+        _ => None,
+    })
+}
+
 /// Nobody waited for what it has, so it is treated as one that was shut out.
 #[test]
 fn a_peer_that_is_no_member_and_has_something_must_rejoin() {
@@ -194,7 +216,7 @@ fn who_rejoins_ships_states_donates_and_admits_nothing() {
     assert_eq!(bench.vector().get(origin(PEER)), Tick::ZERO);
     // Its floor stays, too.
     let floor = bench.store.floor(SCOPE);
-    bench.group.tick(bench.now + std::time::Duration::from_secs(9), &bench.store).unwrap();
+    bench.group.tick(bench.now + Duration::from_secs(9), &bench.store).unwrap();
     assert_eq!(bench.store.floor(SCOPE), floor);
     // To whom it rejoins with it gives what that lacks.
     let mut bench = Bench::live();

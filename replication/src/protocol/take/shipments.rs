@@ -1,11 +1,10 @@
-//! Shipments of the tail: who may have written them, and what becomes of them.
+//! Shipments of the tail, and what becomes of them.
 
 use super::{GAPS_MAX, Take};
 use crate::error::ProtocolError;
 use crate::protocol::config::Event;
-use crate::roster::{Member, Role};
-use crate::store::{Admission, Store, keyspaces};
-use base::{OpKind, Shipment, Tick};
+use crate::store::{Admission, Store};
+use base::Shipment;
 use std::time::Duration;
 
 impl Take {
@@ -25,9 +24,8 @@ impl Take {
                 // They answer a subscription of before; what is in them will come again.
                 return Ok(());
             }
-            self.check_author(store, first)?;
-            // What others may write can depend on the first.
-            let more = others.iter().take_while(|it| self.check_author(store, it).is_ok()).count();
+            self.check_scope(first)?;
+            let more = others.iter().take_while(|it| self.check_scope(it).is_ok()).count();
             let front = rest.get(..=more).unwrap_or(rest);
             let admitted = store.admit_all(front);
             let admitted = admitted.map_err(|error| ProtocolError::refused("shipment", error))?;
@@ -36,7 +34,7 @@ impl Take {
             }
             rest = rest.get(admitted.len().max(1)..).unwrap_or_default();
         }
-        Ok(())
+        self.group.refuse_if_reader_writes(store, self.peer)
     }
 
     /// Notes what became of a shipment.
@@ -86,42 +84,12 @@ impl Take {
         }
     }
 
-    /// A node that may only read does not begin to write. What it wrote before it became a reader
-    /// may still be under way.
-    fn check_author(&self, store: &dyn Store, bytes: &[u8]) -> Result<(), ProtocolError> {
-        let malformed = |found| ProtocolError::malformed("shipment", found);
-        let (scope, origin) = Shipment::author(bytes).map_err(malformed)?;
+    fn check_scope(&self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let author = Shipment::author(bytes);
+        let (scope, _) = author.map_err(|found| ProtocolError::malformed("shipment", found))?;
         if scope != self.group.scope() {
             return Err(ProtocolError::WrongScope { found: scope.0 });
         }
-        let reads_only = origin.node == self.peer
-            && self.group.role_of(self.peer) == Some(Role::Observer)
-            && store.applied(scope).get(origin) == Tick::ZERO;
-        if !reads_only {
-            return Ok(());
-        }
-        let shipment = Shipment::decode(bytes).map_err(malformed)?;
-        let first = shipment.commits.first().map_or(Tick::MAX, |commit| commit.tick);
-        let is_of_before = first <= self.group.roster().since(origin.node).tick;
-        if is_of_before || is_promotion(&shipment) {
-            return Ok(());
-        }
-        Err(ProtocolError::ReaderWrites { node: origin.node })
+        Ok(())
     }
-}
-
-/// Whether a node begins to write by the record that makes it an author: an operator promoted it,
-/// maybe because all who could have written that record are gone.
-fn is_promotion(shipment: &Shipment<'_>) -> bool {
-    let roster = shipment.keyspaces.iter().find(|(_, name)| *name == keyspaces::ROSTER);
-    let (Some((roster, _)), Some(commit)) = (roster, shipment.commits.first()) else {
-        return false;
-    };
-    let key = Member::key(shipment.origin.node);
-    commit.ops.clone().any(|op| match op.kind {
-        OpKind::Put(value) if op.keyspace == *roster && op.key == key => {
-            Member::decode(value).is_ok_and(|member| member.role == Role::Author)
-        }
-        _ => false,
-    })
 }
