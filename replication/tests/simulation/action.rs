@@ -8,12 +8,14 @@ use base::{Error, Origin, Tick};
 use replication::group::Writes;
 use replication::link::sim::Weather;
 use replication::memory::{Change, Write};
-use replication::replica::{Dialing, PeerChange};
+use replication::replica::Dialing;
 use replication::roster::Role;
 use std::time::Duration;
 
 /// The two keyspaces of users.
-const KEYSPACES: [&str; 2] = ["moon", "tide"];
+pub(crate) const KEYSPACES: [&str; 2] = ["moon", "tide"];
+/// Bytes of a long write: some pieces.
+const LONG_LEN: usize = 5 << 20;
 /// The operator of a group sits at this node, if it is up.
 pub(crate) const OPERATOR: usize = 0;
 
@@ -35,7 +37,7 @@ impl<M: Machine> World<M> {
             Shape::ReadingRelay => 1,
             Shape::Mesh | Shape::Responder => return Ok(()),
         };
-        self.nodes[reader].role = Role::Observer;
+        (self.nodes[reader].configured, self.nodes[reader].role) = (Role::Observer, Role::Observer);
         self.settle(Duration::from_secs(120)).await?;
         Ok(())
     }
@@ -97,6 +99,9 @@ impl<M: Machine> World<M> {
             Action::TrimLog if is_up => self.tidy(at, Chore::TrimLog)?,
             Action::Fence => drop(self.fence(at)),
             Action::Unfence => self.unfence(),
+            Action::Untrack => drop(self.untrack(plan, at)),
+            Action::Track => self.track(at),
+            Action::Promote => self.promote(at),
             Action::LiveOnWithout => self.live_on_without(plan, at).await?,
             Action::Rest => {
                 let rest = self.dice.between(5, 40);
@@ -116,7 +121,7 @@ impl<M: Machine> World<M> {
         self.say(format!("the clock of {at} is wrong by {skew} ms"));
     }
 
-    fn writes(&mut self, plan: &Plan) -> Vec<Write> {
+    pub(crate) fn writes(&mut self, plan: &Plan) -> Vec<Write> {
         let mut writes = vec![self.one_write(plan)];
         if self.dice.one_in(6) {
             writes.extend((0..self.dice.between(1, 3)).map(|_| self.one_write(plan)));
@@ -145,10 +150,11 @@ impl<M: Machine> World<M> {
     }
 
     /// A user writes, if users may.
-    fn write(&mut self, at: usize, writes: &[Write]) -> Result<(), Found> {
+    pub(crate) fn write(&mut self, at: usize, writes: &[Write]) -> Result<(), Found> {
         let node = &mut self.nodes[at];
         let is_open = node.replica.as_ref().is_some_and(|r| r.writes() == Writes::Open);
-        if !is_open || node.role != Role::Author {
+        // Who was made a reader and does not know writes on.
+        if !is_open || node.role == Role::Deprecated {
             self.counts.refused += 1;
             return Ok(());
         }
@@ -160,6 +166,11 @@ impl<M: Machine> World<M> {
             }
             Err(error) => return Err(format!("node {at} does not write: {error}")),
         };
+        let len = |write: &Write| match &write.change {
+            Change::Put(value) => value.len(),
+            Change::Delete | Change::DeleteTo(_) | Change::Erase(_) => 0,
+        };
+        self.longest = self.longest.max(writes.iter().map(len).sum());
         let identity = node.machine.identity();
         if node.sync_after_ms == 0 {
             node.machine.sync().map_err(|error| format!("node {at}: no sync: {error}"))?;
@@ -172,7 +183,13 @@ impl<M: Machine> World<M> {
     }
 
     async fn burst(&mut self, plan: &Plan, at: usize) -> Result<(), Found> {
-        let pad = if self.dice.one_in(3) { self.dice.between(1, 60_000) as usize } else { 0 };
+        let pad = match self.dice.one_in(3) {
+            true if plan.limits.has_long_writes && self.dice.one_in(2) => {
+                return self.write_long(at);
+            }
+            true => self.dice.between(1, 60_000) as usize,
+            false => 0,
+        };
         for _ in 0..self.dice.between(5, 25) {
             let mut writes = self.writes(plan);
             for write in &mut writes {
@@ -187,6 +204,14 @@ impl<M: Machine> World<M> {
             }
         }
         Ok(())
+    }
+
+    /// Longer than what is kept in memory of it on its way.
+    fn write_long(&mut self, at: usize) -> Result<(), Found> {
+        let mut value = self.value();
+        value.resize(LONG_LEN, b'.');
+        let (keyspace, key) = (KEYSPACES[0].to_owned(), b"long".to_vec());
+        self.write(at, &[Write { keyspace, key, change: Change::Put(value) }])
     }
 
     fn back_up(&mut self, at: usize) -> Result<(), Found> {
@@ -220,85 +245,5 @@ impl<M: Machine> World<M> {
     pub(crate) fn tidy(&mut self, at: usize, chore: Chore) -> Result<(), Found> {
         let done = self.nodes[at].machine.tidy(chore);
         done.map_err(|error| format!("node {at}: {chore:?} fails: {error}"))
-    }
-
-    /// Operators shut a node out; one at a time.
-    fn fence(&mut self, at: usize) -> bool {
-        let is_any_out = self.nodes.iter().any(|node| node.role == Role::Deprecated);
-        // Who shuts out the only node that it reaches has no way back.
-        let is_relay = at == 1 && !self.walls.is_empty();
-        if is_any_out || is_relay || at == OPERATOR || self.nodes[at].role != Role::Author {
-            return false;
-        }
-        let is_done = self.order(at, Role::Deprecated);
-        if is_done {
-            self.counts.fences += 1;
-            let node = &mut self.nodes[at];
-            node.role = Role::Deprecated;
-            node.unheard.insert(node.machine.identity().incarnation);
-            self.say(format!("{at} is shut out"));
-        }
-        is_done
-    }
-
-    fn unfence(&mut self) {
-        let out = self.nodes.iter().position(|node| node.role == Role::Deprecated);
-        if let Some(out) = out
-            && self.order(out, Role::Author)
-        {
-            self.nodes[out].role = Role::Author;
-            self.say(format!("{out} is let in again"));
-        }
-    }
-
-    /// Says at the operator's node what `at` is to be.
-    pub(crate) fn order(&mut self, at: usize, role: Role) -> bool {
-        let id = self.nodes[at].id;
-        let Some(replica) = &self.nodes[OPERATOR].replica else { return false };
-        replica.writes() == Writes::Open
-            && replica.change(id, PeerChange::Become(role)).unwrap_or(false)
-    }
-
-    /// A node is cut off and shut out, and writes; the others delete, agree and forget; then it is
-    /// let in again. A reader is only cut off: nobody waits for it.
-    async fn live_on_without(&mut self, plan: &Plan, at: usize) -> Result<(), Found> {
-        let is_reader = self.nodes[at].role == Role::Observer;
-        if !is_reader && !self.fence(at) {
-            return Ok(());
-        }
-        let others: Vec<usize> = (0..NODES).filter(|other| *other != at).collect();
-        self.cuts = others.iter().flat_map(|other| [(at, *other), (*other, at)]).collect();
-        self.rewire();
-        for _ in 0..self.dice.between(1, 5) {
-            let writes = self.writes(plan);
-            self.write_though_shut_out(at, &writes)?;
-            self.pass(Duration::from_millis(300)).await?;
-        }
-        let start = OPERATOR;
-        for keyspace in KEYSPACES {
-            let (key, change) = (Vec::new(), Change::DeleteTo(Vec::new()));
-            self.write(start, &[Write { keyspace: keyspace.to_owned(), key, change }])?;
-        }
-        self.pass(Duration::from_secs(4)).await?;
-        for other in others {
-            if self.nodes[other].is_up() {
-                self.tidy(other, Chore::Collect)?;
-            }
-        }
-        self.cuts.clear();
-        self.rewire();
-        self.unfence();
-        Ok(())
-    }
-
-    /// It does not know yet.
-    fn write_though_shut_out(&mut self, at: usize, writes: &[Write]) -> Result<(), Found> {
-        if self.nodes[at].role != Role::Deprecated {
-            return Ok(());
-        }
-        self.nodes[at].role = Role::Author;
-        let written = self.write(at, writes);
-        self.nodes[at].role = Role::Deprecated;
-        written
     }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Counts {
     pub(crate) restores: u64,
     pub(crate) wipes: u64,
     pub(crate) fences: u64,
+    /// Writers that were made readers, and readers that were made writers: by others, or by themselves.
+    pub(crate) untracked: u64,
+    pub(crate) tracked: u64,
+    pub(crate) promoted: u64,
     pub(crate) clock_jumps: u64,
     pub(crate) late: u64,
     /// Writes whose only disk was lost.
@@ -28,6 +32,13 @@ pub(crate) struct Counts {
     pub(crate) audits: u64,
     /// The longest time until all were equal.
     pub(crate) healing: Duration,
+}
+
+impl Counts {
+    /// How often others may have gone on without a node's writes.
+    pub(crate) fn leavings(&self) -> u64 {
+        self.restores + self.wipes + self.fences + self.untracked
+    }
 }
 
 impl AddAssign for Counts {
@@ -43,6 +54,9 @@ impl AddAssign for Counts {
         self.restores += more.restores;
         self.wipes += more.wipes;
         self.fences += more.fences;
+        self.untracked += more.untracked;
+        self.tracked += more.tracked;
+        self.promoted += more.promoted;
         self.clock_jumps += more.clock_jumps;
         self.late += more.late;
         self.lost += more.lost;
@@ -60,6 +74,8 @@ impl fmt::Display for Counts {
         writeln!(f, "{} crashes, {} with power", self.crashes, self.power_losses)?;
         writeln!(f, "{} restores, {} new disks", self.restores, self.wipes)?;
         writeln!(f, "{} nodes shut out, {} clocks set wrong", self.fences, self.clock_jumps)?;
+        writeln!(f, "{} writers made readers", self.untracked)?;
+        writeln!(f, "{} readers tracked, {} promoted", self.tracked, self.promoted)?;
         writeln!(f, "{} late writes, {} writes lost with their only disk", self.late, self.lost)?;
         writeln!(f, "{} seeds in which tombstones were dropped", self.dropped)?;
         writeln!(f, "{} reports of audits", self.audits)?;

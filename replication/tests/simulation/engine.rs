@@ -77,7 +77,8 @@ impl EngineMachine {
             return Ok(Vector::default());
         }
         let platform = self.platform(VecDeque::new());
-        let db = Db::open_read_only_on(platform, options())?;
+        // It takes all of the log into memory.
+        let db = Db::open_read_only_on(platform, Options { memory_bytes: 64 << 20, ..options() })?;
         self.identity = db.identity();
         Ok(db.replication().applied(ScopeId::MAIN))
     }

@@ -171,7 +171,7 @@ impl<M: Machine> World<M> {
             return Err(found);
         }
         let counts = &self.counts;
-        if counts.late > 0 && counts.restores + counts.wipes + counts.fences == 0 {
+        if counts.late > 0 && counts.leavings() == 0 {
             return Err("a write was late, although all authors are waited for".to_owned());
         }
         self.say(format!("equal, {} writes", self.ledger.len()));

@@ -8,7 +8,7 @@
 mod story;
 
 use std::ops::Range;
-use story::{Counts, EngineMachine, Machine, MemoryMachine, Outcome, tell};
+use story::{Counts, EngineMachine, Machine, MemoryMachine, Outcome, tell, tell_twice};
 
 /// How many stories are told each time.
 const ENGINE_SEEDS: Range<u64> = 0..400;
@@ -37,17 +37,7 @@ fn tell_all<M: Machine>(store: &str, seeds: impl Iterator<Item = u64>) {
     println!("{counts}");
     assert!(counts.restores > 0 && counts.late > 0 && counts.dropped > 0, "{counts}");
     assert!(counts.audits > counts.stories, "{counts}");
-}
-
-fn tell_twice<M: Machine>(seeds: &[u64]) {
-    for seed in seeds.iter().copied() {
-        let (once, again) = (tell::<M>(seed), tell::<M>(seed));
-        for (first, second) in once.log.iter().zip(&again.log) {
-            assert_eq!(first, second, "seed {seed}");
-        }
-        assert_eq!(once.trace, again.trace, "seed {seed}");
-        assert_eq!((once.counts, once.log.len()), (again.counts, again.log.len()), "seed {seed}");
-    }
+    assert!(counts.untracked > 0 && counts.tracked > 0 && counts.promoted > 0, "{counts}");
 }
 
 #[test]
@@ -62,6 +52,8 @@ fn replicas_in_memory_become_equal_as_well() {
 
 #[test]
 fn a_seed_tells_the_identical_story_each_time() {
-    tell_twice::<EngineMachine>(&[3, 5, 8, 13, 21]);
-    tell_twice::<MemoryMachine>(&[3, 5]);
+    [3, 5, 8, 13, 21]
+        .iter()
+        .for_each(|seed| check("engine", *seed, &tell_twice::<EngineMachine>(*seed)));
+    [3, 5].iter().for_each(|seed| check("memory", *seed, &tell_twice::<MemoryMachine>(*seed)));
 }

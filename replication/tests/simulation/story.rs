@@ -4,6 +4,7 @@
 //! plan      what kind of story: who reaches whom, what happens how often
 //! world     nodes, network, time; machine is one disk and its database, in memory or of the engine
 //! action    what happens: writes, weather, cuts, clocks, crashes, restores, collection
+//! roles     operators shut nodes out, and say who writes and who reads
 //! heal      all is made well, and all must become equal
 //! watch     what must hold at every moment; ledger: what must be read at the end
 //! ```
@@ -18,6 +19,7 @@ mod ledger;
 mod machine;
 mod memory;
 mod plan;
+mod roles;
 mod watch;
 mod world;
 
@@ -68,10 +70,42 @@ pub(crate) fn tell<M: Machine>(seed: u64) -> Outcome {
     outcome
 }
 
+/// Tells the story of `seed` twice. It is the same each time, packet by packet, or that is what is wrong.
+pub(crate) fn tell_twice<M: Machine>(seed: u64) -> Outcome {
+    let mut once = tell::<M>(seed);
+    let again = tell::<M>(seed);
+    if once.found.is_none() {
+        once.found = once.difference(&again);
+    }
+    once
+}
+
+impl Outcome {
+    /// What is not the same in both.
+    fn difference(&self, other: &Outcome) -> Option<String> {
+        let differs = |(one, two): &(&String, &String)| one != two;
+        if let Some((one, two)) = self.log.iter().zip(&other.log).find(differs) {
+            return Some(format!("told twice, it differs: `{one}` and `{two}`"));
+        }
+        let (lines, others) = (self.log.len(), other.log.len());
+        if lines != others {
+            return Some(format!("told twice, it differs: {lines} lines and {others}"));
+        }
+        if self.trace != other.trace {
+            let (one, two) = (&self.trace, &other.trace);
+            return Some(format!("told twice, it differs: traces {one} and {two}"));
+        }
+        let (one, two) = (&self.counts, &other.counts);
+        (one != two).then(|| format!("told twice, it differs:\n{one}\nand\n{two}"))
+    }
+}
+
 async fn run<M: Machine>(net: SimNet, seed: u64) -> Outcome {
     let mut dice = Dice::new(seed);
     let plan = Plan::of(&mut dice).with_audits(&mut Dice::new(!seed));
-    let mut world = World::<M>::new(net.clone(), dice.roll(), plan.audit_every);
+    let plan = plan.with_roles(&mut Dice::new(seed.rotate_left(32)));
+    let plan = plan.with_limits(&mut Dice::new(!seed.rotate_left(32)));
+    let mut world = World::<M>::new(net.clone(), dice.roll(), &plan);
     world.say(format!("{plan:?}"));
     let told = world.tell(&plan).await;
     let found = told.as_ref().err().cloned();

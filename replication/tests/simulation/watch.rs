@@ -2,14 +2,15 @@
 
 use crate::story::machine::Machine;
 use crate::story::world::{Found, NODES, Node, World};
-use base::{Incarnation, ScopeId, Tick, Vector};
-use replication::replica::Trouble;
+use base::{Incarnation, NodeId, ScopeId, Tick, Vector};
+use replication::replica::{Replica, Trouble};
+use replication::roster::Role;
 use std::collections::BTreeSet;
 
-/// Bytes that may be under way to one peer: the window, and one shipment that begins inside.
-const PENDING_BYTES_MAX: u64 = (16 << 20) + (1 << 20);
-/// Shipments that may be under way to one peer.
-const PENDING_MAX: u64 = 1000;
+/// Bytes that may be held of payloads which are not whole yet, of each channel that has such.
+const HELD_MAX: u64 = 2 << 20;
+/// Bytes of a shipment besides those of its writes, at the most.
+const BESIDES_MAX: u64 = 4 << 10;
 
 /// How far a node has come in this life of its disk.
 #[derive(Debug, Default)]
@@ -39,12 +40,23 @@ impl<M: Machine> World<M> {
     /// Vectors and floors only rise, incarnations never come back, claims are true, and memory is bounded.
     pub(crate) fn watch(&mut self) -> Result<(), Found> {
         self.nodes.iter_mut().for_each(Node::secure);
+        self.excuse_readers();
         for at in 0..NODES {
             self.watch_claims(at).map_err(|found| format!("node {at}: {found}"))?;
             self.watch_node(at).map_err(|found| format!("node {at}: {found}"))?;
             self.watch_audits(at).map_err(|found| format!("node {at}: {found}"))?;
         }
         Ok(())
+    }
+
+    /// Nobody waits for those whom operators have out, nor for whom somebody still takes for a reader.
+    fn excuse_readers(&mut self) {
+        let replicas = self.nodes.iter().filter_map(|node| node.replica.as_ref());
+        let readers =
+            replicas.flat_map(Replica::peers).filter(|it| it.role == Some(Role::Observer));
+        let readers: BTreeSet<NodeId> = readers.map(|it| it.peer.node).collect();
+        let is_out = |node: &Node<M>| node.role != Role::Author || readers.contains(&node.id);
+        self.nodes.iter_mut().filter(|node| is_out(node)).for_each(Node::excuse);
     }
 
     /// Nobody says that something is durable before it is.
@@ -102,12 +114,27 @@ impl<M: Machine> World<M> {
         if let Some(blamed) = replica.troubles().into_iter().find(is_blame) {
             return Err(format!("an honest peer was blamed: {}", blamed.message));
         }
+        self.watch_memory(at)
+    }
+
+    /// A peer that takes nothing costs a window, and one that sends in pieces what is held of one.
+    fn watch_memory(&self, at: usize) -> Result<(), Found> {
+        let Some(replica) = &self.nodes[at].replica else { return Ok(()) };
+        let limits = self.limits;
+        // A shipment that begins inside the window may end outside. Of late writes it has copies.
+        let shipment = (limits.shipment_len + 2 * self.longest) as u64 + BESIDES_MAX;
+        let bytes_max = limits.window_bytes + shipment;
         for (peer, status) in replica.health().peers {
             let (under_way, bytes) = (status.under_way, status.under_way_bytes);
-            if under_way > PENDING_MAX || bytes > PENDING_BYTES_MAX {
+            if under_way > limits.window_shipments as u64 || bytes > bytes_max {
                 return Err(format!(
-                    "{under_way} shipments, {bytes} bytes are under way to {peer}"
+                    "{under_way} shipments, {bytes} bytes are under way to {peer}, of {} and {bytes_max}",
+                    limits.window_shipments
                 ));
+            }
+            let held = status.held_bytes_max;
+            if held > HELD_MAX {
+                return Err(format!("{held} bytes of pieces of {peer} were held, of {HELD_MAX}"));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use crate::story::counts::Counts;
 use crate::story::dice::Dice;
 use crate::story::ledger::Ledger;
 use crate::story::machine::{Loss, Machine, Now};
+use crate::story::plan::{Limits, Plan};
 use crate::story::watch::Heights;
 use base::rng::SeededRng;
 use base::{Identity, Incarnation, NodeId, Vector};
@@ -39,6 +40,8 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) replica: Option<Replica>,
     pub(crate) store: Option<Weak<dyn Store>>,
     pub(crate) dialing: Dialing,
+    /// What it was configured as.
+    pub(crate) configured: Role,
     /// What the operators want it to be.
     pub(crate) role: Role,
     /// Whether it must be told: perhaps only it knows that it was something else.
@@ -56,13 +59,19 @@ pub(crate) struct Node<M: Machine> {
     pub(crate) audited_at: BTreeMap<NodeId, u64>,
     /// What was ever durable here.
     pub(crate) secured: Vector,
-    /// Lives in which it was shut out, or wrote on a new disk, perhaps before anybody had heard of it.
+    /// Lives that others did not wait for: in which it was shut out, only read, or wrote on a new disk,
+    /// perhaps before anybody had heard of it.
     pub(crate) unheard: BTreeSet<Incarnation>,
 }
 
 impl<M: Machine> Node<M> {
     pub(crate) fn is_up(&self) -> bool {
         self.replica.is_some()
+    }
+
+    /// Others do not wait for what it writes in its present life.
+    pub(crate) fn excuse(&mut self) {
+        self.unheard.insert(self.machine.identity().incarnation);
     }
 
     /// Notes what is durable.
@@ -93,11 +102,14 @@ pub(crate) struct World<M: Machine> {
     pub(crate) weather: Weather,
     pub(crate) slow: Option<(usize, Weather)>,
     audit_every: Option<Duration>,
+    pub(crate) limits: Limits,
+    /// Bytes of the longest write.
+    pub(crate) longest: usize,
     watched_at: Instant,
 }
 
 impl<M: Machine> World<M> {
-    pub(crate) fn new(net: SimNet, seed: u64, audit_every: Option<Duration>) -> World<M> {
+    pub(crate) fn new(net: SimNet, seed: u64, plan: &Plan) -> World<M> {
         let now = Instant::now();
         let mut world = World {
             net,
@@ -111,7 +123,9 @@ impl<M: Machine> World<M> {
             cuts: BTreeSet::new(),
             weather: Weather::default(),
             slow: None,
-            audit_every,
+            audit_every: plan.audit_every,
+            limits: plan.limits,
+            longest: 0,
             watched_at: now,
         };
         for number in 1..=NODES as u8 {
@@ -125,6 +139,7 @@ impl<M: Machine> World<M> {
                 replica: None,
                 store: None,
                 dialing: Dialing::Active,
+                configured: Role::Author,
                 role: Role::Author,
                 waits_for_word: false,
                 skew_ms: 0,
@@ -234,11 +249,14 @@ impl<M: Machine> World<M> {
             rng,
         };
         let options = ReplicaOptions {
-            role: if node.role == Role::Observer { Role::Observer } else { Role::Author },
+            role: node.configured,
             dialing: node.dialing,
             peers,
             calls: Calls::Inline,
             audit_every: self.audit_every,
+            window_bytes: self.limits.window_bytes,
+            window_shipments: self.limits.window_shipments,
+            shipment_len: self.limits.shipment_len,
             ..ReplicaOptions::default()
         };
         node.replica = Some(Replica::start(parts, options).map_err(failed)?);
