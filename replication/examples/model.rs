@@ -19,6 +19,8 @@ mod chance;
 mod heal;
 #[path = "../tests/model/oracle.rs"]
 mod oracle;
+#[path = "../tests/model/roles.rs"]
+mod roles;
 #[path = "../tests/model/rule.rs"]
 mod rule;
 #[path = "../tests/model/search.rs"]

@@ -1,7 +1,7 @@
 //! What can happen next: one step of a history.
 
 use crate::rule::{Rule, Rules};
-use crate::world::{NODES, Name, Node, Op, RANGE, Role, Slot, World, name_of};
+use crate::world::{NODES, Name, Node, Op, RANGE, Role, Slot, World};
 use base::{Origin, Tick, Vector};
 use replication::rules::{self, Statement};
 use std::sync::Arc;
@@ -112,6 +112,12 @@ pub(crate) enum Action {
         at: Name,
         who: Name,
     },
+    /// An operator at `at` makes a node a writer or a reader; a reader makes only itself a writer.
+    Become {
+        at: Name,
+        who: Name,
+        role: Role,
+    },
 }
 
 impl World {
@@ -139,6 +145,7 @@ impl World {
             Action::Announce { at, to } => self.announce(at, to, rules),
             Action::Overrule { at } => self.overrule(at, rules),
             Action::Deprecate { at, who } => self.deprecate(at, who, rules),
+            Action::Become { at, who, role } => self.change_role(at, who, role, rules),
         }
     }
 
@@ -313,6 +320,9 @@ impl World {
         }
         let origin = if has_lost { self.next_life(at) } else { Some(own) };
         let Some(origin) = origin else { return false };
+        if has_lost {
+            self.recall_nobody();
+        }
         if has_lost && let Some(stream) = Arc::make_mut(&mut self.streams).get_mut(&own) {
             stream.retain(|record| record.tick <= kept);
         }
@@ -343,45 +353,16 @@ impl World {
         let inherited = backup.scope.vector.clone();
         let node = Node { origin, is_unannounced, inherited, ..Node::clone(&backup) };
         *self.node_mut(at) = Node { backup: Some(backup), ..node };
+        self.recall_nobody();
         self.forget_unknown(at);
         true
-    }
-
-    /// Who is no member for `at`, which was restored or fences the one that could tell, is excused
-    /// by nobody's will: `at` does not wait for its writes.
-    fn forget_unknown(&mut self, at: Name) {
-        let roster = self.nodes[at].scope.roster;
-        let unknown = (0..NODES)
-            .filter(|name| roster[*name].is_none_or(|member| member.role == Role::Deprecated));
-        unknown.for_each(|name| self.excuse(name));
-    }
-
-    /// If `at` waits for nobody else, no one can tell it who came back: whoever did is excused.
-    fn excuse_outsiders(&mut self, at: Name) {
-        let is_outside = |name: &Name| {
-            *name != at
-                && self.roles[*name] == Role::Author
-                && self.nodes[at].scope.role(*name) != Some(Role::Author)
-        };
-        let outsiders: Vec<Name> = (0..NODES).filter(is_outside).collect();
-        let others = self.roles.iter().filter(|role| **role == Role::Author).count() - 1;
-        if outsiders.len() == others {
-            outsiders.into_iter().for_each(|name| self.excuse(name));
-        }
-    }
-
-    /// What `name` wrote until it rejoins may come out late.
-    pub(crate) fn excuse(&mut self, name: Name) {
-        let lives = self.streams.keys().filter(|life| name_of(**life) == name);
-        self.excused.extend(lives);
-        self.excused.insert(self.nodes[name].origin);
     }
 
     /// A life that begins without a rejoin is excused if the one before it was.
     fn next_life(&mut self, name: Name) -> Option<Origin> {
         let origin = self.birth(name)?;
-        if self.excused.contains(&self.nodes[name].origin) {
-            self.excused.insert(origin);
+        if let Some(upto) = self.excused.get(&self.nodes[name].origin) {
+            self.excused.insert(origin, *upto);
         }
         Some(origin)
     }
@@ -413,25 +394,6 @@ impl World {
         self.excuse(at);
         self.node_mut(at).is_unannounced = false;
         self.commit(at, tick, vec![Op::Born], rules);
-        true
-    }
-
-    /// Nobody is fenced by one who is fenced itself: that is the operators' war, not modelled.
-    fn deprecate(&mut self, at: Name, who: Name, rules: &Rules) -> bool {
-        let is_author = |role: Option<Role>| role == Some(Role::Author);
-        let knows = |of: Name| self.nodes.iter().map(move |node| node.scope.role(of));
-        let is_fenced = knows(at).any(|role| role == Some(Role::Deprecated));
-        if at == who
-            || is_fenced
-            || !self.may_author(at, rules)
-            || !is_author(self.nodes[at].scope.role(who))
-        {
-            return false;
-        }
-        let tick = self.nodes[at].clock.next();
-        self.commit(at, tick, vec![Op::Member(who, Role::Deprecated)], rules);
-        self.excuse(who);
-        self.forget_unknown(at);
         true
     }
 }

@@ -14,12 +14,29 @@ const PLAIN: Bound = Bound {
     puts: 1,
     deletes: 1,
     restores: 0,
+    records: 0,
     kinds: &[],
     depth: usize::MAX,
 };
 
+const EVERYTHING: Bound = Bound {
+    restores: 2,
+    kinds: &[
+        Kind::Collect,
+        Kind::Delta,
+        Kind::Deprecate,
+        Kind::Rejoin,
+        Kind::Bootstrap,
+        Kind::Restore,
+        Kind::PowerLoss,
+        Kind::FastClocks,
+    ],
+    depth: 4,
+    ..PLAIN
+};
+
 /// Each kind of step with those that it meets.
-pub(crate) const BOUNDS: [Bound; 8] = [
+pub(crate) const BOUNDS: [Bound; 11] = [
     Bound { name: "drop", kinds: &[Kind::Collect], ..PLAIN },
     Bound { name: "drop, relay", roles: WITH_RELAY, puts: 2, kinds: &[Kind::Collect], ..PLAIN },
     Bound {
@@ -49,18 +66,12 @@ pub(crate) const BOUNDS: [Bound; 8] = [
         ..PLAIN
     },
     Bound {
-        name: "everything",
-        restores: 2,
-        kinds: &[
-            Kind::Collect,
-            Kind::Delta,
-            Kind::Deprecate,
-            Kind::Rejoin,
-            Kind::Restore,
-            Kind::PowerLoss,
-            Kind::FastClocks,
-        ],
-        depth: 4,
+        name: "roles",
+        records: 2,
+        kinds: &[Kind::Collect, Kind::Become, Kind::Rejoin],
         ..PLAIN
     },
+    Bound { name: "everything", ..EVERYTHING },
+    Bound { name: "everything, relay", roles: WITH_RELAY, ..EVERYTHING },
+    Bound { name: "everything, join", joiner: Some(2), ..EVERYTHING },
 ];

@@ -89,7 +89,7 @@ fn attempt(world: &World, chance: &mut Chance) -> Action {
     let (key, slot) = (chance.below(KEYS), chance.pick(&SLOTS));
     let pace = chance.pick(&[Pace::Slow, Pace::Slow, Pace::Fast]);
     let (from, to) = (at, other);
-    match chance.below(100) {
+    match chance.below(103) {
         0..=7 => Action::Put { at, key, pace },
         8..=15 => Action::Delete { at, slot, pace },
         16..=39 => Action::Ship { from, to, author: any_author(world, chance) },
@@ -109,7 +109,8 @@ fn attempt(world: &World, chance: &mut Chance) -> Action {
         93..=94 => Action::Backup { at },
         95..=96 => Action::Restore { at },
         97..=98 => Action::Announce { at, to },
-        _ => Action::Deprecate { at, who: other },
+        99 => Action::Deprecate { at, who: other },
+        _ => Action::Become { at, who: other, role: chance.pick(&[Role::Author, Role::Observer]) },
     }
 }
 

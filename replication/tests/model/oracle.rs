@@ -107,7 +107,8 @@ impl World {
         let is_healthy = |victim: &Stamp| {
             let author = &before.nodes[name_of(victim.origin)];
             let is_own = author.origin == victim.origin || author.inherited.covers_stamp(*victim);
-            is_own && !self.excused.contains(&victim.origin)
+            let excused = self.excused.get(&victim.origin);
+            is_own && excused.is_none_or(|upto| victim.tick > *upto)
         };
         let is_new = |origin: &Origin, at: usize| {
             before.streams.get(origin).is_none_or(|records| records.len() <= at)

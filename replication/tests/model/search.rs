@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     PowerLoss,
     /// Writers whose clocks are ahead, not only behind.
     FastClocks,
+    /// Writers that become readers, and readers that become writers.
+    Become,
 }
 
 /// The histories to see.
@@ -41,6 +43,8 @@ pub(crate) struct Bound {
     pub(crate) puts: usize,
     pub(crate) deletes: usize,
     pub(crate) restores: usize,
+    /// Records about members.
+    pub(crate) records: usize,
     pub(crate) kinds: &'static [Kind],
     pub(crate) depth: usize,
 }
@@ -138,6 +142,12 @@ pub(crate) fn hash(world: &World) -> u64 {
     hasher.finish()
 }
 
+/// How many records there are about members.
+fn records(world: &World) -> usize {
+    let ops = world.streams.values().flatten().flat_map(|record| &record.ops);
+    ops.filter(|op| matches!(op, Op::Member(..))).count()
+}
+
 impl Bound {
     fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
@@ -194,6 +204,9 @@ impl Bound {
         if world.nodes[at].staged.is_some() {
             out.extend([Action::Install { at }, Action::BreakOff { at }]);
         }
+        if self.has(Kind::Become) && records(world) < self.records {
+            out.push(Action::Become { at, who: at, role: Role::Author });
+        }
         let lives = usize::from(world.births) - NODES;
         if self.has(Kind::Restore) && lives < self.restores {
             out.extend([Action::Backup { at }, Action::Restore { at }]);
@@ -225,6 +238,10 @@ impl Bound {
         }
         if self.has(Kind::Deprecate) && world.excused.is_empty() {
             out.push(Action::Deprecate { at, who: other });
+        }
+        if self.has(Kind::Become) && records(world) < self.records {
+            let roles = [Role::Observer, Role::Author];
+            out.extend(roles.map(|role| Action::Become { at, who: other, role }));
         }
     }
 }

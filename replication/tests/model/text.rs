@@ -83,6 +83,9 @@ impl fmt::Display for Action {
             }
             Action::Overrule { at } => write!(f, "an operator lets {} write", name(at)),
             Action::Deprecate { at, who } => write!(f, "{} deprecates {}", name(at), name(who)),
+            Action::Become { at, who, role } => {
+                write!(f, "{} makes {} {role:?}", name(at), name(who))
+            }
         }
     }
 }

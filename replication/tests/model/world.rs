@@ -129,10 +129,10 @@ pub(crate) struct World {
     /// Every record that was ever acknowledged, by author.
     pub(crate) streams: Arc<BTreeMap<Origin, Vec<Record>>>,
     pub(crate) births: u8,
-    /// What each node is while it is not deprecated.
+    /// What operators want each node to be while it is not deprecated.
     pub(crate) roles: [Role; NODES],
-    /// Lives whose writes may come out late: someone was told not to wait for them.
-    pub(crate) excused: BTreeSet<Origin>,
+    /// Lives whose writes up to a tick may come out late: someone was told not to wait for them.
+    pub(crate) excused: BTreeMap<Origin, Tick>,
 }
 
 impl Scope {
@@ -205,7 +205,7 @@ impl World {
             streams: Arc::default(),
             births: NODES as u8,
             roles,
-            excused: BTreeSet::new(),
+            excused: BTreeMap::new(),
         }
     }
 
