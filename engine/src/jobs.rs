@@ -94,6 +94,7 @@ fn empty_memory(parts: &Parts) -> Result<()> {
     let spares =
         parts.commits.with_queue(|queue| queue.appender().map(|log| log.give_up_spare()))?;
     spares.into_iter().for_each(|spare| parts.installer.free(FileName::Segment(spare)));
+    parts.admissions.discard_received(parts);
     give_back_if_full(parts);
     // First what waits: as long as it can not be flushed, no more is frozen.
     while flush(parts)? {}

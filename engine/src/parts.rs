@@ -1,7 +1,7 @@
 //! The parts of an open database, and the short ways through them.
 
 use crate::archive::Archive;
-use crate::backup::BackupPlan;
+use crate::backup::Backing;
 use crate::batch::Batch;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
@@ -30,7 +30,6 @@ use crate::workers::Worker;
 use base::fs::{Fs, LockGuard};
 use base::lock::Mutex;
 use base::{Clock, Error, Identity, Op, Origin, OriginNumber, Result, Rng, SpaceId, Tick, Vector};
-use recovery::Progress;
 use sstable::manifest::{Edit, KeyspaceSettings, State};
 use sstable::{ReadMode, TableOwner};
 use std::collections::BTreeMap;
@@ -64,12 +63,8 @@ pub(crate) struct Parts {
     pub(crate) admissions: Admissions,
     pub(crate) resolvers: Resolvers,
     pub(crate) clock_watch: Arc<ClockWatch>,
-    /// Held by the one who makes a backup.
-    pub(crate) backing_up: Mutex<()>,
-    /// How far the backup has come that was begun last.
-    pub(crate) backup_under_way: Mutex<Arc<Progress>>,
-    /// Which backups are made without being asked for.
-    pub(crate) backup_plan: Mutex<BackupPlan>,
+    /// Who makes a backup, and which are made without being asked for.
+    pub(crate) backing: Backing,
     /// Rung when the schedule of backups has something to look at.
     pub(crate) backup_bell: Arc<Bell>,
     /// Held by the one who flushes.
@@ -199,6 +194,14 @@ impl Parts {
         if self.space.wants_room() && crate::jobs::make_room(self).is_ok() {
             self.space.probe(self.demand());
         }
+    }
+
+    /// Refuses `bytes` that another node sends if they would not leave users' writes their space.
+    pub(crate) fn admit_received(&self, bytes: u64) -> Result<()> {
+        if self.space.is_full() {
+            self.probe_if_nobody_does();
+        }
+        self.space.admit_received(bytes, self.views.current().unflushed_bytes())
     }
 
     /// Flushes because nobody else does. A failure counts once the memtables are used up.

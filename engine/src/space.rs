@@ -8,6 +8,10 @@
 //! States: free -> full (an append or a flush found no space: puts are refused) -> used up (the
 //! reserve is gone and was not enough: deletes that would have to wait are refused too) -> free.
 //!
+//! What other nodes send is stored before it is known to be of use, and may be without end. So that is
+//! taken only as far as it leaves, besides the reserve, what users' writes need; whoever sends more is
+//! refused, and nobody else notices.
+//!
 //! Whoever finds no space may have looked before there was some again. So each way back to free is
 //! counted, and what was found before the last one says nothing: the work is tried again.
 
@@ -34,6 +38,8 @@ pub(crate) struct Space {
     reserve_bytes_max: u64,
     /// Bytes of a small log segment: what writing goes on with.
     unit: u64,
+    /// Bytes that are left to users' writes, the reserve not counted: a log segment as large as usual, and its tables.
+    kept_for_users: u64,
     state: AtomicU8,
     /// How often the disk was found full.
     times_full: AtomicU64,
@@ -126,6 +132,7 @@ impl Space {
             fs,
             reserve_bytes_max,
             unit: segment_bytes.min(SEGMENT_BYTES),
+            kept_for_users: 2 * segment_bytes + 2 * segment_bytes.min(SEGMENT_BYTES),
             state: AtomicU8::new(FREE),
             times_full: AtomicU64::new(0),
             times_freed: AtomicU64::new(0),
@@ -173,6 +180,17 @@ impl Space {
     #[inline]
     pub(crate) fn admit(&self, weight: Weight) -> Result<()> {
         if self.is_full() && weight == Weight::Puts { Err(self.error()) } else { Ok(()) }
+    }
+
+    /// Refuses `bytes` that another node sends if what is left then would not do for the tables of
+    /// `unflushed` bytes and for what users write next. Takes nothing: whoever is let in writes at once.
+    ///
+    /// A disk that does not tell how much is free takes everything.
+    pub(crate) fn admit_received(&self, bytes: u64, unflushed: u64) -> Result<()> {
+        self.admit(Weight::Puts)?;
+        let Ok(space) = self.fs.space() else { return Ok(()) };
+        let kept = self.kept_for_users.saturating_add(unflushed);
+        if bytes <= space.disk_bytes.saturating_sub(kept) { Ok(()) } else { Err(self.error()) }
     }
 
     /// The error of a write that is refused.

@@ -315,6 +315,10 @@ impl Stage for given::Stage {
         given::Stage::add(self, chunk)
     }
 
+    fn check_space(&self) -> Result<()> {
+        given::Stage::check_space(self)
+    }
+
     fn install(self: Box<Self>) -> Result<Installed> {
         Ok(match given::Stage::install(*self)? {
             given::Installed::All => Installed::All,

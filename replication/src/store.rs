@@ -320,7 +320,18 @@ pub struct Element {
 /// A delta on its way in.
 pub trait Stage: Send {
     /// Adds a chunk.
+    ///
+    /// # Errors
+    /// `DiskFull` if users' writes need the space.
     fn add(&mut self, chunk: &[u8]) -> Result<()>;
+
+    /// Looks whether it may stay although nothing more comes.
+    ///
+    /// # Errors
+    /// `DiskFull` if users' writes need the space that it holds.
+    fn check_space(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes all of it count at once, together with the vector, durably.
     fn install(self: Box<Self>) -> Result<Installed>;
@@ -393,7 +404,8 @@ pub trait Import: Send {
     /// Looks how far it is: complete files are verified while more comes. Does not wait for that.
     ///
     /// # Errors
-    /// `Corrupt` if a file is not the one that was announced: it has to be sent again.
+    /// `Corrupt` if a file is not the one that was announced: it has to be sent again; `DiskFull` if users'
+    /// writes need the space.
     fn settle(&mut self) -> Result<Settled>;
 
     /// Makes all files the content of the scope, durably, once it is settled.

@@ -2,6 +2,7 @@
 
 use super::import::Received;
 use super::late::Answers;
+use crate::parts::Parts;
 use base::lock::{Mutex, Rank};
 use base::{ScopeId, Tick};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,12 @@ impl Admissions {
     /// Keeps what an import has received that was broken off.
     pub(crate) fn keep_received(&self, files: &mut Vec<Received>) {
         self.incoming.lock().append(files);
+    }
+
+    /// Lets go of what an import has received that was broken off: its space is needed.
+    pub(crate) fn discard_received(&self, parts: &Parts) {
+        let kept = self.take_received();
+        kept.iter().for_each(|incoming| incoming.discard(parts));
     }
 
     /// Calls `f` while nobody admits.

@@ -70,7 +70,8 @@ impl Replication {
     /// `ConfigMismatch` if one of its keyspaces exists here in another scope;
     /// `InvalidInput` if the scope is not empty, if the head contradicts itself, or if a keyspace of
     /// another scope has a number that the giver uses: then a delta is the way. `ClockSkew` if the head
-    /// or a table is ahead of the clock here by more than is allowed.
+    /// or a table is ahead of the clock here by more than is allowed. `DiskFull` if the files would not
+    /// leave users' writes their space.
     pub fn import(&self, scope: ScopeId, head: &ExportHead) -> Result<Import> {
         Import::begin(&self.parts, scope, head)
     }
@@ -96,10 +97,10 @@ impl Import {
         let mut import = Import { parts, scope, head, catalog, files: Vec::new(), checker };
         if let Err(error) = import.announce(&mut kept) {
             import.files.append(&mut kept);
-            return Err(error);
+            return Err(import.give_way(error));
         }
         let parts = &import.parts;
-        kept.iter().for_each(|incoming| parts.obsolete.discard(parts, incoming.meta.id));
+        kept.iter().for_each(|incoming| incoming.discard(parts));
         Ok(import)
     }
 
@@ -107,6 +108,7 @@ impl Import {
     fn announce(&mut self, kept: &mut Vec<Received>) -> Result<()> {
         let metas = self.catalog.added.iter().map(|added| (added.meta.id, &added.meta));
         let metas: BTreeMap<u64, _> = metas.collect();
+        self.refuse_unless_room(&metas, kept)?;
         for file in &self.head.files {
             let Some(meta) = metas.get(&file.id) else { continue };
             self.files.push(match kept.iter().position(|incoming| incoming.is_of(meta)) {
@@ -117,6 +119,34 @@ impl Import {
         Ok(())
     }
 
+    /// Refuses what is announced if what is not among the `kept` files does not fit on the disk.
+    fn refuse_unless_room(
+        &self,
+        metas: &BTreeMap<u64, &Arc<TableMeta>>,
+        kept: &[Received],
+    ) -> Result<()> {
+        let missing = self.head.files.iter().map(|file| {
+            let is_it =
+                |incoming: &&Received| metas.get(&file.id).is_some_and(|meta| incoming.is_of(meta));
+            let here = kept.iter().find(is_it).map_or(0, |incoming| incoming.received);
+            file.len.saturating_sub(here)
+        });
+        self.parts.admit_received(missing.fold(0, u64::saturating_add))
+    }
+
+    /// What was received is no longer kept if there is no space for the rest of it.
+    fn give_way(&mut self, error: Error) -> Error {
+        if matches!(error, Error::DiskFull { .. }) {
+            self.discard();
+        }
+        error
+    }
+
+    fn discard(&mut self) {
+        let parts = &self.parts;
+        self.files.drain(..).for_each(|incoming| incoming.discard(parts));
+    }
+
     /// How many bytes of each file are here already.
     pub fn received(&self) -> Vec<(u64, u64)> {
         self.files.iter().map(|incoming| (incoming.file.id, incoming.received)).collect()
@@ -125,22 +155,32 @@ impl Import {
     /// Adds bytes of the file `id` at `offset`, which must be where it ends so far.
     ///
     /// # Errors
-    /// `InvalidInput` for other bytes than the next ones.
+    /// `InvalidInput` for other bytes than the next ones; `DiskFull` if users' writes need the space: what
+    /// was received is gone then.
     pub fn add(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let added = self.add_to(id, offset, bytes);
+        added.map_err(|error| self.give_way(error))
+    }
+
+    fn add_to(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
         let incoming = self.files.iter_mut().find(|incoming| incoming.file.id == id);
         let incoming = incoming.ok_or_else(|| Error::invalid("the file was not announced"))?;
         let end = offset.checked_add(bytes.len() as u64);
         if offset != incoming.received || end.is_none_or(|end| end > incoming.file.len) {
             return Err(Error::invalid("the bytes are not the next ones of the file"));
         }
+        self.parts.admit_received(bytes.len() as u64)?;
         incoming.add(&self.parts, &self.checker, bytes)
     }
 
     /// Looks how far it is. Complete files are synced and verified, every byte, while more comes.
     ///
     /// # Errors
-    /// `Corrupt` if a file is not the one that was announced: it has to be sent again.
+    /// `Corrupt` if a file is not the one that was announced: it has to be sent again. `DiskFull` if users'
+    /// writes need the space: what was received is gone then.
     pub fn settle(&mut self) -> Result<Settled> {
+        let has_space = self.parts.admit_received(0);
+        has_space.map_err(|error| self.give_way(error))?;
         let (parts, files) = (&self.parts, &mut self.files);
         files.iter_mut().try_for_each(|incoming| incoming.settle(parts))?;
         Ok(if self.is_settled() { Settled::Yes } else { Settled::NotYet })

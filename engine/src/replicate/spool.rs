@@ -35,7 +35,11 @@ impl Replication {
 
 impl Spool {
     /// Adds bytes behind those that are there.
+    ///
+    /// # Errors
+    /// `DiskFull` if users' writes need the space.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.parts.admit_received(bytes.len() as u64)?;
         self.writer.append(bytes).map_err(|e| Error::io("append to", self.path(), e))
     }
 

@@ -144,12 +144,13 @@ impl Stage {
     ///
     /// # Errors
     /// `InvalidInput` or `TooLarge` if it is no chunk, or not the next one, `ClockSkew` if it is ahead of
-    /// the clock here; the stage is then as it was.
+    /// the clock here, `DiskFull` if users' writes need the space; the stage is then as it was.
     pub fn add(&mut self, chunk: &[u8]) -> Result<()> {
         if chunk.len() > CHUNK_LEN_MAX {
             let (limit, len) = (CHUNK_LEN_MAX as u64, chunk.len() as u64);
             return Err(Error::too_large("chunk of a delta", limit, len));
         }
+        self.parts.admit_received(chunk.len() as u64)?;
         let decoded = StateChunk::decode(chunk)
             .map_err(|found| Error::invalid(format!("this is no chunk of a delta: {found}")))?;
         if decoded.scope != self.scope {
@@ -167,6 +168,14 @@ impl Stage {
         };
         self.outline.note(gist, place);
         Ok(())
+    }
+
+    /// Looks whether it may stay: users may need what it holds although nothing more comes.
+    ///
+    /// # Errors
+    /// `DiskFull` if it may not: drop it.
+    pub fn check_space(&self) -> Result<()> {
+        self.parts.admit_received(0)
     }
 
     /// Puts a chunk into the file. Returns where it is.

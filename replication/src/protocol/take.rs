@@ -161,6 +161,9 @@ impl Take {
             self.choose(now, store)?;
         }
         self.go_on_importing(now, store)?;
+        if let Course::Staging { stage, .. } = &self.course {
+            stage.check_space()?;
+        }
         if self.to_send.is_none() && self.timeout().is_some_and(|until| until <= now) {
             if matches!(self.course, Course::Idle { .. }) {
                 self.choose(now, store)?;

@@ -9,3 +9,4 @@ mod pair;
 mod parts;
 mod resolving;
 mod same;
+mod space;

@@ -12,7 +12,7 @@ use replication::protocol::frame::FEATURE_RANGES;
 use replication::protocol::{Event, Tier};
 
 /// Bytes that do not shrink.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut dice = Dice(seed);
     (0..len).map(|_| dice.roll() as u8).collect()
 }

@@ -59,6 +59,11 @@ impl Received {
         Received { file: file.clone(), ..self }
     }
 
+    /// Deletes what is here of it.
+    pub(crate) fn discard(&self, parts: &Parts) {
+        parts.obsolete.discard(parts, self.meta.id);
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.phase, Phase::Whole)
     }
@@ -101,7 +106,7 @@ impl Received {
     }
 
     fn begin_anew(&mut self, parts: &Parts) -> Result<()> {
-        parts.obsolete.discard(parts, self.meta.id);
+        self.discard(parts);
         *self = Received::create(parts, &self.file, &self.meta)?;
         Ok(())
     }

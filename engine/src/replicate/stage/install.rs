@@ -370,6 +370,8 @@ fn write(
     lateness: &Lateness,
 ) -> Result<Written> {
     let (parts, answers) = (&*stage.parts, lateness.answers);
+    let read_anew = ready.iter().flat_map(|ready| &ready.tables).map(|table| table.meta().len);
+    parts.admit_received(stage.writer.len().saturating_add(read_anew.sum()))?;
     let staged = Staged::open(stage)?;
     let (ranges, map) = ranges(stage, &staged, places, here, seqno)?;
     let mut tables = Tables::new(parts, seqno, ranges, lateness.copies);
