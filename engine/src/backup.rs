@@ -10,8 +10,9 @@ use crate::archive;
 use crate::checkpoint::stable_state;
 use crate::commit::Cut;
 use crate::jobs;
+use crate::options::Options;
 use crate::parts::Parts;
-use base::lock::MutexGuard;
+use base::lock::{Mutex, MutexGuard, Rank};
 use base::{Error, Moment, Result, Tick};
 use recovery::Progress;
 use recovery::backup::{
@@ -77,8 +78,28 @@ pub enum Attempted {
     PutOff,
 }
 
+/// Who makes a backup, and which are made without being asked for.
+pub(crate) struct Backing {
+    /// Held by the one who makes a backup.
+    turn: Mutex<()>,
+    /// How far that has come.
+    under_way: Mutex<Arc<Progress>>,
+    pub(crate) plan: Mutex<BackupPlan>,
+}
+
+impl Backing {
+    /// Nobody, and those that `options` ask for.
+    pub(crate) fn of(options: &Options) -> Backing {
+        let plan = BackupPlan { schedule: options.backup.clone(), guard: None };
+        Backing {
+            turn: Mutex::new(Rank::Backups, ()),
+            under_way: Mutex::new(Rank::Stats, Arc::default()),
+            plan: Mutex::new(Rank::Stats, plan),
+        }
+    }
+}
+
 /// Which backups are made without being asked for.
-#[derive(Default)]
 pub(crate) struct BackupPlan {
     pub(crate) schedule: Option<BackupSchedule>,
     pub(crate) guard: Option<Arc<dyn BackupGuard>>,
@@ -233,14 +254,14 @@ fn backup_uncounted(parts: &Parts, to: &Path, options: &BackupOptions) -> Result
 fn take_turn<'a>(parts: &'a Parts, progress: &Arc<Progress>) -> Result<MutexGuard<'a, ()>> {
     let mut seen = None;
     loop {
-        if let Some(turn) = parts.backing_up.try_lock() {
-            *parts.backup_under_way.lock() = progress.clone();
+        if let Some(turn) = parts.backing.turn.try_lock() {
+            *parts.backing.under_way.lock() = progress.clone();
             return Ok(turn);
         }
         if progress.is_cancelled() || parts.is_closed.load(Ordering::Acquire) {
             return Err(Error::Cancelled);
         }
-        let beats = Some(parts.backup_under_way.lock().beats());
+        let beats = Some(parts.backing.under_way.lock().beats());
         if seen != beats {
             progress.beat();
         }

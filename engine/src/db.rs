@@ -365,7 +365,7 @@ impl Db {
     /// Lets `guard` decide about each backup that the schedule makes from now on. Set it before there is a
     /// schedule, if no backup is to be made without it.
     pub fn guard_backups(&self, guard: impl BackupGuard + 'static) {
-        self.parts().backup_plan.lock().guard = Some(Arc::new(guard));
+        self.parts().backing.plan.lock().guard = Some(Arc::new(guard));
     }
 
     /// Reads and verifies everything now, as fast as the disk allows: each table, the finished part of the

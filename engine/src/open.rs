@@ -1,7 +1,7 @@
 //! From a directory to a running database, and back.
 
 use crate::archive::Archive;
-use crate::backup::BackupPlan;
+use crate::backup::Backing;
 use crate::bell::Bell;
 use crate::catalog::Catalog;
 use crate::changes::ChangePins;
@@ -240,9 +240,8 @@ pub(crate) fn assemble(
         views.clone(),
         space.clone(),
     );
-    let plan = BackupPlan { schedule: options.backup.clone(), guard: None };
     let parts = Parts {
-        backup_plan: Mutex::new(Rank::Stats, plan),
+        backing: Backing::of(&options),
         options,
         fs,
         opened_at: clock.monotonic(),
@@ -270,8 +269,6 @@ pub(crate) fn assemble(
         admissions: Admissions::default(),
         resolvers: Resolvers::default(),
         clock_watch,
-        backing_up: Mutex::new(Rank::Backups, ()),
-        backup_under_way: Mutex::new(Rank::Stats, Arc::default()),
         backup_bell: Arc::new(Bell::default()),
         flushing: Mutex::new(Rank::Jobs, ()),
         flush_failures: AtomicU32::new(0),

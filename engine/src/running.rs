@@ -47,7 +47,7 @@ impl Running {
     /// Makes backups as `schedule` says from now on, or none.
     pub(crate) fn schedule_backups(&self, schedule: Option<BackupSchedule>) -> Result<()> {
         let is_wanted = schedule.is_some();
-        self.parts.backup_plan.lock().schedule = schedule;
+        self.parts.backing.plan.lock().schedule = schedule;
         if is_wanted {
             self.with_workers(Workers::start_backups)?;
         }

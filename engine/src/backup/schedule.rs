@@ -22,7 +22,7 @@ pub(crate) fn run(parts: &Arc<Parts>, should_stop: &AtomicBool) {
     let mut agenda: Option<Agenda> = None;
     while !should_stop.load(Ordering::Acquire) {
         let (schedule, guard) = {
-            let plan = parts.backup_plan.lock();
+            let plan = parts.backing.plan.lock();
             (plan.schedule.clone(), plan.guard.clone())
         };
         let known = agenda.take().filter(|agenda| Some(&agenda.schedule) == schedule.as_ref());
