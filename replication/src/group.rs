@@ -491,11 +491,4 @@ impl Group {
         let (origin, vector, version) = state.statements.next_to_tell(told, except)?;
         Some((origin, vector.clone(), version))
     }
-
-    /// Notes what a session knows of its peer besides statements.
-    pub fn note_peer(&self, peer: NodeId, note: impl FnOnce(&mut PeerStatus)) {
-        if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
-            note(&mut peer.status);
-        }
-    }
 }

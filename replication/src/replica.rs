@@ -406,16 +406,6 @@ impl Replica {
         self.mesh.peers()
     }
 
-    /// What was exchanged with all peers.
-    pub fn totals(&self) -> Totals {
-        self.shared.journal.totals()
-    }
-
-    /// What went wrong last, oldest first.
-    pub fn troubles(&self) -> Vec<Trouble> {
-        self.shared.journal.troubles()
-    }
-
     /// Tells the peers what is durable here, then goodbye, and waits until no session is left. If a peer does
     /// not answer the goodbye, the port stays taken until its link has timed out or the runtime is shut down.
     pub async fn shutdown(&self) {

@@ -7,6 +7,18 @@ use base::NodeId;
 use std::collections::BTreeMap;
 
 impl Group {
+    /// Notes what a session knows of its peer besides statements.
+    pub fn note_peer(&self, peer: NodeId, note: impl FnOnce(&mut PeerStatus)) {
+        if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
+            note(&mut peer.status);
+        }
+    }
+
+    /// Notes how many bytes are held for payloads of `peer` that are not whole yet.
+    pub(crate) fn note_held(&self, peer: NodeId, held: usize) {
+        self.note_peer(peer, |peer| peer.held_bytes_max = peer.held_bytes_max.max(held as u64));
+    }
+
     /// The age of our oldest commit that `peer` has not confirmed.
     pub fn lag_ms(&self, peer: NodeId, store: &dyn Store) -> u64 {
         let (own, wall_ms) = (store.origin(), store.wall_ms());

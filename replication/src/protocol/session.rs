@@ -119,10 +119,7 @@ impl Session {
         let held = self.held_bytes();
         if held > self.held_max {
             self.held_max = held;
-            let most = held as u64;
-            self.group.note_peer(self.config.peer, |peer| {
-                peer.held_bytes_max = peer.held_bytes_max.max(most);
-            });
+            self.group.note_held(self.config.peer, held);
         }
     }
 
@@ -467,8 +464,7 @@ impl Session {
         if let Some(message) = self.take.next_message(now, store)? {
             return Ok(Some(message));
         }
-        let (config, group) = (&self.config, &self.group);
-        let unconfirmed = &mut self.take.unconfirmed;
+        let (config, group, unconfirmed) = (&self.config, &self.group, &mut self.take.unconfirmed);
         if let Some(said) = self.confirms.next_statement(now, config, group, store, unconfirmed)? {
             return Ok(Some(Message::Statement(said)));
         }

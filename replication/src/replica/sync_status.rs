@@ -29,6 +29,16 @@ impl PeerReport {
 }
 
 impl Replica {
+    /// What was exchanged with all peers.
+    pub fn totals(&self) -> Totals {
+        self.shared.journal.totals()
+    }
+
+    /// What went wrong last, oldest first.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.shared.journal.troubles()
+    }
+
     /// How this node and its peers are now.
     pub fn sync_status(&self) -> SyncStatus {
         let peers = self.peers();
