@@ -237,22 +237,23 @@ impl Exchange {
             dropped: head.dropped,
             is_whole: self.filtered.moment.is_whole(),
         };
-        let is_forgotten = !is_put(theirs) && head.floor.covers_stamp(theirs.carrier());
+        let is_forgotten = head.floor.covers_stamp(theirs.carrier());
         match judge(theirs.carrier(), &absence) {
             Verdict::Lag => {
                 self.report.lag += 1;
                 Ok(Answer::Nothing)
             }
-            // It was dropped here as it may be, and what came late since has been answered.
-            Verdict::Deleted if is_forgotten && !is_value => Ok(Answer::Nothing),
-            // Who holds an older version has not deleted the newer one. Other tombstones are taken.
-            Verdict::Deleted if mine.is_none() && is_put(theirs) => {
+            // An older value here would have met the deletion. An older deletion may have come after
+            // the newer one was forgotten.
+            Verdict::Deleted if !is_value && is_put(theirs) => {
                 if self.turn < 2 {
                     self.hold(&name)?;
                     self.gone.push(Gone { name, stamp: theirs.stamp });
                 }
                 Ok(Answer::Nothing)
             }
+            // It was dropped here as it may be, and what came late since has been answered.
+            Verdict::Deleted if !is_value && is_forgotten => Ok(Answer::Nothing),
             Verdict::Lost | Verdict::Deleted => Ok(Answer::Take),
         }
     }
@@ -407,6 +408,26 @@ mod tests {
             let [here, there] = exchange([&one, &other], [early, late], may_disown);
             assert_eq!((here.diverged(), there.diverged(), here.lag), (0, 0, 1));
         }
+    }
+
+    /// The other has forgotten the put with its deletion, and then an older deletion came.
+    #[test]
+    fn an_older_deletion_that_came_late_is_no_sign_of_a_loss() {
+        let (one, other, late) = (node(1), node(2), node(3));
+        write(&late, b"key", Change::Delete);
+        one.set_wall_ms(WALL_MS + 5);
+        write(&one, b"key", Change::Put(b"v".to_vec()));
+        ship(&one, &other);
+        write(&other, b"key", Change::Delete);
+        forget(&other);
+        ship(&late, &other);
+        let moments = [moment(&one), moment(&other)];
+        let mut kinds = Vec::new();
+        moments[1].moment.look_up(NAME, &mut |it| kinds.push(format!("{:?}", it.kind))).unwrap();
+        assert_eq!(kinds, ["Delete"]);
+        let [here, there] = exchange([&one, &other], moments, MayDisown::Yes);
+        assert_eq!((here.diverged(), there.diverged(), here.lag), (0, 0, 1));
+        assert_eq!(other.dump(), []);
     }
 
     /// One has forgotten a range delete, and has answered a put that it deletes; the other still has it.
