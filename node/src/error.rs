@@ -18,7 +18,7 @@
 use base::Error;
 use base::codes::{Retrying, code_named};
 use base::error::FileKind;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
@@ -289,8 +289,7 @@ impl Failure {
 
     /// As a node answers with it, for [`Failure::from_answer`].
     pub(crate) fn to_answer(&self) -> String {
-        let exit = Some(self.details.exit as u8);
-        serde_json::to_string(&self.object(exit)).unwrap_or_else(|_| String::from("{}"))
+        serde_json::to_string(self).unwrap_or_else(|_| String::from("{}"))
     }
 
     fn object(&self, exit: Option<u8>) -> FailureObject<'_> {
@@ -312,6 +311,13 @@ impl Failure {
             line: details.line,
             exit,
         }
+    }
+}
+
+/// As in [`Failure::to_answer`].
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.object(Some(self.details.exit as u8)).serialize(to)
     }
 }
 

@@ -172,7 +172,8 @@ fn checkpoints_backups_and_scrubs_are_made_where_the_configuration_says() {
     let all = node.ask("GET", "/v1/backups", &[], "").is(200, "").json();
     let has_full =
         |one: &serde_json::Value| one["number"] == full["number"] && one["kind"] == "full";
-    assert!(all.as_array().unwrap().iter().any(has_full), "{all}");
+    assert!(all["backups"].as_array().unwrap().iter().any(has_full), "{all}");
+    assert_eq!(all["damaged"], serde_json::json!([]));
     let scrubbed = node.ask("POST", "/v1/scrub", &[], "").is(200, "").json();
     assert_eq!(scrubbed["findings"], serde_json::json!([]));
 }
@@ -398,7 +399,8 @@ fn the_schedule_of_backups_and_what_health_checks_call_short_change_while_it_run
     let kinds = || {
         let listed = node.ask("GET", "/v1/backups", &[], "");
         let kind = |backup: &serde_json::Value| backup["kind"].as_str().unwrap().to_owned();
-        (listed.status == 200).then(|| listed.json().as_array().unwrap().iter().map(kind).collect())
+        let all = (listed.status == 200).then(|| listed.json()["backups"].clone())?;
+        Some(all.as_array().unwrap().iter().map(kind).collect())
     };
     reload(format!("[backup]\nto = {one:?}\n"));
     until(|| kinds().filter(|kinds: &Vec<String>| *kinds == ["incremental"]));
@@ -412,7 +414,7 @@ fn the_schedule_of_backups_and_what_health_checks_call_short_change_while_it_run
     until(|| kinds().filter(|kinds| kinds.len() >= 2 && kinds.iter().all(|kind| kind == "full")));
     until(|| {
         let all = node.ask("GET", "/v1/backups", &[], "").json();
-        (all[0]["number"].as_u64()? > 1).then_some(()) // it keeps two
+        (all["backups"][0]["number"].as_u64()? > 1).then_some(()) // it keeps two
     });
 
     let checks = || node.ask("GET", "/health/detailed", &[], "").json()["checks"].clone();

@@ -220,7 +220,18 @@ fn checkpoints_and_backups_are_made_where_the_configuration_says() {
     let listed = node(&served, "backups --output json").ok().json();
     let at = listed.iter().position(|backup| *backup == full).unwrap();
     assert!(at > 0, "oldest first");
-    assert!(node(&served, "backups").ok().text().contains(text.text()), "{}", text.text());
+    let all = node(&served, "backups").ok();
+    assert!(all.text().contains(text.text()) && all.err.is_empty(), "{}", text.text());
+
+    let record = store.join(format!("{:020}.backup", full["number"].as_u64().unwrap()));
+    let mut bytes = fs::read(&record).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&record, bytes).unwrap();
+    let without = node(&served, "backups --output json").ok();
+    assert!(!without.json().contains(&full) && without.json().len() == listed.len() - 1);
+    let told: serde_json::Value = serde_json::from_str(&without.err).unwrap();
+    let file = record.to_str().unwrap();
+    assert_eq!((&told["code"], &told["file"]), (&"BackupCorrupt".into(), &file.into()), "{told}");
 }
 
 fn get_in(path: &Path, key: &str) -> Ended {

@@ -3,7 +3,7 @@
 //! ```text
 //! POST  /v1/checkpoint   {"name":..} below `checkpoint.to`
 //! POST  /v1/backup       kind=full | incremental, into `backup.to`
-//! GET   /v1/backups      what is there
+//! GET   /v1/backups      what is there, damaged ones told apart
 //! POST  /v1/scrub        reads and verifies everything
 //! ```
 //!
@@ -88,7 +88,7 @@ pub(super) async fn backup(
     Ok(json(&line_of(&info.await?)))
 }
 
-/// The backups that are there, oldest first.
+/// The backups that are there, oldest first, and why others can not be read.
 pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusal> {
     let store = configured(&node, "backup.to")?;
     let listing = node.blocking(move |_| {
@@ -100,7 +100,10 @@ pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Bo
         Ok(opened?.list()?)
     });
     let listing = listing.await?;
-    Ok(json(&listing.backups.iter().map(line_of).collect::<Vec<Value>>()))
+    let backups: Vec<Value> = listing.backups.iter().map(line_of).collect();
+    let damaged: Vec<Failure> =
+        listing.damaged.into_iter().map(|(_, error)| error.into()).collect();
+    Ok(json(&json!({ "backups": backups, "damaged": damaged })))
 }
 
 fn none_yet(store: &Path) -> Failure {

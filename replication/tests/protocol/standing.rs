@@ -306,6 +306,19 @@ fn with_a_late_put() -> Net {
     net
 }
 
+/// A frame at a time: a run goes on until nothing is left to say, so it would get in line at once.
+fn go_on_until_refused(net: &mut Net) {
+    for _ in 0..100_000 {
+        if was_refused(net) {
+            return;
+        }
+        if !net.step() {
+            net.pass(1);
+        }
+    }
+    panic!("{:?}", net.failures);
+}
+
 fn was_refused(net: &Net) -> bool {
     net.events.iter().any(|it| matches!(it, (2, Event::Unanswered(1))))
 }
@@ -389,16 +402,7 @@ fn a_node_that_is_kept_out_in_any_life_is_told_so() {
 fn a_reader_that_refused_a_late_put_gets_in_line_though_the_link_has_broken() {
     let mut net = with_a_late_put();
     net.connect(1, 2);
-    // A frame at a time: a run goes on until nothing is left to say, so it would get in line at once.
-    for _ in 0..100_000 {
-        if was_refused(&net) {
-            break;
-        }
-        if !net.step() {
-            net.pass(1);
-        }
-    }
-    assert!(was_refused(&net), "{:?}", net.failures);
+    go_on_until_refused(&mut net);
     net.cut_all(2);
     net.events.clear();
     net.connect(1, 2);
@@ -411,14 +415,7 @@ fn a_reader_that_refused_a_late_put_gets_in_line_though_the_link_has_broken() {
 fn a_reader_goes_on_with_a_peer_that_writes_no_more() {
     let mut net = with_a_late_put();
     net.connect(1, 2);
-    for _ in 0..100_000 {
-        if was_refused(&net) {
-            break;
-        }
-        if !net.step() {
-            net.pass(1);
-        }
-    }
+    go_on_until_refused(&mut net);
     net.cut_all(2);
     assert!(net.nodes[2].group.owes_line(id(1)));
     let Net { nodes, .. } = &net;

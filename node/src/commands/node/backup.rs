@@ -3,7 +3,7 @@
 use super::ask;
 use crate::args::NodeArgs;
 use crate::client::{Call, Method};
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::output::{Output, human_bytes};
 use crate::progress::watch;
 use base::Moment;
@@ -34,8 +34,9 @@ pub(super) struct BackupArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 A line a backup, oldest first: number, kind, when it was made, its tables, its segments of the log. In JSON
-with the number of the backup whose tables it shares (parent), 0 if there is none. Exits with 3 if the
-directory is not there: no backup was made yet, or its disk is away.
+with the number of the backup whose tables it shares (parent), 0 if there is none. Of a backup that can not
+be read a warning says why, on standard error. Exits with 3 if the directory is not there: no backup was made
+yet, or its disk is away.
 
 Example:
   esker node backups --url http://127.0.0.1:8080")]
@@ -51,6 +52,14 @@ enum Kind {
     Full,
     /// Tables that earlier backups do not have; all, if there are none
     Incremental,
+}
+
+/// What a node says about its backups.
+#[derive(Deserialize)]
+struct BackupList {
+    backups: Vec<BackupLine>,
+    /// Why others can not be read.
+    damaged: Vec<serde_json::Value>,
 }
 
 /// A backup, as a node says it.
@@ -82,8 +91,14 @@ pub(super) fn run(args: &BackupArgs, output: &mut Output) -> Outcome {
 
 /// Lists the backups.
 pub(super) fn list(args: &BackupsArgs, output: &mut Output) -> Outcome {
-    let all: Vec<BackupLine> = ask(&args.node, &Call::quick(Method::Get, "/v1/backups"))?;
-    all.iter().try_for_each(|line| output.result(line, line))
+    let all: BackupList = ask(&args.node, &Call::quick(Method::Get, "/v1/backups"))?;
+    all.backups.iter().try_for_each(|line| output.result(line, line))?;
+    for damaged in all.damaged {
+        if let Some(failure) = Failure::from_answer(damaged.to_string().as_bytes()) {
+            output.warn(&failure);
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for BackupLine {
