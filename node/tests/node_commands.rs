@@ -229,7 +229,7 @@ fn checkpoints_and_backups_are_made_where_the_configuration_says() {
     fs::write(&record, bytes).unwrap();
     let without = node(&served, "backups --output json").ok();
     assert!(!without.json().contains(&full) && without.json().len() == listed.len() - 1);
-    let told: serde_json::Value = serde_json::from_str(&without.err).unwrap();
+    let told: Value = serde_json::from_str(&without.err).unwrap();
     let file = record.to_str().unwrap();
     assert_eq!((&told["code"], &told["file"]), (&"BackupCorrupt".into(), &file.into()), "{told}");
 }

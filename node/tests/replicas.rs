@@ -72,6 +72,18 @@ fn until_alone(third: &Served, others: &[&Served], homes: &[Home; 3]) {
     });
 }
 
+/// What `/health` of `node` says about those who confirm what it wrote.
+fn has_confirmations_of(node: &Served, homes: [&Home; 2]) -> bool {
+    let health = node.ask("GET", "/health", &[], "").json();
+    assert_eq!(health["trackedPeerCount"], 2, "{health}");
+    let confirmed = &health["lastSuccessfulConfirmationUpdateByPeer"];
+    let has_one = |home: &&Home| confirmed[&home.id].as_u64().is_some_and(|at| at > 0);
+    homes.iter().all(has_one)
+        && health["peersWithNoConfirmation"] == serde_json::json!([])
+        && health["laggingPeers"] == serde_json::json!([])
+        && health["maxLagMs"].as_u64().is_some_and(|lag| lag < 30_000)
+}
+
 #[test]
 fn three_processes_agree_after_cuts_and_kills() {
     let place = Place::new();
@@ -126,6 +138,7 @@ fn three_processes_agree_after_cuts_and_kills() {
     until_equal("all agree again", &[&a, &b, &c]);
     let health = esker(["status", "--url", &a.url(), "--output", "json"]).ok().json();
     assert_eq!(health[0]["peers"].as_array().unwrap().len(), 2);
+    until("both others have confirmed all", || has_confirmations_of(&a, [&homes[1], &homes[2]]));
 
     let held = digest(&a);
     for (node, home) in [a, b, c].into_iter().zip(&homes) {

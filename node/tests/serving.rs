@@ -43,7 +43,7 @@ fn the_ready_line_names_the_node_and_its_real_ports() {
 }
 
 #[test]
-fn a_healthy_node_answers_200_with_the_confirmations_of_its_peers() {
+fn a_healthy_node_without_peers_answers_200() {
     let place = Place::new();
     let node = Served::start(&place.path("data"));
     let answer = exchange(

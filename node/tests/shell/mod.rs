@@ -230,6 +230,16 @@ impl Served {
         self.wait()
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child").is_some()
+    }
+
+    /// Lets requests go on for an hour once it is told to end.
+    pub(crate) fn drain_for_an_hour(&self) {
+        self.ask("POST", "/v1/timeouts", &[], "{\"drain\":3600000}").is(200, "");
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let mut said = String::new();

@@ -64,17 +64,16 @@ async fn another_pinned_node_at_the_address_is_refused() {
 
 /// Live connections of a revoked key are closed, on both sides, and it cannot come back.
 #[tokio::test]
-async fn revoking_a_key_closes_its_live_connections_within_a_second() {
+async fn revoking_a_key_closes_its_live_connections() {
     let (one, other) = pair();
     let dialed = one.dial(&other).await.unwrap();
     let accepted = other.accept().await;
 
     other.pins.revoke(one.key);
 
-    let second = std::time::Duration::from_secs(1);
-    let here = tokio::time::timeout(second, accepted.closed()).await.unwrap();
+    let here = within(accepted.closed()).await;
     assert!(matches!(here, LinkError::Closed { by: Side::Us }), "{here}");
-    let there = tokio::time::timeout(second, dialed.closed()).await.unwrap();
+    let there = within(dialed.closed()).await;
     assert!(matches!(there, LinkError::Revoked { by: Side::Peer }), "{there}");
     let again = match one.dial(&other).await {
         Ok(link) => within(link.open(Channel::Control, &settings())).await.unwrap_err(),

@@ -170,6 +170,26 @@ fn a_peer_that_restarts_is_linked_again() {
     .unwrap();
 }
 
+/// Whoever is shut out is cut off within a second, though links are bad, and stays out.
+#[test]
+fn a_peer_whose_key_is_revoked_is_cut_off_within_a_second() {
+    for seed in 0..10 {
+        simulate(seed, |net| async move {
+            net.weather(Weather::storm());
+            let (one, other) = pair(&net, 5, 1000);
+            settled(&one, &other, 5).await;
+            let links =
+                |node: &Node| node.mesh.peers().iter().filter(|it| it.link.is_some()).count();
+            one.pins.revoke(other.key);
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(links(&one), 0, "seed {seed}");
+            sleep(HOUR).await;
+            assert_eq!((links(&one), links(&other)), (0, 0), "seed {seed}");
+        })
+        .unwrap();
+    }
+}
+
 /// When a peer is left alone changes while it is dialed, and whoever operates the node may end it.
 #[test]
 fn a_breaker_takes_other_settings_and_is_reset() {
