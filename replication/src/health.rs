@@ -38,7 +38,9 @@ pub struct AuditReport {
 impl AuditReport {
     /// Differences that lag does not explain: something went wrong earlier.
     pub fn diverged(&self) -> u64 {
-        self.taken + self.given + self.disowned + self.disowned_there + self.unsettled
+        // Two of them are what the other says.
+        let all = [self.taken, self.given, self.disowned, self.disowned_there, self.unsettled];
+        all.into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -69,6 +71,11 @@ pub struct PeerStatus {
     pub clock_offset_ms: i64,
     /// Why nothing is taken from it now, if so.
     pub is_parked: bool,
+    /// Shipments of it that were left out, because nothing is known of their author and there are as many as
+    /// there may be.
+    pub authors_refused: u64,
+    /// What it said of others that can not be: it counts for nothing.
+    pub statements_refused: u64,
     /// The last audit with it.
     pub audit: Option<AuditReport>,
     /// Divergent entries that all audits with it have found.

@@ -91,7 +91,8 @@ impl Group {
         state.audits.wanted.remove(&peer);
         state.audits.ended.insert(peer, now);
         if let Some(peer) = state.peers.get_mut(&peer) {
-            peer.status.diverged += report.diverged();
+            let diverged = &mut peer.status.diverged;
+            *diverged = diverged.saturating_add(report.diverged());
             peer.status.audit = Some(report);
         }
     }
@@ -99,5 +100,30 @@ impl Group {
     /// Whether exactly `vector` is what `peer` said last that it has.
     pub(crate) fn has_confirmed(&self, peer: NodeId, vector: &Vector) -> bool {
         self.state.lock().peers.get(&peer).is_some_and(|peer| peer.status.confirmed == *vector)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::GroupConfig;
+    use super::*;
+    use crate::memory::MemoryStore;
+    use crate::roster::Role;
+    use base::{Incarnation, Origin, ScopeId};
+
+    #[test]
+    fn whatever_a_peer_counts_its_audits_are_added_up() {
+        let peer = Origin { node: NodeId([2; 16]), incarnation: Incarnation(7) };
+        let store = MemoryStore::new(NodeId([1; 16]), Incarnation(7), 1_700_000_000_000);
+        let first = vec![peer.node];
+        let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
+        let group = Group::open(config, &store).unwrap();
+        group.enter(peer).unwrap();
+        for given in [1, u64::MAX] {
+            let report = AuditReport { given, disowned_there: given, ..AuditReport::default() };
+            group.end_audit(peer.node, Duration::ZERO, Some(report));
+        }
+        let status = group.health(&store, 0).peers.remove(&peer.node).unwrap();
+        assert_eq!(status.diverged, u64::MAX);
     }
 }

@@ -156,8 +156,9 @@ impl Exchange {
             Say::Chunk(chunk) => self.hear_chunk(store, chunk),
             Say::Gone(all) => self.hear_gone(store, all, may_disown),
             Say::End { taken, disowned } => {
-                self.report.given += taken;
-                self.report.disowned_there += disowned;
+                let report = &mut self.report;
+                report.given = report.given.saturating_add(*taken);
+                report.disowned_there = report.disowned_there.saturating_add(*disowned);
                 self.install()?;
                 let (taken, disowned) = (self.taken, self.disowned);
                 self.end_turn();
@@ -465,5 +466,20 @@ mod tests {
         let [here, there] = exchange([&one, &other], moments, MayDisown::Yes);
         assert_eq!((here.taken, there.given), (1, 1));
         assert_eq!(one.dump(), []);
+    }
+
+    #[test]
+    fn whatever_the_other_side_counts_it_is_added_up() {
+        let (one, other) = (node(1), node(2));
+        write(&one, b"key", Change::Put(b"v".to_vec()));
+        let (moment, head) = (moment(&one), head(&moment(&other)));
+        let report = AuditReport { given: 1, disowned_there: 1, ..AuditReport::default() };
+        let (moment, ours) = (moment.against(&head), BTreeSet::new());
+        let mut end = Exchange::new(Side::Answerer, ScopeId::MAIN, moment, ours, report);
+        let says = Say::End { taken: u64::MAX, disowned: u64::MAX };
+        assert!(end.hear(&one, &says, MayDisown::No).is_ok());
+        let report = end.report.clone();
+        assert_eq!((report.given, report.disowned_there), (u64::MAX, u64::MAX));
+        assert_eq!(report.diverged(), u64::MAX);
     }
 }
