@@ -1,13 +1,68 @@
 //! Statements: what each author has, durably, as it said itself, whoever passed it on.
 //!
 //! A statement counts once our own vector covers every component of it: then nothing that its
-//! author wrote before it can reach us later. Those that do not count yet wait, two per author: the
-//! older one, so that a busy author is not always ahead of us, and the newest.
+//! author wrote before it can reach us later. Those that do not count yet wait, two per author and way:
+//! the older one, so that a busy author is not always ahead of us, and the newest.
+//!
+//! What an author said here itself and what others passed on of it are kept apart, so a word that was
+//! passed on wrongly holds up nothing that the author says. In one life each statement of an author covers
+//! the one before it. So of two that say different things one is a lie: the last word stays, and what
+//! others passed on goes once the author itself says something else.
 
 use crate::roster::{MEMBERS_MAX, Roster};
 use crate::rules::{self, Statement as Counted};
 use base::{NodeId, Origin, Vector};
 use std::collections::BTreeMap;
+
+/// Which way a statement came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its author said it here.
+    Own,
+    /// Another node passed it on.
+    PassedOn,
+}
+
+/// Statements of an author that came one way. Each is one that was said, never two in one: so it is no longer
+/// than a message, whatever is said.
+#[derive(Clone, Debug, Default)]
+struct Track {
+    waiting: Option<Vector>,
+    newest: Vector,
+}
+
+impl Track {
+    /// Notes a statement, unless the newest one covers it.
+    fn note(&mut self, durable: &Vector) -> News {
+        if self.newest.covers_all(durable) {
+            return News::None;
+        }
+        if !durable.covers_all(&self.newest) {
+            self.waiting = None;
+        }
+        self.newest.clone_from(durable);
+        self.waiting.get_or_insert_with(|| durable.clone());
+        News::Some
+    }
+
+    /// Takes out the greatest statement that `own` covers and that was not counted.
+    fn count(&mut self, own: &Vector) -> Option<Vector> {
+        let waiting = self.waiting.take()?;
+        if own.covers_all(&self.newest) {
+            return Some(self.newest.clone());
+        }
+        if own.covers_all(&waiting) {
+            self.waiting = Some(self.newest.clone());
+            return Some(waiting);
+        }
+        self.waiting = Some(waiting);
+        None
+    }
+
+    fn contradicts(&self, durable: &Vector) -> bool {
+        !self.newest.covers_all(durable) && !durable.covers_all(&self.newest)
+    }
+}
 
 /// What is known of one author's statements.
 #[derive(Clone, Debug)]
@@ -15,15 +70,18 @@ struct Stated {
     origin: Origin,
     /// All that counts.
     counted: Vector,
-    waiting: Option<Vector>,
-    newest: Vector,
+    own: Track,
+    passed_on: Track,
+    /// Which way the last word came.
+    last: Way,
     /// What another life said whose record is still on its way here.
-    heir: Option<(Origin, Vector)>,
-    /// Rises whenever `newest` does, so that sessions know what to pass on.
+    heir: Option<(Origin, Way, Vector)>,
+    /// Rises with each news, so that sessions know what to pass on.
     version: u64,
 }
 
-/// The statements of all authors. At most [`MEMBERS_MAX`] of them, four vectors each.
+/// The statements of all authors. At most [`MEMBERS_MAX`] of them, six vectors each, none of which is longer
+/// than one on the wire.
 #[derive(Clone, Debug, Default)]
 pub struct Statements {
     by_node: BTreeMap<NodeId, Stated>,
@@ -37,74 +95,102 @@ pub enum News {
     None,
     /// It was not.
     Some,
+    /// Its author itself has said something else: it was passed on wrongly.
+    Wrong,
 }
 
 impl Stated {
+    fn of(origin: Origin) -> Stated {
+        Stated {
+            origin,
+            counted: Vector::default(),
+            own: Track::default(),
+            passed_on: Track::default(),
+            last: Way::Own,
+            heir: None,
+            version: 0,
+        }
+    }
+
+    fn track(&self, way: Way) -> &Track {
+        match way {
+            Way::Own => &self.own,
+            Way::PassedOn => &self.passed_on,
+        }
+    }
+
+    fn note(&mut self, way: Way, durable: &Vector) -> News {
+        let news = match way {
+            Way::Own => self.own.note(durable),
+            // It said so here already.
+            Way::PassedOn if self.own.newest.covers_all(durable) => News::None,
+            Way::PassedOn if self.own.contradicts(durable) => News::Wrong,
+            Way::PassedOn => self.passed_on.note(durable),
+        };
+        if news == News::Some {
+            self.last = way;
+            if way == Way::Own && self.passed_on.contradicts(durable) {
+                self.passed_on = Track::default();
+            }
+        }
+        news
+    }
+
     /// Keeps what a life says of which nothing is known yet.
-    fn expect(&mut self, origin: Origin, durable: &Vector) {
-        match &mut self.heir {
-            Some((known, vector)) if *known == origin => vector.raise_all(durable),
-            heir => *heir = Some((origin, durable.clone())),
+    fn expect(&mut self, origin: Origin, way: Way, durable: &Vector) {
+        let stays = self.heir.as_ref().is_some_and(|(known, said, vector)| {
+            let is_older = *known == origin && vector.covers_all(durable);
+            (*said, way) == (Way::Own, Way::PassedOn) || is_older
+        });
+        if !stays {
+            self.heir = Some((origin, way, durable.clone()));
         }
     }
 }
 
 impl Statements {
     /// Notes that `origin` has `durable`. Only members may speak, so the number is bounded.
-    pub fn note(&mut self, origin: Origin, durable: &Vector, roster: &Roster) -> News {
+    pub fn note(&mut self, origin: Origin, way: Way, durable: &Vector, roster: &Roster) -> News {
         let is_known = self.by_node.contains_key(&origin.node);
         if roster.member(origin.node).is_none() || (!is_known && self.by_node.len() >= MEMBERS_MAX)
         {
             return News::None;
         }
-        let fresh = || Stated {
-            origin,
-            counted: Vector::default(),
-            waiting: None,
-            newest: Vector::default(),
-            heir: None,
-            version: 0,
-        };
-        let stated = self.by_node.entry(origin.node).or_insert_with(fresh);
+        let stated = self.by_node.entry(origin.node).or_insert_with(|| Stated::of(origin));
         if stated.origin.incarnation != origin.incarnation {
             // A retired life may still be passed on; only the present one replaces another.
             if !roster.is_current(origin) {
                 if !roster.is_retired(origin) {
-                    stated.expect(origin, durable);
+                    stated.expect(origin, way, durable);
                 }
                 return News::None;
             }
-            *stated = fresh();
+            *stated = Stated::of(origin);
         }
-        if stated.newest.covers_all(durable) {
-            return News::None;
+        let news = stated.note(way, durable);
+        if news == News::Some {
+            self.version += 1;
+            stated.version = self.version;
         }
-        stated.newest.raise_all(durable);
-        stated.waiting.get_or_insert_with(|| stated.newest.clone());
-        self.version += 1;
-        stated.version = self.version;
-        News::Some
+        news
     }
 
     /// Takes over what was said by lives that `roster` knows by now: nobody says it again.
     pub fn adopt(&mut self, roster: &Roster) {
-        let is_due = |heir: &mut (Origin, Vector)| roster.is_current(heir.0);
+        let is_due = |heir: &mut (Origin, Way, Vector)| roster.is_current(heir.0);
         let heirs = self.by_node.values_mut().filter_map(|stated| stated.heir.take_if(is_due));
-        for (origin, durable) in heirs.collect::<Vec<_>>() {
-            self.note(origin, &durable, roster);
+        for (origin, way, durable) in heirs.collect::<Vec<_>>() {
+            self.note(origin, way, &durable, roster);
         }
     }
 
     /// Counts what `own` covers by now.
     pub fn count(&mut self, own: &Vector) {
         for stated in self.by_node.values_mut() {
-            if own.covers_all(&stated.newest) {
-                stated.counted = stated.newest.clone();
-                stated.waiting = None;
-            } else if let Some(waiting) = stated.waiting.take_if(|waiting| own.covers_all(waiting))
-            {
-                stated.counted = waiting;
-                stated.waiting = Some(stated.newest.clone());
+            for track in [&mut stated.own, &mut stated.passed_on] {
+                if let Some(counts) = track.count(own) {
+                    stated.counted.raise_all(&counts);
+                }
             }
         }
     }
@@ -119,9 +205,21 @@ impl Statements {
         counts.then_some(statement)
     }
 
-    /// The newest statement of `node`, counted or not.
+    /// The newest statement of `node`, counted or not: what it said here, if it did.
     pub fn newest(&self, node: NodeId) -> Option<(Origin, &Vector)> {
-        self.by_node.get(&node).map(|stated| (stated.origin, &stated.newest))
+        let stated = self.by_node.get(&node)?;
+        let way = if stated.own.newest.is_empty() { Way::PassedOn } else { Way::Own };
+        Some((stated.origin, &stated.track(way).newest))
+    }
+
+    /// What `node` said here last.
+    pub fn said(&self, node: NodeId) -> Option<&Vector> {
+        self.by_node.get(&node).map(|stated| &stated.own.newest)
+    }
+
+    /// What others passed on of `node`.
+    pub fn passed_on(&self, node: NodeId) -> Option<&Vector> {
+        self.by_node.get(&node).map(|stated| &stated.passed_on.newest)
     }
 
     /// A statement with a version above what `told` says of its author, not of `except`.
@@ -134,7 +232,7 @@ impl Statements {
             **node != except && stated.version > told.get(node).copied().unwrap_or(0)
         };
         let (_, stated) = self.by_node.iter().find(is_new)?;
-        Some((stated.origin, &stated.newest, stated.version))
+        Some((stated.origin, &stated.track(stated.last).newest, stated.version))
     }
 }
 
@@ -168,7 +266,7 @@ mod tests {
         let (a, b) = (origin(1, 1), origin(2, 1));
         let roster = roster(&[a, b]);
         let mut statements = Statements::default();
-        statements.note(a, &vector(&[(a, 10), (b, 5)]), &roster);
+        statements.note(a, Way::Own, &vector(&[(a, 10), (b, 5)]), &roster);
         let counted = |statements: &Statements, own: &Vector| {
             statements.counted(a.node, &roster, own).map(|counted| counted.vector)
         };
@@ -186,7 +284,7 @@ mod tests {
         let roster = roster(&[a]);
         let mut statements = Statements::default();
         for tick in 1..100 {
-            statements.note(a, &vector(&[(a, tick + 10)]), &roster);
+            statements.note(a, Way::Own, &vector(&[(a, tick + 10)]), &roster);
             statements.count(&vector(&[(a, tick)]));
         }
         let own = vector(&[(a, 99)]);
@@ -199,7 +297,7 @@ mod tests {
         let (old, new) = (origin(1, 1), origin(1, 2));
         let mut statements = Statements::default();
         let before = roster(&[old]);
-        statements.note(old, &vector(&[(old, 10)]), &before);
+        statements.note(old, Way::Own, &vector(&[(old, 10)]), &before);
         let own = vector(&[(old, 10)]);
         statements.count(&own);
         assert!(statements.counted(old.node, &before, &own).is_some());
@@ -208,9 +306,9 @@ mod tests {
         assert_eq!(statements.counted(old.node, &before, &both), None);
         let after = roster(&[new]);
         assert_eq!(statements.counted(old.node, &after, &own), None);
-        assert_eq!(statements.note(new, &vector(&[(old, 3)]), &before), News::None);
-        assert_eq!(statements.note(new, &vector(&[(old, 3)]), &after), News::Some);
-        assert_eq!(statements.note(old, &vector(&[(old, 30)]), &after), News::None);
+        assert_eq!(statements.note(new, Way::Own, &vector(&[(old, 3)]), &before), News::None);
+        assert_eq!(statements.note(new, Way::Own, &vector(&[(old, 3)]), &after), News::Some);
+        assert_eq!(statements.note(old, Way::Own, &vector(&[(old, 30)]), &after), News::None);
     }
 
     #[test]
@@ -218,7 +316,7 @@ mod tests {
         let mut statements = Statements::default();
         let stranger = origin(9, 1);
         let said = vector(&[(stranger, 1)]);
-        assert_eq!(statements.note(stranger, &said, &Roster::default()), News::None);
+        assert_eq!(statements.note(stranger, Way::Own, &said, &Roster::default()), News::None);
         assert!(statements.newest(stranger.node).is_none());
     }
 
@@ -231,16 +329,16 @@ mod tests {
         let (key, value) = (Life::key(now.node), life.encode());
         new.read(&[Held { key, value, stamp: Stamp::default() }]);
         let mut statements = Statements::default();
-        statements.note(before, &vector(&[(before, 10)]), &old);
+        statements.note(before, Way::Own, &vector(&[(before, 10)]), &old);
         let said = vector(&[(before, 10), (now, 20)]);
-        assert_eq!(statements.note(now, &said, &old), News::None);
+        assert_eq!(statements.note(now, Way::Own, &said, &old), News::None);
         statements.adopt(&old);
         assert_eq!(statements.newest(now.node).unwrap().0, before);
         statements.adopt(&new);
         statements.count(&said);
         assert_eq!(statements.counted(now.node, &new, &said).unwrap().vector, said);
         // What the former life said may still come: it is not expected again.
-        statements.note(before, &vector(&[(before, 11)]), &new);
+        statements.note(before, Way::Own, &vector(&[(before, 11)]), &new);
         statements.adopt(&new);
         assert_eq!(statements.newest(now.node), Some((now, &said)));
     }

@@ -17,6 +17,7 @@ pub fn floor(roster: &Roster, statements: &Statements, own: NodeId, durable: &Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confirm::Way;
     use crate::roster::Life;
     use crate::store::Held;
     use base::{Incarnation, Origin, Stamp, Tick};
@@ -40,10 +41,10 @@ mod tests {
         }
         let durable = vector(&[(a, 9), (b, 9)]);
         let mut statements = Statements::default();
-        statements.note(b, &vector(&[(a, 5), (b, 9)]), &roster);
+        statements.note(b, Way::Own, &vector(&[(a, 5), (b, 9)]), &roster);
         statements.count(&durable);
         assert_eq!(floor(&roster, &statements, a.node, &durable), Vector::default());
-        statements.note(c, &vector(&[(a, 7), (b, 2)]), &roster);
+        statements.note(c, Way::Own, &vector(&[(a, 7), (b, 2)]), &roster);
         statements.count(&durable);
         let all = floor(&roster, &statements, a.node, &durable);
         assert_eq!(all, vector(&[(a, 5), (b, 2)]));

@@ -19,6 +19,7 @@ mod own;
 mod past;
 mod reader;
 mod retired;
+mod said;
 mod silent;
 mod status;
 
@@ -456,39 +457,5 @@ impl Group {
         if state.roster.role(member).is_none_or(|role| role != Role::Deprecated) {
             state.has_met = true;
         }
-    }
-
-    /// Notes what `origin` has. `speaker` is the peer that says so.
-    pub fn note_statement(
-        &self,
-        store: &dyn Store,
-        origin: Origin,
-        speaker: NodeId,
-        durable: &Vector,
-    ) {
-        if origin.node == speaker {
-            self.note_confirm(store, speaker, durable.get(store.origin()));
-        }
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        state.statements.note(origin, durable, &state.roster);
-        state.note_silent(origin, durable);
-        if origin.node == speaker
-            && let Some(peer) = state.peers.get_mut(&speaker)
-        {
-            peer.status.confirmed.raise_all(durable);
-            peer.status.confirmed_at_ms = Some(store.wall_ms());
-        }
-    }
-
-    /// A statement that a peer was not told yet.
-    pub fn next_to_tell(
-        &self,
-        told: &BTreeMap<NodeId, u64>,
-        except: NodeId,
-    ) -> Option<(Origin, Vector, u64)> {
-        let state = self.state.lock();
-        let (origin, vector, version) = state.statements.next_to_tell(told, except)?;
-        Some((origin, vector.clone(), version))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Announcing, Group, NO_GROUP};
 use crate::roster::{ANY_LIFE, Life, Member, Role};
 use crate::store::{Store, keyspaces};
-use base::{Error, NodeId, Origin, Result};
+use base::{Error, NodeId, Origin, Result, Vector};
 
 impl Group {
     /// Writes the records that only this node can write, when it may.
@@ -22,8 +22,12 @@ impl Group {
         }
         if let Announcing::At(tick) = state.announcing {
             let is_accepted = |author: NodeId| {
-                let said = state.statements.newest(author);
-                author != self.node && said.is_some_and(|(_, has)| has.covers(own, tick))
+                let covers = |has: &Vector| has.covers(own, tick);
+                // Whoever can say so itself is not spoken for.
+                let is_here = state.peers.get(&author).is_some_and(|peer| peer.live.is_some());
+                let passed_on = state.statements.passed_on(author).filter(|_| !is_here);
+                let said = state.statements.said(author);
+                author != self.node && (said.is_some_and(covers) || passed_on.is_some_and(covers))
             };
             let has_peers = state.roster.authors().any(|author| author != self.node);
             let is_enough = !has_peers || state.is_overruled;
