@@ -23,8 +23,27 @@ pub struct Vector(BTreeMap<Origin, Tick>);
 const ENTRY_LEN: usize = Origin::LEN + 8;
 
 impl Vector {
-    /// Authors in an encoded vector at the most: more is refused before anything is allocated.
-    pub const LEN_MAX: usize = 4096;
+    /// Authors in a vector at the most, in a node as on the wire: two of them fit a control message.
+    pub const LEN_MAX: usize = 900;
+
+    /// Authors that others may bring at the most. The rest of [`Vector::LEN_MAX`] is for the lives of the
+    /// node itself: whatever its peers say, it can begin another one.
+    pub const OTHERS_MAX: usize = 800;
+
+    /// Authors in an encoded vector at the most: more is refused before anything is allocated. So many were
+    /// once let in.
+    pub const DECODED_MAX: usize = 4096;
+
+    /// Whether `origin` may be one more of the authors that others brought, or is one.
+    pub fn has_room_for(&self, origin: Origin) -> bool {
+        self.0.contains_key(&origin) || self.len() < Vector::OTHERS_MAX
+    }
+
+    /// As [`Vector::has_room_for`], of all authors of `other` together.
+    pub fn has_room_for_all(&self, other: &Vector) -> bool {
+        let new = other.0.keys().filter(|origin| !self.0.contains_key(origin)).count();
+        new == 0 || self.len() + new <= Vector::OTHERS_MAX
+    }
 
     /// The tick of `origin`; zero if nothing was received.
     pub fn get(&self, origin: Origin) -> Tick {
@@ -97,7 +116,7 @@ impl Vector {
     /// Takes a vector from the front of `reader`.
     pub fn decode(reader: &mut Reader<'_>) -> Decoded<Vector> {
         let count = reader.len()?;
-        if count > Vector::LEN_MAX || reader.rest().len() / ENTRY_LEN < count {
+        if count > Vector::DECODED_MAX || reader.rest().len() / ENTRY_LEN < count {
             return Err(Corruption::OutOfRange);
         }
         let mut vector = Vector::default();
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn a_count_beyond_the_limit_is_refused_before_its_entries() {
         let mut bytes = Vec::new();
-        put_varint(&mut bytes, Vector::LEN_MAX as u64 + 1);
+        put_varint(&mut bytes, Vector::DECODED_MAX as u64 + 1);
         bytes.resize(1 << 20, 7);
         assert_eq!(Vector::decode(&mut Reader::new(&bytes)), Err(Corruption::OutOfRange));
     }

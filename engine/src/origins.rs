@@ -5,7 +5,7 @@
 
 use arc_swap::ArcSwap;
 use base::foreign::{EntryStamp, NumberedStamp, stamp_of};
-use base::{Incarnation, NodeId, Origin, OriginNumber, Stamp, Trailer};
+use base::{Incarnation, NodeId, Origin, OriginNumber, Stamp, Trailer, Vector};
 use sstable::Authors;
 use sstable::manifest::State;
 use std::cmp::Ordering;
@@ -96,6 +96,12 @@ impl Origins {
             EntryStamp::Written(_) => Ordering::Equal,
             EntryStamp::Erase(_) => Ordering::Less,
         })
+    }
+
+    /// Whether `origin` has a number, or may get one though it is a peer that brings it.
+    pub(crate) fn has_room_for(&self, origin: Origin) -> bool {
+        let authors = self.authors.load();
+        authors.number_of(origin).is_some() || authors.list.len() < Vector::OTHERS_MAX
     }
 
     /// The number of an author, if it has one.

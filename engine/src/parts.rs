@@ -264,6 +264,14 @@ impl Parts {
         self.origins.number_of(origin).ok_or_else(full)
     }
 
+    /// As [`Parts::number_of`], of an author that a peer brings.
+    pub(crate) fn number_of_other(&self, origin: Origin) -> Result<OriginNumber> {
+        match self.origins.has_room_for(origin) {
+            true => self.number_of(origin),
+            false => Err(too_many_authors()),
+        }
+    }
+
     /// Once an edit failed, nothing can be flushed any more: writes are refused too.
     pub(crate) fn follow_manifest(&self) {
         if self.installer.is_poisoned() {
@@ -370,6 +378,12 @@ impl Parts {
         let upper = version.runs().iter().filter(|run| is_upper(run.level)).count();
         self.pressure.update(frozen, upper);
     }
+}
+
+/// Why no author is taken in that is not known.
+pub(crate) fn too_many_authors() -> Error {
+    let limit = Vector::OTHERS_MAX as u64;
+    Error::too_large("number of authors", limit, limit + 1)
 }
 
 /// Lets `origin` join the list of authors, unless it is in it or the list is full.

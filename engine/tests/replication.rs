@@ -4,7 +4,12 @@
 
 mod fixture;
 
-use esker::replicate::{Admission, Answers, ScopeId, Vector};
+use base::batch::Ops;
+use base::shipment::ShipmentWriter;
+use base::{KeyspaceId, Op, OpKind};
+use esker::replicate::{
+    Admission, Answers, DeltaHead, Incarnation, NodeId, Origin, Purpose, ScopeId, Vector,
+};
 use esker::{Batch, Db, Error, KeyspaceOptions, Options, Scope, SyncMode, Tick};
 use fixture::{Disk, START_MS, fast, keyspace, ship};
 
@@ -14,6 +19,17 @@ const LEN_MAX: usize = 1 << 20;
 fn next_shipment(from: &Db, after: &Vector) -> Vec<u8> {
     let mut tail = from.replication().tail(MAIN, after).unwrap();
     tail.next(after, LEN_MAX).unwrap().unwrap().bytes
+}
+
+/// A shipment of an author with this number, who puts a key of a keyspace.
+fn invented(number: u64, name: &str) -> Vec<u8> {
+    let origin = Origin { node: NodeId([0xee; 16]), incarnation: Incarnation(number) };
+    let mut writer = ShipmentWriter::new(MAIN, origin, None);
+    let mut ops = Vec::new();
+    Op { keyspace: KeyspaceId(1), key: b"x", kind: OpKind::Put(b"y") }.encode(&mut ops);
+    let name_of = |_| Some(name.to_owned());
+    writer.push(Tick::from_ms(START_MS), 1, &Ops::encoded(&ops), name_of).unwrap();
+    writer.finish()
 }
 
 fn taken(won: u64, lost: u64) -> Admission {
@@ -470,4 +486,32 @@ fn a_member_is_never_late() {
     b.compact_all().unwrap();
     assert_eq!(ship(&a, &b), [taken(1, 0)]);
     assert_eq!(get(&b, "esker.roster", "m").unwrap(), b"a member");
+}
+
+/// Else a peer that invents authors would fill the list for good.
+#[test]
+fn authors_beyond_the_bound_are_left_out_and_there_is_room_for_lives_of_this_node() {
+    let (disk, _, a, b) = pair();
+    let others = Vector::OTHERS_MAX as u64 - 1;
+    for number in 0..others {
+        let admitted = a.replication().admit(&invented(number, "k")).unwrap();
+        assert!(matches!(admitted, Admission::Taken { .. }), "{number}: {admitted:?}");
+    }
+    for number in [others, others + 1] {
+        let admitted = a.replication().admit(&invented(number, "k")).unwrap();
+        assert_eq!(admitted, Admission::TooManyAuthors);
+    }
+    assert_eq!(a.replication().applied(MAIN).len() as u64, others);
+    // Who is known is taken, another life of this node finds a place, and all that is read again.
+    assert_eq!(a.replication().admit(&invented(0, "k")).unwrap(), Admission::Known);
+    a.replication().renew().unwrap();
+    keyspace(&a, "k").put("own", "1").unwrap();
+    a.close().unwrap();
+    let a = disk.open(fast());
+    assert_eq!(get(&a, "k", "own").unwrap(), b"1");
+    // State that brings one more is none that can be taken.
+    keyspace(&b, "k").put("of b", "1").unwrap();
+    let head = DeltaHead { vector: b.replication().applied(MAIN), ..DeltaHead::default() };
+    let refused = a.replication().stage(MAIN, &head, Purpose::CatchUp).map(drop);
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
 }

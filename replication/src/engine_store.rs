@@ -373,6 +373,7 @@ impl From<given::Admission> for Admission {
             given::Admission::Fork { origin, at } => Admission::Fork { origin, at },
             given::Admission::ClockAhead { by_ms } => Admission::ClockAhead { by_ms },
             given::Admission::Unanswered { late } => Admission::Unanswered { late },
+            given::Admission::TooManyAuthors => Admission::TooManyAuthors,
             given::Admission::Closed => Admission::Closed,
         }
     }

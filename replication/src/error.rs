@@ -50,6 +50,8 @@ pub enum ProtocolError {
     OutOfPlace { what: &'static str, expected: u64, found: u64 },
     /// A file came whole and is not what was announced.
     FileDamaged,
+    /// What this node has to say is longer than it may be: the peer has done nothing.
+    Unsayable { what: &'static str, limit: u64, value: u64 },
     /// Nothing was heard for too long.
     Silent { waited_ms: u64 },
     /// The peer ended the session and said why.
@@ -79,9 +81,8 @@ impl ProtocolError {
     /// What the store says about bytes of a peer: that they are wrong is the peer's fault.
     pub(crate) fn refused(what: &'static str, error: Error) -> ProtocolError {
         match error {
-            Error::InvalidInput { .. } | Error::TooLarge { .. } => {
-                ProtocolError::malformed(what, Corruption::OutOfRange)
-            }
+            Error::InvalidInput { .. } => ProtocolError::malformed(what, Corruption::OutOfRange),
+            // What this node can not hold is nobody's lie: who says it may only pass it on.
             error => error.into(),
         }
     }
@@ -120,6 +121,9 @@ impl ProtocolError {
                  `esker repair --path DIR --new-life`"
             }
             (ProtocolError::FileDamaged, _) => "scrub the peer: its disk may be damaged",
+            (ProtocolError::Unsayable { .. }, _) => {
+                "look at this node: it knows more authors than it may"
+            }
             (ProtocolError::ReaderWrites { .. }, _) => "make the peer a writer, or start it anew",
             (_, Remedy::Retry) => "nothing: the nodes connect again by themselves",
             (_, _) => "look at the peer: it or the way to it is broken",
@@ -153,6 +157,7 @@ impl ProtocolError {
             ProtocolError::Store(_) => (23, "Store", Remedy::Retry),
             ProtocolError::Deprecated => (24, "Deprecated", Remedy::Retry),
             ProtocolError::FileDamaged => (25, "FileDamaged", Remedy::Retry),
+            ProtocolError::Unsayable { .. } => (26, "Unsayable", Remedy::Retry),
         }
     }
 }
@@ -171,6 +176,9 @@ impl fmt::Display for ProtocolError {
             }
             ProtocolError::TooShort { what, limit, value } => {
                 write!(f, "a {what} has at least {limit} bytes; this one has {value}")
+            }
+            ProtocolError::Unsayable { what, limit, value } => {
+                write!(f, "a {what} may be {limit} long at the most; that of this node is {value}")
             }
             ProtocolError::FrameDamaged { number } => {
                 write!(f, "frame {number} of the channel does not verify")

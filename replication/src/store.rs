@@ -194,6 +194,9 @@ pub enum Admission {
         /// Puts that came after their deletion was forgotten.
         late: u64,
     },
+    /// Its author is not known here, and there are as many as there may be: nothing of it was taken, which
+    /// is no fault of who passed it on. What others wrote goes on.
+    TooManyAuthors,
     /// The scope takes nothing now: a bootstrap or a rejoin is unfinished.
     Closed,
 }

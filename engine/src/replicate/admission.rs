@@ -39,6 +39,9 @@ pub enum Admission {
         /// Puts that came after their deletion may have been forgotten.
         late: u64,
     },
+    /// Its author is not known here, and there are as many as there may be: nothing of it was taken, which
+    /// is no fault of who passed it on. What others wrote goes on.
+    TooManyAuthors,
     /// The scope takes nothing now: see [`super::Replication::close`].
     Closed,
 }

@@ -109,6 +109,9 @@ pub(super) fn place_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Tick, A
     if shipment.last() <= have {
         return Err(Admission::Known);
     }
+    if !parts.origins.has_room_for(origin) {
+        return Err(Admission::TooManyAuthors);
+    }
     let previous = shipment.previous.unwrap_or(Tick::ZERO);
     let is_known = |at: Tick| shipment.commits.iter().any(|commit| commit.tick == at);
     if previous > have {
@@ -140,6 +143,9 @@ fn keyspaces_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Vec<Arc<Keyspa
 }
 
 /// The keyspace `name` of `scope`; created if it is missing.
+///
+/// # Errors
+/// `TooLarge` if there are as many as peers may bring.
 pub(crate) fn open_keyspace(
     parts: &Parts,
     scope: ScopeId,
@@ -147,7 +153,7 @@ pub(crate) fn open_keyspace(
 ) -> Result<Arc<KeyspaceState>> {
     let state = match parts.catalog.find(name) {
         Some(state) => state,
-        None => creation::create(parts, name, scope, provisional())?,
+        None => creation::create_for_peer(parts, name, scope, provisional())?,
     };
     if state.space.scope() != scope {
         return Err(Error::ConfigMismatch {

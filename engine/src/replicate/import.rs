@@ -21,7 +21,7 @@ use crate::commit::Queue;
 use crate::jobs;
 use crate::parts::Parts;
 use base::fs::full_path;
-use base::{Error, Origin, OriginNumber, RelPath, Result, ScopeId, Tick};
+use base::{Error, Origin, OriginNumber, RelPath, Result, ScopeId, Tick, Vector};
 use received::Checker;
 use sstable::TableMeta;
 use sstable::manifest::{Added, Edit, KeyspaceRecord, LAST_LEVEL, State};
@@ -341,6 +341,11 @@ fn checked(scope: ScopeId, head: &ExportHead) -> Result<Edit> {
         return Err(Error::too_large("export", FILES_MAX as u64, head.files.len() as u64));
     }
     let catalog = Edit::decode(&head.catalog).map_err(|found| broken(&found.to_string()))?;
+    let authors = catalog.origins.len().max(head.state.vector.len());
+    if authors >= Vector::LEN_MAX {
+        // This node comes besides.
+        return Err(Error::too_large("number of authors", Vector::LEN_MAX as u64, authors as u64));
+    }
     let of_scope = catalog.added.iter().all(|added| added.meta.scope == scope)
         && catalog.keyspaces.iter().all(|keyspace| keyspace.scope == scope);
     if !of_scope {

@@ -20,7 +20,7 @@ mod present;
 mod staged;
 
 use super::{DeltaHead, Replication};
-use crate::parts::Parts;
+use crate::parts::{Parts, too_many_authors};
 use base::fs::{AppendFile, full_path};
 use base::limits::BATCH_LEN_MAX;
 use base::state::{StateChunk, StateEntry, StateKind};
@@ -128,6 +128,9 @@ impl Stage {
         refuse_ahead(parts, latest)?;
         let known = parts.commits.with_queue(|queue| queue.vectors().of(scope));
         refuse_unless_above_floor(head, purpose, &known)?;
+        if !known.has_room_for_all(&head.vector) {
+            return Err(too_many_authors());
+        }
         let number = parts.installer.next_table();
         let name = FileName::Table(number).path();
         let path = || full_path(&*parts.fs, &name);

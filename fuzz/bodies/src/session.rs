@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use base::{Incarnation, NodeId, ScopeId};
+use replication::Remedy;
 use replication::group::{Group, GroupConfig};
 use replication::memory::{Change, MemoryStore, Write};
 use replication::protocol::frame::{
@@ -140,10 +141,17 @@ impl Talk {
         let kind = KINDS[input.below(KINDS.len())];
         let extent = if input.byte().is_multiple_of(8) { Extent::Piece } else { Extent::Whole };
         let payload = input.bytes(600).to_vec();
-        let goes_on = self.send(kind, extent, &payload);
-        goes_on
-            && Channel::ALL
-                .into_iter()
-                .all(|channel| self.session.next_frame(self.now, channel, &self.store).is_ok())
+        self.send(kind, extent, &payload) && Channel::ALL.into_iter().all(|it| self.listen(it))
+    }
+
+    /// Whether the session goes on. Whatever it can not say, it is not the peer that is to blame.
+    fn listen(&mut self, channel: Channel) -> bool {
+        match self.session.next_frame(self.now, channel, &self.store) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_ne!(error.remedy(), Remedy::Ban, "{error}");
+                false
+            }
+        }
     }
 }

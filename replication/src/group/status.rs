@@ -19,6 +19,16 @@ impl Group {
         self.note_peer(peer, |peer| peer.held_bytes_max = peer.held_bytes_max.max(held as u64));
     }
 
+    /// Notes that a shipment of `peer` was left out because of its author; returns how many were.
+    pub(crate) fn refuse_author(&self, peer: NodeId) -> u64 {
+        let mut refused = 0;
+        self.note_peer(peer, |peer| {
+            peer.authors_refused = peer.authors_refused.saturating_add(1);
+            refused = peer.authors_refused;
+        });
+        refused
+    }
+
     /// The age of our oldest commit that `peer` has not confirmed.
     pub fn lag_ms(&self, peer: NodeId, store: &dyn Store) -> u64 {
         let (own, wall_ms) = (store.origin(), store.wall_ms());

@@ -162,6 +162,10 @@ fn install(
     if purpose == Purpose::CatchUp && !rules::may_take_delta(&life.vector, &head.floor) {
         return Err(Error::invalid("what the giver has forgotten is not all known here"));
     }
+    if !life.vector.has_room_for_all(&head.vector) {
+        let (limit, value) = (Vector::OTHERS_MAX as u64, head.vector.len() as u64);
+        return Err(Error::too_large("number of authors", limit, value));
+    }
     let known = if life.is_whole { life.vector.clone() } else { Vector::default() };
     let mut giver = Content::default();
     for item in &items {

@@ -123,6 +123,9 @@ impl Life {
         if last <= have {
             return Ok(Admission::Known);
         }
+        if !self.vector.has_room_for(origin) {
+            return Ok(Admission::TooManyAuthors);
+        }
         if origin == self.origin {
             return Ok(Admission::Fork { origin, at: have });
         }

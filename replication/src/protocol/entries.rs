@@ -5,8 +5,8 @@ use crate::error::ProtocolError;
 use base::{Corruption, Incarnation, NodeId, Origin, Tick, Vector};
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Authors in a vector on the wire at the most, so that two of them fit a message.
-pub const AUTHORS_MAX: usize = 900;
+/// Authors in a vector on the wire at the most, so that two of them fit a message: no node knows more.
+pub const AUTHORS_MAX: usize = Vector::LEN_MAX;
 
 /// An entry of a vector.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +20,13 @@ pub struct Entry {
 }
 
 /// A vector as it travels.
+///
+/// # Errors
+/// `Unsayable` if it is too long, which is no fault of the peer.
 pub fn entries(vector: &Vector) -> Result<Vec<Entry>, ProtocolError> {
     if vector.len() > AUTHORS_MAX {
         let (limit, value) = (AUTHORS_MAX as u64, vector.len() as u64);
-        return Err(ProtocolError::TooLong { what: "vector", limit, value });
+        return Err(ProtocolError::Unsayable { what: "vector", limit, value });
     }
     let entry = |(origin, tick): (Origin, Tick)| Entry {
         node: origin.node.0,

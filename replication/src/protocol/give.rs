@@ -108,7 +108,12 @@ impl Give {
     /// The peer has all this durably.
     pub(crate) fn confirm(&mut self, durable: &Vector) {
         if let Some(serving) = &mut self.serving {
-            serving.known.raise_all(durable);
+            let room = Vector::LEN_MAX.saturating_sub(serving.known.len());
+            let is_new = |(origin, _): &(Origin, Tick)| serving.known.get(*origin) == Tick::ZERO;
+            let (new, known): (Vec<_>, Vec<_>) = durable.iter().partition(is_new);
+            // Of authors without end nothing is remembered: what is theirs may be sent again.
+            let raised = known.into_iter().chain(new.into_iter().take(room));
+            raised.for_each(|(origin, tick)| serving.known.raise(origin, tick));
         }
         self.in_flight.retain(|sent| !durable.covers(sent.origin, sent.last));
         self.in_flight_bytes = self.in_flight.iter().map(|sent| sent.len).sum();

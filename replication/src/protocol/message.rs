@@ -239,13 +239,19 @@ impl Message {
             Message::Heartbeat(message) => rkyv::to_bytes::<rancor::Error>(message),
             Message::Goodbye(message) => rkyv::to_bytes::<rancor::Error>(message),
         };
-        let bytes = bytes.map_err(|_| malformed(Corruption::OutOfRange))?;
-        check_len(bytes.len()).map(|()| bytes)
+        let (what, limit) = ("message", CONTROL_LEN_MAX as u64);
+        let unsayable = |value| ProtocolError::Unsayable { what, limit, value };
+        let bytes = bytes.map_err(|_| unsayable(u64::MAX))?;
+        let len = bytes.len() as u64;
+        if len <= limit { Ok(bytes) } else { Err(unsayable(len)) }
     }
 
     /// The message that is `payload`, all of it.
     pub fn decode(kind: Kind, payload: &[u8]) -> Result<Message, ProtocolError> {
-        check_len(payload.len())?;
+        if payload.len() > CONTROL_LEN_MAX {
+            let (limit, value) = (CONTROL_LEN_MAX as u64, payload.len() as u64);
+            return Err(ProtocolError::TooLong { what: "message", limit, value });
+        }
         let mut bytes: AlignedVec = AlignedVec::with_capacity(payload.len());
         bytes.extend_from_slice(payload);
         let message = match kind {
@@ -366,14 +372,6 @@ pub(super) fn malformed(found: Corruption) -> ProtocolError {
 
 fn require(rule: bool) -> Result<(), ProtocolError> {
     if rule { Ok(()) } else { Err(malformed(Corruption::OutOfRange)) }
-}
-
-fn check_len(len: usize) -> Result<(), ProtocolError> {
-    if len <= CONTROL_LEN_MAX {
-        return Ok(());
-    }
-    let (limit, value) = (CONTROL_LEN_MAX as u64, len as u64);
-    Err(ProtocolError::TooLong { what: "message", limit, value })
 }
 
 #[cfg(test)]

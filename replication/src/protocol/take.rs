@@ -27,7 +27,7 @@ use crate::group::{Group, Own};
 use crate::roster::{Notice, Role};
 use crate::rules;
 use crate::store::{DeltaHead, Installed, Purpose, Stage, Store};
-use base::{Corruption, Error, KeyRanges, NodeId, Origin, Tick};
+use base::{Corruption, KeyRanges, NodeId, Origin, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Importing;
@@ -405,11 +405,7 @@ impl Take {
             return Ok(());
         }
         (*until, *news_until) = (now + STATE_WAIT_MAX, now + NEWS_WAIT_MAX);
-        stage.add(chunk).map_err(|error| match error {
-            // What this node can not hold at once is nobody's lie.
-            Error::TooLarge { .. } => error.into(),
-            error => ProtocolError::refused("chunk of a delta", error),
-        })
+        stage.add(chunk).map_err(|error| ProtocolError::refused("chunk of a delta", error))
     }
 
     fn delta_end(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod audits;
+mod authors;
 mod bad_input;
 mod bench;
 mod cases;

@@ -210,7 +210,7 @@ impl State {
         }
         let mut list = if edit.adopted.is_some() { Vec::new() } else { (*self.origins).clone() };
         for (number, origin) in &edit.origins {
-            let is_next = number.place() == Some(list.len()) && list.len() < Vector::LEN_MAX;
+            let is_next = number.place() == Some(list.len()) && list.len() < Vector::DECODED_MAX;
             if !is_next || list.contains(origin) {
                 return Err(Corruption::BrokenRule("an author joins once, with the next number"));
             }

@@ -92,7 +92,7 @@ pub(super) fn install(stage: &Stage, mut prepared: Option<Prepared>) -> Result<I
 /// Every author has a number before an entry names it.
 fn number_authors(stage: &Stage) -> Result<()> {
     let parts = &*stage.parts;
-    stage.outline.origins.iter().try_for_each(|origin| parts.number_of(*origin).map(drop))?;
+    stage.outline.origins.iter().try_for_each(|origin| parts.number_of_other(*origin).map(drop))?;
     parts.number_of(parts.identity().origin())?;
     if matches!(stage.purpose, Purpose::Rejoin | Purpose::Heal) {
         // Entries from another life may have to be erased.

@@ -170,7 +170,7 @@ impl Prepared {
         let mut has_more = false;
         for origin in &gist.carriers {
             if !self.numbers.contains_key(origin) {
-                self.numbers.insert(*origin, self.parts.number_of(*origin)?);
+                self.numbers.insert(*origin, self.parts.number_of_other(*origin)?);
                 has_more = true;
             }
         }

@@ -77,6 +77,14 @@ impl Take {
                 self.park(now, by_ms);
                 Ok(())
             }
+            Admission::TooManyAuthors => {
+                // It stays with who has it; what others wrote goes on.
+                if self.group.refuse_author(self.peer) == 1 {
+                    let what = "writes of an author that is one too many here are left out";
+                    self.events.push(Event::Incident(what.to_owned()));
+                }
+                Ok(())
+            }
             Admission::Closed => {
                 self.rest(now);
                 Ok(())
