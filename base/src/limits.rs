@@ -12,6 +12,9 @@ pub const BATCH_LEN_MAX: usize = 64 << 20;
 /// Bytes of a keyspace's name: at least 1, UTF-8.
 pub const KEYSPACE_NAME_LEN_MAX: usize = 255;
 
+/// Keyspaces of a node from which on its peers bring no more of them, dropped ones included.
+pub const KEYSPACES_MAX: usize = 1 << 16;
+
 /// Refuses a key that is empty or too long.
 #[inline]
 pub fn check_key(key: &[u8]) -> Result<()> {

@@ -4,13 +4,10 @@
 //! what is the same as for the entry before is not looked at again ([`Gist`]); everybody else asks what
 //! was found.
 
-use base::limits::check_keyspace_name;
+use base::limits::{KEYSPACES_MAX, check_keyspace_name};
 use base::state::{StateEntry, StateKind};
 use base::{Error, Origin, Result, Tick, Vector};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Keyspaces of a delta at the most.
-const KEYSPACES_MAX: usize = 1 << 16;
 
 /// What is staged.
 #[derive(Debug, Default)]
