@@ -145,4 +145,35 @@ mod tests {
         introduce();
         assert_eq!(group.writes(), Writes::Open);
     }
+
+    /// Else one that passes on a false word makes it write in a life that nobody has accepted.
+    #[test]
+    fn an_author_that_is_here_accepts_a_new_life_itself() {
+        let before = MemoryStore::new(OWN, Incarnation(7), WALL_MS);
+        before.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
+        let group = open(&[OWN, PEER], &before);
+        group.agree(&before, PEER, NO_GROUP, NO_GROUP).unwrap();
+        group.overrule();
+        group.introduce(&before).unwrap();
+        let relay = NodeId([3; 16]);
+        for is_here in [true, false] {
+            let store = MemoryStore::restore(&before.backup(), Incarnation(8), WALL_MS + 1_000);
+            let group = open(&[OWN, PEER], &store);
+            let introduce = || (0..3).for_each(|_| group.introduce(&store).unwrap());
+            let peer = Origin { node: PEER, incarnation: Incarnation(7) };
+            if is_here {
+                group.enter(peer).unwrap();
+            }
+            group.meet(PEER);
+            introduce();
+            let has = store.applied(ScopeId::MAIN);
+            group.note_statement(&store, peer, relay, &has);
+            introduce();
+            let expected = if is_here { Writes::Announcing } else { Writes::Open };
+            assert_eq!(group.writes(), expected);
+            group.note_statement(&store, peer, PEER, &has);
+            introduce();
+            assert_eq!(group.writes(), Writes::Open);
+        }
+    }
 }
