@@ -9,6 +9,8 @@ pub const KEY_LEN_MAX: usize = 65_535;
 pub const VALUE_LEN_MAX: usize = 32 << 20;
 /// Bytes of an encoded batch.
 pub const BATCH_LEN_MAX: usize = 64 << 20;
+/// Ops of a batch: who takes it from another node holds far more of each than its four bytes at least.
+pub const BATCH_OPS_MAX: u64 = 1 << 18;
 /// Bytes of a keyspace's name: at least 1, UTF-8.
 pub const KEYSPACE_NAME_LEN_MAX: usize = 255;
 
@@ -34,13 +36,16 @@ pub fn check_value(value: &[u8]) -> Result<()> {
     }
 }
 
-/// Refuses a batch whose encoding is too long.
+/// Refuses a batch of too many ops, or whose encoding is too long.
 #[inline]
-pub fn check_batch(len: usize) -> Result<()> {
-    if len <= BATCH_LEN_MAX {
-        return Ok(());
+pub fn check_batch(ops: u64, len: usize) -> Result<()> {
+    if ops > BATCH_OPS_MAX {
+        return Err(Error::too_large("number of writes in a batch", BATCH_OPS_MAX, ops));
     }
-    Err(Error::too_large("batch", BATCH_LEN_MAX as u64, len as u64))
+    if len > BATCH_LEN_MAX {
+        return Err(Error::too_large("batch", BATCH_LEN_MAX as u64, len as u64));
+    }
+    Ok(())
 }
 
 /// Refuses a keyspace name that is empty, too long, or holds control characters.

@@ -10,14 +10,14 @@
 //!    v    scope
 //!   24    origin          node, incarnation: the author
 //!    v    previous        tick of the author's commit before the first one here; 0 = there is none
-//!    v    keyspaces       how many
+//!    v    keyspaces       how many; at most 65536
 //!   per keyspace, ascending by number:
 //!    v      number        as in the ops
 //!    v+*    name          UTF-8, 1..=255 bytes
 //!    v    commits         how many, at least one
 //!   per commit:
 //!    v      gap           its tick minus the one before it; at least 1
-//!    v      op count
+//!    v      op count      at least 1; of all commits together at most 3 << 18
 //!    *      ops           base::batch, back to back; their keyspaces are all named above
 //!   32    digest          Blake3 of all bytes before it
 //! ```
@@ -26,7 +26,7 @@ use crate::batch::Ops;
 use crate::codec::{Decoded, Reader, put_bytes, put_varint, varint_len};
 use crate::error::Corruption;
 use crate::key::{KeyspaceId, ScopeId};
-use crate::limits::KEYSPACE_NAME_LEN_MAX;
+use crate::limits::{BATCH_OPS_MAX, KEYSPACE_NAME_LEN_MAX};
 use crate::stamp::Origin;
 use crate::tick::Tick;
 
@@ -34,6 +34,11 @@ const VERSION: u8 = 1;
 const DIGEST_LEN: usize = 32;
 /// Bytes of an encoded keyspace at least.
 const KEYSPACE_LEN_MIN: usize = 3;
+/// Keyspaces that a shipment names at most.
+const KEYSPACES_MAX: usize = 1 << 16;
+/// Ops of a shipment at most: as many as the commit has that answers a batch of late puts, by an erase
+/// and the two entries of a copy each. What is not such an answer has no more than a batch.
+pub const SHIPMENT_OPS_MAX: u64 = 3 * BATCH_OPS_MAX;
 /// Commits for which room is made before they were seen.
 const RESERVED_MAX: usize = 1024;
 
@@ -42,11 +47,16 @@ const RESERVED_MAX: usize = 1024;
 pub struct ShippedCommit<'a> {
     /// When its author wrote it.
     pub tick: Tick,
-    /// How many ops it has.
+    /// How many ops it has; at least one.
     pub op_count: u64,
     /// Its ops; their keyspace numbers are the author's, see [`Shipment::keyspaces`].
     pub ops: Ops<'a>,
 }
+
+const _: () = assert!(
+    SHIPMENT_OPS_MAX as usize * size_of::<ShippedCommit<'_>>() <= 32 << 20,
+    "a commit has an op, so that few bytes do not become many"
+);
 
 /// A decoded shipment: every part was checked, and so was the digest.
 #[derive(Clone, Debug)]
@@ -111,6 +121,9 @@ impl<'a> Shipment<'a> {
 
 fn decode_keyspaces<'a>(reader: &mut Reader<'a>) -> Decoded<Vec<(KeyspaceId, &'a str)>> {
     let count = reader.len()?;
+    if count > KEYSPACES_MAX {
+        return Err(Corruption::OutOfRange);
+    }
     let mut keyspaces: Vec<(KeyspaceId, &str)> =
         Vec::with_capacity(count.min(reader.rest().len() / KEYSPACE_LEN_MIN));
     for _ in 0..count {
@@ -136,12 +149,14 @@ fn decode_commits<'a>(
 ) -> Decoded<Vec<ShippedCommit<'a>>> {
     let count = reader.len()?;
     let mut commits = Vec::with_capacity(count.min(RESERVED_MAX));
-    let mut tick = previous;
+    let (mut tick, mut ops_left) = (previous, SHIPMENT_OPS_MAX);
     for _ in 0..count {
         let gap = reader.varint()?;
         let raw = tick.raw().checked_add(gap).ok_or(Corruption::OutOfRange)?;
         tick = Tick::from_raw(raw).filter(|_| gap > 0).ok_or(Corruption::OutOfRange)?;
         let op_count = reader.varint()?;
+        let left = ops_left.checked_sub(op_count).filter(|_| op_count > 0);
+        ops_left = left.ok_or(Corruption::OutOfRange)?;
         let ops = Ops::take(reader, op_count)?;
         let is_named = |number| keyspaces.binary_search_by_key(&number, |(of, _)| *of).is_ok();
         if !ops.clone().all(|op| is_named(op.keyspace)) {
@@ -162,6 +177,7 @@ pub struct ShipmentWriter {
     keyspaces: Vec<(KeyspaceId, String)>,
     commits: Vec<u8>,
     count: u64,
+    op_count: u64,
 }
 
 impl ShipmentWriter {
@@ -169,14 +185,16 @@ impl ShipmentWriter {
     pub fn new(scope: ScopeId, origin: Origin, previous: Option<Tick>) -> ShipmentWriter {
         let last = previous.unwrap_or(Tick::ZERO);
         let (keyspaces, commits) = (Vec::new(), Vec::new());
-        ShipmentWriter { scope, origin, previous, last, keyspaces, commits, count: 0 }
+        let (count, op_count) = (0, 0);
+        ShipmentWriter { scope, origin, previous, last, keyspaces, commits, count, op_count }
     }
 
     /// Adds the commit at `tick`, which must be above those before it, with its `op_count` encoded
     /// ops. `name_of` is asked for the names of keyspaces that are new here.
     ///
     /// Refuses with `OutOfOrder` a tick that does not ascend, and with `OutOfRange` an op of a
-    /// keyspace without a name; then nothing was added.
+    /// keyspace without a name, a commit without ops, and what is more than [`SHIPMENT_OPS_MAX`]; then
+    /// nothing was added.
     pub fn push(
         &mut self,
         tick: Tick,
@@ -187,6 +205,10 @@ impl ShipmentWriter {
         if tick <= self.last {
             return Err(Corruption::OutOfOrder);
         }
+        let all = self.op_count.saturating_add(op_count);
+        if op_count == 0 || all > SHIPMENT_OPS_MAX {
+            return Err(Corruption::OutOfRange);
+        }
         for op in ops.clone() {
             self.name(op.keyspace, &name_of)?;
         }
@@ -195,6 +217,7 @@ impl ShipmentWriter {
         self.commits.extend_from_slice(ops.as_bytes());
         self.last = tick;
         self.count += 1;
+        self.op_count = all;
         Ok(())
     }
 
@@ -218,6 +241,11 @@ impl ShipmentWriter {
     /// The tick of the last commit added, or of the one before the first.
     pub fn last(&self) -> Tick {
         self.last
+    }
+
+    /// Whether a commit of `op_count` ops goes with those that were added: together they are no more than a batch.
+    pub fn has_room(&self, op_count: u64) -> bool {
+        self.is_empty() || self.op_count.saturating_add(op_count) <= BATCH_OPS_MAX
     }
 
     /// Whether no commit was added.
@@ -286,7 +314,7 @@ mod tests {
     fn any_commits() -> impl Strategy<Value = Vec<Commit>> {
         let key = proptest::collection::vec(any::<u8>(), 1..12);
         let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20));
-        let ops = proptest::collection::vec((0u32..4, key, value), 0..5);
+        let ops = proptest::collection::vec((0u32..4, key, value), 1..5);
         proptest::collection::vec((1u64..10_000, ops), 1..6)
     }
 
@@ -324,7 +352,7 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(mut bytes: Vec<u8>, starts_well: bool) {
             if starts_well {
-                bytes.splice(0..0, written(0, &[(1, Vec::new())]).into_iter().take(28));
+                bytes.splice(0..0, written(0, &[(1, vec![(0, vec![7], None)])]).into_iter().take(28));
             }
             let digest = blake3::hash(&bytes);
             bytes.extend_from_slice(digest.as_bytes());
@@ -340,5 +368,72 @@ mod tests {
         let pushed = writer.push(Tick::from_ms(1), 1, &Ops::encoded(&ops), |_| None);
         assert_eq!(pushed, Err(Corruption::OutOfRange));
         assert!(writer.is_empty());
+    }
+
+    /// Bytes of a shipment of `commits` with as many ops as they say, each the shortest there is.
+    fn tiny(names: u64, commits: &[(u64, u64)]) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put_varint(&mut out, u64::from(ScopeId::MAIN.0));
+        origin().encode(&mut out);
+        put_varint(&mut out, 0);
+        put_varint(&mut out, names);
+        for number in 0..names {
+            put_varint(&mut out, number);
+            put_bytes(&mut out, b"k");
+        }
+        put_varint(&mut out, commits.len() as u64);
+        for (op_count, there) in commits {
+            put_varint(&mut out, 1);
+            put_varint(&mut out, *op_count);
+            let op = Op { keyspace: KeyspaceId(0), key: b"k", kind: OpKind::Delete };
+            (0..*there).for_each(|_| op.encode(&mut out));
+        }
+        let digest = blake3::hash(&out);
+        out.extend_from_slice(digest.as_bytes());
+        out
+    }
+
+    /// What costs its sender next to nothing, and the receiver many times its bytes.
+    #[test]
+    fn commits_of_no_ops_and_too_many_ops_or_names_are_refused() {
+        let found = |bytes: &[u8]| Shipment::decode(bytes).map(|found| found.commits.len());
+        let (most, half) = (SHIPMENT_OPS_MAX, SHIPMENT_OPS_MAX / 2);
+        assert_eq!(found(&tiny(1, &[(half, half), (most - half, most - half)])), Ok(2));
+        assert_eq!(found(&tiny(KEYSPACES_MAX as u64, &[(1, 1)])), Ok(1));
+        for refused in [
+            tiny(1, &[(0, 0)]),
+            tiny(1, &[(1, 1), (0, 0), (1, 1)]),
+            tiny(1, &[(half, half), (most - half + 1, most - half + 1)]),
+            tiny(1, &[(u64::MAX, 1)]),
+            tiny(KEYSPACES_MAX as u64 + 1, &[(1, 1)]),
+        ] {
+            assert_eq!(found(&refused), Err(Corruption::OutOfRange));
+        }
+    }
+
+    #[test]
+    fn a_writer_makes_nothing_that_a_reader_refuses() {
+        let op = Op { keyspace: KeyspaceId(0), key: b"k", kind: OpKind::Delete };
+        let ops = |count: u64| {
+            let mut out = Vec::new();
+            (0..count).for_each(|_| op.encode(&mut out));
+            out
+        };
+        let mut writer = ShipmentWriter::new(ScopeId::MAIN, origin(), None);
+        let (most, batch) = (ops(SHIPMENT_OPS_MAX), BATCH_OPS_MAX);
+        let tick = Tick::from_ms;
+        assert_eq!(
+            writer.push(tick(1), 0, &Ops::encoded(&[]), name_of),
+            Err(Corruption::OutOfRange)
+        );
+        assert!(writer.has_room(SHIPMENT_OPS_MAX), "alone");
+        writer.push(tick(1), 1, &Ops::encoded(&ops(1)), name_of).unwrap();
+        assert!(writer.has_room(batch - 1) && !writer.has_room(batch));
+        let all = Ops::encoded(&most);
+        let pushed = writer.push(tick(2), SHIPMENT_OPS_MAX, &all, name_of);
+        assert_eq!(pushed, Err(Corruption::OutOfRange));
+        let mut writer = ShipmentWriter::new(ScopeId::MAIN, origin(), None);
+        writer.push(tick(1), SHIPMENT_OPS_MAX, &all, name_of).unwrap();
+        assert_eq!(Shipment::decode(&writer.finish()).unwrap().commits.len(), 1);
     }
 }

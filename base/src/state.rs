@@ -8,13 +8,13 @@
 //! size    field
 //!    1    version         1
 //!    v    scope
-//!    v    keyspaces       how many
+//!    v    keyspaces       how many; no more than entries may be
 //!   per keyspace:
 //!    v+*    name          UTF-8, 1..=255 bytes
-//!    v    origins         how many
+//!    v    origins         how many; no more than entries may be
 //!   per origin:
 //!   24      origin        node, incarnation
-//!    v    entries         how many, at least one
+//!    v    entries         how many, at least one; at most 1 << 18
 //!   per entry:
 //!    1      kind          StateKind: 1 put, 2 delete, 3 put expiring, 4 range delete, 5 erase
 //!    v      keyspace      place in the list above
@@ -46,6 +46,9 @@ const DIGEST_LEN: usize = 32;
 /// Bytes of an encoded entry, keyspace and origin at least.
 const ENTRY_LEN_MIN: usize = 5;
 const KEYSPACE_LEN_MIN: usize = 2;
+/// Entries of a chunk at most, and names and authors: decoded, each is far more than its bytes. A giver's
+/// chunk of 512 KiB holds less than half as many, however short they are.
+pub const CHUNK_ENTRIES_MAX: usize = 1 << 18;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -91,6 +94,11 @@ pub struct StateEntry<'a> {
     /// What it is.
     pub kind: StateKind<'a>,
 }
+
+const _: () = assert!(
+    CHUNK_ENTRIES_MAX * size_of::<StateEntry<'_>>() <= 32 << 20,
+    "five bytes become so many"
+);
 
 impl StateEntry<'_> {
     /// The commit that brought it: what a vector must cover for it to be known.
@@ -143,6 +151,9 @@ fn decode_list<'a, T>(
     mut item: impl FnMut(&mut Reader<'a>) -> Decoded<T>,
 ) -> Decoded<Vec<T>> {
     let count = reader.len()?;
+    if count > CHUNK_ENTRIES_MAX {
+        return Err(Corruption::OutOfRange);
+    }
     if reader.rest().len() / item_len_min < count {
         return Err(Corruption::Truncated);
     }
@@ -273,6 +284,11 @@ impl StateWriter {
         self.count == 0
     }
 
+    /// Whether it has as many entries as a chunk may have: one more, and it would be refused.
+    pub fn is_full(&self) -> bool {
+        self.count >= CHUNK_ENTRIES_MAX as u64
+    }
+
     /// Bytes of the entries added.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -363,5 +379,31 @@ mod tests {
             bytes.extend_from_slice(digest.as_bytes());
             let _ = StateChunk::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_chunk_of_too_many_entries_is_refused() {
+        let stamp = Stamp { tick: Tick::from_raw(1).unwrap(), origin: Origin::default() };
+        let entry = StateEntry { keyspace: "k", key: b"k", stamp, kind: StateKind::Delete };
+        let mut writer = StateWriter::new(ScopeId::MAIN);
+        while !writer.is_full() {
+            writer.push(&entry);
+        }
+        let bytes = writer.clone().finish();
+        assert_eq!(StateChunk::decode(&bytes).unwrap().entries.len(), CHUNK_ENTRIES_MAX);
+        writer.push(&entry);
+        let refused = StateChunk::decode(&writer.finish()).map(drop);
+        assert_eq!(refused, Err(Corruption::OutOfRange));
+    }
+
+    /// As many names as fit, of one byte each: decoded they are eight times as long.
+    #[test]
+    fn a_chunk_of_too_many_names_is_refused() {
+        let mut bytes = vec![VERSION, 1];
+        put_varint(&mut bytes, CHUNK_ENTRIES_MAX as u64 + 1);
+        (0..=CHUNK_ENTRIES_MAX).for_each(|_| put_bytes(&mut bytes, b"k"));
+        let digest = blake3::hash(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        assert_eq!(StateChunk::decode(&bytes).map(drop), Err(Corruption::OutOfRange));
     }
 }

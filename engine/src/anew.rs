@@ -27,6 +27,7 @@ use crate::parts::Parts;
 use crate::replicate::Replication;
 use crate::snapshot::Snapshot;
 use crate::workers::Workers;
+use base::limits::BATCH_OPS_MAX;
 use base::{Error, Result, ScopeId, Tick, Vector};
 use recovery::Progress;
 use recovery::backup::{RestorePoint, Restored};
@@ -40,6 +41,8 @@ const UNFINISHED: &str = ".anew";
 
 /// Bytes of keys and values from which on a commit is made. One entry may go beyond it.
 const COMMIT_BYTES: usize = 16 << 20;
+/// Entries from which on a commit is made: a few range deletes go with them.
+const ENTRIES_MAX: usize = (BATCH_OPS_MAX / 2) as usize;
 
 /// What [`Backups::restore_as_new_writes`] has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,7 +213,8 @@ impl<'p> Writing<'p> {
         let mut held = Vec::new();
         while let Some((key, value)) = entries.entry() {
             let bytes = key.len() + value.len();
-            let is_enough = self.batch_bytes + bytes > self.commit_bytes;
+            let count = self.batch.len() + held.len();
+            let is_enough = self.batch_bytes + bytes > self.commit_bytes || count >= ENTRIES_MAX;
             if is_enough && (!held.is_empty() || !self.batch.is_empty()) {
                 break;
             }

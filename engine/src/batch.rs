@@ -193,12 +193,12 @@ impl Batch {
         }
     }
 
-    /// The first broken limit, if any; and whether the whole is too large.
+    /// The first broken limit, if any; and whether the whole is too large, or too much.
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
-        check_batch(self.scopes.iter().map(|ops| ops.encoded.len()).sum())
+        check_batch(self.len() as u64, self.scopes.iter().map(|ops| ops.encoded.len()).sum())
     }
 
     /// Bytes of keys and values.

@@ -7,7 +7,7 @@ use crate::error::Outcome;
 use crate::input::{Parsed, Records};
 use crate::place::Sink;
 use crate::record::Record;
-use base::limits::BATCH_LEN_MAX;
+use base::limits::{BATCH_LEN_MAX, BATCH_OPS_MAX};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 
@@ -47,7 +47,7 @@ pub(crate) struct Loader<'l> {
 }
 
 impl<'l> Loader<'l> {
-    /// Loads into `sink`, at most `batch_records_max` records a commit.
+    /// Loads into `sink`, at most `batch_records_max` records a commit, and no more than a batch may have.
     pub(crate) fn new(
         sink: Box<dyn Sink>,
         batch_records_max: NonZeroU64,
@@ -86,7 +86,8 @@ impl<'l> Loader<'l> {
         self.sink.add(record)?;
         self.batch_records += 1;
         self.batch_bytes += bytes;
-        if self.batch_records == self.batch_records_max.get() { self.commit() } else { Ok(()) }
+        let most = self.batch_records_max.get().min(BATCH_OPS_MAX);
+        if self.batch_records == most { self.commit() } else { Ok(()) }
     }
 
     /// Commits the batch, and says so once it is acknowledged.

@@ -14,7 +14,7 @@ use super::late::{Answer, Answers, QUARANTINE};
 use super::parked::{Loser, LostWrite, Parking};
 use super::{Moved, Recent, provisional};
 use crate::commit::{Admitted, Queue};
-use crate::creation;
+use crate::creation::{self, is_reserved};
 use crate::drops;
 use crate::keyspace::KeyspaceState;
 use crate::memtable::{ForeignOp, Memtable};
@@ -23,6 +23,7 @@ use crate::space::Weight;
 use crate::stats::Counter;
 use crate::view::View;
 use base::batch::Ops;
+use base::limits::BATCH_OPS_MAX;
 use base::record::encode_author_header;
 use base::remote::{Author, Outcome, Outcomes, RemoteHeader, encode_remote_batch};
 use base::{Error, KeyspaceId, Op, Result, ScopeId, Shipment, SpaceId, Stamp, Tick, key_hash};
@@ -48,10 +49,14 @@ impl<'a> Shipped<'a> {
         let shipment = Shipment::decode(bytes).map_err(|found| {
             Error::invalid(format!("what was received is no shipment: {found}"))
         })?;
-        match shipment.scope.is_replicated() {
-            true => Ok(Shipped { shipment, bytes }),
-            false => Err(Error::invalid("a shipment of scope 0, which is each node's own")),
+        if !shipment.scope.is_replicated() {
+            return Err(Error::invalid("a shipment of scope 0, which is each node's own"));
         }
+        let puts = puts_of_users(&shipment);
+        if puts > BATCH_OPS_MAX {
+            return Err(Error::too_large("number of puts in a shipment", BATCH_OPS_MAX, puts));
+        }
+        Ok(Shipped { shipment, bytes })
     }
 
     /// Whether it goes on where `before`, of the same author, ends.
@@ -59,6 +64,17 @@ impl<'a> Shipped<'a> {
         let (one, next) = (&before.shipment, &self.shipment);
         (one.scope, one.origin, Some(one.last())) == (next.scope, next.origin, next.previous)
     }
+}
+
+/// Puts outside the keyspaces of replication: the answer to those that are late, three ops each, must fit a
+/// shipment. Not counted where all ops together are no more than a batch has.
+fn puts_of_users(shipment: &Shipment<'_>) -> u64 {
+    if shipment.commits.iter().map(|commit| commit.op_count).sum::<u64>() <= BATCH_OPS_MAX {
+        return 0;
+    }
+    let is_of_users = |number| !shipment.name_of(number).is_some_and(is_reserved);
+    let ops = shipment.commits.iter().flat_map(|commit| commit.ops.clone());
+    ops.filter(|op| op.stores_value() && is_of_users(op.keyspace)).count() as u64
 }
 
 /// Admits a shipment that was decoded.

@@ -8,6 +8,7 @@ use super::recent::Recent;
 use crate::read;
 use crate::view::{View, Views};
 use base::foreign::{EntryStamp, NumberedStamp, stamp_of};
+use base::shipment::SHIPMENT_OPS_MAX;
 use base::{Error, Origin, OriginNumber, Result, Stamp, Tick, Trailer};
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub(crate) enum Verdict {
     /// It is a put whose deletion may have been forgotten.
     Late,
 }
+
+/// Bytes that deciding about one op takes, besides its own: what comes in a few bytes takes many.
+const OP_COST: usize = size_of::<Incoming<'_>>() + size_of::<Found>() + size_of::<Verdict>() + 8;
+const _: () = assert!(SHIPMENT_OPS_MAX as usize * OP_COST <= 192 << 20, "whatever a peer sends");
 
 /// What was found before the queue was locked.
 #[derive(Debug)]

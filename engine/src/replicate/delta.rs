@@ -11,7 +11,7 @@ use crate::merge::{Merge, RunCursor, Source};
 use crate::parts::Parts;
 use crate::tables::TableHandle;
 use base::foreign::NumberedStamp;
-use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
+use base::state::{CHUNK_ENTRIES_MAX, StateChunk, StateEntry, StateKind, StateWriter};
 use base::{KeyRange, KeyRanges, Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector};
 use sstable::{RangeDelete, ReadMode, TableMeta};
 use std::collections::VecDeque;
@@ -21,6 +21,8 @@ use std::sync::Arc;
 /// look into other tables cost besides.
 const WORK_MAX: usize = 16 << 20;
 const ENTRY_WORK: usize = 64;
+const _: () =
+    assert!(WORK_MAX / ENTRY_WORK <= CHUNK_ENTRIES_MAX, "a call fills no chunk beyond that");
 const LOOK_UP_WORK: usize = 8 << 10;
 /// Bytes of entries that are read at a time.
 const ENTRIES_LEN: usize = 64 << 10;
@@ -172,6 +174,7 @@ impl Delta {
     pub fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
         let mut writer = StateWriter::new(self.moment.scope);
         while writer.len() < len_max
+            && !writer.is_full()
             && let Some((name, range)) = self.ranges.pop_front()
         {
             let stamp = range.stamp(Origin::default());

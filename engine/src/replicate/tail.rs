@@ -210,9 +210,12 @@ impl Going<'_> {
 
     /// Adds a commit of this node.
     fn add(&mut self, record: &Record<'_>) -> Result<()> {
-        let last = self.writer.as_ref().map(|(_, writer)| writer.last());
-        if last.is_some_and(|last| Some(last) != record.previous) {
-            self.finish(); // What is between was not new to the peer.
+        let goes_on = |writer: &ShipmentWriter| {
+            // Else what is between was not new to the peer; or there are many ops.
+            Some(writer.last()) == record.previous && writer.has_room(record.op_count)
+        };
+        if self.writer.as_ref().is_some_and(|(_, writer)| !goes_on(writer)) {
+            self.finish();
         }
         let (parts, scope, own) = (self.parts, self.scope, self.own);
         let begin = || (record.seqno, ShipmentWriter::new(scope, own, record.previous));

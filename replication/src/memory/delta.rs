@@ -30,7 +30,8 @@ pub(crate) fn chunk(items: &mut VecDeque<Item>, len_max: usize) -> Option<Vec<u8
     let mut writer = StateWriter::new(ScopeId::MAIN);
     let starts_with_range = matches!(items.front()?, Item::Range(_));
     while let Some(item) = items.front() {
-        if matches!(item, Item::Range(_)) != starts_with_range || writer.len() >= len_max {
+        let is_enough = writer.len() >= len_max || writer.is_full();
+        if matches!(item, Item::Range(_)) != starts_with_range || is_enough {
             break;
         }
         push(&mut writer, item);

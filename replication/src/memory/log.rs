@@ -104,7 +104,9 @@ impl Log {
         let mut writer = ShipmentWriter::new(base::ScopeId::MAIN, own, previous);
         for entry in run {
             let shipment = Shipment::decode(&entry.bytes).map_err(broken)?;
+            let ops: u64 = shipment.commits.iter().map(|commit| commit.op_count).sum();
             if writer.last() != shipment.previous.unwrap_or(Tick::ZERO)
+                || !writer.has_room(ops)
                 || !writer.is_empty() && writer.len() + entry.bytes.len() > len_max
             {
                 break;

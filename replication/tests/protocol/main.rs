@@ -17,3 +17,4 @@ mod own;
 mod packed;
 mod readers;
 mod standing;
+mod swollen;
