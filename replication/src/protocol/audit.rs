@@ -18,7 +18,8 @@
 //! ```
 //!
 //! An audit reads everything once, a piece at a time, and pins a moment until it is over. Memory: a
-//! sketch (8 MiB), a half-round of at most 8 MiB, names of at most 16 MiB that differ.
+//! sketch (8 MiB, however long names are), a half-round of at most 8 MiB, names of at most 16 MiB that
+//! differ on each side, and a frame of at most 256 KiB that waits.
 
 mod exchange;
 mod filtered;
@@ -34,6 +35,7 @@ use super::pieces::{Cutter, Rest};
 use crate::error::ProtocolError;
 use crate::group::Group;
 use crate::health::AuditReport;
+use crate::reconcile::message::FRAME_LEN_MAX;
 use crate::reconcile::{Comparison, ElementKey, Sketching, Step};
 use crate::roster::Role;
 use crate::store::Store;
@@ -362,7 +364,7 @@ impl Auditor {
         let Some(mut filtered) = self.answer(store)? else { return Ok(()) };
         if head_digest(&*filtered.moment) == digest {
             filtered.horizon_ms = horizon_ms;
-            let then = Then::Answer(Some(frame.to_vec()));
+            let then = Then::Answer(Some(kept(frame)?));
             self.course = Course::Summing(Sketching::of(filtered), then);
             return Ok(());
         }
@@ -406,7 +408,7 @@ impl Auditor {
             Course::Comparing(comparison) => comparison,
             // They are done with their sums, we are not.
             Course::Summing(_, Then::Answer(none @ None)) => {
-                *none = Some(frame.to_vec());
+                *none = Some(kept(frame)?);
                 return Ok(());
             }
             _ => return Err(unexpected().into()),
@@ -470,6 +472,14 @@ impl Drop for Auditor {
         if !matches!(self.course, Course::Idle) {
             self.group.end_audit(self.peer, self.moved_at, None);
         }
+    }
+}
+
+/// A frame of a comparison that waits until our side is summed up: no longer than one may be.
+fn kept(frame: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    match frame.len() <= FRAME_LEN_MAX {
+        true => Ok(frame.to_vec()),
+        false => Err(ProtocolError::malformed("comparison", Corruption::OutOfRange)),
     }
 }
 

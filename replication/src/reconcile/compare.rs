@@ -34,6 +34,8 @@ pub struct Comparison<E> {
     sketch: Sketch<E>,
     answer: FrameWriter,
     found: Found,
+    /// Bytes of the names that were found.
+    found_len: usize,
     bytes: u64,
     half_rounds: u32,
     /// Whether the half-round that is coming in asks something.
@@ -42,7 +44,6 @@ pub struct Comparison<E> {
     is_asking: bool,
     /// Whether anything that either side has said differs.
     is_equal: bool,
-    found_bytes: usize,
 }
 
 /// What a comparison has found on this side.
@@ -50,6 +51,16 @@ pub struct Comparison<E> {
 pub struct Found {
     /// Names of elements that the other side lacks, or holds in another version.
     pub ours: BTreeSet<Vec<u8>>,
+}
+
+impl Found {
+    /// Adds a name to those whose bytes are `len`, if it has room.
+    fn note(&mut self, name: &[u8], len: &mut usize) -> Result<()> {
+        *len += name.len();
+        too_large(*len, FOUND_BYTES_MAX)?;
+        self.ours.insert(name.to_vec());
+        too_large(self.ours.len(), FOUND_MAX - 1)
+    }
 }
 
 /// What follows from a frame.
@@ -71,12 +82,12 @@ impl<E: Elements> Comparison<E> {
             sketch,
             answer,
             found,
+            found_len: 0,
             bytes: 0,
             half_rounds: 0,
             is_asked: false,
             is_asking: false,
             is_equal: true,
-            found_bytes: 0,
         }
     }
 
@@ -161,12 +172,16 @@ impl<E: Elements> Comparison<E> {
 
     fn compare_list(&mut self, range: &Range, theirs: &[u64]) -> Result<()> {
         let mut missing: BTreeSet<u64> = theirs.iter().copied().collect();
-        let ours = self.sketch.list(&range.from, range.to.as_deref(), FOUND_MAX)?;
-        for (name, digest) in ours {
+        let Comparison { sketch, found, found_len, .. } = self;
+        let mut noted = Ok(());
+        // What is here may be all there is: it is not held at once.
+        sketch.visit(&range.from, range.to.as_deref(), &mut |name, digest| {
             if !missing.remove(&digest.short()) {
-                self.note(name)?;
+                noted = found.note(name, found_len);
             }
-        }
+            noted.is_ok()
+        })?;
+        noted?;
         if !missing.is_empty() {
             let claim = Claim::Wanted(missing.into_iter().collect());
             self.answer.push(&Range { claim, ..range.clone() });
@@ -178,14 +193,7 @@ impl<E: Elements> Comparison<E> {
         let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
         let ours = self.sketch.list(&range.from, range.to.as_deref(), LEAF as usize)?;
         let mut named = ours.into_iter().filter(|(_, digest)| wanted.contains(&digest.short()));
-        named.try_for_each(|(name, _)| self.note(name))
-    }
-
-    fn note(&mut self, name: Vec<u8>) -> Result<()> {
-        self.found_bytes += name.len();
-        self.found.ours.insert(name);
-        too_large(self.found_bytes, FOUND_BYTES_MAX)?;
-        too_large(self.found.ours.len(), FOUND_MAX - 1)
+        named.try_for_each(|(name, _)| self.found.note(&name, &mut self.found_len))
     }
 
     /// Whether, so far, neither side has found a difference.
@@ -245,6 +253,7 @@ mod tests {
     use super::*;
     use crate::reconcile::ElementDigest;
     use proptest::prelude::*;
+    use std::cell::Cell;
 
     /// Runs a whole comparison; returns it from both sides.
     fn run(a: Set, b: Set) -> (Comparison<Set>, Comparison<Set>) {
@@ -325,6 +334,64 @@ mod tests {
         writer.push(&Range { from: Vec::new(), to: None, claim: Claim::List(Vec::new()) });
         let refused = writer.finish().iter().try_for_each(|f| side.receive(f).map(|_| ()));
         assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    }
+
+    /// Elements that have all the same long name, but for its beginning. Counts how many were looked at.
+    struct Long {
+        count: u32,
+        seen: Cell<u32>,
+    }
+
+    impl Elements for Long {
+        fn scan(
+            &self,
+            from: &[u8],
+            to: Option<&[u8]>,
+            each: &mut dyn FnMut(&[u8], Option<&ElementDigest>) -> bool,
+        ) -> Result<()> {
+            let mut name = vec![b'n'; 65_000];
+            for i in 0..self.count {
+                name[..4].copy_from_slice(&i.to_be_bytes());
+                if *name < *from || to.is_some_and(|to| *name >= *to) {
+                    continue;
+                }
+                self.seen.set(self.seen.get() + 1);
+                let digest = ElementDigest::of(*blake3::hash(&i.to_be_bytes()).as_bytes());
+                if !each(&name, Some(&digest)) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// A claim of a few bytes: what it makes us find is bounded by its bytes before it is collected.
+    #[test]
+    fn long_names_that_differ_are_not_collected_past_their_bound() {
+        let elements = Long { count: 3000, seen: Cell::new(0) };
+        let mut side = Comparison::new(Sketch::of(elements).unwrap());
+        let mut writer = FrameWriter::default();
+        writer.push(&Range { from: Vec::new(), to: None, claim: Claim::List(Vec::new()) });
+        let before = side.sketch().elements().seen.get();
+        let refused = writer.finish().iter().try_for_each(|f| side.receive(f).map(|_| ()));
+        assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+        let most = (FOUND_BYTES_MAX / 65_000) as u32;
+        assert_eq!(side.sketch().elements().seen.get() - before, most + 1);
+        assert_eq!(side.found().ours.len(), most as usize);
+    }
+
+    #[test]
+    fn sets_of_long_names_are_compared_all_the_same() {
+        let set = |version| {
+            let elements = (0u32..300).map(|i| {
+                let (mut name, digest) = numbered(i, if i % 50 == 0 { version } else { 0 });
+                name.resize(60_000, b'n');
+                (name, digest)
+            });
+            Set(elements.collect())
+        };
+        let (a, b) = run(set(0), set(1));
+        assert_eq!((a.found().ours.len(), b.found().ours.len()), (6, 6));
     }
 
     /// A thousand differences scattered over a million elements: the figures of the documentation.

@@ -2,14 +2,18 @@
 //!
 //! One scan takes a mark every so many elements: a name, and the fingerprint of everything before
 //! it. The fingerprint of a range between marks is a difference; at its ends the elements between
-//! mark and end are scanned again. A sketch holds at most [`MARKS_MAX`] marks, so its memory does not
-//! grow with the set; it is true as long as the elements are those of one snapshot.
+//! mark and end are scanned again. A sketch holds at most [`MARKS_MAX`] marks, and fewer where names are
+//! long, so its memory grows neither with the set nor with its names; it is true as long as the elements
+//! are those of one snapshot.
 
 use super::fingerprint::{ElementDigest, Fingerprint};
 use base::Result;
 
-/// Marks of a sketch at the most; about 100 bytes each.
+/// Marks of a sketch at the most.
 pub const MARKS_MAX: usize = 1 << 16;
+/// Bytes of the names of its marks at the most: 64 each where there are as many as may be.
+const NAMES_LEN_MAX: usize = 4 << 20;
+const _: () = assert!(MARKS_MAX * size_of::<Mark>() <= 4 << 20, "both together are 8 MiB");
 
 /// Elements of a snapshot, in the order of their names.
 pub trait Elements {
@@ -40,11 +44,20 @@ struct Mark {
     before: Fingerprint,
 }
 
+/// How much a sketch may hold.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    marks: usize,
+    names_len: usize,
+}
+
 /// A sketch in the making, so that summing up many elements can be done piece by piece.
 #[derive(Debug)]
 pub struct Sketching<E> {
     sketch: Sketch<E>,
-    marks_max: usize,
+    most: Most,
+    /// Bytes of the names of all marks.
+    names_len: usize,
     /// A mark stands before every so many names.
     stride: u64,
     names: u64,
@@ -55,39 +68,41 @@ pub struct Sketching<E> {
 impl<E: Elements> Sketching<E> {
     /// Nothing of `elements` is summed up yet.
     pub fn of(elements: E) -> Sketching<E> {
-        Sketching::with_marks(elements, MARKS_MAX)
+        Sketching::with(elements, Most { marks: MARKS_MAX, names_len: NAMES_LEN_MAX })
     }
 
-    fn with_marks(elements: E, marks_max: usize) -> Sketching<E> {
+    fn with(elements: E, most: Most) -> Sketching<E> {
         let sketch = Sketch { elements, marks: Vec::new(), all: Fingerprint::default() };
-        Sketching { sketch, marks_max, stride: 1, names: 0, next: Vec::new() }
+        Sketching { sketch, most, names_len: 0, stride: 1, names: 0, next: Vec::new() }
     }
 
     /// Sums up `count` more names. Returns false if there were not so many: then it is done.
     pub fn go_on(&mut self, count: u64) -> Result<bool> {
         let end = self.names + count;
         let Sketching { sketch: Sketch { elements, marks, all }, next, .. } = self;
-        let (names, stride, marks_max) = (&mut self.names, &mut self.stride, self.marks_max);
+        let (names, stride, most) = (&mut self.names, &mut self.stride, self.most);
+        let names_len = &mut self.names_len;
         let from = std::mem::take(next);
         elements.scan(&from, None, &mut |name, digest| {
             if *names == end {
                 next.extend_from_slice(name);
                 return false;
             }
+            // The first one stays, however long.
+            let is_full = |marks: &[Mark], held: usize| {
+                let is_too_long = held + name.len() > most.names_len;
+                !marks.is_empty() && (marks.len() >= most.marks || is_too_long)
+            };
+            while names.is_multiple_of(*stride) && is_full(marks, *names_len) {
+                *names_len = thin(marks);
+                *stride *= 2;
+            }
             if names.is_multiple_of(*stride) {
+                *names_len += name.len();
                 marks.push(Mark { name: name.into(), before: *all });
             }
             *names += 1;
             digest.into_iter().for_each(|digest| all.add(digest));
-            if marks.len() > marks_max {
-                // Every other mark goes, so that the others stay evenly far apart.
-                let mut is_even = false;
-                marks.retain(|_| {
-                    is_even = !is_even;
-                    is_even
-                });
-                *stride *= 2;
-            }
             true
         })?;
         Ok(!self.next.is_empty())
@@ -110,6 +125,12 @@ impl<E: Elements> Sketch<E> {
         let mut sketching = Sketching::of(elements);
         while sketching.go_on(u64::from(u32::MAX))? {}
         Ok(sketching.finish())
+    }
+
+    /// What was summed up.
+    #[cfg(test)]
+    pub(crate) fn elements(&self) -> &E {
+        &self.elements
     }
 
     /// What was summed up, when the sums are not needed any more.
@@ -188,7 +209,7 @@ impl<E: Elements> Sketch<E> {
         Ok(cut)
     }
 
-    /// The elements from `from` up to `to`, `len_max` of them at the most.
+    /// The elements from `from` up to `to`, `len_max` of them at the most: they are held all at once.
     pub fn list(
         &self,
         from: &[u8],
@@ -196,12 +217,34 @@ impl<E: Elements> Sketch<E> {
         len_max: usize,
     ) -> Result<Vec<(Vec<u8>, ElementDigest)>> {
         let mut list = Vec::new();
-        self.elements.scan(from, to, &mut |name, digest| {
-            list.extend(digest.map(|digest| (name.to_vec(), *digest)));
+        self.visit(from, to, &mut |name, digest| {
+            list.push((name.to_vec(), *digest));
             list.len() < len_max
         })?;
         Ok(list)
     }
+
+    /// Calls `each` with the elements from `from` up to `to`, until it returns false.
+    pub fn visit(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &ElementDigest) -> bool,
+    ) -> Result<()> {
+        self.elements
+            .scan(from, to, &mut |name, digest| digest.is_none_or(|digest| each(name, digest)))
+    }
+}
+
+/// Removes every other mark, so that the others stay evenly far apart. Returns the bytes of their names.
+fn thin(marks: &mut Vec<Mark>) -> usize {
+    let (mut is_even, mut names_len) = (false, 0);
+    marks.retain(|mark| {
+        is_even = !is_even;
+        names_len += if is_even { mark.name.len() } else { 0 };
+        is_even
+    });
+    names_len
 }
 
 /// The shortest prefix of `above` that is greater than `below`, which is less than `above`.
@@ -256,15 +299,17 @@ pub(crate) mod tests {
         /// Marks save work; they change no answer.
         #[test]
         fn any_range_comes_to_the_sum_of_its_elements(
-            set in any_set(), marks in 1usize..40, step in 1u64..50,
+            set in any_set(), marks in 1usize..40, names_len in 1usize..200, step in 1u64..50,
             from in proptest::collection::vec(0u8..6, 0..4),
             to in proptest::option::of(proptest::collection::vec(0u8..6, 1..4)),
         ) {
             prop_assume!(to.as_ref().is_none_or(|to| *to >= from));
-            let mut sketching = Sketching::with_marks(set.clone(), marks);
+            let mut sketching = Sketching::with(set.clone(), Most { marks, names_len });
             while sketching.go_on(step).unwrap() {}
             let sketch = sketching.finish();
-            prop_assert!(sketch.marks.len() <= marks + 1);
+            prop_assert!(sketch.marks.len() <= marks);
+            let held: usize = sketch.marks.iter().map(|mark| mark.name.len()).sum();
+            prop_assert!(held <= names_len || sketch.marks.len() == 1, "{held}");
             let mut set = set;
             set.0.retain(|_, digest| digest.short() != PASSED_OVER);
             let mut expected = Fingerprint::default();
@@ -285,5 +330,23 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    /// A thousand names of the greatest length are far more than their marks may hold; short ones keep all.
+    #[test]
+    fn long_names_leave_fewer_marks() {
+        let held = |name_len: usize| {
+            let name = |i: u32| {
+                let mut name = i.to_be_bytes().to_vec();
+                name.resize(name_len, b'n');
+                (name, ElementDigest::of(*blake3::hash(&i.to_be_bytes()).as_bytes()))
+            };
+            let sketch = Sketch::of(Set((0..1000).map(name).collect())).unwrap();
+            let names = sketch.marks.iter().map(|mark| mark.name.len());
+            (sketch.marks.len(), names.sum::<usize>())
+        };
+        assert_eq!(held(100), (1000, 100_000));
+        let (marks, bytes) = held(65_000);
+        assert!((32..=64).contains(&marks) && bytes <= NAMES_LEN_MAX, "{marks} {bytes}");
     }
 }

@@ -71,3 +71,30 @@ fn what_is_forgotten_while_the_opener_sums_excuses_no_divergence() {
     assert_eq!((reports.len(), reports[0].disowned, reports[0].lag), (2, 1, 0), "{reports:?}");
     assert_eq!(one.dump().iter().filter(|(keyspace, ..)| keyspace == "k").count(), 0);
 }
+
+fn opened(store: &MemoryStore, round: u32, frame: &[u8]) -> (Kind, Vec<u8>) {
+    let digest = head_digest(&*store.elements(ScopeId::MAIN).unwrap());
+    let say = Say::Open { digest, horizon_ms: 0, frame };
+    (say.kind(), say.encode(round))
+}
+
+/// It is kept until our side is summed up, and only then decoded.
+#[test]
+fn a_frame_that_has_to_wait_is_no_longer_than_one_may_be() {
+    let (one, other) = (node(1), node(2));
+    write(&other, b"key", Change::Put(b"v".to_vec()));
+    for (len, is_taken) in [(FRAME_LEN_MAX, true), (FRAME_LEN_MAX + 1, false)] {
+        let mut answerer = side(&other, one.origin());
+        let (kind, payload) = opened(&other, 1, &vec![1; len]);
+        let now = Duration::from_secs(1);
+        let done = answerer.receive(now, &other, kind, &payload);
+        assert_eq!(done.is_ok(), is_taken, "{len}");
+        let is_malformed = matches!(done, Err(ProtocolError::Malformed { .. }));
+        assert_eq!(is_malformed, !is_taken, "{len}");
+    }
+    let mut answerer = side(&other, one.origin());
+    let filtered = answerer.filtered(&other).ok().unwrap();
+    answerer.round = 1;
+    answerer.course = Course::Summing(Sketching::of(filtered), Then::Answer(None));
+    assert!(answerer.hear_frame(&vec![1; FRAME_LEN_MAX + 1]).is_err());
+}
