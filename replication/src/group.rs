@@ -16,6 +16,7 @@ mod line;
 mod look;
 mod owed;
 mod own;
+mod pace;
 mod past;
 mod reader;
 mod retired;
@@ -38,6 +39,7 @@ use audits::Audits;
 use base::lock::{Mutex, MutexGuard, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
 use owed::Owed;
+use pace::Pace;
 use past::Past;
 use reader::Heard;
 use retired::Retired;
@@ -142,6 +144,7 @@ struct State {
     renewals: u32,
     answers: Option<Answers>,
     audits: Audits,
+    pace: Pace,
     refreshed_at: Option<Duration>,
 }
 
@@ -228,6 +231,7 @@ impl Group {
             renewals: 0,
             answers: None,
             audits: Audits::default(),
+            pace: Pace::default(),
             refreshed_at: None,
         };
         // From now on tombstones wait for confirms.

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// How long the next audit with a peer waits, unless it is wanted here.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// How much sooner than it would begin one itself a node answers: the other side may have seen the last one
+/// end earlier.
+const ANSWERS_SOONER: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Audits {
@@ -80,6 +84,13 @@ impl Group {
             state.audits.running = Some(peer);
         }
         is_free
+    }
+
+    /// As [`Group::begin_audit`], for one that the peer has opened: which may not be right after the last one,
+    /// so that others get their turn, and users are not kept from the disk.
+    pub(crate) fn answer_audit(&self, peer: NodeId, now: Duration) -> bool {
+        let not_before = self.state.lock().audits.not_before.get(&peer).copied();
+        not_before.is_none_or(|at| at <= now + ANSWERS_SOONER) && self.begin_audit(peer)
     }
 
     /// Gives the right back; with the report if the audit came to its end.

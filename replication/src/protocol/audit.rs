@@ -341,10 +341,11 @@ impl Auditor {
         }
     }
 
-    /// Takes the right to audit, and pins a moment; none if that can not be now.
+    /// Takes the right to audit, and pins a moment; none if that can not be now, or was just now: the
+    /// opener tries again later.
     fn answer(&mut self, store: &dyn Store) -> Result<Option<Filtered>, Trouble> {
         let is_whole = store.is_whole(self.group.scope());
-        if !is_whole || !self.group.begin_audit(self.peer) {
+        if !is_whole || !self.group.answer_audit(self.peer, self.moved_at) {
             self.say(&Say::Stop(Reason::Later));
             return Ok(None);
         }

@@ -7,12 +7,20 @@ use super::pieces::{Cutter, Rest};
 use crate::error::ProtocolError;
 use crate::store::{Delta, Export, Store};
 use base::{KeyRanges, ScopeId, Vector};
+use std::time::Duration;
 
 /// Bytes of a chunk of a delta or of a file.
 const CHUNK_LEN: usize = 512 << 10;
+/// How long a snapshot or tables are held for a peer that asks for nothing of them and takes nothing. One
+/// that goes on gives up after seconds, and asks anew.
+const HELD_MAX: Duration = Duration::from_secs(3600);
 
 enum Giving {
     Nothing,
+    /// Nothing any more: what was given in this round was let go.
+    Lapsed {
+        round: u32,
+    },
     /// Everything, once what the peer has is here; or what it has lost and what is news.
     Waiting {
         round: u32,
@@ -34,11 +42,14 @@ enum Giving {
     },
 }
 
-/// One direction of the bulk channel. Holds a snapshot or tables only while the peer takes them.
+/// One direction of the bulk channel. Holds a snapshot or tables only while the peer takes them, and not for
+/// ever if it does not.
 pub(crate) struct GiveState {
     scope: ScopeId,
     giving: Giving,
     cutter: Option<Cutter>,
+    /// When the peer last asked for something or took something.
+    moved_at: Duration,
 }
 
 /// A payload: its front, and what comes from the store as it is. They are put together in the frame.
@@ -57,21 +68,23 @@ pub(crate) enum BothWays {
 
 impl GiveState {
     pub(crate) fn new(scope: ScopeId) -> GiveState {
-        GiveState { scope, giving: Giving::Nothing, cutter: None }
+        GiveState { scope, giving: Giving::Nothing, cutter: None, moved_at: Duration::ZERO }
     }
 
     /// The peer wants something; returns an offer if that can not be. `missing` is what it has lost, if
     /// that is why it asks.
     pub(crate) fn want(
         &mut self,
+        now: Duration,
         store: &dyn Store,
         want: &Want,
         missing: Option<KeyRanges>,
     ) -> Result<Option<Offer>, ProtocolError> {
         let round = want.round;
         let has = vector(&want.vector)?;
+        self.moved_at = now;
         if want.wish() == Wish::File {
-            return self.want_file(want).map(|()| None);
+            return self.want_file(want);
         }
         self.giving = Giving::Nothing;
         if !store.is_whole(self.scope) && want.wish() != Wish::Nothing {
@@ -124,10 +137,25 @@ impl GiveState {
         Offer::plain(self.scope, round, answer)
     }
 
-    fn want_file(&mut self, want: &Want) -> Result<(), ProtocolError> {
+    /// Lets go of what the peer does not take.
+    pub(crate) fn let_go(&mut self, now: Duration) {
+        let round = match self.giving {
+            Giving::Delta { round, .. } | Giving::Tables { round, .. } => round,
+            Giving::Nothing | Giving::Lapsed { .. } | Giving::Waiting { .. } => return,
+        };
+        if now >= self.moved_at + HELD_MAX {
+            self.giving = Giving::Lapsed { round };
+        }
+    }
+
+    fn want_file(&mut self, want: &Want) -> Result<Option<Offer>, ProtocolError> {
         let unexpected = ProtocolError::Unexpected { what: "wish for a file" };
-        let Giving::Tables { round, export, file, .. } = &mut self.giving else {
-            return Err(unexpected);
+        let (round, export, file) = match &mut self.giving {
+            Giving::Tables { round, export, file, .. } => (round, export, file),
+            Giving::Lapsed { round } if *round == want.round => {
+                return Ok(Some(self.offer(want.round, Answer::Later)));
+            }
+            _ => return Err(unexpected),
         };
         let found = export.head().files.iter().find(|found| found.id == want.file);
         let Some(found) = found.filter(|_| *round == want.round) else { return Err(unexpected) };
@@ -136,11 +164,25 @@ impl GiveState {
             return Err(ProtocolError::OutOfPlace { what: "wish for a file", expected, found });
         }
         *file = Some((want.file, want.offset));
-        Ok(())
+        Ok(None)
     }
 
     /// The next frame, if there is one now.
     pub(crate) fn next_frame(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+        lane: &mut Lane,
+        both_ways: BothWays,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+        let frame = self.make_frame(store, lane, both_ways)?;
+        if frame.is_some() {
+            self.moved_at = now;
+        }
+        Ok(frame)
+    }
+
+    fn make_frame(
         &mut self,
         store: &dyn Store,
         lane: &mut Lane,
@@ -193,7 +235,7 @@ impl GiveState {
 
     fn next_payload(&mut self) -> Result<Option<Outgoing>, ProtocolError> {
         let (round, bulk) = match &mut self.giving {
-            Giving::Nothing | Giving::Waiting { .. } => return Ok(None),
+            Giving::Nothing | Giving::Lapsed { .. } | Giving::Waiting { .. } => return Ok(None),
             Giving::Delta { round, delta, is_started, .. } if !*is_started => {
                 *is_started = true;
                 (*round, Bulk::DeltaHead(delta.head().clone()))

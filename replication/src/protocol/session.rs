@@ -13,7 +13,7 @@ use super::frame::{Channel, Extent, FEATURE_PACKED, FEATURE_SELF_VERIFYING, Fram
 use super::give::{Give, Given, Window};
 use super::give_state::{BothWays, GiveState};
 use super::handshake::{Handshake, offset_ms};
-use super::message::{Goodbye, Message, Offer, Statement, vector};
+use super::message::{Goodbye, Message, Offer, vector};
 use super::pieces::Assembler;
 use super::take::{Take, Waits};
 use crate::error::ProtocolError;
@@ -36,7 +36,7 @@ const OFFERS_MAX: usize = 4;
 
 /// See the module.
 pub struct Session {
-    config: SessionConfig,
+    pub(super) config: SessionConfig,
     pub(super) group: Arc<Group>,
     pub(super) handshake: Handshake,
     is_over: bool,
@@ -55,9 +55,9 @@ pub struct Session {
     /// The most bytes that were held for payloads which were not whole yet.
     held_max: usize,
     /// The first confirm of the peer: what it had when the session began.
-    peer_had: Option<Vector>,
+    pub(super) peer_had: Option<Vector>,
     heard_at: Duration,
-    now: Duration,
+    pub(super) now: Duration,
     pub(super) events: Vec<Event>,
 }
 
@@ -193,7 +193,7 @@ impl Session {
         let made = match channel {
             Channel::Control => self.next_control(now, store),
             Channel::Tail => self.next_of_tail(store),
-            Channel::Bulk => self.next_of_bulk(store),
+            Channel::Bulk => self.next_of_bulk(now, store),
             Channel::Reconcile => self.next_of_audit(now, store),
         };
         self.end_if_failed(made)
@@ -352,30 +352,7 @@ impl Session {
         self.group.note_peer(self.config.peer, |peer| peer.clock_offset_ms = offset_ms);
     }
 
-    fn receive_statement(
-        &mut self,
-        store: &dyn Store,
-        statement: &Statement,
-    ) -> Result<(), ProtocolError> {
-        self.check_scope(statement.scope)?;
-        let durable = vector(&statement.durable)?;
-        let origin = statement.origin();
-        if origin.node == self.config.peer {
-            self.check_own(store, &durable)?;
-        } else if !self.may_pass_on(origin.node) {
-            return Ok(());
-        }
-        self.group.note_statement(store, origin, self.config.peer, &durable);
-        if origin.node == self.config.peer {
-            self.give.confirm(&durable);
-            self.note_pending();
-            self.group.refuse_if_reader_writes(store, origin.node)?;
-            self.peer_had.get_or_insert(durable);
-        }
-        Ok(())
-    }
-
-    fn note_pending(&self) {
+    pub(super) fn note_pending(&self) {
         let (pending, pending_bytes) = self.give.pending();
         self.group.note_peer(self.config.peer, |peer| {
             (peer.under_way, peer.under_way_bytes) = (pending, pending_bytes);
@@ -399,13 +376,17 @@ impl Session {
         }
     }
 
-    fn next_of_bulk(&mut self, store: &dyn Store) -> Result<Option<Vec<u8>>, ProtocolError> {
+    fn next_of_bulk(
+        &mut self,
+        now: Duration,
+        store: &dyn Store,
+    ) -> Result<Option<Vec<u8>>, ProtocolError> {
         if !self.handshake.is_up() {
             return Ok(None);
         }
         let both_ways = if self.take.is_rejoining() { BothWays::Yes } else { BothWays::No };
         let [_, _, lane, _] = &mut self.lanes_out;
-        self.give_state.next_frame(store, lane, both_ways)
+        self.give_state.next_frame(now, store, lane, both_ways)
     }
 
     fn next_of_audit(
@@ -455,6 +436,7 @@ impl Session {
         }
         self.group.tick(now, store)?;
         self.note_meeting(store);
+        self.give_state.let_go(now);
         self.confirms.serve(self.group.role_of(self.config.peer), &self.config);
         if let Some(offer) = self.offers.pop_front() {
             return Ok(Some(Message::Offer(offer)));

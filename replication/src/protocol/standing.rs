@@ -6,7 +6,7 @@
 
 use super::config::Event;
 use super::frame::FEATURE_ROOTS;
-use super::message::{Answer, Notice as Told, Offer, Subscribe, Want, Wish, vector};
+use super::message::{Answer, Notice as Told, Offer, Statement, Subscribe, Want, Wish, vector};
 use super::session::Session;
 use crate::error::ProtocolError;
 use crate::group::Own;
@@ -135,9 +135,18 @@ impl Session {
         self.check_scope(want.scope)?;
         let offer = match self.refusal_of(store, want)? {
             Some(answer) => Some(self.give_state.refuse(want.round, answer)),
-            None => self.give_state.want(store, want, missing)?,
+            None if self.is_too_soon(want.wish()) => {
+                Some(self.give_state.refuse(want.round, Answer::Later))
+            }
+            None => self.give_state.want(self.now, store, want, missing)?,
         };
         self.push_offer(offer)
+    }
+
+    /// Whether the peer got the same just now, in this session or in the one before.
+    fn is_too_soon(&self, wish: Wish) -> bool {
+        let costs = !matches!(wish, Wish::File | Wish::Nothing);
+        costs && !self.group.may_give(self.peer(), wish, self.now)
     }
 
     /// Why a wish is not fulfilled now, if so. Before a node gets state it is a member, in the stream
@@ -179,6 +188,30 @@ impl Session {
     pub(super) fn may_pass_on(&self, of: NodeId) -> bool {
         let role = self.group.role_of(self.peer());
         role.is_some_and(|role| role != Role::Deprecated) && of != self.group.node()
+    }
+
+    /// Somebody has something durably: the peer, or one that it passes on.
+    pub(super) fn receive_statement(
+        &mut self,
+        store: &dyn Store,
+        statement: &Statement,
+    ) -> Result<(), ProtocolError> {
+        self.check_scope(statement.scope)?;
+        let durable = vector(&statement.durable)?;
+        let origin = statement.origin();
+        if origin.node == self.config.peer {
+            self.check_own(store, &durable)?;
+        } else if !self.may_pass_on(origin.node) {
+            return Ok(());
+        }
+        self.group.note_statement(store, origin, self.config.peer, &durable);
+        if origin.node == self.config.peer {
+            self.give.confirm(&durable);
+            self.note_pending();
+            self.group.refuse_if_reader_writes(store, origin.node)?;
+            self.peer_had.get_or_insert(durable);
+        }
+        Ok(())
     }
 
     /// A peer that has more of us than we have: our tail was lost.

@@ -16,5 +16,6 @@ mod net;
 mod own;
 mod packed;
 mod readers;
+mod requests;
 mod standing;
 mod swollen;

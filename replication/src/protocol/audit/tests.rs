@@ -78,6 +78,37 @@ fn opened(store: &MemoryStore, round: u32, frame: &[u8]) -> (Kind, Vec<u8>) {
     (say.kind(), say.encode(round))
 }
 
+/// Whether the answerer does what the opener of this `round` asks for. The opener gives up at once.
+fn is_answered(side: &mut Auditor, store: &MemoryStore, now: Duration, round: u32) -> bool {
+    let (kind, payload) = opened(store, round, b"");
+    side.receive(now, store, kind, &payload).unwrap();
+    let said: Vec<Kind> = side.outbox.drain(..).map(|(kind, _)| kind).collect();
+    let is_answered = !matches!(side.course, Course::Idle);
+    assert_eq!(said.contains(&Kind::AuditStop), !is_answered, "it says so");
+    let stop = Say::Stop(Reason::Later);
+    side.receive(now, store, stop.kind(), &stop.encode(round)).unwrap();
+    is_answered
+}
+
+/// An opener that begins again and again would have everything read all the time, and nobody else a turn.
+#[test]
+fn an_audit_is_not_answered_right_after_another() {
+    let (one, other) = (node(1), node(2));
+    write(&other, b"key", Change::Put(b"v".to_vec()));
+    let mut side = side(&other, one.origin());
+    let mut now = Duration::from_secs(100);
+    assert!(is_answered(&mut side, &other, now, 1));
+    for round in 2..6 {
+        now += Duration::from_secs(1);
+        assert!(!is_answered(&mut side, &other, now, round), "{round}");
+    }
+    // One that keeps the rules begins no sooner than ten seconds after the end that it has seen.
+    assert!(is_answered(&mut side, &other, now + Duration::from_secs(1), 6));
+    assert!(!is_answered(&mut side, &other, now + Duration::from_secs(2), 7));
+    side.group.want_audit(one.origin().node);
+    assert!(is_answered(&mut side, &other, now + Duration::from_secs(2), 8), "wanted here");
+}
+
 /// It is kept until our side is summed up, and only then decoded.
 #[test]
 fn a_frame_that_has_to_wait_is_no_longer_than_one_may_be() {

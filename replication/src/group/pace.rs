@@ -1,0 +1,30 @@
+//! How often a peer is given state: each time costs this node a moment of its own, with a sync, and tables a
+//! flush besides, for which users' writes wait.
+
+use super::Group;
+use crate::protocol::message::Wish;
+use base::NodeId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a peer that got state gets none of the same kind again: as long as one rests that is put off.
+const GIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Who got what of late. What sessions know of it themselves ends with them; a peer may connect again.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    given: BTreeMap<(NodeId, u8), Duration>,
+}
+
+impl Group {
+    /// Whether `peer` may get what it wishes `now`; then it counts as given.
+    pub(crate) fn may_give(&self, peer: NodeId, wish: Wish, now: Duration) -> bool {
+        let given = &mut self.state.lock().pace.given;
+        given.retain(|_, at| now < *at + GIVE_EVERY);
+        let is_due = !given.contains_key(&(peer, wish as u8));
+        if is_due {
+            given.insert((peer, wish as u8), now);
+        }
+        is_due
+    }
+}
