@@ -1,5 +1,6 @@
 //! How much happened.
 
+use replication::replica::Totals;
 use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -30,11 +31,22 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
     /// Reports of audits that were looked at.
     pub(crate) audits: u64,
+    /// How often a node caught up otherwise than by the log: by a delta, by a rejoin, by tables.
+    pub(crate) deltas: u64,
+    pub(crate) rejoins: u64,
+    pub(crate) bootstraps: u64,
     /// The longest time until all were equal.
     pub(crate) healing: Duration,
 }
 
 impl Counts {
+    /// Adds what a replica did from its start to its end.
+    pub(crate) fn note(&mut self, of: Totals) {
+        self.deltas += of.deltas;
+        self.rejoins += of.rejoins;
+        self.bootstraps += of.bootstraps;
+    }
+
     /// How often others may have gone on without a node's writes.
     pub(crate) fn leavings(&self) -> u64 {
         self.restores + self.wipes + self.fences + self.untracked
@@ -62,6 +74,9 @@ impl AddAssign for Counts {
         self.lost += more.lost;
         self.dropped += more.dropped;
         self.audits += more.audits;
+        self.deltas += more.deltas;
+        self.rejoins += more.rejoins;
+        self.bootstraps += more.bootstraps;
         self.healing = self.healing.max(more.healing);
     }
 }
@@ -79,6 +94,8 @@ impl fmt::Display for Counts {
         writeln!(f, "{} late writes, {} writes lost with their only disk", self.late, self.lost)?;
         writeln!(f, "{} seeds in which tombstones were dropped", self.dropped)?;
         writeln!(f, "{} reports of audits", self.audits)?;
+        let (deltas, rejoins, bootstraps) = (self.deltas, self.rejoins, self.bootstraps);
+        writeln!(f, "caught up by {deltas} deltas, {rejoins} rejoins, {bootstraps} times tables")?;
         write!(f, "{} simulated seconds until all were equal, at most", self.healing.as_secs())
     }
 }

@@ -37,6 +37,7 @@ fn tell_all<M: Machine>(store: &str, seeds: impl Iterator<Item = u64>) {
     println!("{counts}");
     assert!(counts.restores > 0 && counts.late > 0 && counts.dropped > 0, "{counts}");
     assert!(counts.audits > counts.stories, "{counts}");
+    assert!(counts.deltas > 0 && counts.rejoins > 0 && counts.bootstraps > 0, "{counts}");
     assert!(counts.untracked > 0 && counts.tracked > 0 && counts.promoted > 0, "{counts}");
 }
 

@@ -112,6 +112,9 @@ async fn run<M: Machine>(net: SimNet, seed: u64) -> Outcome {
     if found.is_some() {
         world.confess();
     }
+    for replica in world.nodes.iter().filter_map(|node| node.replica.as_ref()) {
+        world.counts.note(replica.totals());
+    }
     let packets = net.counts();
     world.counts.stories = 1;
     world.counts.time = world.elapsed();

@@ -266,6 +266,7 @@ impl<M: Machine> World<M> {
     /// The node leaves in order.
     pub(crate) async fn stop(&mut self, at: usize) -> Result<(), Found> {
         let Some(replica) = self.nodes[at].replica.take() else { return Ok(()) };
+        self.counts.note(replica.totals());
         let late = || format!("node {at} does not shut down");
         timeout(ENDING, replica.shutdown()).await.map_err(|_| late())?;
         drop(replica);
@@ -276,6 +277,7 @@ impl<M: Machine> World<M> {
     /// The process dies, and with it perhaps what was not synced.
     pub(crate) async fn crash(&mut self, at: usize, loss: Loss) -> Result<(), Found> {
         let Some(replica) = self.nodes[at].replica.take() else { return Ok(()) };
+        self.counts.note(replica.totals());
         self.net.unplug(self.nodes[at].address);
         drop(replica);
         self.let_go(at).await?;
