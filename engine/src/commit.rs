@@ -71,8 +71,10 @@ pub(crate) struct Commits {
     listener: Listener,
     /// How many read the log as it grows.
     tails: AtomicUsize,
-    /// Time of each sync of the log.
+    /// Time of each sync of the log that has ended.
     pub(crate) sync_latency: Histogram,
+    /// When the running sync of the log began, in nanoseconds of the monotonic clock; zero if none runs.
+    sync_began: AtomicU64,
 }
 
 /// What slows or refuses commits.
@@ -161,6 +163,7 @@ impl Commits {
             listener: Listener::default(),
             tails: AtomicUsize::new(0),
             sync_latency: Histogram::default(),
+            sync_began: AtomicU64::new(0),
         }
     }
 
@@ -309,16 +312,29 @@ impl Commits {
         let started = Cell::new(Duration::ZERO);
         let prepare = || {
             started.set(self.clock.monotonic());
+            self.sync_began.store(nanos(started.get()).max(1), Ordering::Release);
             let mut queue = self.queue.lock();
             covered.replace((queue.last(), queue.vectors().clone()));
             queue.prepare_sync()
         };
         let result = self.gate.wait_durable(position, prepare, |target| {
             self.sync_latency.record(self.clock.monotonic().saturating_sub(started.get()));
+            self.sync_began.store(0, Ordering::Release);
             let (last, vectors) = covered.take();
             self.synced(target, last, vectors);
         });
-        result.inspect_err(|_| self.poison())
+        result.inspect_err(|_| {
+            self.sync_began.store(0, Ordering::Release); // the last one
+            self.poison();
+        })
+    }
+
+    /// How long the running sync of the log has gone on; zero if none runs.
+    pub(crate) fn sync_running(&self) -> Duration {
+        match self.sync_began.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            began => self.clock.monotonic().saturating_sub(Duration::from_nanos(began)),
+        }
     }
 
     /// Notes what a sync has secured.
@@ -440,6 +456,10 @@ impl Commits {
         self.pending.lock().forget_this_thread();
         self.visible() > seqno
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A watermark as a tick; watermarks are only ever set from ticks.

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// See the module.
 pub(crate) struct Installer {
     durable: Mutex<Durable>,
+    /// What the manifest says, for those who must not wait for the disk. Behind by the edit that is being
+    /// written, if one is.
+    shown: Mutex<Arc<State>>,
     next_table: AtomicU64,
     fs: Arc<dyn Fs>,
     rng: Arc<dyn Rng>,
@@ -30,7 +33,7 @@ struct Durable {
     is_read_only: bool,
     /// Whether the directory is let go: what stands there may be somebody else's.
     is_abandoned: bool,
-    state: State,
+    state: Arc<State>,
     /// Files that no edit names any more, by the count of edits after which they may be deleted.
     freed: Vec<(u64, FileName)>,
     is_poisoned: bool,
@@ -55,6 +58,8 @@ impl Installer {
     ) -> Installer {
         let next_table = AtomicU64::new(state.next_table);
         let is_read_only = log.is_none();
+        let state = Arc::new(state);
+        let shown = Mutex::new(Rank::Stats, state.clone());
         let durable = Durable {
             log,
             is_read_only,
@@ -64,7 +69,7 @@ impl Installer {
             is_poisoned: false,
         };
         let durable = Mutex::new(Rank::Manifest, durable);
-        Installer { durable, next_table, fs, rng, tables, views, space }
+        Installer { durable, shown, next_table, fs, rng, tables, views, space }
     }
 
     /// A number for a new table. Never given twice, even if the table is never installed.
@@ -80,6 +85,20 @@ impl Installer {
     /// Asks about the durable state.
     pub(crate) fn with_state<R>(&self, ask: impl FnOnce(&State) -> R) -> R {
         ask(&self.durable.lock().state)
+    }
+
+    /// The state after the last edit that is durable. Never waits for the disk, unlike all others here: while
+    /// an edit is being written, it is the state before.
+    pub(crate) fn shown(&self) -> Arc<State> {
+        self.shown.lock().clone()
+    }
+
+    /// Makes `edit` durable, and shows what the manifest says then.
+    fn append(&self, durable: &mut Durable, edit: &Edit) -> Result<()> {
+        durable.append(edit)?;
+        let before = std::mem::replace(&mut *self.shown.lock(), durable.state.clone());
+        drop(before); // not under the lock
+        Ok(())
     }
 
     /// Makes the edit that `edit` builds from the current state durable, then current. `adjust` changes
@@ -104,7 +123,7 @@ impl Installer {
         } else {
             None
         };
-        durable.append(&edit)?;
+        self.append(&mut durable, &edit)?;
         self.views.install(|view: &View| {
             let mut parts = NextView::from(view);
             if let Some((runs, ranges)) = next {
@@ -124,7 +143,7 @@ impl Installer {
         let mut durable = self.durable.lock();
         let mut edit = edit(&durable.state);
         edit.next_table = Some(self.next_table.load(Ordering::Relaxed));
-        durable.append(&edit)?;
+        self.append(&mut durable, &edit)?;
         self.roll_if_large(&mut durable);
         Ok(())
     }
@@ -137,7 +156,7 @@ impl Installer {
     ) -> Result<()> {
         let mut durable = self.durable.lock();
         let edit = edit(&durable.state);
-        durable.append(&edit)?;
+        self.append(&mut durable, &edit)?;
         then(&durable.state);
         self.roll_if_large(&mut durable);
         Ok(())
@@ -150,7 +169,7 @@ impl Installer {
         if !log.wants_roll() {
             return;
         }
-        let state = &durable.state;
+        let state = &*durable.state;
         match self.space.with_reserve(|| log.roll(&*self.fs, &*self.rng, state)) {
             Ok(old) => {
                 durable.freed.iter_mut().for_each(|(edits, _)| *edits = 0);
@@ -174,7 +193,7 @@ impl Installer {
         let durable = self.durable.lock();
         let Some(log) = &durable.log else { return Ok(()) };
         let replayed = sstable::manifest::replay(&*self.fs, log.root())?;
-        if durable.is_poisoned || replayed.state == durable.state {
+        if durable.is_poisoned || replayed.state == *durable.state {
             return Ok(());
         }
         let path = base::fs::full_path(&*self.fs, &FileName::Manifest(log.number()).path());
@@ -231,7 +250,7 @@ impl Installer {
     pub(crate) fn close(&self, edit: impl FnOnce(&State) -> Edit) -> Result<()> {
         let mut durable = self.durable.lock();
         let edit = edit(&durable.state);
-        durable.append(&edit)?;
+        self.append(&mut durable, &edit)?;
         match durable.log.take() {
             Some(log) => log.finish(),
             None => Ok(()),
@@ -251,7 +270,7 @@ impl Durable {
         if self.is_read_only {
             return Err(base::Error::ReadOnly);
         }
-        let mut next = self.state.clone();
+        let mut next = State::clone(&self.state);
         next.apply(edit).map_err(invalid)?;
         let log = self.log.as_mut().ok_or(base::Error::Closed)?;
         if let Err(error) = log.append(edit) {
@@ -259,7 +278,7 @@ impl Durable {
             self.is_poisoned = true;
             return Err(error);
         }
-        self.state = next;
+        self.state = Arc::new(next);
         Ok(())
     }
 }

@@ -88,6 +88,7 @@ mod snapshot;
 mod space;
 mod stats;
 mod tables;
+mod times;
 mod transaction;
 mod value;
 mod view;
@@ -122,6 +123,7 @@ pub use resolver::{Conflict, Parked, Resolution, ResolveError, Resolved, Resolve
 pub use scrub::{ScrubFinding, ScrubReport};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Latency, RunStats, Stats};
+pub use times::Times;
 pub use transaction::{Transaction, TransactionIter};
 pub use value::Value;
 

@@ -2,6 +2,7 @@
 
 use crate::commit::Write;
 use crate::remedies::Permit;
+use crate::times::{BUCKETS, SUB_BUCKETS, Times, begin_of, bucket_of};
 use base::OpKind;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
@@ -10,9 +11,6 @@ use std::time::Duration;
 
 /// Stripes of the counters, so that threads rarely share a cache line.
 const STRIPES: usize = 8;
-/// Sub-buckets of each power of two of a histogram: values are exact to 12.5 %.
-const SUB_BUCKETS: usize = 8;
-const BUCKETS: usize = 40 * SUB_BUCKETS;
 
 /// What operations are counted as.
 #[derive(Clone, Copy, Debug)]
@@ -176,26 +174,30 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts `duration`.
     pub(crate) fn record(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(SUB_BUCKETS as u64);
-        let power = nanos.ilog2() as usize;
-        let sub = (nanos >> (power - 3)) as usize & (SUB_BUCKETS - 1);
-        let bucket = ((power - 3) * SUB_BUCKETS + sub).min(BUCKETS - 1);
-        if let Some(bucket) = self.buckets.get(bucket) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(bucket) = self.buckets.get(bucket_of(nanos)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What was counted, in short.
+    fn counts(&self) -> Vec<u64> {
+        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
+    }
+
+    /// What was counted.
+    pub(crate) fn times(&self) -> Times {
+        Times::of(self.counts())
+    }
+
+    /// The same in short.
     pub(crate) fn latency(&self) -> Latency {
-        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let counts = self.counts();
         let total: u64 = counts.iter().sum();
         let at = |permille: u64| {
             let mut rank = (total * permille).div_ceil(1000);
             for (bucket, count) in counts.iter().enumerate() {
                 if rank <= *count && rank > 0 {
-                    let nanos =
-                        ((SUB_BUCKETS + bucket % SUB_BUCKETS) as u64) << (bucket / SUB_BUCKETS);
-                    return Duration::from_nanos(nanos);
+                    return Duration::from_nanos(begin_of(bucket));
                 }
                 rank = rank.saturating_sub(*count);
             }
@@ -282,8 +284,12 @@ pub struct Stats {
     pub delete_latency: Latency,
     /// Time until a scan stands on its first entry.
     pub scan_latency: Latency,
-    /// Time of a sync of the log; every one is timed.
+    /// Time of a sync of the log; every one that has ended is timed.
     pub sync_latency: Latency,
+    /// The same, one by one.
+    pub sync_times: Times,
+    /// How long the running sync of the log has gone on; zero if none runs.
+    pub sync_running: Duration,
     /// Transactions begun.
     pub transactions_begun: u64,
     /// Transactions refused because what they had read was changed.
@@ -358,7 +364,8 @@ pub struct Stats {
     pub backup_failures: u64,
     /// Those of them that no backup has succeeded after.
     pub backup_failures_in_a_row: u64,
-    /// When the last one was made, in milliseconds since the Unix epoch; zero if there was none since then.
+    /// When the last one was made, in milliseconds since the Unix epoch; zero if none is known of: there was
+    /// none since then, and none is where the schedule has backups made.
     pub last_backup_ms: u64,
     /// Bytes that the running scrub, or else the last one, has read.
     pub scrub_bytes_done: u64,

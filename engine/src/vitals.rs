@@ -1,4 +1,6 @@
 //! How a database is: its numbers and its health.
+//!
+//! Neither waits for the manifest: whoever looks why a database stands still must not stand still as well.
 
 use crate::content::Content;
 use crate::health::{Health, Status};
@@ -12,7 +14,8 @@ use std::sync::atomic::Ordering;
 pub(crate) fn stats(parts: &Parts) -> Stats {
     let view = parts.views.current();
     let cache = parts.tables.cache().stats();
-    let version = parts.installer.version();
+    let manifest = parts.installer.shown();
+    let version = &manifest.version;
     let (meters, points) = (&parts.meters, parts.snapshots.points());
     let memtables = || std::iter::once(&view.active).chain(&view.frozen);
     let transactions = parts.commits.with_queue(|queue| queue.conflicts().counts());
@@ -22,7 +25,7 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         bytes: run.bytes(),
         entries: run.tables.iter().map(|table| table.entries).sum(),
     });
-    let content = Content::of(&version);
+    let content = Content::of(version);
     let [conflicts_parked, conflicts_resolved, resolver_failures] = parts.resolvers.counts();
     Stats {
         gets: meters.total(Counter::Gets),
@@ -41,6 +44,8 @@ pub(crate) fn stats(parts: &Parts) -> Stats {
         delete_latency: meters.delete_latency.latency(),
         scan_latency: meters.scan_latency.latency(),
         sync_latency: parts.commits.sync_latency.latency(),
+        sync_times: parts.commits.sync_latency.times(),
+        sync_running: parts.commits.sync_running(),
         transactions_begun: transactions.begun,
         conflicts: transactions.refused,
         flushes: meters.flushes.load(Ordering::Relaxed),
@@ -114,7 +119,7 @@ pub(crate) fn keyspace_stats(parts: &Parts) -> Result<Vec<KeyspaceStats>> {
     Ok(stats.collect())
 }
 
-/// Whether everything works, and if not, why.
+/// Whether everything works, and if not, why. Takes no lock under which the disk is waited for.
 pub(crate) fn health(parts: &Parts) -> Health {
     let (mut status, mut reasons) = state(parts);
     let clock_jump_ms = parts.clock_watch.jump_ms(&*parts.clock);
@@ -136,7 +141,7 @@ fn state(parts: &Parts) -> (Status, Vec<String>) {
     }
     let mut reasons: Vec<String> = parts.trouble.lock().values().cloned().collect();
     reasons.extend(parts.damage.reasons());
-    for scope in parts.installer.with_state(|state| state.incomplete.clone()).keys() {
+    for scope in parts.installer.shown().incomplete.keys() {
         reasons.push(format!("scope {} has lost content with damaged files", scope.0));
     }
     let debt = parts.pressure.debt(parts.views.current().active.fill());
