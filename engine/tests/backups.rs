@@ -555,6 +555,29 @@ impl BackupGuard for Gate {
     }
 }
 
+/// How old the last backup is does not depend on when the process was started.
+#[test]
+fn when_the_last_backup_was_made_is_known_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("store");
+    let every = Duration::from_secs(3600);
+    let schedule = BackupSchedule { to: to.clone(), every, ..BackupSchedule::default() };
+    let open = || Db::open(dir.path().join("data"), small_busy()).unwrap();
+    let db = open();
+    assert_eq!(db.stats().last_backup_ms, 0, "there was none");
+    db.schedule_backups(Some(schedule.clone())).unwrap();
+    wait_for(&|| db.stats().backups == 1);
+    let last_ms = db.stats().last_backup_ms;
+    assert!(last_ms > 0);
+    db.close().unwrap();
+    let db = open();
+    assert_eq!(db.stats().last_backup_ms, 0, "nobody has looked yet");
+    db.schedule_backups(Some(schedule)).unwrap();
+    wait_for(&|| db.stats().last_backup_ms == last_ms);
+    assert_eq!(db.stats().backups, 0, "none was made since");
+    db.close().unwrap();
+}
+
 #[test]
 fn a_guard_puts_backups_off_and_makes_them_when_it_likes() {
     let dir = tempfile::tempdir().unwrap();

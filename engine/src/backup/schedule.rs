@@ -114,14 +114,17 @@ fn make(
 }
 
 /// When the next backup is due, by the monotonic clock: a schedule does not start anew with every
-/// process.
+/// process. Nor does the age of the last backup, which is noted.
 fn first_due(parts: &Parts, schedule: &BackupSchedule) -> Duration {
     let now = parts.clock.monotonic();
     let Ok(shelf) = Store::new(parts.fs.at(&schedule.to)).shelf() else { return now };
     let life = parts.identity().incarnation;
-    let bases = shelf.records.iter().filter(|record| record.has_tables());
-    let of_life = bases.filter(|record| record.identity.incarnation == life);
-    let Some(last_ms) = of_life.map(|record| record.made_ms).max() else { return now };
+    let of_life = || shelf.records.iter().filter(|record| record.identity.incarnation == life);
+    if let Some(last_ms) = of_life().map(|record| record.made_ms).max() {
+        parts.meters.last_backup_ms.fetch_max(last_ms, Ordering::Relaxed);
+    }
+    let bases = of_life().filter(|record| record.has_tables());
+    let Some(last_ms) = bases.map(|record| record.made_ms).max() else { return now };
     let age = Duration::from_millis(parts.clock.wall_ms().saturating_sub(last_ms));
     now + schedule.every.saturating_sub(age)
 }
