@@ -22,6 +22,7 @@
 //! overview   all that the page shows, as one answer
 //! page       the page, for people with a browser
 //! probes     what those ask who start, stop and watch nodes
+//! glimpse    what they know of the peers, without waiting
 //! peers      status and changes of peers, through `replicas`
 //! node       what all handlers share, and how they call the engine
 //! closing    the end of a node, which does not take for ever
@@ -61,6 +62,7 @@ mod datasets;
 mod disk;
 mod door;
 mod ending;
+mod glimpse;
 mod guarded;
 mod health;
 mod life;

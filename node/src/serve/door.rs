@@ -3,7 +3,6 @@
 use super::callers::Callers;
 use super::node::Node;
 use super::opening::{self, Opening};
-use super::probes;
 use super::routes::routes;
 use axum::Router;
 use axum::body::Body;
@@ -64,19 +63,15 @@ impl Door {
 
     /// Who answers, if it is open.
     pub(super) fn node(&self) -> Option<Arc<Node>> {
-        match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
-            Behind::Opening(..) => None,
-            Behind::Node(node, _) => Some(node.clone()),
-        }
+        self.standing().ok()
     }
 
-    /// Why no user should be sent to it: each reason, none if users are welcome.
-    pub(super) fn reasons(&self) -> Vec<String> {
-        let node = match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
-            Behind::Opening(opening, _) => return vec![opening.words()],
-            Behind::Node(node, _) => node.clone(),
-        };
-        probes::reasons(&node)
+    /// Who answers, or else why nobody does.
+    pub(super) fn standing(&self) -> Result<Arc<Node>, String> {
+        match &*self.inside.behind.read().unwrap_or_else(PoisonError::into_inner) {
+            Behind::Opening(opening, _) => Err(opening.words()),
+            Behind::Node(node, _) => Ok(node.clone()),
+        }
     }
 
     fn put(&self, behind: Behind) {

@@ -3,13 +3,45 @@
 //! Lag is how long the oldest unconfirmed commit has waited, so idle peers do not lag. A peer that
 //! collection waits for counts; others are only listed under the peers.
 
+use super::glimpse::{Looking, Seen};
 use super::node::Node;
-use crate::replicas::{Behind, Peer, PeerClass};
+use crate::replicas::{Behind, Peer, PeerClass, Replicas};
 use crate::writes::Writes;
 use engine::{Health, Status};
 use esker_node::health::Wellness;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From here on what is known of the peers is too old to call a node healthy. It is looked at whenever somebody asks.
+const LOOK_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// How the peers of a node are.
+#[derive(Debug)]
+pub(super) struct PeersLook {
+    peers: Vec<Peer>,
+    behind: Option<Behind>,
+    /// Whether they let this node take writes of users.
+    pub(super) writes: Writes,
+}
+
+impl PeersLook {
+    /// That of this moment. May wait for the disk.
+    pub(super) fn at(replicas: &dyn Replicas) -> PeersLook {
+        PeersLook { peers: replicas.peers(), behind: replicas.behind(), writes: replicas.writes() }
+    }
+}
+
+impl Seen<PeersLook> {
+    /// How far a replica is behind the writers, at the most.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        let mut behind = self.what.behind.clone()?;
+        let age_ms = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
+        behind.lag_ms = behind.lag_ms.map(|lag_ms| lag_ms.saturating_add(age_ms));
+        Some(behind)
+    }
+}
 
 /// When a peer lags so much that it needs attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +50,9 @@ pub(crate) struct LagThresholds {
     unhealthy_ms: u64,
     replica_ms: u64,
 }
+
+/// Why.
+const OLD_LOOK: &str = "the disk does not answer: what is told of the peers is old";
 
 /// How far a replica may be behind the writers.
 const REPLICA_MS: u64 = 1000;
@@ -106,25 +141,54 @@ struct EngineReport {
 }
 
 impl HealthReport {
-    /// The report on `node`. Does not wait for the disk.
+    /// The report on `node`. May wait for the disk.
     pub(super) fn of(node: &Node) -> HealthReport {
-        let engine = node.directory().db().health();
-        let peers = node.replicas().peers();
-        HealthReport::new(engine, &peers, node.thresholds())
-            .of_replica(node.replicas().behind())
-            .of_writes(node.writes())
+        HealthReport::by(node, Some(&node.look_at_peers()))
     }
 
-    /// The report on the main database of a process and on all others.
-    pub(super) fn of_all(node: &Node) -> HealthReport {
-        let mut report = HealthReport::of(node);
-        for (name, door) in node.datasets().all() {
-            let status =
-                door.node().map_or(Wellness::Unhealthy, |node| HealthReport::of(&node).status);
+    /// The report on `node`, whose peers are as `look` says, if anybody knows. Does not wait for the disk.
+    fn by(node: &Node, look: Option<&Seen<PeersLook>>) -> HealthReport {
+        let engine = node.directory().db().health();
+        let Some(look) = look else {
+            return HealthReport::new(engine, &[], node.thresholds())
+                .of_writes(node.writes_if(|| Writes::Joining))
+                .of_old_look();
+        };
+        let report = HealthReport::new(engine, &look.what.peers, node.thresholds())
+            .of_replica(look.behind())
+            .of_writes(node.writes_if(|| look.what.writes));
+        if look.age() > LOOK_AGE_MAX { report.of_old_look() } else { report }
+    }
+
+    /// The report on the main database of a process and on all others. Does not wait for the disk.
+    pub(super) async fn of_all(node: &Arc<Node>) -> HealthReport {
+        let look = node.begin_look_at_peers();
+        let all = node.datasets().all();
+        // All look at the same time.
+        let datasets: Vec<(String, Option<(Looking<PeersLook>, Arc<Node>)>)> = all
+            .map(|(name, door)| {
+                let begun = door.node().map(|node| (node.begin_look_at_peers(), node));
+                (name.to_owned(), begun)
+            })
+            .collect();
+        let mut report = HealthReport::by(node, look.seen().await.as_deref());
+        for (name, begun) in datasets {
+            let status = match begun {
+                Some((look, node)) => HealthReport::by(&node, look.seen().await.as_deref()).status,
+                None => Wellness::Unhealthy,
+            };
             report.status = report.status.max(status);
-            report.datasets.insert(name.to_owned(), status);
+            report.datasets.insert(name, status);
         }
         report
+    }
+
+    /// Of peers that nobody knows of how they are now.
+    fn of_old_look(mut self) -> HealthReport {
+        self.peers_status = self.peers_status.max(Wellness::Degraded);
+        self.status = self.status.max(Wellness::Degraded);
+        self.engine.reasons.push(OLD_LOOK.to_owned());
+        self
     }
 
     /// With whether writes of users are taken.

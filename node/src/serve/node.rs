@@ -7,7 +7,8 @@ use super::callers::{Callers, Strangers};
 use super::checks;
 use super::datasets::Datasets;
 use super::ending::{Ending, ended};
-use super::health::LagThresholds;
+use super::glimpse::{Glimpse, Looking, Seen};
+use super::health::{LagThresholds, PeersLook};
 use super::limits::Limits;
 use super::mode::{CurrentMode, Mode};
 use super::refusal::Refusal;
@@ -58,6 +59,7 @@ pub(super) struct Node {
     is_ending: Arc<AtomicBool>,
     requests: Requests,
     checks: OnceLock<Checks>,
+    peers: Arc<Glimpse<PeersLook>>,
     is_draining: AtomicBool,
     clock: SystemClock,
     callers: RwLock<Arc<Callers>>,
@@ -106,6 +108,7 @@ impl Node {
             is_ending: Arc::default(),
             requests: Requests::default(),
             checks: OnceLock::new(),
+            peers: Arc::new(Glimpse::new()),
             is_draining: AtomicBool::new(false),
             clock: SystemClock::default(),
             callers: RwLock::new(callers),
@@ -126,6 +129,17 @@ impl Node {
     /// Its peers.
     pub(super) fn replicas(&self) -> &dyn Replicas {
         &*self.replicas
+    }
+
+    /// How its peers are. May wait for the disk.
+    pub(super) fn look_at_peers(&self) -> Arc<Seen<PeersLook>> {
+        self.peers.look(|| PeersLook::at(self.replicas()))
+    }
+
+    /// Begins to look how its peers are, for who must not wait for the disk.
+    pub(super) fn begin_look_at_peers(self: &Arc<Node>) -> Looking<PeersLook> {
+        let node = self.clone();
+        self.peers.begin(move || PeersLook::at(node.replicas()))
     }
 
     /// When a peer lags.
@@ -292,8 +306,13 @@ impl Node {
 
     /// Whether writes of users are taken now, and if not why.
     pub(super) fn writes(&self) -> Writes {
+        self.writes_if(|| self.replicas.writes())
+    }
+
+    /// The same, if its peers let it take those that `peers` says.
+    pub(super) fn writes_if(&self, peers: impl FnOnce() -> Writes) -> Writes {
         match self.mode.get() {
-            Mode::Normal => self.replicas.writes(),
+            Mode::Normal => peers(),
             Mode::ReadOnly => Writes::ReadOnlyMode,
             Mode::Maintenance => Writes::Maintenance,
         }

@@ -6,10 +6,15 @@
 //! GET  /health/detailed  200, or 503 if anything is unhealthy; every check with what it measured
 //! ```
 //!
-//! None of them waits for a disk, a peer or a check.
+//! None of them waits for a disk, a peer or a check. What is known of peers is a look of this moment or, if that
+//! has to wait for the disk, the one before.
 
+use super::door::Door;
+use super::glimpse::{Looking, Seen};
+use super::health::PeersLook;
 use super::node::Node;
 use super::routes::json;
+use crate::writes::Writes;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
@@ -19,6 +24,9 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Why users are sent elsewhere before anything is known of the peers.
+const NOTHING_SEEN: &str = "nothing is known of the peers yet: the disk does not answer";
 
 /// What `/health/detailed` answers.
 #[derive(Serialize)]
@@ -40,20 +48,33 @@ pub(super) async fn live() -> Response<Body> {
 
 /// Whether users should be sent here: to the main database of a process only if all others are ready, too.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
-    let mut reasons = reasons(&node);
-    for (name, door) in node.datasets().all() {
-        let of_dataset = door.reasons().into_iter();
+    let look = node.begin_look_at_peers();
+    let standing = |(name, door): (&str, &Door)| {
+        let begun = door.standing().map(|node| (node.begin_look_at_peers(), node));
+        (name.to_owned(), begun)
+    };
+    // All look at the same time.
+    let datasets: Vec<(String, Result<(Looking<PeersLook>, Arc<Node>), String>)> =
+        node.datasets().all().map(standing).collect();
+    let look = look.seen().await;
+    let mut reasons = reasons(&node, look.as_deref());
+    for (name, begun) in datasets {
+        let of_dataset = match begun {
+            Ok((look, node)) => self::reasons(&node, look.seen().await.as_deref()),
+            Err(words) => vec![words],
+        };
+        let of_dataset = of_dataset.into_iter();
         reasons.extend(of_dataset.map(|reason| format!("dataset {name}: {reason}")));
     }
-    let writes = node.writes();
+    let writes = node.writes_if(|| look.map_or(Writes::Joining, |look| look.what.writes));
     if reasons.is_empty() {
         return json(&json!({ "status": "ready", "writes": writes }));
     }
     unavailable(json(&json!({ "status": "not_ready", "reasons": reasons, "writes": writes })))
 }
 
-/// Why no user should be sent to `node` itself.
-pub(super) fn reasons(node: &Node) -> Vec<String> {
+/// Why no user should be sent to `node` itself, whose peers are as `look` says, if anybody knows.
+fn reasons(node: &Node, look: Option<&Seen<PeersLook>>) -> Vec<String> {
     let mut reasons = Vec::new();
     if node.is_draining() {
         reasons.push("the node is shutting down".to_owned());
@@ -67,7 +88,11 @@ pub(super) fn reasons(node: &Node) -> Vec<String> {
         Status::Corrupt | Status::Poisoned => reasons.extend(health.reasons),
         Status::Closed => reasons.push("the database is closed".to_owned()),
     }
-    if let Some(behind) = node.replicas().behind()
+    let Some(look) = look else {
+        reasons.push(NOTHING_SEEN.to_owned());
+        return reasons;
+    };
+    if let Some(behind) = look.behind()
         && !behind.is_within(node.thresholds().replica_ms())
     {
         reasons.push(node.too_far_behind(&behind, node.thresholds().replica_ms()));
@@ -81,10 +106,15 @@ pub(super) async fn detailed(State(node): State<Arc<Node>>) -> Response<Body> {
         return unavailable(json(&json!({ "status": "unhealthy", "checks": {} })));
     };
     for (name, door) in node.datasets().all() {
-        let Some(of_dataset) = door.node().and_then(|node| node.findings()) else {
-            report.status = Wellness::Unhealthy;
-            report.checks.insert(format!("{name}.engine"), not_there(&door.reasons().join("; ")));
-            continue;
+        let found = door.standing().map(|node| node.findings());
+        let of_dataset = match found {
+            Ok(Some(of_dataset)) => of_dataset,
+            found => {
+                let words = found.err().unwrap_or_else(|| "it has not looked yet".to_owned());
+                report.status = Wellness::Unhealthy;
+                report.checks.insert(format!("{name}.engine"), not_there(&words));
+                continue;
+            }
         };
         report.status = report.status.max(of_dataset.status);
         let named = |(check, found)| (format!("{name}.{check}"), found);

@@ -254,7 +254,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Result<Response<Body>, Refusa
 
 /// Whether the node is well. Answers without waiting for the disk.
 async fn health(State(node): State<Arc<Node>>) -> Response<Body> {
-    let report = HealthReport::of_all(&node);
+    let report = HealthReport::of_all(&node).await;
     let mut response = json(&report);
     if report.status == Wellness::Unhealthy {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
