@@ -19,6 +19,7 @@
 //! load       lines into batches
 //! health     whether all is well; also what peers have not confirmed
 //! checks     what the node checks about itself in the background
+//! syncs      one of those: whether the disk takes the log in time
 //! overview   all that the page shows, as one answer
 //! page       the page, for people with a browser
 //! probes     what those ask who start, stop and watch nodes
@@ -90,6 +91,7 @@ mod shares;
 mod signals;
 mod standstill;
 mod stream;
+mod syncs;
 mod upkeep;
 
 pub(crate) use self::health::LagThresholds;

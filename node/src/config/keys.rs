@@ -171,7 +171,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("health.cpu_percent", Kind::Number(1, 100), "80", Live, "Processor time from which on it is called short"),
     key("health.memory_percent", Kind::Number(1, 100), "85", Live, "Memory from which on it is called short"),
     key("health.disk_percent", Kind::Number(1, 100), "90", Live, "Disk from which on it is called short"),
-    key("health.log_sync_ms", Kind::Number(0, 3_600_000), "100", Live, "The slowest hundredth of syncs of the log may take so long; longer is called degraded"),
+    key("health.log_sync_ms", Kind::Number(0, 3_600_000), "100", Live, "The slowest hundredth of syncs of the log, and one that runs, may take so long; longer is called degraded"),
     key("health.critical_log_sync_ms", Kind::Number(0, 3_600_000), "1000", Live, "And even longer unhealthy; never below the other"),
     key("health.debt_percent", Kind::Number(1, 100), "50", Live, "The share of the work that may be owed from which on it is called degraded"),
     key("health.critical_debt_percent", Kind::Number(1, 100), "95", Live, "And from which on unhealthy; never below the other"),

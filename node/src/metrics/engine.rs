@@ -77,6 +77,8 @@ fn log_and_memory(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.counter("log_written_bytes", "Bytes appended to the log", stats.bytes_logged)?;
     let help = "Time of a sync of the log";
     sheet.latency("log_sync_duration_seconds", help, &stats.sync_latency)?;
+    let help = "How long the running sync of the log has gone on; 0 if none runs";
+    sheet.gauge("log_sync_running_seconds", help, stats.sync_running.as_secs_f64())?;
     sheet.gauge("memtable_bytes", "Bytes in memtables", stats.memtable_bytes as f64)?;
     let help = "Memtables that wait for their flush";
     sheet.gauge("memtables_frozen", help, stats.frozen_memtables as f64)?;
@@ -115,7 +117,7 @@ fn tables(sheet: &mut Sheet<'_>, stats: &Stats) -> fmt::Result {
     sheet.counter("backup_failures", "Backups that failed", stats.backup_failures)?;
     let help = "Backups that failed since one was made, those that are made by themselves as well";
     sheet.gauge("backup_failures_in_a_row", help, stats.backup_failures_in_a_row as f64)?;
-    let help = "When the last backup was made, in Unix time; 0 if none since the start";
+    let help = "When the last backup was made, in Unix time; 0 if none since the start, nor before where they are made by themselves";
     sheet.gauge("last_backup_seconds", help, stats.last_backup_ms as f64 / 1000.0)?;
     sheet.counter("scrubs", "Scrubs that were completed", stats.scrubs)?;
     let help = "Damaged files that the last scrub has found";

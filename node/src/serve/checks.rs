@@ -19,9 +19,10 @@
 use super::disk::DISK;
 use super::health::HealthReport;
 use super::node::Node;
+use super::syncs::SyncCheck;
 use crate::config::Config;
 use crate::process::Machine;
-use engine::{Db, Latency, Status};
+use engine::{Db, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
 use esker_node::resilience::{BreakerState, Breakers, Timeout};
 use std::sync::{Arc, Weak};
@@ -29,9 +30,9 @@ use std::time::Duration;
 
 /// From which number on something is degraded, and unhealthy.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    degraded: f64,
-    unhealthy: f64,
+pub(super) struct Bounds {
+    pub(super) degraded: f64,
+    pub(super) unhealthy: f64,
 }
 
 impl Bounds {
@@ -73,13 +74,13 @@ pub(super) fn add(
         let mut before = Machine::read();
         checks.add("cpu", timing, move || of_cpu(&mut before, cpu_limit()))?;
     }
-    let mut before_syncs = Latency::default();
+    let mut seen = SyncCheck::default();
     checks.add("log_sync", timing, move || {
         let Some(node) = of_sync.upgrade() else { return node_ends() };
         let (slow, stuck) = ("health.log_sync_ms", "health.critical_log_sync_ms");
         let bounds = Bounds::of(|key| node.number(key), slow, stuck, 1.0);
-        let now = syncs.stats().sync_latency;
-        of_syncs(&std::mem::replace(&mut before_syncs, now), &now, bounds)
+        let stats = syncs.stats();
+        seen.look(stats.sync_times, stats.sync_running, bounds)
     })?;
     checks.add("compaction", timing, move || {
         let Some(node) = of_owed.upgrade() else { return node_ends() };
@@ -166,32 +167,6 @@ fn share(what: &str, used: f64, limit: f64) -> Finding {
     Finding::new(status, message).with("used_ratio", used).with("limit_ratio", limit)
 }
 
-/// Syncs of the log between two looks. Their times are known to a factor of four: what may have been slow counts
-/// as slow.
-fn of_syncs(before: &Latency, now: &Latency, bounds: Bounds) -> Finding {
-    let count = now.samples.saturating_sub(before.samples);
-    if count == 0 {
-        return Finding::healthy("the log was not synced since the last look");
-    }
-    let counts = now.below.iter().zip(before.below).map(|(now, then)| now.saturating_sub(then));
-    let is_most = |below: u64| below.saturating_mul(100) >= count.saturating_mul(99);
-    let mut buckets = Latency::bounds().into_iter().zip(counts);
-    let bound = buckets.find(|(_, below)| is_most(*below)).map(|(bound, _)| bound);
-    let p99_ms = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64() * 1000.0);
-    let status = match p99_ms {
-        slow if slow > bounds.unhealthy => Wellness::Unhealthy,
-        slow if slow > bounds.degraded => Wellness::Degraded,
-        _ => Wellness::Healthy,
-    };
-    let message = match bound {
-        Some(bound) => {
-            format!("99 of 100 syncs take less than {:.1} ms", bound.as_secs_f64() * 1e3)
-        }
-        None => "syncs of the log take seconds".to_owned(),
-    };
-    Finding::new(status, message).with("syncs", count as f64).with("limit_ms", bounds.degraded)
-}
-
 fn of_debt(pressure: f64, bounds: Bounds) -> Finding {
     let status = match pressure {
         pressure if pressure >= bounds.unhealthy => Wellness::Unhealthy,
@@ -241,7 +216,7 @@ fn of_clock(jump_ms: Option<u64>) -> Finding {
     }
 }
 
-/// How old the last backup is, at least: none is known of before the start.
+/// How old the last backup is, at least: without a schedule none is known of before the start.
 fn since_backup(node: &Node, last_ms: u64) -> Duration {
     match last_ms {
         0 => node.uptime(),
@@ -271,37 +246,6 @@ mod tests {
     use super::*;
     use crate::config::Layers;
     use std::path::Path;
-
-    /// Latencies as the engine counts them.
-    fn latency(list: &[(u64, u64)]) -> Latency {
-        let mut latency = Latency::default();
-        for (millis, count) in list {
-            latency.samples += count;
-            let took = Duration::from_millis(*millis);
-            for (bound, below) in Latency::bounds().into_iter().zip(&mut latency.below) {
-                *below += if took < bound { *count } else { 0 };
-            }
-        }
-        latency
-    }
-
-    #[test]
-    fn one_slow_sync_in_a_hundred_is_no_trouble_and_two_are() {
-        let before = latency(&[(9000, 1000)]);
-        let bounds = |degraded, unhealthy| Bounds { degraded, unhealthy };
-        let within = |list: &[(u64, u64)], bounds| {
-            of_syncs(&before, &latency(&[&[(9000, 1000)], list].concat()), bounds)
-        };
-        let since = |list: &[(u64, u64)]| within(list, bounds(100.0, 1000.0));
-        assert_eq!(since(&[]).status, Wellness::Healthy);
-        assert_eq!(since(&[(1, 99), (9000, 1)]).status, Wellness::Healthy);
-        assert_eq!(since(&[(1, 98), (200, 2)]).status, Wellness::Degraded);
-        assert_eq!(since(&[(1, 98), (9000, 2)]).status, Wellness::Unhealthy);
-        assert_eq!(since(&[(1, 98), (9000, 2)]).numbers["syncs"], 100.0);
-        assert_eq!(within(&[(200, 9)], bounds(500.0, 1000.0)).status, Wellness::Healthy);
-        assert_eq!(within(&[(1, 9)], bounds(0.0, 100.0)).status, Wellness::Degraded);
-        assert_eq!(within(&[(1, 9)], bounds(0.0, 0.0)).status, Wellness::Unhealthy);
-    }
 
     #[test]
     fn what_is_unhealthy_is_degraded_as_well() {
