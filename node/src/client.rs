@@ -115,8 +115,11 @@ impl RetryError for Tried {
         match self.stage {
             Stage::Unsent => self.failure.code() == UNREACHABLE,
             Stage::Sent(method) => method == Method::Get,
-            // The node says so before it has begun.
-            Stage::Answered => matches!(self.failure.code(), "Opening" | "Overloaded"),
+            // The node says so before it has begun, or else how far it came.
+            Stage::Answered => {
+                matches!(self.failure.code(), "Opening" | "Overloaded")
+                    && !self.failure.has_stored()
+            }
         }
     }
 }

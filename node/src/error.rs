@@ -211,6 +211,11 @@ impl Failure {
         self
     }
 
+    /// Whether records were stored before it.
+    pub(crate) fn has_stored(&self) -> bool {
+        self.details.metadata.get("stored").is_some_and(|records| records != "0")
+    }
+
     /// Of the dataset `name`, one of several databases of a process.
     pub(crate) fn of_dataset(mut self, name: &str) -> Failure {
         self.details.message = format!("dataset {name}: {}", self.details.message);

@@ -352,6 +352,11 @@ fn a_full_disk_is_told_and_writes_go_on_once_there_is_room() {
     until_check(&node, "disk", "healthy");
     watch.until(&node, "EskerReadOnly", false);
     until("puts are taken again", || put(&node, "after", "1").status == 200);
+    until("the remedy is counted", || {
+        let text = node.ask("GET", "/metrics", &[], "").is(200, "").body;
+        let taken = samples(&String::from_utf8(text).unwrap(), "esker_remedies_taken_total");
+        taken["{remedy=\"resume\"}"] >= 1.0
+    });
     assert_eq!(node.stop().0, Some(0));
 }
 

@@ -59,6 +59,11 @@ fn a_damaged_table_of_one_node_is_made_whole_by_the_others() {
     assert!(read.code == Some(0) || read.err.contains("Corrupt"), "{}", read.err);
     until("it holds all again", || three.run("digest").text() == held);
     until("it takes writes", || three.run("put after 1").code == Some(0));
+    until("the remedy is counted", || {
+        let metrics = three.ask("GET", "/metrics", &[], "").is(200, "").body;
+        let metrics = String::from_utf8(metrics).unwrap();
+        metrics.contains("\nesker_remedies_taken_total{remedy=\"heal\"} 1\n")
+    });
     until_equal("all agree", &[&one, &two, &three]);
     until("the damaged file is out of the way", || !table.exists());
     let quarantined = std::fs::read_dir(c.path.join("quarantine")).unwrap().count();

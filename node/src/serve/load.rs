@@ -82,6 +82,7 @@ pub(super) async fn load(
     let asked = node.clone();
     let gate = Box::new(move |scope| {
         asked.check_writes(scope)?;
+        asked.healing().check_load()?;
         asked.limits().check_room()
     });
     let storing = node.holding((turn, memory), move |node| {
