@@ -4,10 +4,11 @@ use crate::files;
 use std::path::Path;
 use std::time::Duration;
 
-/// Where the system says how much memory a container may take.
-const CONTAINER_LIMIT: &str = "/sys/fs/cgroup/memory.max";
-/// Bytes of that at most.
-const LIMIT_LEN_MAX: usize = 64;
+/// Where the system says how much memory a container may take, and takes.
+const CONTAINER: &str = "/sys/fs/cgroup";
+const CONTAINER_LIMIT: &str = "memory.max";
+/// Bytes of each of those at most.
+const TEXT_LEN_MAX: usize = 64 << 10;
 
 /// What the process uses now.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +39,48 @@ pub(crate) struct Machine {
 /// Bytes of memory that this process can have: those of its container, or else of the machine.
 pub(crate) fn memory_limit() -> Option<u64> {
     let machine = Machine::read()?.memory_bytes;
-    let words = files::read_text(Path::new(CONTAINER_LIMIT), LIMIT_LEN_MAX).ok();
-    // Without a limit it is a word.
-    let limit = words.and_then(|words| words.trim().parse().ok());
-    Some(limit.map_or(machine, |limit: u64| limit.min(machine)))
+    let limit = of_container(CONTAINER_LIMIT).and_then(|text| number(&text));
+    Some(limit.map_or(machine, |limit| limit.min(machine)))
+}
+
+/// Memory where this process runs: in its container, if that may have less than the machine, or else in all of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Bytes that could not be had without taking them from somebody.
+    pub(crate) used_bytes: u64,
+    /// Bytes that there are, or may be.
+    pub(crate) limit_bytes: u64,
+}
+
+impl Memory {
+    /// Asks the system.
+    pub(crate) fn read() -> Option<Memory> {
+        let machine = Machine::read()?;
+        let [max, current, stat] = [CONTAINER_LIMIT, "memory.current", "memory.stat"]
+            .map(|name| of_container(name).unwrap_or_default());
+        Some(Memory::of(machine, &max, &current, &stat))
+    }
+
+    /// Of `machine`, or of a container of which the system says this: its limit, what it takes, and what of.
+    fn of(machine: Machine, max: &str, current: &str, stat: &str) -> Memory {
+        let limit = number(max).filter(|limit| *limit < machine.memory_bytes);
+        let (Some(limit_bytes), Some(current)) = (limit, number(current)) else {
+            let used_bytes = machine.memory_bytes.saturating_sub(machine.memory_free_bytes);
+            return Memory { used_bytes, limit_bytes: machine.memory_bytes };
+        };
+        // What is kept of files and was not read lately goes before anybody is short of memory.
+        let idle = stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?));
+        Memory { used_bytes: current.saturating_sub(idle.unwrap_or(0)), limit_bytes }
+    }
+}
+
+fn of_container(name: &str) -> Option<String> {
+    files::read_text(&Path::new(CONTAINER).join(name), TEXT_LEN_MAX).ok()
+}
+
+/// Without a limit it is a word.
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 #[cfg(target_os = "linux")]
@@ -101,6 +140,30 @@ impl Machine {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_counts_if_it_may_have_less_than_the_machine() {
+        let machine = Machine {
+            memory_bytes: 64_000,
+            memory_free_bytes: 60_000,
+            cpu_ticks: 1,
+            idle_ticks: 1,
+        };
+        let memory = |used_bytes, limit_bytes| Memory { used_bytes, limit_bytes };
+        let of = |max, current, stat| Memory::of(machine, max, current, stat);
+        let stat = "anon 700\nfile 250\nactive_file 50\ninactive_file 200\nslab 9\n";
+        assert_eq!(of("1000\n", "950\n", stat), memory(750, 1000));
+        assert_eq!(of("1000\n", "950\n", ""), memory(950, 1000));
+        assert_eq!(of("1000\n", "100\n", stat), memory(0, 1000), "they are read one by one");
+        let of_machine = memory(4000, 64_000);
+        for (max, current) in
+            [("max\n", "950\n"), ("64000\n", "950\n"), ("1000\n", ""), ("", ""), ("?", "950")]
+        {
+            assert_eq!(of(max, current, stat), of_machine, "{max:?} {current:?}");
+        }
+        let here = Memory::read().unwrap();
+        assert!(here.used_bytes > 0 && here.limit_bytes > 0, "{here:?}");
+    }
 
     #[test]
     fn the_process_uses_what_it_takes() {

@@ -21,7 +21,7 @@ use super::health::HealthReport;
 use super::node::Node;
 use super::syncs::SyncCheck;
 use crate::config::Config;
-use crate::process::Machine;
+use crate::process::{Machine, Memory};
 use engine::{Db, Status};
 use esker_node::health::{CheckError, Checks, Finding, Timing, Wellness};
 use esker_node::resilience::{BreakerState, Breakers, Timeout};
@@ -141,12 +141,11 @@ fn of_disk(db: &Db, breakers: &Breakers, limit: f64) -> Finding {
 }
 
 fn of_memory(limit: f64) -> Finding {
-    let Some(machine) = Machine::read() else {
+    let Some(Memory { used_bytes, limit_bytes }) = Memory::read() else {
         return Finding::healthy("this system does not tell");
     };
-    let free = machine.memory_free_bytes as f64;
-    let used = 1.0 - free / machine.memory_bytes.max(1) as f64;
-    share("memory", used, limit).with("free_bytes", free)
+    let used = used_bytes as f64 / limit_bytes.max(1) as f64;
+    share("memory", used, limit).with("free_bytes", limit_bytes.saturating_sub(used_bytes) as f64)
 }
 
 /// How busy the machine was since the last look.
