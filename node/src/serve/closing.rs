@@ -7,6 +7,7 @@ use super::ending::ended;
 use super::signals::{EndOfInput, Signals};
 use crate::error::{Exit, Failure, Outcome};
 use base::Error;
+use std::iter;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -48,6 +49,33 @@ async fn unless(
     }
 }
 
+/// Does `work` with each of `all` at the same time, so that databases that hang do not wait for each other. With one
+/// it needs no thread.
+pub(super) fn at_once<T: Send>(
+    all: impl Iterator<Item = T>,
+    work: impl Fn(T) -> Outcome + Sync,
+) -> Outcome {
+    let mut all = all.peekable();
+    let Some(first) = all.next() else { return Ok(()) };
+    if all.peek().is_none() {
+        return work(first);
+    }
+    thread::scope(|scope| {
+        let work = &work;
+        let start = |one: T| {
+            let builder = thread::Builder::new().name("esker-close".to_owned());
+            let started = builder.spawn_scoped(scope, move || work(one));
+            started.map_err(|e| Error::io("start a thread to", "close the database", e))
+        };
+        // All have begun before the first is waited for.
+        let started: Vec<_> = iter::once(first).chain(all).map(start).collect();
+        let outcome = |started: Result<thread::ScopedJoinHandle<'_, Outcome>, Error>| {
+            started?.join().unwrap_or_else(|_| Err(ended()))
+        };
+        started.into_iter().map(outcome).fold(Ok(()), Failure::both)
+    })
+}
+
 fn not_closed(message: String) -> Failure {
     let action = "start it again: what was acknowledged is in the log, and is replayed";
     Failure::new(Exit::Other, "NotClosed", message).action(action)
@@ -83,6 +111,23 @@ mod tests {
         assert!(end(LONG, pending(), || Ok(())).is_ok());
         let failed = end(LONG, pending(), || Err(Error::Poisoned.into()));
         assert_eq!(failed.unwrap_err().code(), "Poisoned");
+    }
+
+    #[test]
+    fn what_is_done_with_all_is_done_at_once_and_all_failures_are_told() {
+        let (to_first, of_first) = channel();
+        let (to_second, of_second) = channel();
+        // Each waits for the other.
+        let both = [(to_second, of_first), (to_first, of_second)].into_iter();
+        let met = at_once(both, |(tell, told)| {
+            let _ = tell.send(());
+            told.recv_timeout(LONG).map_err(|_| ended())
+        });
+        assert!(met.is_ok());
+        assert!(at_once(iter::empty::<()>(), |()| Err(ended())).is_ok());
+        let failed = at_once(0..3, |n| if n == 1 { Err(Error::Poisoned.into()) } else { Ok(()) });
+        assert_eq!(failed.unwrap_err().code(), "Poisoned");
+        assert_eq!(at_once(0..1, |_| Err(ended())).unwrap_err().code(), ended().code());
     }
 
     #[test]

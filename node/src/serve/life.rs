@@ -9,7 +9,7 @@
 //! ends the process: no data are served while others that belong there are not.
 
 use super::callers::Callers;
-use super::closing::close_within;
+use super::closing::{at_once, close_within};
 use super::datasets::{Datasets, House};
 use super::door::Door;
 use super::ending::ended;
@@ -81,11 +81,9 @@ fn take(slot: &Slot) -> Option<Opened> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// What may take as long as work that goes on after requests were cut off, one after the other: threads, and of
-/// each of so many databases its peers and itself.
-fn parts_of_close(databases: usize) -> u32 {
-    u32::try_from(databases).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(1)
-}
+/// What may take as long as work that goes on after requests were cut off, one after the other: peers, threads, and
+/// the databases.
+const PARTS_OF_CLOSE: u32 = 3;
 
 /// Listens, opens the database of `settings` and its datasets by `open`, and serves them until a signal; then closes
 /// them. Meanwhile whoever asks is told how far they are. Tells `ready` once all are served. Asks `reread` for the
@@ -102,17 +100,20 @@ pub(crate) fn serve(
     let slots: Vec<Slot> = household.lives.iter().map(|life| life.slot.clone()).collect();
     let (nodes, served) = runtime.block_on(household.lead(ready));
     let patience = timeouts.get(Timeout::Close);
-    let closed = close_within(patience.saturating_mul(parts_of_close(slots.len())), move || {
-        nodes.iter().for_each(|node| node.replicas().shutdown());
+    let closed = close_within(patience.saturating_mul(PARTS_OF_CLOSE), move || {
+        let shut_down = |node: &Arc<Node>| {
+            node.replicas().shutdown();
+            Ok(())
+        };
+        let shut_down = at_once(nodes.iter(), shut_down);
         // A recovery that does not end is cut off as a crash would.
         runtime.shutdown_timeout(patience);
         let close = |node: &Arc<Node>| {
             let closed = Box::new(node.directory().clone()).close();
             closed.map_err(|failure| failure.during("close"))
         };
-        let closed = nodes.iter().map(close);
-        let late = slots.iter().filter_map(take).map(Opened::close);
-        closed.chain(late).fold(Ok(()), Failure::both)
+        let closed = Failure::both(shut_down, at_once(nodes.iter(), close));
+        Failure::both(closed, at_once(slots.iter().filter_map(take), Opened::close))
     });
     Failure::both(served, closed)
 }
