@@ -9,7 +9,7 @@ use base::limits::BATCH_OPS_MAX;
 use base::shipment::{SHIPMENT_OPS_MAX, ShipmentWriter};
 use base::{Incarnation, KeyspaceId, NodeId, Op, OpKind, Origin, ScopeId};
 use esker::replicate::Admission;
-use esker::{Batch, Db, Error, Keyspace, Tick};
+use esker::{Batch, Db, Error, Keyspace, Options, Tick};
 use fixture::{Disk, START_MS, fast, keyspace, ship};
 
 const MAIN: ScopeId = ScopeId::MAIN;
@@ -24,7 +24,9 @@ fn puts(k: &Keyspace, count: u64) -> Batch {
 fn pair() -> (Disk, Db, Db) {
     let disk_b = Disk::new(2);
     let db = disk_b.open(fast());
-    (disk_b, Disk::new(1).open(fast()), db)
+    // The log keeps what was flushed, so that it can be shipped.
+    let keeps = Options { log_retention_bytes: 64 << 20, ..fast() };
+    (disk_b, Disk::new(1).open(keeps), db)
 }
 
 #[test]

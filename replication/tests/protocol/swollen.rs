@@ -10,7 +10,7 @@ use base::state::{CHUNK_ENTRIES_MAX, StateEntry, StateKind, StateWriter};
 use base::{KeyspaceId, Op, OpKind, Stamp, Tick};
 use replication::ProtocolError;
 use replication::protocol::bulk::Bulk;
-use replication::protocol::frame::{Extent, Kind};
+use replication::protocol::frame::{Extent, Kind, PAYLOAD_LEN_MAX};
 use replication::store::DeltaHead;
 
 /// A shipment of the peer that names `names` keyspaces, with commits of so many ops, the shortest there are.
@@ -45,7 +45,7 @@ fn sealed(mut body: Vec<u8>) -> Vec<u8> {
 /// Sends a payload in pieces, as long ones go.
 fn send(bench: &mut Bench, kind: Kind, payload: &[u8]) -> Result<(), ProtocolError> {
     const PIECE: usize = 512 << 10;
-    if payload.len() <= PIECE {
+    if payload.len() <= PAYLOAD_LEN_MAX {
         return bench.send(kind, Extent::Whole, payload);
     }
     let total = (payload.len() as u32).to_le_bytes();
