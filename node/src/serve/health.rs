@@ -3,7 +3,7 @@
 //! Lag is how long the oldest unconfirmed commit has waited, so idle peers do not lag. A peer that
 //! collection waits for counts; others are only listed under the peers.
 
-use super::glimpse::{Looking, Seen};
+use super::glimpse::Seen;
 use super::node::Node;
 use crate::replicas::{Behind, Peer, PeerClass, Replicas};
 use crate::writes::Writes;
@@ -165,7 +165,7 @@ impl HealthReport {
         let look = node.begin_look_at_peers();
         let all = node.datasets().all();
         // All look at the same time.
-        let datasets: Vec<(String, Option<(Looking<PeersLook>, Arc<Node>)>)> = all
+        let datasets: Vec<_> = all
             .map(|(name, door)| {
                 let begun = door.node().map(|node| (node.begin_look_at_peers(), node));
                 (name.to_owned(), begun)

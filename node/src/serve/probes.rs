@@ -10,7 +10,7 @@
 //! has to wait for the disk, the one before.
 
 use super::door::Door;
-use super::glimpse::{Looking, Seen};
+use super::glimpse::Seen;
 use super::health::PeersLook;
 use super::node::Node;
 use super::routes::json;
@@ -54,8 +54,7 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
         (name.to_owned(), begun)
     };
     // All look at the same time.
-    let datasets: Vec<(String, Result<(Looking<PeersLook>, Arc<Node>), String>)> =
-        node.datasets().all().map(standing).collect();
+    let datasets: Vec<_> = node.datasets().all().map(standing).collect();
     let look = look.seen().await;
     let mut reasons = reasons(&node, look.as_deref());
     for (name, begun) in datasets {
