@@ -80,11 +80,13 @@ struct Stated {
     version: u64,
 }
 
-/// The statements of all authors. At most [`MEMBERS_MAX`] of them, six vectors each, none of which is longer
+/// The statements of all authors. At most [`MEMBERS_MAX`] of them, seven vectors each, none of which is longer
 /// than one on the wire.
 #[derive(Clone, Debug, Default)]
 pub struct Statements {
     by_node: BTreeMap<NodeId, Stated>,
+    /// What was passed on last of each that is of a time which is not yet, by the clock here.
+    put_off: BTreeMap<NodeId, (Origin, Vector)>,
     version: u64,
 }
 
@@ -173,6 +175,24 @@ impl Statements {
             stated.version = self.version;
         }
         news
+    }
+
+    /// Keeps what was passed on of `origin` until its time has come: nobody says it again, and if the clock
+    /// here is behind, it is true.
+    pub fn put_off(&mut self, origin: Origin, durable: &Vector, roster: &Roster) {
+        let has_room = self.put_off.len() < MEMBERS_MAX || self.put_off.contains_key(&origin.node);
+        if has_room && roster.member(origin.node).is_some() {
+            self.put_off.insert(origin.node, (origin, durable.clone()));
+        }
+    }
+
+    /// Takes over what was put off and has no tick behind `latest_ms`.
+    pub fn adopt_due(&mut self, latest_ms: u64, roster: &Roster) {
+        let is_due = |_: &NodeId, said: &mut (Origin, Vector)| said.1.latest().ms() <= latest_ms;
+        let due: Vec<_> = self.put_off.extract_if(.., is_due).collect();
+        for (_, (origin, durable)) in due {
+            self.note(origin, Way::PassedOn, &durable, roster);
+        }
     }
 
     /// Takes over what was said by lives that `roster` knows by now: nobody says it again.

@@ -74,7 +74,7 @@ pub struct PeerStatus {
     /// Shipments of it that were left out, because nothing is known of their author and there are as many as
     /// there may be.
     pub authors_refused: u64,
-    /// What it said of others that can not be: it counts for nothing.
+    /// What it said of others that can not be, or not yet: it counts for nothing, or not before its time.
     pub statements_refused: u64,
     /// The last audit with it.
     pub audit: Option<AuditReport>,

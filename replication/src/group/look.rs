@@ -50,6 +50,8 @@ impl Group {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.marks.note(durable.get(store.origin()), commits);
+        let latest_ms = store.wall_ms().saturating_add(self.max_drift_ms);
+        state.statements.adopt_due(latest_ms, &state.roster);
         state.statements.adopt(&state.roster);
         state.statements.count(&durable);
         state.note_all_silent();

@@ -24,7 +24,10 @@ impl Group {
         let state = &mut *state;
         // What it says of itself holds up itself alone. What others pass on would hold up whom it is about.
         let news = match way {
-            Way::PassedOn if durable.latest().ms() > latest_ms => News::Wrong,
+            Way::PassedOn if durable.latest().ms() > latest_ms => {
+                state.statements.put_off(origin, durable, &state.roster);
+                News::Wrong
+            }
             _ => state.statements.note(origin, way, durable, &state.roster),
         };
         if news != News::Wrong {
@@ -180,6 +183,21 @@ mod tests {
         let told = bed.group.next_to_tell(&BTreeMap::new(), origin(LIAR).node);
         assert_eq!(told.map(|(_, has, _)| has), Some(all.clone()));
         bed.say(LIAR, LIAR, &all);
+        assert!(bed.is_floor(&all));
+    }
+
+    /// A clock that was behind is right one day, and then nobody says it again.
+    #[test]
+    fn what_is_passed_on_and_of_a_time_that_is_not_yet_counts_when_it_is() {
+        let mut bed = Bed::new(&[AUTHOR, RELAY]);
+        bed.store.set_wall_ms(WALL_MS + 20_000);
+        bed.store.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
+        let all = bed.all();
+        bed.store.set_wall_ms(WALL_MS);
+        bed.say(RELAY, RELAY, &all);
+        bed.say(RELAY, AUTHOR, &all);
+        assert!(!bed.is_floor(&all));
+        bed.store.set_wall_ms(WALL_MS + 20_000);
         assert!(bed.is_floor(&all));
     }
 }
