@@ -452,6 +452,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_in_part_is_not_sent_again() {
+        let refused = || Failure::new(Exit::Other, "Overloaded", "later");
+        let is_sent_again = |failure| Tried { failure, stage: Stage::Answered }.is_retryable();
+        assert!(is_sent_again(refused()) && is_sent_again(refused().stored(0)));
+        assert!(!is_sent_again(refused().stored(7)));
+    }
+
+    #[test]
     fn a_token_is_one_word_whatever_ends_its_line() {
         use std::os::unix::ffi::OsStrExt;
         let of = |token: &[u8]| authorization_of(Some(OsStr::from_bytes(token)));

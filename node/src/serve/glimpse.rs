@@ -103,6 +103,7 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU32;
     use std::sync::mpsc::channel;
     use tokio::runtime::Builder;
 
@@ -123,13 +124,18 @@ mod tests {
                 2
             });
             begun.recv().unwrap();
-            let asked = || glimpse.begin(|| unreachable!("one looks already"));
+            let others = Arc::new(AtomicU32::new(0));
+            let asked = || {
+                let others = others.clone();
+                glimpse.begin(move || others.fetch_add(1, Ordering::Relaxed) + 100)
+            };
             for looking in [hangs, asked()] {
                 assert_eq!(looking.seen_within(Duration::ZERO).await.unwrap().what, 1);
             }
             let waits = asked();
             end.send(()).unwrap();
             assert_eq!(waits.seen_within(LONG).await.unwrap().what, 2);
+            assert_eq!(others.load(Ordering::Relaxed), 0);
             let next = glimpse.begin(|| 3).seen_within(LONG).await.unwrap();
             assert_eq!(next.what, 3, "its turn is over");
         });

@@ -163,14 +163,11 @@ impl HealthReport {
     /// The report on the main database of a process and on all others. Does not wait for the disk.
     pub(super) async fn of_all(node: &Arc<Node>) -> HealthReport {
         let look = node.begin_look_at_peers();
-        let all = node.datasets().all();
         // All look at the same time.
-        let datasets: Vec<_> = all
-            .map(|(name, door)| {
-                let begun = door.node().map(|node| (node.begin_look_at_peers(), node));
-                (name.to_owned(), begun)
-            })
-            .collect();
+        let begin = |node: Arc<Node>| (node.begin_look_at_peers(), node);
+        let all = node.datasets().all();
+        let datasets: Vec<_> =
+            all.map(|(name, door)| (name.to_owned(), door.node().map(begin))).collect();
         let mut report = HealthReport::by(node, look.seen().await.as_deref());
         for (name, begun) in datasets {
             let status = match begun {

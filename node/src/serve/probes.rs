@@ -9,7 +9,6 @@
 //! None of them waits for a disk, a peer or a check. What is known of peers is a look of this moment or, if that
 //! has to wait for the disk, the one before.
 
-use super::door::Door;
 use super::glimpse::Seen;
 use super::health::PeersLook;
 use super::node::Node;
@@ -49,12 +48,11 @@ pub(super) async fn live() -> Response<Body> {
 /// Whether users should be sent here: to the main database of a process only if all others are ready, too.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response<Body> {
     let look = node.begin_look_at_peers();
-    let standing = |(name, door): (&str, &Door)| {
-        let begun = door.standing().map(|node| (node.begin_look_at_peers(), node));
-        (name.to_owned(), begun)
-    };
     // All look at the same time.
-    let datasets: Vec<_> = node.datasets().all().map(standing).collect();
+    let begin = |node: Arc<Node>| (node.begin_look_at_peers(), node);
+    let all = node.datasets().all();
+    let datasets: Vec<_> =
+        all.map(|(name, door)| (name.to_owned(), door.standing().map(begin))).collect();
     let look = look.seen().await;
     let mut reasons = reasons(&node, look.as_deref());
     for (name, begun) in datasets {
