@@ -271,7 +271,11 @@ impl<M: Machine> World<M> {
         timeout(ENDING, replica.shutdown()).await.map_err(|_| late())?;
         drop(replica);
         self.let_go(at).await?;
-        self.nodes[at].machine.stop().map_err(|error| format!("node {at}: no close: {error}"))
+        let stopped = self.nodes[at].machine.stop();
+        stopped.map_err(|error| format!("node {at}: no close: {error}"))?;
+        // It may have said so while it left.
+        self.nodes[at].secure();
+        Ok(())
     }
 
     /// The process dies, and with it perhaps what was not synced.
