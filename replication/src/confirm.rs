@@ -188,8 +188,10 @@ impl Statements {
 
     /// Takes over what was put off and has no tick behind `latest_ms`.
     pub fn adopt_due(&mut self, latest_ms: u64, roster: &Roster) {
-        let is_due = |_: &NodeId, said: &mut (Origin, Vector)| said.1.latest().ms() <= latest_ms;
-        let due: Vec<_> = self.put_off.extract_if(.., is_due).collect();
+        let put_off = std::mem::take(&mut self.put_off).into_iter();
+        let (due, later): (Vec<_>, Vec<_>) =
+            put_off.partition(|(_, (_, said))| said.latest().ms() <= latest_ms);
+        self.put_off = later.into_iter().collect();
         for (_, (origin, durable)) in due {
             self.note(origin, Way::PassedOn, &durable, roster);
         }
