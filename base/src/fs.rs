@@ -14,7 +14,7 @@ mod sim;
 
 pub use os::OsFs;
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{CrashModel, Fault, FaultPlan, Moment, OpKind as SimOp, SimFs};
+pub use sim::{CrashModel, Fault, FaultPlan, HeldSyncs, Moment, OpKind as SimOp, SimFs};
 
 use crate::dir::RelPath;
 use std::any::Any;

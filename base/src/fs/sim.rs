@@ -13,11 +13,13 @@ mod crash;
 mod disk;
 mod fault;
 mod handle;
+mod hold;
 mod moment;
 mod surgery;
 
 pub use crash::CrashModel;
 pub use fault::{Fault, FaultPlan, OpKind};
+pub use hold::HeldSyncs;
 pub use moment::Moment;
 
 use super::{AppendFile, DirEntry, DirEntryKind, Fs, LockError, LockGuard, ReadFile, Space, copy};
@@ -137,6 +139,13 @@ impl SimFs {
     /// Disarms all faults.
     pub fn clear_faults(&self) {
         self.disk.lock().plans.clear();
+    }
+
+    /// From now on no file with `part` in its path syncs: who asks for it waits until what is returned is
+    /// dropped. One hold at a time; it is not taken over by what is copied from the disk.
+    pub fn hold_syncs(&self, part: &str) -> HeldSyncs {
+        let gate = self.disk.lock().gate.clone();
+        gate.hold(part)
     }
 
     /// Counts space from now on, with `bytes` of it left.

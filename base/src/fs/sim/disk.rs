@@ -10,6 +10,7 @@
 
 use super::content::{Content, Inode};
 use super::fault::{Fault, FaultPlan, OpKind};
+use super::hold::Gate;
 use super::moment::{Moment, Underway};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +112,7 @@ pub(super) struct Disk {
     pub(super) stop_at: u64,
     pub(super) is_off: bool,
     pub(super) plans: Vec<FaultPlan>,
+    pub(super) gate: Arc<Gate>,
     pub(super) locks: BTreeSet<String>,
     pub(super) crashes: u64,
     /// All operations so far, reads too.
@@ -138,6 +140,7 @@ impl Disk {
             stop_at: u64::MAX,
             is_off: false,
             plans: Vec::new(),
+            gate: Arc::default(),
             locks: BTreeSet::new(),
             crashes: 0,
             calls: Vec::new(),

@@ -89,6 +89,8 @@ impl OpenFile {
 impl SyncHandle for OpenFile {
     fn sync_data(&self) -> io::Result<()> {
         assert_may_block();
+        let gate = self.disk.lock().gate.clone();
+        gate.pass(&self.path);
         let mut disk = self.disk.lock();
         match disk.begin(OpKind::SyncData, &self.path, 0) {
             Ok(()) => disk.sync_file(&self.inode),
