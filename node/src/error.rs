@@ -15,6 +15,7 @@
 //!
 //! Neither ever holds a key or a value: logs travel further than data may.
 
+mod links;
 mod object;
 
 use base::Error;
@@ -25,6 +26,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+pub(crate) use links::listen_failed;
 
 /// The result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
@@ -165,6 +168,12 @@ impl Failure {
         self
     }
 
+    /// With the byte of the file it is about.
+    pub(crate) fn at_byte(mut self, offset: u64) -> Failure {
+        self.details.offset = Some(offset);
+        self
+    }
+
     /// With the line of the input it is about.
     pub(crate) fn line(mut self, line: u64) -> Failure {
         self.details.line = Some(line);
@@ -180,7 +189,7 @@ impl Failure {
     /// After `records` were stored, which stay.
     pub(crate) fn stored(mut self, records: u64) -> Failure {
         if records > 0 {
-            self.details.message.push_str(&format!("; {records} records are stored"));
+            self.details.message.push_str(&format!(", and {records} records are stored"));
         }
         self.details.metadata.insert("stored".into(), records.to_string());
         self
@@ -208,7 +217,7 @@ impl Failure {
     pub(crate) fn both(first: Outcome, then: Outcome) -> Outcome {
         match (first, then) {
             (Err(mut first), Err(then)) => {
-                let also = format!("; then {}: {}", then.code(), then.details.message);
+                let also = format!(", then {}: {}", then.code(), then.details.message);
                 first.details.message.push_str(&also);
                 Err(first.of_all(vec![then]))
             }
@@ -241,7 +250,7 @@ impl Failure {
         self.details.code == BROKEN_PIPE
     }
 
-    /// As people read it, without a line end.
+    /// As people read it, without a line end: three parts, with `; ` nowhere but between them.
     pub(crate) fn to_text(&self) -> String {
         let Details { code, message, action, .. } = &*self.details;
         let place = match (&self.details.file, self.details.offset, self.details.line) {
@@ -251,6 +260,7 @@ impl Failure {
             (None, _, Some(line)) => format!("line {line}"),
             (None, _, None) => "command line".to_owned(),
         };
+        let (message, action) = (message.replace("; ", ", "), action.replace("; ", ", "));
         let text = format!("error[{code}]: {message}; {place}; {action}");
         text.replace(['\n', '\r'], " ")
     }
@@ -379,10 +389,18 @@ mod tests {
         assert_eq!(object["errors"][0]["retrying"], "fatal");
         assert_eq!(object["errors"][0]["code"], "Poisoned");
         assert_eq!(object["errors"][0]["family"], "PERSISTENCE_ERROR");
-        assert!(both.to_text().contains("; then Poisoned: "), "{}", both.to_text());
+        assert!(both.to_text().contains(", then Poisoned: "), "{}", both.to_text());
         let answered = Failure::from_answer(both.to_answer().as_bytes()).unwrap();
         assert_eq!(answered.to_json(), both.to_json());
         assert!(Failure::both(Ok(()), Ok(())).is_ok());
+    }
+
+    #[test]
+    fn the_line_has_three_parts_whatever_is_said() {
+        let failure = Failure::input("a key; too long").stored(3).action("cut it; try again");
+        let parts =
+            ["error[InvalidInput]: a key, too long, and 3 records are stored", "command line"];
+        assert_eq!(failure.to_text(), format!("{}; cut it, try again", parts.join("; ")));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn a_load_ends_at_the_next_commit_when_an_operator_stops_writes() {
         let (status, code) =
             if mode == "read-only" { (403, "ReadOnlyMode") } else { (503, "Maintenance") };
         let failure = answer_of(&answer).is(status, code).json();
-        assert!(failure["message"].as_str().unwrap().ends_with("; 1 records are stored"));
+        assert!(failure["message"].as_str().unwrap().ends_with(", and 1 records are stored"));
         assert_eq!(failure["metadata"]["stored"], "1");
         node.ask("POST", "/v1/mode", &[], "{\"mode\":\"normal\"}").is(200, "");
         assert_eq!(node.run("scan").ok().text(), "a\t1\n");

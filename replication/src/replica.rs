@@ -20,6 +20,7 @@
 mod book;
 mod breakers;
 mod discover;
+mod error;
 mod flush;
 mod invitations;
 mod join;
@@ -31,6 +32,7 @@ mod talk;
 
 pub use book::{Peer, PeerChange};
 pub use discover::{DiscoveryReport, FoundAt};
+pub use error::ReplicaError;
 pub use flush::{Flush, Flushed, PeerFlushed};
 pub use join::decode as decode_members;
 pub use journal::{Totals, Trouble};
@@ -184,7 +186,7 @@ pub struct PeerReport {
 
 impl Replica {
     /// Begins to listen and to dial. Called inside a tokio runtime; reads the database.
-    pub fn start(parts: ReplicaParts, options: ReplicaOptions) -> Result<Replica> {
+    pub fn start(parts: ReplicaParts, options: ReplicaOptions) -> Result<Replica, ReplicaError> {
         let ReplicaParts { store, identity, bell, wire, rng } = parts;
         // Who only reads does not begin as an author, even if its disk is new.
         let own = (options.role == Role::Author).then_some(identity.node);
@@ -194,10 +196,10 @@ impl Replica {
         let group = Arc::new(Group::open(config, &*store)?);
         let (key, changes) = keys::own(&*store, &identity)?;
         let pins = Arc::new(Pins::default());
-        pins.follow(&changes).map_err(refused)?;
+        pins.follow(&changes)?;
         let keys = Keys::read(&*store, &pins)?;
         let endpoint = Endpoint::new(wire, key, pins.clone(), options.link.clone());
-        let endpoint = Arc::new(endpoint.map_err(refused)?);
+        let endpoint = Arc::new(endpoint?);
         let mut book = Book::read(&*store)?;
         for (node, address) in &options.peers {
             book.add(&*store, *node, Some(*address))?;
@@ -233,7 +235,7 @@ impl Replica {
         });
         let mesh = Arc::new(mesh);
         let looking = tokio::spawn(look::look_after(shared.clone(), mesh.clone())).abort_handle();
-        let listen = endpoint.address().map_err(refused)?;
+        let listen = endpoint.address()?;
         let discovering = shared.discovery.as_ref().map(|_| {
             let discovering = discover::discover(shared.clone(), listen, rng.clone());
             tokio::spawn(discovering).abort_handle()
@@ -242,17 +244,21 @@ impl Replica {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> Result<SocketAddr> {
-        self.endpoint.address().map_err(refused)
+    pub fn address(&self) -> Result<SocketAddr, LinkError> {
+        self.endpoint.address()
     }
 
     /// Joins the group of the node that has issued `token` and listens at `address`.
-    pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<()> {
+    ///
+    /// # Errors
+    /// Of the link if the node is not there (`TimedOut`), is another than the one that has issued the token
+    /// (`UnknownKey`), refuses (`JoinRefused`), or answers nonsense (`Handshake`); otherwise of the database.
+    pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<(), ReplicaError> {
         self.shared.group.await_peers();
-        let (issuer, answer) =
-            crate::link::join(&self.endpoint, address, token).await.map_err(refused)?;
+        let (issuer, answer) = crate::link::join(&self.endpoint, address, token).await?;
         let members = join::decode(&answer).map_err(|found| {
-            Error::invalid(format!("the node that was joined answers nonsense: {found}"))
+            let reason = format!("the node that was joined answers nonsense: {found}");
+            LinkError::Handshake { reason }
         })?;
         let mut book = self.shared.book.lock();
         book.add(&*self.shared.store, issuer, Some(address))?;
@@ -265,9 +271,15 @@ impl Replica {
         Ok(())
     }
 
+    /// The peer whose key this is, if there is one.
+    pub fn peer_with(&self, key: Fingerprint) -> Option<NodeId> {
+        let node = self.shared.pins.node_of(key).unwrap_or(key.node());
+        self.shared.book.lock().get(node).map(|peer| peer.node)
+    }
+
     /// A token by which one node may join.
-    pub fn invite(&self) -> Result<Token> {
-        self.desk.invite(self.shared.driving.now(), &*self.rng).map_err(refused)
+    pub fn invite(&self) -> Result<Token, LinkError> {
+        self.desk.invite(self.shared.driving.now(), &*self.rng)
     }
 
     /// Adds a peer that adds this node as well.
@@ -453,9 +465,9 @@ impl Drop for Replica {
 /// What lets a new node in: it becomes a member, and is told who the others are.
 fn register(shared: &Arc<Shared>) -> crate::link::Register {
     let shared = Arc::downgrade(shared);
-    Arc::new(move |key: Fingerprint, node: NodeId| {
+    Arc::new(move |_: Fingerprint, node: NodeId, address: SocketAddr| {
         let shared = shared.upgrade().ok_or_else(|| refusal("the node shuts down"))?;
-        let entered = shared.enter(key, node);
+        let entered = shared.enter(node, address);
         entered.map_err(|error| refusal(&error.to_string()))
     })
 }
@@ -466,26 +478,24 @@ fn refusal(reason: &str) -> LinkError {
 }
 
 impl Shared {
-    fn enter(&self, _key: Fingerprint, node: NodeId) -> Result<Vec<u8>> {
+    fn enter(&self, node: NodeId, address: SocketAddr) -> Result<Vec<u8>> {
+        let addresses = vec![address.to_string()];
+        let member = Member { addresses, ..Member::new(Role::Author) };
         let role = self.group.role_of(node);
         if role.is_none_or(|role| role == Role::Deprecated) {
             self.group.refuse_unless_author()?;
         }
         match role {
             // It may turn out to be one that only reads.
-            None => self.group.enrol(&*self.store, node, &Member::new(Role::Author))?,
+            None => self.group.enrol(&*self.store, node, &member)?,
             Some(Role::Deprecated) => {
-                self.group.set_member(&*self.store, node, Member::new(Role::Author))?;
+                self.group.set_member(&*self.store, node, member)?;
             }
             Some(Role::Author | Role::Observer) => {}
         }
-        self.book.lock().add(&*self.store, node, None)?;
+        self.book.lock().add(&*self.store, node, Some(address))?;
         Ok(join::encode(&self.group.roster(), &self.book.lock().all()))
     }
-}
-
-fn refused(error: LinkError) -> Error {
-    Error::invalid(error.to_string())
 }
 
 impl std::fmt::Debug for Replica {

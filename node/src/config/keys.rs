@@ -1,6 +1,7 @@
 //! Every setting there is.
 
 use super::value::Kind;
+use crate::logs::LEVELS;
 
 /// When a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +150,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("replication.discovery.port", Kind::Number(1, 65_535), "7485", Restart, "The port of that address"),
     key("replication.discovery.interval_ms", Kind::Number(100, DAY_MS), "5000", Restart, "The time between two beacons, more or less a tenth"),
     key("replication.discovery.expiry_ms", Kind::Number(100, 30 * DAY_MS), "15000", Restart, "After how long a silence a node is not looked for at an address; at least twice the interval"),
-    key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", Live, "What is worth a line"),
+    key("log.level", Kind::Choice(&LEVELS), "info", Live, "What is worth a line"),
     key("log.filter", Kind::Levels, "", Live, "Levels by component, such as replication=debug; over the level"),
     key("log.format", Kind::Choice(&["text", "json"]), "text", Restart, "How lines are written"),
     key("log.file", Kind::Path, "", Restart, "Where they are written; standard error without it"),

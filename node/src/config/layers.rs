@@ -8,6 +8,7 @@ use super::typed;
 use super::value::{Value, invitation_of};
 use crate::client::TOKEN_VARIABLE;
 use crate::error::{Exit, Failure};
+use replication::link::Token;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -158,9 +159,8 @@ impl Config {
     }
 
     /// An invitation: token and address.
-    pub(crate) fn invitation(&self, key: &str) -> Option<(String, SocketAddr)> {
-        let (token, address) = invitation_of(self.text(key)?)?;
-        Some((token.to_owned(), address))
+    pub(crate) fn invitation(&self, key: &str) -> Option<(Token, SocketAddr)> {
+        invitation_of(self.text(key)?)
     }
 
     /// A list.

@@ -3,6 +3,7 @@
 use crate::database;
 use crate::logs;
 use base::limits::check_keyspace_name;
+use replication::link::Token;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -159,9 +160,9 @@ impl Kind {
 }
 
 /// Token and address of an invitation.
-pub(super) fn invitation_of(words: &str) -> Option<(&str, SocketAddr)> {
+pub(super) fn invitation_of(words: &str) -> Option<(Token, SocketAddr)> {
     let (token, address) = words.rsplit_once('@')?;
-    Some((token, address.parse().ok()?)).filter(|_| !token.is_empty())
+    Some((token.parse().ok()?, address.parse().ok()?))
 }
 
 /// The keyspace of a resolver written KEYSPACE=json, the only one there is.

@@ -8,22 +8,25 @@ use super::{
     PeerError, PeerFlushed, Replicas, Role, SyncStatus, Totals, discovery, no_such_peer,
 };
 use crate::config::Config;
-use crate::error::{Exit, Failure, Outcome};
+use crate::error::{Exit, Failure, Outcome, listen_failed};
 use crate::logs;
 use crate::serve::Settings;
 use crate::writes::Writes;
-use base::{Clock, Error, NodeId, OsRng, SystemClock};
+use base::{Category, Clock, Error, NodeId, OsRng, SystemClock};
 use engine::Db;
 use esker_node::resilience::{BreakerReport, BreakerState, Timeout, Timeouts};
 use replication::engine_store::EngineStore;
 use replication::group;
-use replication::link::{Bell, DialCounts, INVITE_LASTS, Limit, LinkSettings, Token, Wire};
+use replication::link::{
+    Bell, DialCounts, INVITE_LASTS, Limit, LinkError, LinkSettings, Side, Token, Wire,
+};
 use replication::replica::{
-    self, Dialing, PeerReport, Replica, ReplicaOptions, ReplicaParts, Trouble,
+    self, Dialing, PeerReport, Replica, ReplicaError, ReplicaOptions, ReplicaParts, Trouble,
 };
 use replication::roster;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -61,7 +64,7 @@ impl Linked {
         let link = link_settings(&settings.timeouts);
         let wire = {
             let _inside = runtime.enter();
-            Wire::bind(settings.listen, &link).map_err(|error| refused("ListenFailed", &error))?
+            Wire::bind(settings.listen, &link).map_err(|error| not_bound(settings.listen, error))?
         };
         let parts = ReplicaParts {
             store: Arc::new(EngineStore::new(db.clone(), &bell)),
@@ -91,8 +94,7 @@ impl Linked {
             Arc::new(Replica::start(parts, options)?)
         };
         if let Some((token, address)) = &settings.join {
-            let token: Token = token.parse().map_err(|error| refused("TokenInvalid", &error))?;
-            runtime.block_on(replica.join(&token, *address))?;
+            runtime.block_on(join(&replica, token, *address, &settings.peers))?;
         }
         let address = replica.address()?;
         let handle = runtime.handle().clone();
@@ -412,8 +414,46 @@ fn trouble(of: Trouble) -> PeerError {
     }
 }
 
-fn refused(code: &'static str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::Input, code, error.to_string()).action("correct the setting")
+fn not_bound(listen: SocketAddr, error: LinkError) -> Failure {
+    match error {
+        LinkError::Socket { source, .. } => listen_failed(listen, &source),
+        error => error.into(),
+    }
+}
+
+/// Joins the group of the node at `address`. One that has joined it before goes on without: a service starts again
+/// with the same settings, when the token is long spent.
+async fn join(
+    replica: &Replica,
+    token: &Token,
+    address: SocketAddr,
+    configured: &[PeerAddress],
+) -> Outcome {
+    let peer = replica.peer_with(token.issuer());
+    if peer.is_some_and(|peer| configured.iter().all(|of| of.node != peer)) {
+        tracing::debug!(%address, "not joined again: its node is a peer since the first time");
+        return Ok(());
+    }
+    let Err(error) = replica.join(token, address).await else { return Ok(()) };
+    if peer.is_some() && matches!(error, ReplicaError::Link(_)) {
+        tracing::info!(%address, code = error.code(), %error, "not joined: its node is configured as a peer");
+        return Ok(());
+    }
+    let action = match &error {
+        ReplicaError::Link(LinkError::UnknownKey { by: Side::Peer }) => {
+            "the token is spent or too old, or the node was invited by another: ask for a new one"
+        }
+        ReplicaError::Link(LinkError::UnknownKey { by: Side::Us }) => {
+            "give the address of the node that has issued the token"
+        }
+        ReplicaError::Link(error) if error.category() == Category::Retryable => {
+            "see that the node runs and listens there, then start again"
+        }
+        ReplicaError::Link(error) => error.action(),
+        _ => return Err(Failure::from(error).during("join")),
+    };
+    let failure = Failure::from(error).at(Path::new(&address.to_string())).during("join");
+    Err(failure.action(action))
 }
 
 #[cfg(test)]

@@ -15,11 +15,10 @@ use super::patience::Patient;
 use super::refusal::Refusal;
 use super::room::{Answer, Room, Seat, Standing};
 use super::signals::{Asked, EndOfInput, Signals};
-use crate::error::Outcome;
+use crate::error::{Outcome, listen_failed};
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::response::IntoResponse;
-use base::Error;
 use esker_node::resilience::{Timeout, Timeouts};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -76,7 +75,7 @@ impl Server {
         house: House,
         timeouts: Timeouts,
     ) -> Outcome<Server> {
-        let failed = |e| Error::io("listen at", http.to_string(), e);
+        let failed = |e| listen_failed(http, &e);
         let listener = TcpListener::bind(http).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (drain, draining) = watch::channel(());

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::{Exit, Failure, Outcome};
 use crate::replicas::{PeerAddress, Role};
 use esker_node::resilience::Timeouts;
+use replication::link::Token;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub(crate) struct Settings {
     /// The first peers.
     pub(crate) peers: Vec<PeerAddress>,
     /// An invitation: token and address.
-    pub(crate) join: Option<(String, SocketAddr)>,
+    pub(crate) join: Option<(Token, SocketAddr)>,
     /// What the node is to its peers.
     pub(crate) role: Role,
     /// Whether the end of standard input stops it.
@@ -99,6 +100,10 @@ mod tests {
     use crate::config::Layers;
     use std::path::Path;
 
+    /// An invitation of a node that nobody has.
+    const TOKEN: &str =
+        "ag4vhrt6i4iy7w76qybszdt6v4qfzekqlyfomfoxvxqvt2s7fdn53dhoi5h5jhlryjnj2lovfiqrbpe7cktno";
+
     fn settings(text: &str) -> Outcome<Settings> {
         let mut layers = Layers::default();
         layers.read_file(text, Path::new("node.toml"));
@@ -107,13 +112,16 @@ mod tests {
 
     #[test]
     fn a_file_says_what_the_command_line_says() {
-        let text = "path = 'data'\nhttp = '[::1]:0'\npeers = ['000102030405060708090a0b0c0d0e0f@1.2.3.4:5']\n\
-                    join = 'a@b@1.2.3.4:6'\nrole = 'respond-only'\nlag_threshold_ms = 500000\n";
-        let settings = settings(text).unwrap();
+        let text = format!(
+            "path = 'data'\nhttp = '[::1]:0'\npeers = ['000102030405060708090a0b0c0d0e0f@1.2.3.4:5']\n\
+                    join = '{TOKEN}@1.2.3.4:6'\nrole = 'respond-only'\nlag_threshold_ms = 500000\n"
+        );
+        let settings = settings(&text).unwrap();
         assert_eq!(settings.path, Path::new("data"));
         assert_eq!(settings.listen.to_string(), "127.0.0.1:0");
         assert_eq!(settings.peers.len(), 1);
-        assert_eq!(settings.join.unwrap().0, "a@b");
+        let (token, address) = settings.join.unwrap();
+        assert_eq!((&*token.reveal(), address), (TOKEN, "1.2.3.4:6".parse().unwrap()));
         assert_eq!(settings.role, Role::RespondOnly);
         let clamped = settings.thresholds;
         assert_eq!((clamped.degraded_ms(), clamped.unhealthy_ms()), (500_000, 500_000));

@@ -55,9 +55,17 @@ impl Group {
         Ok(())
     }
 
-    /// Makes a node a member, unless it is one. Whatever operators decided about it, known here or
-    /// not, stays above that.
+    /// Makes a node a member, unless it is one, and this node before, if it writes: one that began alone is not of the
+    /// first roster, and nobody who knows the other may take it for less. Whatever operators decided about them, known
+    /// here or not, stays above that.
     pub(crate) fn enrol(&self, store: &dyn Store, node: NodeId, member: &Member) -> Result<()> {
+        if self.config.role == Role::Author {
+            self.enrol_one(store, self.node, &Member::new(Role::Author))?;
+        }
+        self.enrol_one(store, node, member)
+    }
+
+    fn enrol_one(&self, store: &dyn Store, node: NodeId, member: &Member) -> Result<()> {
         let first = Member::first_key(node);
         let is_known = |key: &[u8]| Ok::<_, Error>(store.get(keyspaces::ROSTER, key)?.is_some());
         if !is_known(&Member::key(node))? && !is_known(&first)? {

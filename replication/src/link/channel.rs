@@ -10,8 +10,9 @@
 //! by that the dialer knows that its key was accepted, which the handshake alone does not tell.
 
 use super::endpoint::Link;
-use super::error::LinkError;
+use super::error::{LinkError, Side};
 use super::frame::{FRAME_LEN_MAX, FrameDecoder};
+use super::join::JOIN;
 use super::settings::LinkSettings;
 use crate::channel::Channel;
 use bytes::Bytes;
@@ -49,6 +50,10 @@ impl Link {
         let (byte, receiver) = begun.unwrap_or_else(|_| {
             Err(LinkError::TimedOut { what: "the first byte of a stream", limit })
         })?;
+        if byte == JOIN {
+            let reason = "its key is known here, so it needs no token";
+            return Err(LinkError::Join { by: Side::Us, reason });
+        }
         let channel = Channel::from_byte(byte).ok_or(LinkError::UnknownChannel { byte })?;
         let sender = ChannelSender::begin(send, byte).await?;
         Ok((channel, sender, receiver))
@@ -269,7 +274,7 @@ impl ChannelReceiver {
 }
 
 fn closed_here() -> LinkError {
-    LinkError::Closed { by: super::error::Side::Us }
+    LinkError::Closed { by: Side::Us }
 }
 
 fn unwritten(error: WriteError) -> LinkError {

@@ -32,14 +32,15 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The first byte of the stream.
-const JOIN: u8 = 5;
+pub(super) const JOIN: u8 = 5;
 const REQUEST_LEN_MAX: usize = 4 << 10;
 /// Guests that are heard at once.
 const GUESTS_MAX: usize = 8;
 const LABEL: &[u8] = b"EXPORTER-esker-join";
 
-/// Enters a new node into the roster, durably, and answers with it. Or says why not.
-pub type Register = Arc<dyn Fn(Fingerprint, NodeId) -> Result<Vec<u8>, LinkError> + Send + Sync>;
+/// Enters a new node, heard from this address, into the roster, durably, and answers with it. Or says why not.
+pub type Register =
+    Arc<dyn Fn(Fingerprint, NodeId, SocketAddr) -> Result<Vec<u8>, LinkError> + Send + Sync>;
 
 /// Keeps the invitations that are open, durably.
 pub type Keep = Arc<dyn Fn(&[OpenInvite]) -> Result<(), LinkError> + Send + Sync>;
@@ -120,7 +121,9 @@ impl Desk {
         self.calls.wait(move || book.keep(now)).await??;
         let node = guest.node;
         let (register, key) = (self.register.clone(), guest.key);
-        let roster = self.calls.wait(move || register(key, node)).await??;
+        // It dials from where it listens.
+        let address = guest.connection.remote_address();
+        let roster = self.calls.wait(move || register(key, node, address)).await??;
         self.pins.pin(guest.key, node);
         sender.send(roster).await?;
         // The roster must have arrived before the connection is closed.

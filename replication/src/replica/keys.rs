@@ -11,7 +11,7 @@
 //!    *       changes     see `link/succession.rs`
 //! ```
 
-use super::{Shared, refused};
+use super::{ReplicaError, Shared};
 use crate::group::Writes;
 use crate::link::{Fingerprint, LinkError, LinkKey, Pins, Succession};
 use crate::roster::Roster;
@@ -86,37 +86,48 @@ impl Shared {
 }
 
 /// The key of this node, with the changes that have led to it.
-pub(super) fn own(store: &dyn Store, identity: &Identity) -> Result<(LinkKey, Succession)> {
-    let key = LinkKey::of(identity).map_err(refused)?;
+pub(super) fn own(
+    store: &dyn Store,
+    identity: &Identity,
+) -> Result<(LinkKey, Succession), ReplicaError> {
+    let key = LinkKey::of(identity)?;
     let changes = succession(store, identity.node, key.fingerprint())?;
-    Ok((key.succeeding(&changes).map_err(refused)?, changes))
+    Ok((key.succeeding(&changes)?, changes))
 }
 
-fn succession(store: &dyn Store, node: NodeId, key: Fingerprint) -> Result<Succession> {
+fn succession(
+    store: &dyn Store,
+    node: NodeId,
+    key: Fingerprint,
+) -> Result<Succession, ReplicaError> {
     // What was noted here may be lost with a table; the group has it all the same.
     for keyspace in [keyspaces::NODE, keyspaces::ROSTER] {
         let bytes = store.get(keyspace, &Roster::keys_key(node))?;
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
-        let changes = Succession::decode(&bytes).map_err(refused)?;
+        let changes = Succession::decode(&bytes)?;
         if let Some(changes) = changes.up_to(key) {
             return Ok(changes);
         }
     }
-    let lost = "the changes of the own key do not lead to the present one";
-    Succession::none(node).up_to(key).ok_or_else(|| base::Error::invalid(lost))
+    let reason = "its changes do not lead to the present one".to_owned();
+    Succession::none(node).up_to(key).ok_or(LinkError::Key { reason }.into())
 }
 
 /// Another secret for this node, and notes, durably, that its key changes to that of the secret. It
 /// does only once the secret takes the place of the present one, see the module.
 ///
 /// # Errors
-/// `InvalidInput` if the key was changed too often.
-pub fn new_secret(store: &dyn Store, identity: &Identity, rng: &dyn Rng) -> Result<[u8; 32]> {
+/// `Rotation` if the key was changed too often.
+pub fn new_secret(
+    store: &dyn Store,
+    identity: &Identity,
+    rng: &dyn Rng,
+) -> Result<[u8; 32], ReplicaError> {
     let (present, changes) = own(store, identity)?;
     let mut secret = [0; 32];
     rng.fill(&mut secret).map_err(|e| base::Error::io("draw", "random bytes", e))?;
-    let new = LinkKey::from_seed(secret).map_err(refused)?;
-    let changes = changes.then(&present, &new).map_err(refused)?;
+    let new = LinkKey::from_seed(secret)?;
+    let changes = changes.then(&present, &new)?;
     let key = Roster::keys_key(identity.node);
     store.put(ScopeId::LOCAL, keyspaces::NODE, &key, &changes.encode())?;
     Ok(secret)

@@ -2,7 +2,7 @@
 
 use super::{Dialing, Peer, Shared};
 use crate::link::{Calls, Mesh};
-use crate::roster::{Member, Role};
+use crate::roster::{Member, Role, Roster};
 use base::{NodeId, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -37,14 +37,18 @@ impl Shared {
         // Who has joined by a token is shut out like any other.
         let joined = self.pins.all().into_iter().filter(|(_, node)| !is_welcome(*node));
         joined.for_each(|(key, _)| self.pins.revoke(key));
-        self.dial(mesh, &peers, &welcome);
+        self.dial(mesh, &peers, &roster, &welcome);
         mesh.found(self.look_around(welcome));
         Ok(())
     }
 
-    fn dial(&self, mesh: &Mesh, peers: &[Peer], welcome: &BTreeSet<NodeId>) {
+    fn dial(&self, mesh: &Mesh, peers: &[Peer], roster: &Roster, welcome: &BTreeSet<NodeId>) {
         let is_active = self.options.dialing == Dialing::Active;
-        let address = |node: NodeId| peers.iter().find(|peer| peer.node == node)?.address;
+        let address = |node: NodeId| {
+            let own = peers.iter().find(|peer| peer.node == node).and_then(|peer| peer.address);
+            // What others know of it, if nobody has said it here.
+            own.or_else(|| roster.member(node)?.addresses.iter().find_map(|text| text.parse().ok()))
+        };
         // Who has no address may be found.
         let is_sought = |address: Option<SocketAddr>| address.is_some() || self.discovery.is_some();
         let wanted: BTreeMap<NodeId, Option<SocketAddr>> = welcome

@@ -21,7 +21,7 @@ fn issuer(now: Duration) -> Issuer {
     let node = Arc::new(Node::new(1));
     let registered = Arc::new(AtomicU32::new(0));
     let count = registered.clone();
-    let register = Arc::new(move |_, _| {
+    let register = Arc::new(move |_, _, _| {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(vec![7; FRAME_LEN_MAX])
     });
@@ -85,7 +85,7 @@ async fn a_token_is_refused_after_ten_minutes() {
 #[tokio::test]
 async fn guessed_tokens_are_refused() {
     let (issuer, joiner) = (issuer(Duration::ZERO), Node::new(2));
-    let register = Arc::new(|_, _| Ok(vec![1]));
+    let register = Arc::new(|_, _, _| Ok(vec![1]));
     let stranger = Desk::new(issuer.node.key, joiner.pins.clone(), register, Calls::Inline);
     let guess = stranger.invite(Duration::ZERO, &SeededRng::new(99)).unwrap();
     let error = issuer.joined_by(&joiner, &guess).await.unwrap_err();

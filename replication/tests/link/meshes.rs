@@ -5,7 +5,8 @@ use crate::toy::{Talkers, Toys};
 use base::OsRng;
 use base::rng::SeededRng;
 use replication::link::{
-    Bell, BreakerSettings, Calls, Desk, Driving, Mesh, MeshParts, Parting, Then, join,
+    Bell, BreakerSettings, Calls, Channel, Desk, Driving, LinkError, Mesh, MeshParts, Parting,
+    Side, Then, join,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ struct Meshed {
 
 fn meshed(seed: u8, blobs: u32, blob_len: usize) -> Meshed {
     let (node, toys, store) = (Node::new(seed), Toys::sending(blobs, blob_len), Bell::default());
-    let register = Arc::new(|_, _| Ok(b"roster".to_vec()));
+    let register = Arc::new(|_, _, _| Ok(b"roster".to_vec()));
     let desk = Desk::new(node.key, node.pins.clone(), register, Calls::Threads);
     let desk = Arc::new(desk);
     let mesh = Mesh::start(MeshParts {
@@ -147,4 +148,13 @@ async fn a_node_joins_a_mesh_with_a_token() {
     issuer.has_all_of(&joiner, 2).await;
     joiner.has_all_of(&issuer, 2).await;
     assert_eq!(joiner.node.endpoint.settings().hello.get(), settings().hello.get());
+
+    // A service may start again with the invitation by which it once came.
+    within(joiner.mesh.shutdown()).await;
+    let token = issuer.desk.invite(Duration::ZERO, &SeededRng::new(5)).unwrap();
+    let again = within(join(&joiner.node.endpoint, issuer.node.address, &token)).await;
+    let is_refused = matches!(again, Err(LinkError::Join { by: Side::Peer, .. }));
+    assert!(is_refused, "{again:?}");
+    let link = joiner.node.dial(&issuer.node).await.unwrap();
+    within(link.open(Channel::Control, &settings())).await.expect("it is not banned");
 }

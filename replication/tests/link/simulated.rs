@@ -28,7 +28,7 @@ pub(crate) struct Node {
 pub(crate) fn node(net: &SimNet, number: u8, toys: Arc<Toys>) -> Node {
     let (endpoint, pins) = endpoint(net, number, LinkSettings::default());
     let (fingerprint, address) = (endpoint.key(), endpoint.address().unwrap());
-    let register = Arc::new(|_, _| Ok(b"roster".to_vec()));
+    let register = Arc::new(|_, _, _| Ok(b"roster".to_vec()));
     let mesh = Mesh::start(MeshParts {
         endpoint: Arc::new(endpoint),
         node: fingerprint.node(),

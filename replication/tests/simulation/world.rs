@@ -259,7 +259,8 @@ impl<M: Machine> World<M> {
             shipment_len: self.limits.shipment_len,
             ..ReplicaOptions::default()
         };
-        node.replica = Some(Replica::start(parts, options).map_err(failed)?);
+        let started = Replica::start(parts, options);
+        node.replica = Some(started.map_err(|error| format!("node {at} does not start: {error}"))?);
         Ok(())
     }
 
