@@ -168,15 +168,17 @@ fn words_of(config: &Config) -> (&str, &str) {
     (level, config.text("log.filter").unwrap_or_default())
 }
 
+/// What `log.level` may be.
+pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
 /// Whether `filter` is one by which levels can be set.
 pub(crate) fn is_filter(filter: &str) -> bool {
     parse("info", filter).is_ok()
 }
 
 fn parse(level: &str, filter: &str) -> Outcome<Targets> {
-    if level.parse::<LevelFilter>().is_err() {
-        let message =
-            format!("log.level is {level:?}; error, warn, info, debug and trace are allowed");
+    if !LEVELS.contains(&level) {
+        let message = format!("log.level is {level:?}, but may be {}", LEVELS.join(", "));
         return Err(Failure::new(Exit::Input, "ConfigInvalid", message).action("name one of these"));
     }
     let words = [level, filter].into_iter().filter(|words| !words.is_empty());

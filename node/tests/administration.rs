@@ -101,9 +101,9 @@ fn the_log_tells_more_when_it_is_told_to_and_every_change_is_in_the_audit() {
     let body = "{\"level\":\"debug\",\"filter\":\"esker=warn\"}";
     node.ask("POST", "/v1/log", &[], body).is(200, "");
     assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["filter"], "esker=warn");
-    for bad in
-        ["{\"level\":\"loud\"}", "{\"filter\":\"a=b=c\"}", "{\"level\":1}", "{\"lvl\":\"info\"}"]
-    {
+    let levels = ["loud", "off", "3"].map(|level| format!("{{\"level\":\"{level}\"}}"));
+    let others = ["{\"filter\":\"a=b=c\"}", "{\"level\":1}", "{\"lvl\":\"info\"}"];
+    for bad in levels.iter().map(String::as_str).chain(others) {
         assert_eq!(node.ask("POST", "/v1/log", &[], bad).status, 400, "{bad}");
     }
     assert_eq!(node.ask("GET", "/v1/log", &[], "").json()["level"], "debug");

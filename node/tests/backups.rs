@@ -77,8 +77,8 @@ fn a_moment_between_two_backups_comes_back_exactly() {
 #[test]
 fn what_is_not_covered_or_makes_no_sense_is_refused_and_makes_nothing() {
     let place = Place::new();
-    words(&place, "backup list --from @store").fails(3, "BackupMissing");
-    words(&place, "restore --from @store --path @new").fails(3, "BackupMissing");
+    words(&place, "backup list --from @store").fails(3, "NoBackups");
+    words(&place, "restore --from @store --path @new").fails(3, "NoBackups");
     load(&place, 0, 10);
     words(&place, "backup create --path @data --to @data").fails(5, "no directory of backups");
     words(&place, "backup create --path @nothing --to @store").fails(8, "NotADatabase");

@@ -208,7 +208,7 @@ fn checkpoints_and_backups_are_made_where_the_configuration_says() {
     until("the first backup is there", || {
         let listed = node(&served, "backups");
         listed.code == Some(0) || {
-            listed.fails(3, "error[BackupMissing]: ");
+            listed.fails(3, "error[NoBackups]: ");
             false
         }
     });

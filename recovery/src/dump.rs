@@ -26,8 +26,8 @@ const CACHE_BYTES: usize = 1 << 20;
 pub enum Outcome {
     /// All of it was read.
     Whole,
-    /// The last line says where and why reading stopped.
-    Stopped,
+    /// Reading stopped at this byte; the last line says why.
+    Stopped(u64),
 }
 
 /// Renders a segment of the log: one line per commit, one per op.
@@ -172,7 +172,7 @@ impl Lines<'_> {
 
     fn stop(&mut self, offset: u64, found: &dyn fmt::Display) -> Result<Outcome> {
         self.line(format_args!("stops at byte {offset}: {found}"))?;
-        Ok(Outcome::Stopped)
+        Ok(Outcome::Stopped(offset))
     }
 
     /// Stops for `error`, whose path is not the file's real one.

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &BackupArgs, output: &mut Output) -> Outcome {
 pub(crate) fn open(path: &Path) -> Outcome<Backups> {
     Backups::open(path).map_err(|error| match error {
         Error::Missing { .. } => {
-            Failure::new(Exit::NotFound, "BackupMissing", "there is no such directory of backups")
+            Failure::new(Exit::NotFound, "NoBackups", "there is no such directory of backups")
                 .at(path)
         }
         error => error.into(),

@@ -51,8 +51,8 @@ pub(crate) fn run(args: &DumpArgs, output: &mut Output) -> Outcome {
     let last = lines.last;
     match outcome {
         dump::Outcome::Whole => Ok(()),
-        dump::Outcome::Stopped => {
-            Err(Failure::new(Exit::Integrity, "Integrity", last).at(&args.file))
+        dump::Outcome::Stopped(offset) => {
+            Err(Failure::new(Exit::Integrity, "Integrity", last).at(&args.file).at_byte(offset))
         }
     }
 }

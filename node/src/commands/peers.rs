@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::replicas::{Flushed, Invitation, Peer, PeerAddress, PeerChange, node_of};
 use crate::serve::{NewPeer, Promoted};
 use clap::Subcommand;
+use serde_json::json;
 
 /// The command line of `esker peers`.
 #[derive(clap::Args, Debug)]
@@ -156,7 +157,9 @@ fn change(args: &PeerArgs, change: PeerChange, output: &mut Output) -> Outcome {
     let changed: Option<Peer> = ask(&args.node, &Call::quick(Method::Post, &path))?.json()?;
     match changed {
         Some(peer) => output.result(peer_line(&peer), &peer),
-        None => Ok(()),
+        None => {
+            output.result(format_args!("removed {peer}"), &json!({ "removed": peer.to_string() }))
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn unknown(name: &str) -> Option<&'static str> {
     match name {
         "write_amplification" => Some("nothing was written since the open"),
         "read_amplification" => Some("nothing was read since the open"),
-        "space_amplification" => Some("nothing live is in tables"),
+        "space_amplification" => Some("tables hold nothing live, by what is estimated"),
         "by_keyspace" => Some("a table can not be read: see `esker check`"),
         _ => None,
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Called at every change of a breaker: its name, the state before and the one after.
+/// See [`Breakers::with_listener`].
 type OnChange = Arc<dyn Fn(&str, BreakerState, BreakerState) + Send + Sync>;
 
 /// All breakers of a node. Clones share them.
@@ -27,8 +27,14 @@ struct All {
 
 /// One breaker and what went through it.
 struct Guard {
+    name: String,
     breaker: Mutex<(Breaker, Counts)>,
+    /// From a state to another, and not told yet.
+    changes: Changes,
+    on_change: Option<OnChange>,
 }
+
+type Changes = Arc<Mutex<Vec<(BreakerState, BreakerState)>>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -85,7 +91,9 @@ impl Breakers {
         Breakers { clock, all: Arc::default(), on_change: None }
     }
 
-    /// As [`Breakers::new`]; `on_change` is called at every change of state, and returns at once.
+    /// As [`Breakers::new`]; `on_change` is called after every change of state, by the thread whose call brought it
+    /// about, with the breaker's name, the state before and the one after. It may ask these breakers what it likes. Of
+    /// two changes by two threads at once, the later may be told first.
     pub fn with_listener(
         clock: Arc<dyn Clock>,
         on_change: impl Fn(&str, BreakerState, BreakerState) + Send + Sync + 'static,
@@ -118,13 +126,12 @@ impl Breakers {
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, Guarded<E>> {
         let guard = self.guard(name);
-        let attempt = {
-            let (breaker, counts) = &mut *guard.lock();
+        let attempt = guard.with(|breaker, counts| {
             breaker.attempt(self.clock.monotonic()).map_err(|Rejected { retry_at }| {
                 counts.rejected += 1;
                 Guarded::Rejected { retry_at }
-            })?
-        };
+            })
+        })?;
         // A panic is a failure as well.
         let mut pending = Pending { guard: &guard, clock: &*self.clock, attempt: Some(attempt) };
         let result = call();
@@ -166,7 +173,7 @@ impl Breakers {
     pub fn reset(&self, name: &str) -> bool {
         let guard = self.all().by_name.get(name).cloned();
         let Some(guard) = guard else { return false };
-        guard.lock().0.reset();
+        guard.with(|breaker, _| breaker.reset());
         true
     }
 
@@ -179,23 +186,37 @@ impl Breakers {
         if let Some(guard) = all.by_name.get(name) {
             return guard.clone();
         }
-        let breaker = Mutex::new((self.breaker(name, all.settings), Counts::default()));
-        let guard = Arc::new(Guard { breaker });
+        let guard = Arc::new(Guard::new(name, all.settings, self.on_change.clone()));
         all.by_name.insert(name.to_owned(), guard.clone());
         guard
-    }
-
-    fn breaker(&self, name: &str, settings: BreakerSettings) -> Breaker {
-        let mut breaker = Breaker::new(settings);
-        if let Some(on_change) = self.on_change.clone() {
-            let name = name.to_owned();
-            breaker.on_change(Box::new(move |before, after| on_change(&name, before, after)));
-        }
-        breaker
     }
 }
 
 impl Guard {
+    fn new(name: &str, settings: BreakerSettings, on_change: Option<OnChange>) -> Guard {
+        let (mut breaker, changes) = (Breaker::new(settings), Changes::default());
+        let noted = changes.clone();
+        breaker.on_change(Box::new(move |before, after| {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push((before, after));
+        }));
+        let breaker = Mutex::new((breaker, Counts::default()));
+        Guard { name: name.to_owned(), breaker, changes, on_change }
+    }
+
+    /// Works on the breaker, then tells of its changes, no longer under its lock.
+    fn with<R>(&self, work: impl FnOnce(&mut Breaker, &mut Counts) -> R) -> R {
+        let result = {
+            let (breaker, counts) = &mut *self.lock();
+            work(breaker, counts)
+        };
+        let changes =
+            std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(on_change) = &self.on_change {
+            changes.into_iter().for_each(|(before, after)| on_change(&self.name, before, after));
+        }
+        result
+    }
+
     fn lock(&self) -> MutexGuard<'_, (Breaker, Counts)> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,8 +246,7 @@ enum Ended {
 impl Pending<'_> {
     fn end(&mut self, ended: Ended) {
         let Some(attempt) = self.attempt.take() else { return };
-        let (breaker, counts) = &mut *self.guard.lock();
-        match ended {
+        self.guard.with(|breaker, counts| match ended {
             Ended::Well => {
                 counts.successes += 1;
                 breaker.succeeded(attempt);
@@ -236,7 +256,7 @@ impl Pending<'_> {
                 breaker.failed(attempt, self.clock.monotonic());
             }
             Ended::CalledOff => breaker.abandoned(attempt),
-        }
+        });
     }
 }
 
@@ -363,6 +383,31 @@ mod tests {
         assert!(breakers.reset("disk") && !breakers.reset("nothing"));
         assert_eq!(call(&breakers, Ok(3)), Ok(3));
         assert_eq!(seen.lock().unwrap().last().unwrap(), "disk: open to closed");
+    }
+
+    #[test]
+    fn who_is_told_of_a_change_may_ask_the_breakers() {
+        let asked: Arc<Mutex<Option<Breakers>>> = Arc::default();
+        let seen: Arc<Mutex<Vec<BreakerState>>> = Arc::default();
+        let (at, found) = (asked.clone(), seen.clone());
+        let clock = Arc::new(HandMoved::default());
+        let breakers = Breakers::with_listener(clock, move |name, _, _| {
+            let breakers = at.lock().unwrap().clone().unwrap();
+            // Who is told under the lock waits here for ever: in a thread of its own, it is not waited for.
+            let (tell, told) = std::sync::mpsc::channel();
+            let name = name.to_owned();
+            std::thread::spawn(move || {
+                let state = breakers.reports()[&name].state;
+                assert!(state == BreakerState::Closed || breakers.reset(&name));
+                tell.send(state).unwrap();
+            });
+            let state = told.recv_timeout(60 * SECOND).expect("it is told under the lock");
+            found.lock().unwrap().push(state);
+        });
+        *asked.lock().unwrap() = Some(breakers.clone());
+        (0..5).for_each(|_| drop(call(&breakers, Err(7))));
+        assert_eq!(breakers.reports()["disk"].state, BreakerState::Closed);
+        assert!(seen.lock().unwrap().contains(&BreakerState::Open));
     }
 
     #[test]

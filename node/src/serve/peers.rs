@@ -95,7 +95,7 @@ pub(super) async fn flush(
         let message = format!("the parameter `wait_ms` is at most {FLUSH_WAIT_MS_MAX}");
         return Err(Failure::input(message).into());
     }
-    let _turn = node.shares().load().await?;
+    let _turn = node.shares().wait().await?;
     let end = Instant::now() + Duration::from_millis(wait_ms);
     let mut flush = node.blocking(|node| node.replicas().begin_flush()).await?;
     loop {

@@ -22,8 +22,12 @@ impl Query {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = percent_decode(value).ok_or_else(not_encoded)?;
             if !known.contains(&name) {
-                let message =
-                    format!("the query has a parameter that is none of: {}", known.join(", "));
+                let message = match known {
+                    [] => "the query has a parameter; none is taken here".to_owned(),
+                    known => {
+                        format!("the query has a parameter that is none of: {}", known.join(", "))
+                    }
+                };
                 return Err(Failure::input(message));
             }
             if parameters.len() == PARAMETERS_MAX || parameters.iter().any(|(had, _)| had == name) {

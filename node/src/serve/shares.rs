@@ -16,6 +16,9 @@ const STREAMS_MAX: usize = 64;
 /// Loads at a time.
 pub(super) const LOADS_MAX: usize = 4;
 
+/// Waits for peers at a time.
+const WAITS_MAX: usize = 16;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -23,6 +26,7 @@ pub(super) struct Shares {
     memory: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     loads: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
     quick: Semaphore,
 }
 
@@ -34,6 +38,7 @@ impl Shares {
             memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB as usize)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
             quick: Semaphore::new(QUICK_MAX),
         }
     }
@@ -59,6 +64,11 @@ impl Shares {
     /// The right to load records.
     pub(super) async fn load(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.share(&self.loads, 1, "loads at a time").await
+    }
+
+    /// The right to wait for peers.
+    pub(super) async fn wait(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.share(&self.waits, 1, "waits for peers at a time").await
     }
 
     /// The right to work for a moment on a thread that answers, if there is one now.

@@ -108,7 +108,7 @@ pub(super) async fn backups(State(node): State<Arc<Node>>) -> Result<Response<Bo
 
 fn none_yet(store: &Path) -> Failure {
     let message = "no backup was made there yet, or the disk of the backups is away";
-    Failure::new(Exit::NotFound, "BackupMissing", message)
+    Failure::new(Exit::NotFound, "NoBackups", message)
         .at(store)
         .action("see whether the directory should be there, then make a backup")
 }
@@ -173,7 +173,8 @@ fn name_of(kind: BackupKind) -> &'static str {
 fn configured(node: &Node, key: &str) -> Outcome<PathBuf> {
     node.path(key).ok_or_else(|| {
         let message = format!("the configuration of the node names no directory `{key}`");
-        Failure::new(Exit::Input, "NotConfigured", message)
-            .action("set it and start the node again")
+        Failure::new(Exit::Input, "NotConfigured", message).action(
+            "set it, then start the node again; it takes over `backup.to` by `esker node reload`",
+        )
     })
 }
