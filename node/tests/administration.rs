@@ -168,6 +168,7 @@ fn checkpoints_backups_and_scrubs_are_made_where_the_configuration_says() {
     let full = node.ask("POST", "/v1/backup?kind=full", &[], "").is(200, "").json();
     assert_eq!(full["kind"], "full");
     node.ask("POST", "/v1/backup?kind=half", &[], "").is(400, "InvalidInput");
+    node.ask("POST", "/v1/backup", &[], "{\"kind\":\"full\"}").is(400, "InvalidInput");
     node.ask("POST", "/v1/backup", &[], "").is(200, "");
     let all = node.ask("GET", "/v1/backups", &[], "").is(200, "").json();
     let has_full =

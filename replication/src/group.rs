@@ -415,8 +415,8 @@ impl Group {
             return Ok(());
         }
         state.taking = None;
+        // Under the lock: who takes and closes next closes an open scope.
         let was_closed = std::mem::take(&mut state.is_closed);
-        drop(state);
         if was_closed { store.reopen(self.config.scope) } else { Ok(()) }
     }
 

@@ -18,7 +18,7 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::routes::json;
 use crate::error::{Exit, Failure, Outcome};
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{Response, Uri};
 use base::panics;
@@ -63,7 +63,12 @@ pub(super) async fn checkpoint(
 pub(super) async fn backup(
     State(node): State<Arc<Node>>,
     uri: Uri,
+    body: Body,
 ) -> Result<Response<Body>, Refusal> {
+    if !body.is_end_stream() {
+        let message = "a body, where the kind of a backup is a parameter: /v1/backup?kind=full";
+        return Err(Failure::input(message).into());
+    }
     let kind = match Query::of(&uri, &["kind"])?.text("kind")?.as_deref() {
         None | Some("incremental") => BackupKind::Incremental,
         Some("full") => BackupKind::Full,
