@@ -64,6 +64,7 @@ fn a_node_with_a_new_disk_takes_no_writes_before_it_has_met_somebody() {
     assert_eq!(writes(&one), "joining");
     let health = one.ask("GET", "/health", &[], "").is(200, "").json();
     assert_eq!((&health["status"], &health["writes"]), (&"degraded".into(), &"joining".into()));
+    assert_eq!(one.ask("GET", "/health/ready", &[], "").status, 503, "there is nothing to read");
     one.run("put --keyspace cache k 1").ok();
     let answer = one.run("put k 1 --output json");
     assert_eq!(answer.error()["category"], "retryable");
@@ -71,6 +72,7 @@ fn a_node_with_a_new_disk_takes_no_writes_before_it_has_met_somebody() {
     let two = b.start(&[&a]);
     one.run("put k 1").ok();
     assert_eq!(writes(&one), "open");
+    until("it is ready", || one.ask("GET", "/health/ready", &[], "").status == 200);
     two.run("put l 1").ok();
     until("both have both", || {
         one.run("get l").text() == "1\n" && two.run("get k").text() == "1\n"

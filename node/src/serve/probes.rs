@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// Why users are sent elsewhere before anything is known of the peers.
 const NOTHING_SEEN: &str = "nothing is known of the peers yet: the disk does not answer";
 
+/// Why none is sent to a node with a new disk.
+const NOTHING_THERE: &str = "the node has a new disk, and has not met a peer that may hold its data";
+
 /// What `/health/detailed` answers.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +92,9 @@ fn reasons(node: &Node, look: Option<&Seen<PeersLook>>) -> Vec<String> {
         reasons.push(NOTHING_SEEN.to_owned());
         return reasons;
     };
+    if look.what.writes == Writes::Joining {
+        reasons.push(NOTHING_THERE.to_owned());
+    }
     if let Some(behind) = look.behind()
         && !behind.is_within(node.thresholds().replica_ms())
     {
