@@ -105,14 +105,14 @@ impl<E: Elements> Comparison<E> {
     /// comparison is spent.
     pub fn receive(&mut self, frame: &[u8]) -> Result<Step> {
         self.bytes += frame.len() as u64;
-        let frame = Frame::decode(frame).map_err(refused)?;
-        // Whoever answers has found a difference; who opens has not.
-        self.is_equal &= frame.ranges.is_empty() || self.half_rounds == 0;
-        for range in &frame.ranges {
+        let mut frame = Frame::decode(frame).map_err(refused)?;
+        while let Some(range) = frame.next_range().map_err(refused)? {
+            // Whoever answers has found a difference; who opens has not.
+            self.is_equal &= self.half_rounds == 0;
             self.answer_to(range)?;
             too_large(self.answer.len(), HALF_ROUND_LEN_MAX)?;
         }
-        if !frame.is_last {
+        if !frame.is_last() {
             return Ok(Step::Wait);
         }
         self.half_rounds += 1;

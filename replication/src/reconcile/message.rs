@@ -62,69 +62,91 @@ pub struct Range {
     pub claim: Claim,
 }
 
-/// A decoded frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Whether the half-round ends with it.
-    pub is_last: bool,
-    /// Its ranges, in order.
-    pub ranges: Vec<Range>,
+/// A frame. Its ranges are read one at a time: each may be ten thousand times as long as the bytes that it
+/// takes there, because its end has most in common with its start.
+#[derive(Clone, Debug)]
+pub struct Frame<'a> {
+    is_last: bool,
+    rest: Reader<'a>,
+    /// The one that was read last. Before the first, nothing: it starts and ends where that starts.
+    range: Range,
+    /// Bytes that its ends have in common.
+    shared: usize,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// The frame that is `bytes`, all of them.
-    pub fn decode(bytes: &[u8]) -> Decoded<Frame> {
+    ///
+    /// # Errors
+    /// `OutOfRange` for more than [`FRAME_LEN_MAX`] bytes; others for a beginning that is none. What is wrong
+    /// with a range shows when that is read.
+    pub fn decode(bytes: &'a [u8]) -> Decoded<Frame<'a>> {
         if bytes.len() > FRAME_LEN_MAX {
             return Err(Corruption::OutOfRange);
         }
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
+        let mut rest = Reader::new(bytes);
+        if rest.u8()? != VERSION {
             return Err(Corruption::UnknownKind);
         }
-        let flags = reader.u8()?;
+        let flags = rest.u8()?;
         if flags & !LAST != 0 {
             return Err(Corruption::UnknownKind);
         }
-        let mut from = decode_name(reader.bytes()?)?.to_vec();
-        let mut ranges: Vec<Range> = Vec::new();
-        while !reader.is_empty() {
-            if ranges.last().is_some_and(|last| last.to.is_none()) {
-                return Err(Corruption::TrailingBytes);
-            }
-            let range = decode_range(&mut reader, from)?;
-            from = range.to.clone().unwrap_or_default();
-            ranges.push(range);
+        let from = rest.bytes()?;
+        if from.len() > NAME_LEN_MAX {
+            return Err(Corruption::OutOfRange);
         }
-        Ok(Frame { is_last: flags & LAST != 0, ranges })
+        let (shared, to) = (from.len(), Some(from.to_vec()));
+        let range = Range { from: from.to_vec(), to, claim: Claim::Same };
+        Ok(Frame { is_last: flags & LAST != 0, rest, range, shared })
+    }
+
+    /// Whether the half-round ends with it.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// The next range, in order; none behind the last. After an error it is spent.
+    pub fn next_range(&mut self) -> Decoded<Option<&Range>> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (reader, Range { from, to, claim }) = (&mut self.rest, &mut self.range);
+        let kind = reader.u8()?;
+        let Some(end) = to else { return Err(Corruption::TrailingBytes) };
+        // What both ends have in common stays where it is, so a frame costs no more than its bytes.
+        from.truncate(self.shared);
+        from.extend_from_slice(end.get(self.shared..).unwrap_or_default());
+        match kind & TO_END {
+            0 => self.shared = decode_end(reader, end)?,
+            _ => *to = None,
+        }
+        *claim = match kind & !TO_END {
+            0 => Claim::Same,
+            1 => Claim::Short(reader.array()?),
+            2 => Claim::Long(reader.array()?),
+            3 => Claim::List(decode_digests(reader)?),
+            4 => Claim::Wanted(decode_digests(reader)?),
+            _ => return Err(Corruption::UnknownKind),
+        };
+        Ok(Some(&self.range))
     }
 }
 
-fn decode_name(name: &[u8]) -> Decoded<&[u8]> {
-    if name.len() > NAME_LEN_MAX { Err(Corruption::OutOfRange) } else { Ok(name) }
-}
-
-fn decode_range(reader: &mut Reader<'_>, from: Vec<u8>) -> Decoded<Range> {
-    let claim = reader.u8()?;
-    let to = match claim & TO_END {
-        0 => Some(decode_end(reader, &from)?),
-        _ => None,
-    };
-    let claim = match claim & !TO_END {
-        0 => Claim::Same,
-        1 => Claim::Short(reader.array()?),
-        2 => Claim::Long(reader.array()?),
-        3 => Claim::List(decode_digests(reader)?),
-        4 => Claim::Wanted(decode_digests(reader)?),
-        _ => return Err(Corruption::UnknownKind),
-    };
-    Ok(Range { from, to, claim })
-}
-
-fn decode_end(reader: &mut Reader<'_>, from: &[u8]) -> Decoded<Vec<u8>> {
+/// Makes the start of a range its end, which is above it; returns what they have in common.
+fn decode_end(reader: &mut Reader<'_>, name: &mut Vec<u8>) -> Decoded<usize> {
     let shared = reader.len()?;
-    let mut end = from.get(..shared).ok_or(Corruption::OutOfRange)?.to_vec();
-    end.extend_from_slice(reader.bytes()?);
-    if *decode_name(&end)? <= *from { Err(Corruption::OutOfOrder) } else { Ok(end) }
+    let old = name.get(shared..).ok_or(Corruption::OutOfRange)?;
+    let new = reader.bytes()?;
+    if new.len() > NAME_LEN_MAX.saturating_sub(shared) {
+        return Err(Corruption::OutOfRange);
+    }
+    if new <= old {
+        return Err(Corruption::OutOfOrder);
+    }
+    name.truncate(shared);
+    name.extend_from_slice(new);
+    Ok(shared)
 }
 
 fn decode_digests(reader: &mut Reader<'_>) -> Decoded<Vec<u64>> {
@@ -221,6 +243,14 @@ mod tests {
         ]
     }
 
+    fn all(frame: &[u8]) -> Decoded<Vec<Range>> {
+        let (mut frame, mut ranges) = (Frame::decode(frame)?, Vec::new());
+        while let Some(range) = frame.next_range()? {
+            ranges.push(range.clone());
+        }
+        Ok(ranges)
+    }
+
     proptest! {
         #[test]
         fn ranges_come_back_with_the_gaps_between_them_as_same(
@@ -241,16 +271,15 @@ mod tests {
             let mut writer = FrameWriter::default();
             ranges.iter().for_each(|range| writer.push(range));
             let frames = writer.finish();
-            let decoded: Vec<Frame> = frames.iter().map(|f| Frame::decode(f).unwrap()).collect();
-            prop_assert!(decoded.last().unwrap().is_last);
-            let found: Vec<Range> = decoded.into_iter().flat_map(|frame| frame.ranges)
-                .filter(|range| range.claim != Claim::Same).collect();
+            prop_assert!(Frame::decode(frames.last().unwrap()).unwrap().is_last());
+            let found = frames.iter().flat_map(|frame| all(frame).unwrap());
+            let found: Vec<Range> = found.filter(|range| range.claim != Claim::Same).collect();
             prop_assert_eq!(found, ranges);
             let mut bytes = frames[0].clone();
-            let _ = Frame::decode(&bytes[..cut.index(bytes.len())]);
+            let _ = all(&bytes[..cut.index(bytes.len())]);
             let at = cut.index(bytes.len());
             bytes.splice(at.., garbage);
-            let _ = Frame::decode(&bytes);
+            let _ = all(&bytes);
         }
     }
 }

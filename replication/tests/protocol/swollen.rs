@@ -9,8 +9,11 @@ use base::shipment::SHIPMENT_OPS_MAX;
 use base::state::{CHUNK_ENTRIES_MAX, StateEntry, StateKind, StateWriter};
 use base::{KeyspaceId, Op, OpKind, Stamp, Tick};
 use replication::ProtocolError;
+use replication::protocol::Event;
+use replication::protocol::audit::message::{Head, Say};
 use replication::protocol::bulk::Bulk;
-use replication::protocol::frame::{Extent, Kind, PAYLOAD_LEN_MAX};
+use replication::protocol::frame::{Channel, Extent, Kind, PAYLOAD_LEN_MAX};
+use replication::reconcile::message::FRAME_LEN_MAX;
 use replication::store::DeltaHead;
 
 /// A shipment of the peer that names `names` keyspaces, with commits of so many ops, the shortest there are.
@@ -101,4 +104,49 @@ fn a_chunk_of_a_delta_that_would_swell_is_refused() {
             assert_eq!(banned(refused), "Malformed", "{what}");
         }
     }
+}
+
+/// A frame of ranges that take eight bytes each and are as long as names may be, because they have most in
+/// common.
+fn ranges(count: u32) -> Vec<u8> {
+    const COMMON: usize = 65_000;
+    let mut out = vec![1, 1];
+    put_bytes(&mut out, &[b'n'; COMMON]);
+    for number in 0..count {
+        out.push(0);
+        put_varint(&mut out, COMMON as u64);
+        put_bytes(&mut out, &number.to_be_bytes()[1..]);
+    }
+    out
+}
+
+/// Bytes that this process has held at the most, where the system tells.
+fn held_max() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    most.map_or(0, |most| most.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+}
+
+/// All ranges at once would be three gigabytes. It is no lie: they are compared, one after the other.
+#[test]
+fn a_frame_of_a_comparison_that_would_swell_is_taken_range_by_range() {
+    let frame = ranges(23_000);
+    assert!(frame.len() <= FRAME_LEN_MAX, "{}", frame.len());
+    // The peer has the lower id: it opens.
+    let mut bench = Bench::live_as(2);
+    let before = held_max();
+    for say in [Say::Head(Head::default()), Say::Compare(&frame)] {
+        send(&mut bench, say.kind(), &say.encode(1)).unwrap();
+    }
+    let mut said = Vec::new();
+    while let Some(frame) =
+        bench.session.next_frame(bench.now, Channel::Reconcile, &bench.store).unwrap()
+    {
+        said.push(frame[1]);
+    }
+    assert_eq!(said, [Kind::AuditHead as u8]);
+    let is_through = |event: &Event| matches!(event, Event::Audited(_));
+    assert!(bench.session.take_events().iter().any(is_through));
+    let held = held_max() - before;
+    assert!(held < 256 << 20, "{held} bytes");
 }
