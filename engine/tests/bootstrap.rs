@@ -13,6 +13,8 @@ use fixture::{
     Content, Disk, Left, START_MS, assert_all_or_nothing, content, eventually, fast, keyspace,
     local_keyspace, ship_in_time, small_busy,
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 const MAIN: ScopeId = ScopeId::MAIN;
 
@@ -170,7 +172,7 @@ fn a_broken_off_import_changes_nothing_and_goes_on_where_it_ended() {
 /// The disk refuses a file that is new: what came of the others stays for the next try, those in front of it
 /// and those behind it.
 #[test]
-fn an_import_that_fails_as_it_begins_keeps_what_was_received() {
+fn an_import_that_fails_at_a_new_file_keeps_what_was_received() {
     for is_last in [true, false] {
         let (_, a) = giver();
         let (disk, b) = joiner(2);
@@ -185,8 +187,10 @@ fn an_import_that_fails_as_it_begins_keeps_what_was_received() {
             head.files.reverse();
         }
         disk.fs.inject(FaultPlan::new(SimOp::Create, Fault::Io).on(".sst"));
-        let refused = b.replication().import(MAIN, &head).unwrap_err();
+        let mut import = b.replication().import(MAIN, &head).unwrap();
+        let refused = send(&a, &mut import, usize::MAX).unwrap_err();
         assert!(matches!(refused, Error::Io { .. }), "{refused}");
+        drop(import);
         let mut import = b.replication().import(MAIN, &head).unwrap();
         let received = import.received();
         for file in &first.files[..2] {
@@ -199,6 +203,79 @@ fn an_import_that_fails_as_it_begins_keeps_what_was_received() {
         let live: u64 = b.stats().runs.iter().map(|run| run.tables).sum();
         assert_eq!(disk.files_in("tables/").len() as u64, live);
     }
+}
+
+/// Whoever announces tables takes no handle with that, and keeps one at the most by what it begins to send.
+#[test]
+fn tables_that_do_not_come_are_no_files() {
+    let (_, a) = giver();
+    let (disk, b) = joiner(2);
+    let mut export = a.replication().export(MAIN).unwrap();
+    let head = export.head().clone();
+    assert!(head.files.len() > 2);
+    let files = |more: usize| {
+        let found = disk.files_in("tables/");
+        assert_eq!(found.len(), more, "{found:?}");
+    };
+    let before = disk.files_in("tables/").len();
+    let import = b.replication().import(MAIN, &head).unwrap();
+    files(before);
+    drop(import);
+    files(before);
+    for (turn, file) in head.files.iter().enumerate() {
+        let mut import = b.replication().import(MAIN, &head).unwrap();
+        let some = export.read(file.id, 0, 100 + turn).unwrap();
+        import.add(file.id, 0, b"").unwrap();
+        import.add(file.id, 0, &some).unwrap();
+        files(before + 1 + usize::from(turn > 0));
+        drop(import);
+        files(before + 1);
+    }
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    let last = head.files.last().unwrap().id;
+    let here: Vec<(u64, u64)> = import.received().into_iter().filter(|(_, len)| *len > 0).collect();
+    assert_eq!(here, [(last, 99 + head.files.len() as u64)]);
+    send(&a, &mut import, usize::MAX).unwrap();
+    assert_eq!(import.settle().unwrap(), Settled::Yes);
+    import.install().unwrap();
+    assert_eq!(all(&b), all(&a));
+}
+
+/// Each is open until it is synced, so who sends faster than that waits.
+#[test]
+fn complete_files_that_wait_for_the_disk_are_few() {
+    let a = Disk::new(1).open(fast());
+    let k = keyspace(&a, "k");
+    for number in 0..60u32 {
+        k.put(number.to_be_bytes(), b"value").unwrap();
+        a.flush().unwrap();
+    }
+    let mut export = a.replication().export(MAIN).unwrap();
+    let head = export.head().clone();
+    assert!(head.files.len() > 40, "{}", head.files.len());
+    let disk = Disk::new(2);
+    let b = disk.open(Options { sync: SyncMode::Async, ..small_busy() });
+    let mut import = b.replication().import(MAIN, &head).unwrap();
+    let (added, held) = (AtomicUsize::new(0), disk.fs.hold_syncs(".sst"));
+    let added_meanwhile = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for file in &head.files {
+                let bytes = export.read(file.id, 0, usize::MAX).unwrap();
+                import.add(file.id, 0, &bytes).unwrap();
+                added.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let has_begun = held.has_begun(Duration::from_secs(60));
+        // Time for what should not be.
+        std::thread::sleep(Duration::from_millis(300));
+        let added = added.load(Ordering::Relaxed);
+        drop(held);
+        has_begun.then_some(added)
+    });
+    assert!(added_meanwhile.is_some_and(|added| added < 20), "{added_meanwhile:?}");
+    eventually("verified", || import.settle().unwrap() == Settled::Yes);
+    import.install().unwrap();
+    assert_eq!(all(&b), all(&a));
 }
 
 /// It has the same tables under other numbers.

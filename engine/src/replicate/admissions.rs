@@ -45,8 +45,8 @@ impl Admissions {
     }
 
     /// Keeps what an import has received that was broken off.
-    pub(crate) fn keep_received(&self, files: &mut Vec<Received>) {
-        self.incoming.lock().append(files);
+    pub(crate) fn keep_received(&self, files: Vec<Received>) {
+        self.incoming.lock().extend(files);
     }
 
     /// Lets go of what an import has received that was broken off: its space is needed.

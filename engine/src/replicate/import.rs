@@ -9,7 +9,8 @@
 //! itself, and that as "local".
 //!
 //! No call reads or syncs more than the bytes that it is given: what takes longer is done meanwhile by a
-//! thread. Where there are to be none, the call that brings the last bytes of a file syncs and reads all of it.
+//! thread, which is waited for if it is many files behind. Where there are to be none, the call that brings the
+//! last bytes of a file syncs and reads all of it.
 
 mod received;
 
@@ -32,7 +33,7 @@ use std::sync::Arc;
 const FILES_MAX: usize = 1 << 20;
 
 /// Tables on their way in. What was received is kept when it is dropped, for an import of the same
-/// files, until the database is closed.
+/// files, until the database is closed: complete files, and of the others the one of which most has come.
 pub struct Import {
     parts: Arc<Parts>,
     scope: ScopeId,
@@ -113,7 +114,7 @@ impl Import {
             let Some(meta) = metas.get(&file.id) else { continue };
             self.files.push(match kept.iter().position(|incoming| incoming.is_of(meta)) {
                 Some(place) => kept.swap_remove(place).announced_as(file),
-                None => Received::create(&self.parts, file, meta)?,
+                None => Received::announced(file, meta),
             });
         }
         Ok(())
@@ -418,7 +419,13 @@ fn not_empty() -> Error {
 impl Drop for Import {
     /// What was received is kept for the next try.
     fn drop(&mut self) {
-        self.parts.admissions.keep_received(&mut self.files);
+        let files = std::mem::take(&mut self.files).into_iter();
+        let (mut growing, mut kept): (Vec<_>, Vec<_>) = files.partition(Received::is_growing);
+        // Whoever announces files and breaks off, again and again, leaves no more than one open.
+        growing.sort_unstable_by_key(|incoming| incoming.received);
+        kept.extend(growing.pop_if(|most| most.received > 0));
+        growing.iter().for_each(|incoming| incoming.discard(&self.parts));
+        self.parts.admissions.keep_received(kept);
     }
 }
 

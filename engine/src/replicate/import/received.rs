@@ -7,6 +7,9 @@
 //!
 //! The root stands in the catalog: who wrote the table knew it, so nobody reads a table to announce it,
 //! and damage at the giver is found too.
+//!
+//! A file is made when its first bytes come, and open until it is synced. What is only announced takes nothing
+//! of the disk, and no handle.
 
 use super::super::ExportFile;
 use crate::options::Background;
@@ -15,15 +18,17 @@ use base::fs::{Access, AppendFile, Fs, SyncHandle, full_path};
 use base::{Error, FileName, Result};
 use sstable::{Cache, Table, TableMeta};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 
 /// Bytes of a growing file after which it is synced, so that little is left at its end.
 const SYNC_LEN: u64 = 16 << 20;
+/// Files, complete or growing, that wait for the thread at the most: each is open.
+const JOBS_MAX: usize = 16;
 
 /// A file on its way in.
 pub(crate) struct Received {
     pub(super) file: ExportFile,
-    /// What it must be. Its id is the number of the file here.
+    /// What it must be. Its id is the number of the file here, if there is one.
     pub(super) meta: Arc<TableMeta>,
     pub(super) received: u64,
     synced: u64,
@@ -31,6 +36,8 @@ pub(crate) struct Received {
 }
 
 enum Phase {
+    /// Nothing has come, and there is no file.
+    Announced,
     /// Bytes come.
     Open(Box<dyn AppendFile>),
     /// All are here; what comes of it is told.
@@ -39,14 +46,10 @@ enum Phase {
 }
 
 impl Received {
-    pub(super) fn create(parts: &Parts, file: &ExportFile, meta: &TableMeta) -> Result<Received> {
-        let id = parts.installer.next_table();
-        let name = FileName::Table(id).path();
-        let path = full_path(&*parts.fs, &name);
-        let writer = parts.fs.create(&name, 0).map_err(|e| Error::io("create", path, e))?;
-        let meta = Arc::new(TableMeta { id, ..meta.clone() });
-        let (file, phase) = (file.clone(), Phase::Open(writer));
-        Ok(Received { file, meta, received: 0, synced: 0, phase })
+    /// Nothing has come of `file`, which must become what `meta` says.
+    pub(super) fn announced(file: &ExportFile, meta: &Arc<TableMeta>) -> Received {
+        let (file, meta, phase) = (file.clone(), meta.clone(), Phase::Announced);
+        Received { file, meta, received: 0, synced: 0, phase }
     }
 
     /// Whether it is, so far, the table that `meta` speaks of, whatever number that has at the giver.
@@ -61,7 +64,14 @@ impl Received {
 
     /// Deletes what is here of it.
     pub(crate) fn discard(&self, parts: &Parts) {
-        parts.obsolete.discard(parts, self.meta.id);
+        if !matches!(self.phase, Phase::Announced) {
+            parts.obsolete.discard(parts, self.meta.id);
+        }
+    }
+
+    /// Whether bytes are missing.
+    pub(super) fn is_growing(&self) -> bool {
+        matches!(self.phase, Phase::Announced | Phase::Open(_))
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -70,6 +80,9 @@ impl Received {
 
     /// Adds the next bytes, not more than are missing.
     pub(super) fn add(&mut self, parts: &Parts, checker: &Checker, bytes: &[u8]) -> Result<()> {
+        if matches!(self.phase, Phase::Announced) && !bytes.is_empty() {
+            self.create(parts)?;
+        }
         let path = || full_path(&*parts.fs, &FileName::Table(self.meta.id).path());
         let Phase::Open(writer) = &mut self.phase else { return Ok(()) };
         writer.append(bytes).map_err(|e| Error::io("append to", path(), e))?;
@@ -87,6 +100,17 @@ impl Received {
         Ok(())
     }
 
+    /// Makes the file, under a fresh number.
+    fn create(&mut self, parts: &Parts) -> Result<()> {
+        let id = parts.installer.next_table();
+        let name = FileName::Table(id).path();
+        let writer = parts.fs.create(&name, 0);
+        let writer = writer.map_err(|e| Error::io("create", full_path(&*parts.fs, &name), e))?;
+        self.meta = Arc::new(TableMeta { id, ..(*self.meta).clone() });
+        self.phase = Phase::Open(writer);
+        Ok(())
+    }
+
     /// Looks whether a complete file turned out to be whole; one that is not begins anew.
     pub(super) fn settle(&mut self, parts: &Parts) -> Result<()> {
         let Phase::Checking(told) = &self.phase else { return Ok(()) };
@@ -97,18 +121,20 @@ impl Received {
                 Ok(())
             }
             Ok(Err(error)) => {
-                self.begin_anew(parts)?;
+                self.begin_anew(parts);
                 Err(error)
             }
             // The thread has died, so nothing is known of the file.
-            Err(TryRecvError::Disconnected) => self.begin_anew(parts),
+            Err(TryRecvError::Disconnected) => {
+                self.begin_anew(parts);
+                Ok(())
+            }
         }
     }
 
-    fn begin_anew(&mut self, parts: &Parts) -> Result<()> {
+    fn begin_anew(&mut self, parts: &Parts) {
         self.discard(parts);
-        *self = Received::create(parts, &self.file, &self.meta)?;
-        Ok(())
+        *self = Received::announced(&self.file, &self.meta);
     }
 }
 
@@ -116,7 +142,7 @@ impl Received {
 /// dropped and all is done.
 pub(super) struct Checker {
     place: Place,
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
 }
 
 /// Where the files are.
@@ -144,7 +170,7 @@ impl Checker {
         if parts.options.background == Background::Off {
             return Ok(Checker { place, jobs: None });
         }
-        let (jobs, next) = channel();
+        let (jobs, next) = sync_channel(JOBS_MAX);
         let of_thread = place.clone();
         let work = move || next.into_iter().for_each(|job| of_thread.run(job));
         let thread = std::thread::Builder::new().name("esker-import".to_owned()).spawn(work);
@@ -152,14 +178,15 @@ impl Checker {
         Ok(Checker { place, jobs: Some(jobs) })
     }
 
-    /// Begins to write out what a growing file has.
+    /// Begins to write out what a growing file has, if the thread is not behind.
     fn sync(&self, handle: Arc<dyn SyncHandle>) {
         if let Some(jobs) = &self.jobs {
             // If the thread has died, the check of the file will show it.
-            let _ = jobs.send(Job::Sync(handle));
+            let _ = jobs.try_send(Job::Sync(handle));
         }
     }
 
+    /// Waits for the thread if it is behind.
     fn check(&self, check: Check) {
         match &self.jobs {
             Some(jobs) => drop(jobs.send(Job::Check(check))),
