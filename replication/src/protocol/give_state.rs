@@ -11,9 +11,11 @@ use std::time::Duration;
 
 /// Bytes of a chunk of a delta or of a file.
 const CHUNK_LEN: usize = 512 << 10;
-/// How long a snapshot or tables are held for a peer that asks for nothing of them and takes nothing. One
-/// that goes on gives up after seconds, and asks anew.
+/// How long a snapshot or tables are held for a peer that asks for nothing of them and takes nothing; and how
+/// long altogether, besides what [`SLOWEST`] gives. One that goes on gives up after seconds, and asks anew.
 const HELD_MAX: Duration = Duration::from_secs(3600);
+/// Bytes a second that a peer must take of what has been held for longer: no line that replicates is slower.
+const SLOWEST: u64 = 16 << 10;
 
 enum Giving {
     Nothing,
@@ -48,8 +50,30 @@ pub(crate) struct GiveState {
     scope: ScopeId,
     giving: Giving,
     cutter: Option<Cutter>,
+    held: Held,
+}
+
+/// How long something has been held for the peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    since: Duration,
     /// When the peer last asked for something or took something.
     moved_at: Duration,
+    /// Bytes that it took, and those that there are to take: what comes twice does not count.
+    taken: u64,
+    taken_max: u64,
+}
+
+impl Held {
+    fn begin(now: Duration, taken_max: u64) -> Held {
+        Held { since: now, moved_at: now, taken: 0, taken_max }
+    }
+
+    /// Who asks for a little now and then is no reason to hold all of it.
+    fn until(&self) -> Duration {
+        let takes = Duration::from_secs(self.taken.min(self.taken_max) / SLOWEST);
+        (self.moved_at + HELD_MAX).min(self.since + HELD_MAX + takes)
+    }
 }
 
 /// A payload: its front, and what comes from the store as it is. They are put together in the frame.
@@ -68,7 +92,7 @@ pub(crate) enum BothWays {
 
 impl GiveState {
     pub(crate) fn new(scope: ScopeId) -> GiveState {
-        GiveState { scope, giving: Giving::Nothing, cutter: None, moved_at: Duration::ZERO }
+        GiveState { scope, giving: Giving::Nothing, cutter: None, held: Held::default() }
     }
 
     /// The peer wants something; returns an offer if that can not be. `missing` is what it has lost, if
@@ -82,7 +106,7 @@ impl GiveState {
     ) -> Result<Option<Offer>, ProtocolError> {
         let round = want.round;
         let has = vector(&want.vector)?;
-        self.moved_at = now;
+        self.held.moved_at = now;
         if want.wish() == Wish::File {
             return self.want_file(want);
         }
@@ -97,6 +121,7 @@ impl GiveState {
                     return Ok(Some(self.offer(round, Answer::Later)));
                 }
                 self.giving = Giving::Delta { round, delta, chunks: 0, is_started: false };
+                self.held = Held::begin(now, u64::MAX);
             }
             Wish::Rejoin | Wish::Heal => {
                 self.giving = Giving::Waiting { round, covers: has, missing };
@@ -108,6 +133,8 @@ impl GiveState {
                 }
                 Some(export) => {
                     let (is_started, file) = (false, None);
+                    let files = export.head().files.iter().map(|file| file.len);
+                    self.held = Held::begin(now, files.fold(0, u64::saturating_add));
                     self.giving = Giving::Tables { round, export, is_started, file };
                 }
                 None => return Ok(Some(self.offer(round, Answer::NoTables))),
@@ -143,7 +170,7 @@ impl GiveState {
             Giving::Delta { round, .. } | Giving::Tables { round, .. } => round,
             Giving::Nothing | Giving::Lapsed { .. } | Giving::Waiting { .. } => return,
         };
-        if now >= self.moved_at + HELD_MAX {
+        if now >= self.held.until() {
             self.giving = Giving::Lapsed { round };
         }
     }
@@ -175,15 +202,20 @@ impl GiveState {
         lane: &mut Lane,
         both_ways: BothWays,
     ) -> Result<Option<Vec<u8>>, ProtocolError> {
-        let frame = self.make_frame(store, lane, both_ways)?;
+        let frame = self.make_frame(now, store, lane, both_ways)?;
         if frame.is_some() {
-            self.moved_at = now;
+            self.held.moved_at = now;
+            if matches!(self.giving, Giving::Delta { .. }) {
+                // It counts as full: one that is not was long looked for here.
+                self.held.taken = self.held.taken.saturating_add(CHUNK_LEN as u64);
+            }
         }
         Ok(frame)
     }
 
     fn make_frame(
         &mut self,
+        now: Duration,
         store: &dyn Store,
         lane: &mut Lane,
         both_ways: BothWays,
@@ -195,7 +227,7 @@ impl GiveState {
             }
             return Ok(Some(frame));
         }
-        self.begin_rejoin(store, both_ways)?;
+        self.begin_rejoin(now, store, both_ways)?;
         let Some(Outgoing { kind, front, body }) = self.next_payload()? else { return Ok(None) };
         if front.len() + body.len() <= PAYLOAD_LEN_MAX {
             return Ok(Some(lane.seal(kind, Extent::Whole, &[&front, &body])));
@@ -210,6 +242,7 @@ impl GiveState {
     /// at once, if both are below each other's floor, because then neither changes.
     fn begin_rejoin(
         &mut self,
+        now: Duration,
         store: &dyn Store,
         both_ways: BothWays,
     ) -> Result<(), ProtocolError> {
@@ -230,6 +263,7 @@ impl GiveState {
             return Ok(());
         }
         self.giving = Giving::Delta { round: *round, delta, chunks: 0, is_started: false };
+        self.held = Held::begin(now, u64::MAX);
         Ok(())
     }
 
@@ -263,6 +297,7 @@ impl GiveState {
                 if bytes.is_empty() {
                     return Ok(None);
                 }
+                self.held.taken = self.held.taken.saturating_add(bytes.len() as u64);
                 let front = Bulk::FileBytes { id, offset, bytes: &bytes }.front(*round);
                 return Ok(Some(Outgoing { kind: Kind::FileBytes, front, body: bytes }));
             }

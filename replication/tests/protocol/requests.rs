@@ -100,34 +100,60 @@ fn tables_of(bench: &mut Bench, lane: &mut Lane) -> ExportHead {
     }
 }
 
-/// It says that it is there, and asks for nothing: what is held for it can not be let go of elsewhere.
+/// The peer says that it is there, and asks for nothing.
+fn idle(bench: &mut Bench, seconds: u64) {
+    for _ in 0..seconds / 20 {
+        bench.now += Duration::from_secs(20);
+        bench.beat();
+        bench.hear_all();
+    }
+}
+
+/// What is held for it can not be let go of elsewhere; and who asks for a little now and then takes nothing.
 #[test]
 fn tables_that_nobody_takes_are_held_for_an_hour() {
     for toy in Toy::both_with(FEATURE_ROOTS) {
-        let (mut bench, _) = toy.up(filled());
-        bench.say(want(Wish::Tables, 7)).unwrap();
-        let file = tables_of(&mut bench, &mut toy.lane(Channel::Bulk)).files[0].id;
-        let wish = |round| {
-            let (wish, vector) = (Wish::File as u8, Vec::new());
-            Message::Want(Want { scope: SCOPE.0, round, wish, vector, file, offset: 0 })
-        };
-        let idle = |bench: &mut Bench, seconds: u64| {
-            for _ in 0..seconds / 20 {
-                bench.now += Duration::from_secs(20);
-                bench.beat();
-                bench.hear_all();
+        for asked in [0, 1, 5] {
+            let (mut bench, _) = toy.up(filled());
+            bench.say(want(Wish::Tables, 7)).unwrap();
+            let file = tables_of(&mut bench, &mut toy.lane(Channel::Bulk)).files[0].id;
+            let wish = |round| {
+                let (wish, vector) = (Wish::File as u8, Vec::new());
+                Message::Want(Want { scope: SCOPE.0, round, wish, vector, file, offset: 0 })
+            };
+            for _ in 0..asked {
+                idle(&mut bench, 700);
+                bench.say(wish(7)).unwrap();
+                assert_eq!(answer(&mut bench), Ok(Kind::FileBytes));
             }
-        };
-        for _ in 0..3 {
-            idle(&mut bench, 3580);
+            idle(&mut bench, 3600 - asked * 700);
             bench.say(wish(7)).unwrap();
-            assert_eq!(answer(&mut bench), Ok(Kind::FileBytes));
+            assert_eq!(answer(&mut bench), Err(Answer::Later), "ask anew");
+            bench.say(want(Wish::Tables, 8)).unwrap();
+            assert_eq!(answer(&mut bench), Ok(Kind::TablesHead));
+            assert_eq!(banned(bench.say(wish(7))), "Unexpected");
         }
-        idle(&mut bench, 3600);
-        bench.say(wish(7)).unwrap();
-        assert_eq!(answer(&mut bench), Err(Answer::Later), "ask anew");
-        bench.say(want(Wish::Tables, 8)).unwrap();
-        assert_eq!(answer(&mut bench), Ok(Kind::TablesHead));
-        assert_eq!(banned(bench.say(wish(7))), "Unexpected");
     }
+}
+
+/// Half a megabyte in half a minute: that may take all day.
+#[test]
+fn a_delta_is_held_for_who_takes_it_slowly_and_for_nobody_who_stops() {
+    let store = filled();
+    (0..6).for_each(|at| write(&store, &format!("long-{at}"), &"v".repeat(600 << 10)));
+    let (mut bench, _) = Toy::usual().up(store);
+    bench.say(want(Wish::CatchUp, 1)).unwrap();
+    assert_eq!(answer(&mut bench), Ok(Kind::DeltaHead));
+    let take = |bench: &mut Bench| {
+        let frame = bench.session.next_frame(bench.now, Channel::Bulk, &bench.store).unwrap();
+        frame.is_some()
+    };
+    assert!(take(&mut bench));
+    idle(&mut bench, 3580);
+    for _ in 0..3 {
+        assert!(take(&mut bench));
+        idle(&mut bench, 20);
+    }
+    idle(&mut bench, 300);
+    assert!(!take(&mut bench), "it was let go of");
 }
