@@ -30,7 +30,7 @@ const VERSION: u8 = 1;
 const LAST: u8 = 1;
 const TO_END: u8 = 1 << 3;
 /// Bytes of an element's name at the most: keyspace, zero, key.
-const NAME_LEN_MAX: usize = KEYSPACE_NAME_LEN_MAX + 1 + KEY_LEN_MAX;
+pub(crate) const NAME_LEN_MAX: usize = KEYSPACE_NAME_LEN_MAX + 1 + KEY_LEN_MAX;
 /// Bytes after which a frame is full; one range may reach beyond.
 const FRAME_LEN_FULL: usize = 32 << 10;
 /// Bytes of a frame at the most.

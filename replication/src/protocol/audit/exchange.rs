@@ -12,9 +12,10 @@
 
 use super::super::bulk::BULK_LEN_MAX;
 use super::filtered::Filtered;
-use super::message::{Gone, Say};
+use super::message::{GONE_LEN_MAX, Gone, Say};
 use super::{AuditReport, Trouble};
 use crate::error::ProtocolError;
+use crate::reconcile::message::NAME_LEN_MAX;
 use crate::reconcile::{Absence, FOUND_MAX, Verdict, judge};
 use crate::store::{DeltaHead, Purpose, Stage, Store};
 use base::state::{StateChunk, StateEntry, StateKind, StateWriter};
@@ -25,6 +26,7 @@ use std::collections::BTreeSet;
 const CHUNK_LEN: usize = 256 << 10;
 /// Bytes of a message about what is gone.
 const GONE_LEN: usize = 64 << 10;
+const _: () = assert!(GONE_LEN <= GONE_LEN_MAX && NAME_LEN_MAX + Origin::LEN + 16 <= GONE_LEN_MAX);
 /// Bytes of names that a side may have to be told of.
 const NAMES_LEN_MAX: usize = 16 << 20;
 

@@ -17,7 +17,7 @@
 //!    *      frame         of the comparison
 //!  chunk:
 //!    *      chunk         base::state; no range deletes
-//!  gone:
+//!  gone:                  at least one entry, 128 KiB at the most
 //!   per entry, by name, to the end of the payload:
 //!    v+*      name        of an element
 //!    8        tick        with the origin, the stamp of the version that is gone
@@ -33,6 +33,9 @@ use super::super::frame::Kind;
 use crate::error::ProtocolError;
 use base::codec::{Decoded, Reader, put_bytes};
 use base::{Corruption, Origin, Stamp, Tick, Vector};
+
+/// Bytes of a list of what is gone at the most: they become a few times as many.
+pub const GONE_LEN_MAX: usize = 128 << 10;
 
 /// First bytes of the digest of a head.
 pub type HeadDigest = [u8; 16];
@@ -165,6 +168,12 @@ fn decode<'a>(kind: Kind, reader: &mut Reader<'a>) -> Decoded<(u32, Say<'a>)> {
 }
 
 fn decode_gone(reader: &mut Reader<'_>) -> Decoded<Vec<Gone>> {
+    if reader.rest().len() > GONE_LEN_MAX {
+        return Err(Corruption::OutOfRange);
+    }
+    if reader.is_empty() {
+        return Err(Corruption::Truncated);
+    }
     let mut all: Vec<Gone> = Vec::new();
     while !reader.is_empty() {
         let name = reader.bytes()?.to_vec();
@@ -218,6 +227,21 @@ mod tests {
                 let _ = Say::decode(say.kind(), &encoded);
                 let _ = Say::decode(say.kind(), &bytes);
             }
+        }
+    }
+
+    /// Whoever has nothing to tell does not, and who has much tells it in parts.
+    #[test]
+    fn a_list_of_what_is_gone_is_neither_empty_nor_long() {
+        let origin = Origin { node: NodeId([3; 16]), incarnation: Incarnation(4) };
+        let stamp = Stamp { tick: Tick::from_ms(7), origin };
+        let list = |count: u32| {
+            let all = (0..count).map(|at| Gone { name: at.to_be_bytes().to_vec(), stamp });
+            Say::Gone(all.collect()).encode(1)
+        };
+        let most = (GONE_LEN_MAX / (1 + 4 + 8 + Origin::LEN)) as u32;
+        for (count, is_taken) in [(0, false), (1, true), (most, true), (most + 1, false)] {
+            assert_eq!(Say::decode(Kind::AuditGone, &list(count)).is_ok(), is_taken, "{count}");
         }
     }
 
