@@ -26,7 +26,7 @@ pub mod judge;
 pub mod message;
 pub mod sketch;
 
-pub use compare::{Comparison, FOUND_MAX, Found, Step};
+pub use compare::{Comparison, FOUND_MAX, Found, HALF_ROUNDS_MAX, Step};
 pub use fingerprint::{ElementDigest, ElementKey, Fingerprint};
 pub use judge::{Absence, Verdict, judge};
 pub use sketch::{Elements, Sketch, Sketching};

@@ -11,14 +11,14 @@ use replication::memory::{Change, MemoryStore, Write};
 use replication::protocol::frame::{Channel, Lane};
 use replication::protocol::{Event, Session, SessionConfig};
 use replication::reconcile::message::{FRAME_LEN_MAX, Frame};
-use replication::reconcile::{Comparison, ElementDigest, ElementKey, Elements, Sketch, Step};
+use replication::reconcile::{
+    Comparison, ElementDigest, ElementKey, Elements, HALF_ROUNDS_MAX, Sketch, Step,
+};
 use replication::roster::Role;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Half-rounds after which honest sides are through.
-const HALF_ROUNDS_MAX: usize = 24;
 /// Bytes of a half-round at the most, and one frame.
 const HALF_ROUND_LEN_MAX: usize = (8 << 20) + FRAME_LEN_MAX;
 const NODES: [NodeId; 2] = [NodeId([1; 16]), NodeId([2; 16])];
@@ -101,7 +101,7 @@ fn honest(input: &mut Input<'_>) {
     let mut frames = sides[0].open();
     let mut is_over = false;
     for half_round in 1.. {
-        assert!(half_round <= HALF_ROUNDS_MAX, "it does not end");
+        assert!(half_round <= HALF_ROUNDS_MAX as usize, "it does not end");
         check_said(&frames);
         let taker = &mut sides[half_round % 2];
         let steps: Vec<Step> = frames.iter().map(|frame| taker.receive(frame).unwrap()).collect();
@@ -125,7 +125,7 @@ fn lied_to(input: &mut Input<'_>) {
     let sets = sets(input);
     let mut sides = sets.clone().map(|set| Comparison::new(Sketch::of(set).unwrap()));
     let mut frames = sides[0].open();
-    for half_round in 1..=HALF_ROUNDS_MAX {
+    for half_round in 1..=HALF_ROUNDS_MAX as usize {
         check_said(&frames);
         if let Some(frame) = frames.first_mut() {
             damage(frame, input);

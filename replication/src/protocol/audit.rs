@@ -6,6 +6,7 @@
 //! filtered  what of a moment is compared
 //! fixture   two nodes that are compared, for tests
 //! message   what goes over the wire
+//! trouble   why an audit does not go on
 //! ```
 //!
 //! The node with the lower id opens. If it thinks that both have the same, it sends the first frame of
@@ -17,7 +18,8 @@
 //! answerer                  head ─> head <─┘   compare <─ ...        chunks, gone, end
 //! ```
 //!
-//! An audit reads everything once, a piece at a time, and pins a moment until it is over. Memory: a
+//! An audit reads everything once, a piece at a time, and pins a moment until it is over: an hour at the most
+//! once this side is summed up, whatever the other side says meanwhile. Memory: a
 //! sketch (8 MiB, however long names are), a half-round of at most 8 MiB, names of at most 16 MiB that
 //! differ on each side, and a frame of at most 256 KiB that waits.
 
@@ -28,6 +30,7 @@ mod fixture;
 pub mod message;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use super::config::Event;
 use super::frame::{Kind, Lane};
@@ -46,6 +49,7 @@ use message::{Head, Reason, Say};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use trouble::Trouble;
 
 /// Names that are summed up between two looks at anything else.
 const PIECE: u64 = 8 << 10;
@@ -53,6 +57,9 @@ const PIECE: u64 = 8 << 10;
 const HORIZON_MS: u64 = 60_000;
 /// How long an audit may make no progress. The other side may have a hundred million names to sum.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+/// How long an audit may take from when this side is summed up, whatever progress it makes: nobody else is
+/// audited meanwhile, and the tables of its moment stay.
+const LASTS_MAX: Duration = Duration::from_secs(3600);
 
 /// See the module.
 pub(crate) struct Auditor {
@@ -67,6 +74,10 @@ pub(crate) struct Auditor {
     cutter: Option<Cutter>,
     /// When it last made progress.
     moved_at: Duration,
+    /// When it began, or this side last went on with its sums.
+    since: Duration,
+    /// Whether the other side has told its head.
+    is_told: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -91,26 +102,6 @@ enum Then {
     Answer(Option<Vec<u8>>),
 }
 
-/// Why an audit does not go on.
-pub(super) enum Trouble {
-    /// The peer breaks the protocol: the session ends.
-    Peer(ProtocolError),
-    /// It can not be done here and now.
-    Here(Error),
-}
-
-impl From<ProtocolError> for Trouble {
-    fn from(error: ProtocolError) -> Trouble {
-        Trouble::Peer(error)
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Trouble {
-        Trouble::Here(error)
-    }
-}
-
 impl Auditor {
     pub(crate) fn new(group: Arc<Group>, peer: NodeId, every: Option<Duration>) -> Auditor {
         let side = if group.node() < peer { Side::Opener } else { Side::Answerer };
@@ -124,6 +115,8 @@ impl Auditor {
             outbox: VecDeque::new(),
             cutter: None,
             moved_at: Duration::ZERO,
+            since: Duration::ZERO,
+            is_told: false,
             events: Vec::new(),
         }
     }
@@ -133,7 +126,20 @@ impl Auditor {
         match self.course {
             Course::Idle => None,
             Course::Summing(..) => Some(now),
-            _ => Some(self.moved_at + WAIT_MAX),
+            _ => Some(self.until()),
+        }
+    }
+
+    fn until(&self) -> Duration {
+        (self.moved_at + WAIT_MAX).min(self.since + LASTS_MAX)
+    }
+
+    /// Gives up an audit that has lasted too long, and what was still to be said in it.
+    pub(crate) fn let_go(&mut self, now: Duration) {
+        if !matches!(self.course, Course::Idle) && now > self.until() {
+            self.outbox.clear();
+            self.say(&Say::Stop(Reason::Later));
+            self.abandon(now);
         }
     }
 
@@ -178,7 +184,9 @@ impl Auditor {
             }
             (Say::Open { .. } | Say::Head(_), Side::Answerer) if round > self.round => {
                 self.abandon(now);
-                self.round = round;
+                // What was to be said in others is of no use any more.
+                self.outbox.retain(|(kind, _)| *kind == Kind::AuditAsk);
+                (self.round, self.since, self.is_told) = (round, now, false);
             }
             _ if round == 0 || round > self.round => return Err(unexpected()),
             _ if round < self.round || matches!(self.course, Course::Idle) => return Ok(()),
@@ -229,14 +237,9 @@ impl Auditor {
         if matches!(self.course, Course::Idle) {
             return if is_live { self.begin_if_due(now, store) } else { Ok(()) };
         }
-        if now > self.moved_at + WAIT_MAX {
-            self.say(&Say::Stop(Reason::Later));
-            self.abandon(now);
-            return Ok(());
-        }
         match &mut self.course {
             Course::Summing(sketching, _) => {
-                self.moved_at = now;
+                (self.moved_at, self.since) = (now, now);
                 if sketching.go_on(PIECE)? { Ok(()) } else { self.compare() }
             }
             Course::Exchanging(exchange) => {
@@ -262,7 +265,7 @@ impl Auditor {
             return Ok(());
         }
         self.round += 1;
-        self.moved_at = now;
+        (self.moved_at, self.since, self.is_told) = (now, now, false);
         let filtered = self.filtered(store)?;
         let head = filtered.moment.head();
         if self.group.has_confirmed(self.peer, &head.vector) {
@@ -379,7 +382,7 @@ impl Auditor {
             Course::Heading(filtered) => filtered,
             // They have another head than we thought. Ours is as old as it took to sum it up.
             Course::Comparing(comparison)
-                if self.side == Side::Opener && comparison.half_rounds() == 1 =>
+                if self.side == Side::Opener && comparison.half_rounds() == 1 && !self.is_told =>
             {
                 drop(comparison);
                 let filtered = self.filtered(store)?;
@@ -396,6 +399,7 @@ impl Auditor {
                 return Err(unexpected().into());
             }
         };
+        self.is_told = true;
         let then = match self.side {
             Side::Opener => Then::Begin,
             Side::Answerer => Then::Answer(None),
@@ -405,8 +409,10 @@ impl Auditor {
     }
 
     fn hear_frame(&mut self, frame: &[u8]) -> Result<(), Trouble> {
+        // Who answers what was not sent yet has not heard it, and would make us hold one answer after another.
+        let is_heard = self.outbox.iter().all(|(kind, _)| *kind != Kind::Reconcile);
         let comparison = match &mut self.course {
-            Course::Comparing(comparison) => comparison,
+            Course::Comparing(comparison) if is_heard => comparison,
             // They are done with their sums, we are not.
             Course::Summing(_, Then::Answer(none @ None)) => {
                 *none = Some(kept(frame)?);

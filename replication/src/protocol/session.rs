@@ -437,6 +437,7 @@ impl Session {
         self.group.tick(now, store)?;
         self.note_meeting(store);
         self.give_state.let_go(now);
+        self.audit.let_go(now);
         self.confirms.serve(self.group.role_of(self.config.peer), &self.config);
         if let Some(offer) = self.offers.pop_front() {
             return Ok(Some(Message::Offer(offer)));

@@ -22,6 +22,9 @@ const MANY: u64 = 1 << 16;
 const SHORT_MAX: u64 = 64;
 /// Bytes of one half-round at the most: two sets that differ this much need a delta, not this.
 const HALF_ROUND_LEN_MAX: usize = 8 << 20;
+/// Half-rounds of a comparison at the most, of both sides together. A million elements take six, and after any
+/// two more a part that still differs is a sixteenth: with these, 10^13 elements are compared.
+pub const HALF_ROUNDS_MAX: u32 = 24;
 /// Elements of one side that may be found to differ, for the same reason.
 pub const FOUND_MAX: usize = 1 << 18;
 
@@ -38,6 +41,8 @@ pub struct Comparison<E> {
     found_len: usize,
     bytes: u64,
     half_rounds: u32,
+    /// Bytes of the half-round that is coming in.
+    heard_len: usize,
     /// Whether the half-round that is coming in asks something.
     is_asked: bool,
     /// Whether the answer asks something.
@@ -85,6 +90,7 @@ impl<E: Elements> Comparison<E> {
             found_len: 0,
             bytes: 0,
             half_rounds: 0,
+            heard_len: 0,
             is_asked: false,
             is_asking: false,
             is_equal: true,
@@ -101,10 +107,14 @@ impl<E: Elements> Comparison<E> {
     /// Takes a frame of the other side.
     ///
     /// # Errors
-    /// `InvalidInput` for bytes that are no frame; `TooLarge` if the sets differ too much. Then the
-    /// comparison is spent.
+    /// `InvalidInput` for bytes that are no frame, for a half-round of more than 8 MiB, and for one behind
+    /// [`HALF_ROUNDS_MAX`]; `TooLarge` if the sets differ too much. Then the comparison is spent.
     pub fn receive(&mut self, frame: &[u8]) -> Result<Step> {
         self.bytes += frame.len() as u64;
+        self.heard_len = self.heard_len.saturating_add(frame.len());
+        if self.heard_len > HALF_ROUND_LEN_MAX || self.half_rounds >= HALF_ROUNDS_MAX {
+            return Err(Error::invalid("a comparison has no end at the other side"));
+        }
         let mut frame = Frame::decode(frame).map_err(refused)?;
         while let Some(range) = frame.next_range().map_err(refused)? {
             // Whoever answers has found a difference; who opens has not.
@@ -115,7 +125,7 @@ impl<E: Elements> Comparison<E> {
         if !frame.is_last() {
             return Ok(Step::Wait);
         }
-        self.half_rounds += 1;
+        (self.half_rounds, self.heard_len) = (self.half_rounds + 1, 0);
         Ok(match (std::mem::take(&mut self.is_asked), std::mem::take(&mut self.is_asking)) {
             (false, _) => Step::Done(Vec::new()),
             (true, false) => Step::Done(self.send()),
@@ -334,6 +344,35 @@ mod tests {
         writer.push(&Range { from: Vec::new(), to: None, claim: Claim::List(Vec::new()) });
         let refused = writer.finish().iter().try_for_each(|f| side.receive(f).map(|_| ()));
         assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    }
+
+    /// A liar that says of everything, each time, that it holds something else.
+    #[test]
+    fn a_comparison_that_never_ends_is_refused() {
+        let set = Set((0u32..1000).map(|i| numbered(i, 0)).collect());
+        let mut side = Comparison::new(Sketch::of(set).unwrap());
+        let refused = (0u8..100).find_map(|number| {
+            let mut writer = FrameWriter::default();
+            let claim = Claim::Short([number; Fingerprint::SHORT_LEN]);
+            writer.push(&Range { from: Vec::new(), to: None, claim });
+            writer.finish().iter().find_map(|frame| side.receive(frame).err())
+        });
+        assert!(matches!(refused, Some(Error::InvalidInput { .. })), "{refused:?}");
+        assert_eq!(side.half_rounds(), HALF_ROUNDS_MAX);
+    }
+
+    /// A liar of whom no frame is the last.
+    #[test]
+    fn a_half_round_that_never_ends_is_refused() {
+        let mut side = Comparison::new(Sketch::of(Set::default()).unwrap());
+        let mut writer = FrameWriter::default();
+        let to = Some(vec![b'n'; 60_000]);
+        writer.push(&Range { from: Vec::new(), to, claim: Claim::Same });
+        let mut frame = writer.finish().remove(0);
+        frame[1] = 0;
+        let refused = (0..1000).find_map(|_| side.receive(&frame).err());
+        assert!(matches!(refused, Some(Error::InvalidInput { .. })), "{refused:?}");
+        assert!(side.bytes() <= (HALF_ROUND_LEN_MAX + frame.len()) as u64, "{}", side.bytes());
     }
 
     /// Elements that have all the same long name, but for its beginning. Counts how many were looked at.

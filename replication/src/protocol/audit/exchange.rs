@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 /// Bytes of entries in a chunk.
 const CHUNK_LEN: usize = 256 << 10;
-/// Bytes of a message about what is gone.
+/// Bytes of a message about what is gone, unless one name takes more.
 const GONE_LEN: usize = 64 << 10;
 const _: () = assert!(GONE_LEN <= GONE_LEN_MAX && NAME_LEN_MAX + Origin::LEN + 16 <= GONE_LEN_MAX);
 /// Bytes of names that a side may have to be told of.
@@ -56,6 +56,8 @@ pub(super) struct Exchange {
     disown: Option<Box<dyn Stage>>,
     /// Names heard in this turn: how many, and the last one.
     heard: (usize, Vec<u8>),
+    /// The last name of those that were said to be gone in this turn.
+    heard_gone: Vec<u8>,
     /// Of this turn.
     taken: u64,
     disowned: u64,
@@ -83,6 +85,7 @@ impl Exchange {
             mend: None,
             disown: None,
             heard: (0, Vec::new()),
+            heard_gone: Vec::new(),
             taken: 0,
             disowned: 0,
             report,
@@ -122,7 +125,7 @@ impl Exchange {
     fn end_turn(&mut self) {
         self.turn += 1;
         (self.taken, self.disowned) = (0, 0);
-        self.heard = (0, Vec::new());
+        (self.heard, self.heard_gone) = ((0, Vec::new()), Vec::new());
     }
 
     fn next_chunk(&mut self) -> Result<Option<Vec<u8>>> {
@@ -185,6 +188,9 @@ impl Exchange {
         let chunk = StateChunk::decode(chunk).map_err(malformed)?;
         if chunk.scope != self.scope {
             return Err(ProtocolError::WrongScope { found: chunk.scope.0 }.into());
+        }
+        if chunk.entries.is_empty() {
+            return Err(malformed(Corruption::Truncated).into());
         }
         let mut taken = StateWriter::new(self.scope);
         for entry in &chunk.entries {
@@ -279,9 +285,11 @@ impl Exchange {
     ) -> Result<(), Trouble> {
         let mut disowned = StateWriter::new(self.scope);
         for gone in all {
-            if !self.ours.contains(&gone.name) {
+            let is_next = gone.name > self.heard_gone;
+            if !is_next || !self.ours.contains(&gone.name) {
                 return Err(ProtocolError::Unexpected { what: "deletion" }.into());
             }
+            self.heard_gone.clone_from(&gone.name);
             if !self.filtered.knows_forgotten {
                 self.report.lag += 1;
                 continue;

@@ -1,11 +1,14 @@
 //! Whole audits, step by step.
 
-use super::fixture::{forget, node, ship, write};
+use super::fixture::{NAME, forget, node, ship, write};
+use super::message::Gone;
 use super::*;
 use crate::group::{GroupConfig, NO_GROUP};
 use crate::memory::{Change, MemoryStore};
 use crate::roster::Member;
-use base::{Origin, ScopeId, Tick};
+use base::state::StateWriter;
+use base::{Origin, ScopeId, Stamp, Tick};
+use std::collections::BTreeSet;
 
 /// The side of a node that audits `peer`, which is as far as the node is.
 fn side(store: &MemoryStore, peer: Origin) -> Auditor {
@@ -128,4 +131,109 @@ fn a_frame_that_has_to_wait_is_no_longer_than_one_may_be() {
     answerer.round = 1;
     answerer.course = Course::Summing(Sketching::of(filtered), Then::Answer(None));
     assert!(answerer.hear_frame(&vec![1; FRAME_LEN_MAX + 1]).is_err());
+}
+
+/// A frame of a comparison that says nothing, and is not the last.
+const NOTHING: [u8; 3] = [1, 0, 0];
+/// The last one of a half-round: everything comes to something that it does not come to.
+const OTHERS: [u8; 12] = [1, 1, 0, 9, 7, 7, 7, 7, 7, 7, 7, 7];
+
+/// An answerer that is compared with, summed up at `now`, in the first round.
+fn comparing(store: &MemoryStore, peer: Origin, now: Duration) -> Auditor {
+    let mut side = side(store, peer);
+    let (kind, payload) = opened(store, 1, &NOTHING);
+    side.receive(now, store, kind, &payload).unwrap();
+    sum_up(&mut side, store, now);
+    side
+}
+
+fn sum_up(side: &mut Auditor, store: &MemoryStore, now: Duration) {
+    while !matches!(side.course, Course::Comparing(_)) {
+        let done = side.work(now, store, true);
+        side.settle(now, store, done).unwrap();
+    }
+}
+
+fn hear(side: &mut Auditor, store: &MemoryStore, now: Duration, say: &Say<'_>) -> &'static str {
+    let heard = side.receive(now, store, say.kind(), &say.encode(1));
+    heard.map_or_else(|error| error.code(), |()| "nothing")
+}
+
+/// A frame a minute is progress, whoever sends it.
+#[test]
+fn an_audit_that_goes_on_and_on_is_given_up_after_an_hour() {
+    let (one, other) = (node(1), node(2));
+    write(&other, b"key", Change::Put(b"v".to_vec()));
+    let begun = Duration::from_secs(100);
+    let mut side = comparing(&other, one.origin(), begun);
+    let third = node(3).origin().node;
+    for minute in 1..=60 {
+        let now = begun + Duration::from_secs(minute * 60);
+        assert_eq!(hear(&mut side, &other, now, &Say::Compare(&NOTHING)), "nothing");
+        side.let_go(now);
+        assert!(!side.group.begin_audit(third), "{minute}");
+    }
+    let now = begun + LASTS_MAX + Duration::from_secs(1);
+    assert_eq!(side.timeout(now), Some(begun + LASTS_MAX));
+    side.let_go(now);
+    assert!(matches!(side.course, Course::Idle));
+    assert_eq!(side.outbox.pop_back(), Some((Kind::AuditStop, vec![1, 0, 0, 0, 1])));
+    assert!(side.group.begin_audit(third), "others get their turn");
+    assert_eq!(hear(&mut side, &other, now, &Say::Compare(&NOTHING)), "nothing");
+}
+
+/// Each answer may be eight megabytes.
+#[test]
+fn a_half_round_is_not_answered_before_it_is_sent() {
+    let (one, other) = (node(1), node(2));
+    write(&other, b"key", Change::Put(b"v".to_vec()));
+    let now = Duration::from_secs(1);
+    let mut side = comparing(&other, one.origin(), now);
+    assert_eq!(hear(&mut side, &other, now, &Say::Compare(&OTHERS)), "nothing");
+    assert_eq!(hear(&mut side, &other, now, &Say::Compare(&OTHERS)), "Unexpected");
+    let mut side = comparing(&other, one.origin(), now);
+    for _ in 0..5 {
+        assert_eq!(hear(&mut side, &other, now, &Say::Compare(&OTHERS)), "nothing");
+        assert_eq!(side.outbox.pop_front().map(|(kind, _)| kind), Some(Kind::Reconcile));
+    }
+}
+
+/// After each this side is summed up anew.
+#[test]
+fn a_head_is_told_once() {
+    let (one, other) = (node(1), node(2));
+    write(&one, b"key", Change::Put(b"v".to_vec()));
+    let now = Duration::from_secs(1);
+    let mut side = side(&one, other.origin());
+    side.group.want_audit(other.origin().node);
+    sum_up(&mut side, &one, now);
+    assert_eq!(hear(&mut side, &one, now, &Say::Head(Head::default())), "nothing");
+    sum_up(&mut side, &one, now);
+    assert_eq!(hear(&mut side, &one, now, &Say::Head(Head::default())), "Unexpected");
+}
+
+/// What says nothing new could be said for ever.
+#[test]
+fn nothing_and_the_same_again_are_refused() {
+    let (one, other) = (node(1), node(2));
+    write(&one, b"key", Change::Put(b"v".to_vec()));
+    let exchange = || {
+        let elements = one.elements(ScopeId::MAIN).unwrap();
+        let filtered = Filtered::of(elements, ElementKey::of_group(b"group"), 0);
+        let (ours, report) = (BTreeSet::from([NAME.to_vec()]), AuditReport::default());
+        Exchange::new(Side::Answerer, ScopeId::MAIN, filtered, ours, report)
+    };
+    let hear =
+        |exchange: &mut Exchange, say: &Say<'_>| match exchange.hear(&one, say, MayDisown::No) {
+            Ok(()) => "nothing",
+            Err(Trouble::Peer(error)) => error.code(),
+            Err(Trouble::Here(error)) => panic!("{error}"),
+        };
+    let stamp = Stamp { tick: Tick::from_ms(7), origin: other.origin() };
+    let gone = Say::Gone(vec![Gone { name: NAME.to_vec(), stamp }]);
+    let mut end = exchange();
+    assert_eq!(hear(&mut end, &gone), "nothing");
+    assert_eq!(hear(&mut end, &gone), "Unexpected");
+    let empty = StateWriter::new(ScopeId::MAIN).finish();
+    assert_eq!(hear(&mut exchange(), &Say::Chunk(&empty)), "Malformed");
 }
