@@ -4,7 +4,7 @@ use crate::keyspace::KeyspaceState;
 use base::lock::{Rank, RwLock};
 use base::{KeyspaceId, ScopeId, SpaceId};
 use sstable::manifest::KeyspaceRecord;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -108,6 +108,13 @@ impl Catalog {
     /// The live keyspace `name`.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<KeyspaceState>> {
         self.names.read().live.get(name).cloned()
+    }
+
+    /// Those of `names` that no live keyspace has, in their order, each once.
+    pub(crate) fn missing<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+        let live = &self.names.read().live;
+        let mut seen = BTreeSet::new();
+        names.filter(|name| !live.contains_key(*name) && seen.insert(*name)).collect()
     }
 
     /// All live keyspaces, by name.

@@ -5,6 +5,7 @@ use crate::parts::Parts;
 use base::limits::KEYSPACES_MAX;
 use base::{Error, KeyspaceId, Result, ScopeId, Tick};
 use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What the names of keyspaces start with that are not for users.
@@ -30,54 +31,92 @@ pub(crate) fn create(
     scope: ScopeId,
     settings: KeyspaceSettings,
 ) -> Result<Arc<KeyspaceState>> {
-    parts.refuse_if_read_only()?;
-    let created = parts.commits.mark(|| {});
-    parts.record_then(
-        |state| new_keyspace(state, name, scope, settings, created),
-        |state| {
-            if let Some(record) = state.keyspace(scope, name) {
-                parts.catalog.note_if_new(record);
-            }
-        },
-    )?;
-    parts.catalog.find(name).ok_or(Error::KeyspaceNotFound { name: name.to_owned() })
+    create_all(parts, &[name], scope, settings)?;
+    parts.catalog.find(name).ok_or_else(|| Error::KeyspaceNotFound { name: name.to_owned() })
 }
 
-/// As [`create`], of a keyspace that a peer names. What nodes keep for themselves finds room all the same.
-pub(crate) fn create_for_peer(
+/// Creates those of `names` that are missing, as [`create`] does but all by one edit: who names them is a
+/// peer, and may name very many. They stay missing from where on there are as many as peers may bring; what
+/// nodes keep for themselves finds room all the same.
+pub(crate) fn create_for_peer<'n>(
     parts: &Parts,
-    name: &str,
+    names: impl Iterator<Item = &'n str>,
     scope: ScopeId,
     settings: KeyspaceSettings,
-) -> Result<Arc<KeyspaceState>> {
-    let count = parts.installer.with_state(|state| state.keyspaces.len());
-    if count >= KEYSPACES_MAX && !is_reserved(name) {
-        let (limit, value) = (KEYSPACES_MAX as u64, count as u64 + 1);
-        return Err(Error::too_large("number of keyspaces", limit, value));
+) -> Result<()> {
+    let mut missing = parts.catalog.missing(names);
+    if missing.is_empty() {
+        return Ok(());
     }
-    create(parts, name, scope, settings)
+    let count = parts.installer.with_state(|state| state.keyspaces.len());
+    let mut room = KEYSPACES_MAX.saturating_sub(count);
+    missing.retain(|name| {
+        let has_room = is_reserved(name) || room > 0;
+        room = room.saturating_sub(usize::from(!is_reserved(name)));
+        has_room
+    });
+    if missing.is_empty() { Ok(()) } else { create_all(parts, &missing, scope, settings) }
 }
 
-/// The edit that creates a keyspace; nothing if another thread was faster.
-fn new_keyspace(
+/// Why a keyspace that a peer names is not there after [`create_for_peer`].
+pub(crate) fn absent(parts: &Parts, name: &str) -> Error {
+    let count = parts.installer.with_state(|state| state.keyspaces.len());
+    match count >= KEYSPACES_MAX && !is_reserved(name) {
+        true => Error::too_large("number of keyspaces", KEYSPACES_MAX as u64, count as u64 + 1),
+        false => Error::KeyspaceNotFound { name: name.to_owned() },
+    }
+}
+
+/// Creates those of `names`, which are all different, that are not there. Durable when this returns.
+fn create_all(
+    parts: &Parts,
+    names: &[&str],
+    scope: ScopeId,
+    settings: KeyspaceSettings,
+) -> Result<()> {
+    parts.refuse_if_read_only()?;
+    let created = parts.commits.mark(|| {});
+    let asked: BTreeSet<&str> = names.iter().copied().collect();
+    let is_asked = |record: &KeyspaceRecord| !record.is_dropped() && asked.contains(&*record.name);
+    parts.record_then(
+        |state| {
+            let here = state.keyspaces.values().filter(|record| is_asked(record));
+            let here: BTreeSet<&str> = here.map(|record| &*record.name).collect();
+            let new = names.iter().copied().filter(|name| !here.contains(name));
+            new_keyspaces(state, new, scope, settings, created)
+        },
+        |state| {
+            let here = state.keyspaces.values().filter(|record| is_asked(record));
+            let of_scope = here.filter(|record| record.scope == scope);
+            of_scope.for_each(|record| parts.catalog.note_if_new(record));
+        },
+    )
+}
+
+/// The edit that creates keyspaces; nothing if other threads were faster.
+fn new_keyspaces<'n>(
     state: &State,
-    name: &str,
+    names: impl Iterator<Item = &'n str>,
     scope: ScopeId,
     settings: KeyspaceSettings,
     created: Tick,
 ) -> Edit {
-    let exists = state.keyspaces.values().any(|known| known.name == name && !known.is_dropped());
-    if exists {
-        return Edit::default();
-    }
-    let id = KeyspaceId::nth(scope, state.next_keyspace);
-    let record =
-        KeyspaceRecord { id, scope, name: name.to_owned(), created, dropped: None, settings };
-    Edit {
-        keyspaces: vec![record],
-        next_keyspace: Some(state.next_keyspace.saturating_add(1)),
-        last_tick: Some(created),
-        ..Edit::default()
+    let mut next = state.next_keyspace;
+    let keyspaces: Vec<KeyspaceRecord> = names
+        .map(|name| {
+            let (id, name) = (KeyspaceId::nth(scope, next), name.to_owned());
+            next = next.saturating_add(1);
+            KeyspaceRecord { id, scope, name, created, dropped: None, settings }
+        })
+        .collect();
+    match keyspaces.is_empty() {
+        true => Edit::default(),
+        false => Edit {
+            keyspaces,
+            next_keyspace: Some(next),
+            last_tick: Some(created),
+            ..Edit::default()
+        },
     }
 }
 

@@ -33,6 +33,7 @@ mod export;
 mod floor;
 mod import;
 mod incoming;
+mod keyspaces;
 mod late;
 mod listener;
 mod log_index;
@@ -47,8 +48,8 @@ mod tail;
 mod vectors;
 
 pub(crate) use admissions::Admissions;
-pub(crate) use admit::open_keyspace;
 pub(crate) use clock::{ClockWatch, raise_bound};
+pub(crate) use keyspaces::open_keyspace;
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
 pub(crate) use recent::Recent;
@@ -160,8 +161,9 @@ impl Replication {
     /// a whole when this returns or as soon as the commits before it are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is no shipment, or of a scope that does not replicate; `ConfigMismatch` if one of
-    /// its keyspaces exists here in another scope; `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
+    /// `InvalidInput` if it is no shipment, or of a scope that does not replicate; `TooLarge` if it has more puts than a batch,
+    /// or keyspaces for which there is no room; `ConfigMismatch` if one of them exists here in another scope;
+    /// `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn admit(&self, shipment: &[u8]) -> Result<Admission> {
         admit::admit(&self.parts, shipment)
     }

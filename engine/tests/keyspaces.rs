@@ -4,9 +4,12 @@
 
 mod fixture;
 
-use base::fs::CrashModel;
+use base::fs::{CrashModel, SimOp};
+use esker::replicate::{Purpose, Replication, ScopeId, Vector};
 use esker::{Batch, Compression, Db, Error, KeyspaceOptions, Options, Scope, SyncMode};
-use fixture::{Disk, content, keyspace, local_keyspace, own, small};
+use fixture::{Disk, content, fast, keyspace, local_keyspace, own, small};
+
+const MAIN: ScopeId = ScopeId::MAIN;
 
 #[test]
 fn ten_thousand_keyspaces_are_cheap() {
@@ -278,4 +281,52 @@ fn what_each_keyspace_holds_is_counted() {
     assert_eq!(content(&keyspace(&db, "b")).len(), 1);
     assert!(db.stats().index_bytes > 0);
     assert_eq!(db.keyspace_stats().unwrap(), stats);
+}
+
+/// Whoever else has something to say waits meanwhile.
+#[test]
+fn keyspaces_that_peers_bring_at_once_are_made_at_once() {
+    const COUNT: usize = 300;
+    let (a, b) = (Disk::new(1).open(fast()), Disk::new(2).open(fast()));
+    let mut batch = Batch::new();
+    for number in 0..COUNT {
+        batch.put(&keyspace(&a, &number.to_string()), "x", "1");
+        keyspace(&b, &number.to_string()).put("x", "1").unwrap();
+    }
+    a.write(batch).unwrap();
+    let delta = |to: &Replication| {
+        let mut delta = a.replication().delta(MAIN, &Vector::default()).unwrap();
+        let mut stage = to.stage(MAIN, delta.head(), Purpose::CatchUp).unwrap();
+        while let Some(chunk) = delta.next(1 << 20).unwrap() {
+            stage.add(&chunk).unwrap();
+        }
+        stage.install().unwrap();
+    };
+    let shipments = |from: &Db, to: &Replication, count: usize| {
+        let mut vector = Vector::default();
+        let mut tail = from.replication().tail(MAIN, &vector).unwrap();
+        let mut all = Vec::new();
+        while let Some(shipment) = tail.next(&vector, 1).unwrap() {
+            vector.raise(shipment.origin, shipment.last);
+            all.push(shipment.bytes);
+        }
+        assert_eq!(all.len(), count);
+        let all: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        assert_eq!(to.admit_all(&all).unwrap().len(), count);
+    };
+    let shipment = |to: &Replication| shipments(&a, to, 1);
+    let convoy = |to: &Replication| shipments(&b, to, COUNT);
+    let check = |what: &str, bring: &dyn Fn(&Replication)| {
+        let disk = Disk::new(3);
+        let db = disk.open(fast());
+        let is_sync = |kind: &SimOp| *kind == SimOp::SyncData;
+        let syncs = || disk.fs.kinds().into_iter().filter(is_sync).count();
+        let before = syncs();
+        bring(&db.replication());
+        assert_eq!(db.keyspaces().len(), COUNT, "{what}");
+        assert!(syncs() - before < 20, "{what}: {} syncs", syncs() - before);
+    };
+    check("a shipment", &shipment);
+    check("a convoy", &convoy);
+    check("a delta", &delta);
 }

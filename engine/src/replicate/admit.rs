@@ -12,9 +12,9 @@ use super::decide::{Basis, Verdict};
 use super::incoming::{Arrivals, Incoming};
 use super::late::{Answer, Answers, QUARANTINE};
 use super::parked::{Loser, LostWrite, Parking};
-use super::{Moved, Recent, provisional};
+use super::{Moved, Recent, keyspaces};
 use crate::commit::{Admitted, Queue};
-use crate::creation::{self, is_reserved};
+use crate::creation::is_reserved;
 use crate::drops;
 use crate::keyspace::KeyspaceState;
 use crate::memtable::{ForeignOp, Memtable};
@@ -57,6 +57,11 @@ impl<'a> Shipped<'a> {
             return Err(Error::too_large("number of puts in a shipment", BATCH_OPS_MAX, puts));
         }
         Ok(Shipped { shipment, bytes })
+    }
+
+    /// The names of its keyspaces.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + Clone {
+        self.shipment.keyspaces.iter().map(|(_, name)| *name)
     }
 
     /// Whether it goes on where `before`, of the same author, ends.
@@ -152,35 +157,6 @@ pub(super) fn dropped(parts: &Parts, scope: ScopeId, view: &View, known: &mut Kn
     dropped
 }
 
-/// The keyspaces of the shipment as they are here; those that are missing are created.
-fn keyspaces_of(parts: &Parts, shipment: &Shipment<'_>) -> Result<Vec<Arc<KeyspaceState>>> {
-    let names = shipment.keyspaces.iter();
-    names.map(|(_, name)| open_keyspace(parts, shipment.scope, name)).collect()
-}
-
-/// The keyspace `name` of `scope`; created if it is missing.
-///
-/// # Errors
-/// `TooLarge` if there are as many as peers may bring.
-pub(crate) fn open_keyspace(
-    parts: &Parts,
-    scope: ScopeId,
-    name: &str,
-) -> Result<Arc<KeyspaceState>> {
-    let state = match parts.catalog.find(name) {
-        Some(state) => state,
-        None => creation::create_for_peer(parts, name, scope, provisional())?,
-    };
-    if state.space.scope() != scope {
-        return Err(Error::ConfigMismatch {
-            what: "the keyspace's scope",
-            stored: format!("{}", state.space.scope().0),
-            given: format!("{}", scope.0),
-        });
-    }
-    Ok(state)
-}
-
 /// One shipment, ready to be compared.
 pub(super) struct Task<'a> {
     parts: &'a Parts,
@@ -210,11 +186,12 @@ impl<'a> Task<'a> {
     /// The new part of a shipment: that behind `before`. Keyspaces that are missing are created.
     pub(super) fn new(
         parts: &'a Parts,
-        Shipped { shipment, bytes }: &'a Shipped<'a>,
+        shipped: &'a Shipped<'a>,
         author: Author,
         before: Tick,
     ) -> Result<Task<'a>> {
-        let keyspaces = keyspaces_of(parts, shipment)?;
+        let Shipped { shipment, bytes } = shipped;
+        let keyspaces = keyspaces::open_all(parts, shipment.scope, shipped.names())?;
         let watched = parts.resolvers.watched(keyspaces.iter());
         let arrivals = Arrivals::of(shipment, before, &keyspaces, &watched);
         Ok(Task { parts, shipment, bytes, author, before, keyspaces, watched, arrivals })
@@ -304,7 +281,8 @@ impl<'a> Task<'a> {
         if self.may_be_late(dropped).next().is_none() || answers() == Answers::Reader {
             return Ok(None);
         }
-        open_keyspace(self.parts, self.shipment.scope, QUARANTINE).map(|state| Some(state.space))
+        let scope = self.shipment.scope;
+        keyspaces::open_keyspace(self.parts, scope, QUARANTINE).map(|state| Some(state.space))
     }
 
     /// The most bytes that all of it can take in the memtable.

@@ -9,11 +9,11 @@
 //! range deletes or erases, one with a put that may be late, and one that can not be looked up. Such a one goes
 //! alone, and so does the first of a convoy that something keeps changing under. Then the next convoy begins.
 
-use super::Recent;
 use super::admission::Admission;
 use super::admissions::Known;
 use super::admit::{self, Decided, Judged, LOOKS_MAX, Shipped, Task, admit_one};
 use super::decide::{Basis, Verdict};
+use super::{Recent, keyspaces};
 use crate::commit::Queue;
 use crate::creation::is_reserved;
 use crate::memtable::{ForeignOp, Memtable};
@@ -126,6 +126,9 @@ fn admit_convoy(parts: &Parts, shipped: &[Shipped<'_>]) -> Result<Option<Vec<Adm
     let origin = first.shipment.origin;
     let author = Author { number: parts.number_of(origin)?, origin };
     loop {
+        // All of them at once: whatever keeps one of them from being there, its shipment tells.
+        let names = shipped.iter().flat_map(Shipped::names);
+        let _ = keyspaces::create_missing(parts, first.shipment.scope, names);
         let befores = shipped.iter().map(|it| it.shipment.last());
         let befores = std::iter::once(before).chain(befores);
         let tasks = shipped.iter().zip(befores);

@@ -2,7 +2,7 @@
 //! current by one edit together with the vector.
 
 use super::super::late::QUARANTINE;
-use super::super::{Answers, Moved, admit};
+use super::super::{Answers, Moved, keyspaces};
 use super::judge::{Here, Judge, Own};
 use super::output::{Tables, discard};
 use super::prepared::Prepared;
@@ -122,8 +122,9 @@ fn places(stage: &Stage) -> Result<Places> {
             places.insert(state.space, Place { state, first: None });
         }
     }
-    for (name, first) in &stage.outline.keyspaces {
-        let state = admit::open_keyspace(parts, scope, name)?;
+    let named = &stage.outline.keyspaces;
+    let opened = keyspaces::open_all(parts, scope, named.keys().map(String::as_str))?;
+    for (state, first) in opened.into_iter().zip(named.values()) {
         places.insert(state.space, Place { state, first: *first });
     }
     Ok(places)
@@ -143,7 +144,7 @@ fn attempt(
         || may_be_late_there(stage);
     let answers = parts.admissions.answers(scope);
     let copies = match expects_late && answers == Answers::Author {
-        true => Some(admit::open_keyspace(parts, scope, QUARANTINE)?.space),
+        true => Some(keyspaces::open_keyspace(parts, scope, QUARANTINE)?.space),
         false => None,
     };
     let parked_in = parts.resolvers.parked_in();
