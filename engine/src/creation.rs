@@ -1,8 +1,10 @@
 //! Creating keyspaces.
 
+use crate::drops::KEYSPACES;
 use crate::keyspace::KeyspaceState;
 use crate::parts::Parts;
-use base::limits::KEYSPACES_MAX;
+use crate::replicate::QUARANTINE;
+use base::limits::{KEYSPACES_MAX, check_keyspace_name};
 use base::{Error, KeyspaceId, Result, ScopeId, Tick};
 use sstable::manifest::{Edit, KeyspaceRecord, KeyspaceSettings, State};
 use std::collections::BTreeSet;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 
 /// What the names of keyspaces start with that are not for users.
 const RESERVED: &str = "esker.";
+/// Those of them that replicate: members, late puts, drops. All others are each node's own.
+const SHARED: [&str; 3] = ["esker.roster", QUARANTINE, KEYSPACES];
 
 /// Whether the name is not for users.
 pub(crate) fn is_reserved(name: &str) -> bool {
@@ -20,6 +24,15 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 pub(crate) fn refuse_reserved(name: &str) -> Result<()> {
     match is_reserved(name) {
         true => Err(Error::invalid("keyspace names that start with \"esker.\" are reserved")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a name that no keyspace has which peers may bring.
+pub(crate) fn check_name_of_peer(name: &str) -> Result<()> {
+    check_keyspace_name(name)?;
+    match is_reserved(name) && !SHARED.contains(&name) {
+        true => Err(Error::invalid(format!("the keyspace {name:?} is each node's own"))),
         false => Ok(()),
     }
 }
@@ -173,7 +186,8 @@ mod tests {
         let refused = admit(&shipment(2, "one too many"));
         assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
         assert!(matches!(admit(&shipment(3, "first")), Ok(Admission::Taken { .. })));
-        assert!(matches!(admit(&shipment(4, "esker.x")), Ok(Admission::Taken { .. })));
+        assert!(matches!(admit(&shipment(4, "esker.roster")), Ok(Admission::Taken { .. })));
+        assert!(matches!(admit(&shipment(5, "esker.x")), Err(Error::InvalidInput { .. })));
         db.keyspace("of a user", KeyspaceOptions::default()).unwrap();
     }
 }

@@ -50,6 +50,7 @@ mod vectors;
 pub(crate) use admissions::Admissions;
 pub(crate) use clock::{ClockWatch, raise_bound};
 pub(crate) use keyspaces::open_keyspace;
+pub(crate) use late::QUARANTINE;
 pub(crate) use listener::Listener;
 pub(crate) use log_index::LogIndex;
 pub(crate) use recent::Recent;
@@ -161,7 +162,8 @@ impl Replication {
     /// a whole when this returns or as soon as the commits before it are.
     ///
     /// # Errors
-    /// `InvalidInput` if it is no shipment, or of a scope that does not replicate; `TooLarge` if it has more puts than a batch,
+    /// `InvalidInput` if it is no shipment, or of a scope that does not replicate, or if the name of one of its
+    /// keyspaces starts with `esker.` and that is each node's own; `TooLarge` if it has more puts than a batch,
     /// or keyspaces for which there is no room; `ConfigMismatch` if one of them exists here in another scope;
     /// `Poisoned`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn admit(&self, shipment: &[u8]) -> Result<Admission> {

@@ -6,7 +6,9 @@ mod fixture;
 
 use base::fs::{CrashModel, SimOp};
 use esker::replicate::{Purpose, Replication, ScopeId, Vector};
-use esker::{Batch, Compression, Db, Error, KeyspaceOptions, Options, Scope, SyncMode};
+use esker::{
+    Batch, Compression, Conflict, Db, Error, KeyspaceOptions, Options, Resolution, Scope, SyncMode,
+};
 use fixture::{Disk, content, fast, keyspace, local_keyspace, own, small};
 
 const MAIN: ScopeId = ScopeId::MAIN;
@@ -329,4 +331,39 @@ fn keyspaces_that_peers_bring_at_once_are_made_at_once() {
     check("a shipment", &shipment);
     check("a convoy", &convoy);
     check("a delta", &delta);
+}
+
+/// Else a peer would make on all nodes what each keeps for itself, and in the wrong scope.
+#[test]
+fn of_the_reserved_names_peers_bring_only_those_that_replicate() {
+    for (name, is_shared) in [
+        ("esker.roster", true),
+        ("esker.quarantine", true),
+        ("esker.keyspaces", true),
+        ("esker.conflicts", false),
+        ("esker.node", false),
+        ("esker.x", false),
+    ] {
+        let (a, b, c) = (Disk::new(1).open(fast()), Disk::new(2).open(fast()), Disk::new(3));
+        let (c, from, to) = (c.open(fast()), a.replication(), b.replication());
+        from.keyspace(MAIN, name).unwrap().put("x", "1").unwrap();
+        let nothing = Vector::default();
+        let shipment = from.tail(MAIN, &nothing).unwrap().next(&nothing, 1 << 20).unwrap().unwrap();
+        let mut delta = from.delta(MAIN, &nothing).unwrap();
+        let chunk = delta.next(1 << 20).unwrap().unwrap();
+        let mut stage = to.stage(MAIN, delta.head(), Purpose::CatchUp).unwrap();
+        let export = from.export(MAIN).unwrap();
+        let taken = [
+            stage.add(&chunk).err(),
+            to.admit(&shipment.bytes).err(),
+            to.admit_all(&[&shipment.bytes]).err(),
+            c.replication().import(MAIN, export.head()).err(),
+        ];
+        for error in &taken {
+            let is_refused = matches!(error, Some(Error::InvalidInput { .. }));
+            assert!(if is_shared { error.is_none() } else { is_refused }, "{name}: {taken:?}");
+        }
+        assert_eq!(to.existing_keyspace(name).is_ok(), is_shared, "{name}");
+        b.set_resolver("k", |_: &Conflict<'_>| Ok(Resolution::KeepWinner)).unwrap();
+    }
 }

@@ -14,7 +14,7 @@ use super::late::{Answer, Answers, QUARANTINE};
 use super::parked::{Loser, LostWrite, Parking};
 use super::{Moved, Recent, keyspaces};
 use crate::commit::{Admitted, Queue};
-use crate::creation::is_reserved;
+use crate::creation::{check_name_of_peer, is_reserved};
 use crate::drops;
 use crate::keyspace::KeyspaceState;
 use crate::memtable::{ForeignOp, Memtable};
@@ -44,7 +44,7 @@ pub(super) struct Shipped<'a> {
 }
 
 impl<'a> Shipped<'a> {
-    /// Refuses what is none, or of a scope that is each node's own.
+    /// Refuses what is none, or about what is each node's own.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Shipped<'a>> {
         let shipment = Shipment::decode(bytes).map_err(|found| {
             Error::invalid(format!("what was received is no shipment: {found}"))
@@ -52,6 +52,7 @@ impl<'a> Shipped<'a> {
         if !shipment.scope.is_replicated() {
             return Err(Error::invalid("a shipment of scope 0, which is each node's own"));
         }
+        shipment.keyspaces.iter().try_for_each(|(_, name)| check_name_of_peer(name))?;
         let puts = puts_of_users(&shipment);
         if puts > BATCH_OPS_MAX {
             return Err(Error::too_large("number of puts in a shipment", BATCH_OPS_MAX, puts));

@@ -19,6 +19,7 @@ pub(crate) use received::Received;
 use super::stage::refuse_ahead;
 use super::{DeltaHead, ExportHead, Moved, Replication};
 use crate::commit::Queue;
+use crate::creation::check_name_of_peer;
 use crate::jobs;
 use crate::parts::Parts;
 use base::fs::full_path;
@@ -352,6 +353,7 @@ fn checked(scope: ScopeId, head: &ExportHead) -> Result<Edit> {
     if !of_scope {
         return Err(broken("its catalog speaks of another scope"));
     }
+    catalog.keyspaces.iter().try_for_each(|keyspace| check_name_of_peer(&keyspace.name))?;
     if catalog.added.iter().any(|added| added.meta.source.is_none()) {
         return Err(broken("a table does not say who wrote it"));
     }

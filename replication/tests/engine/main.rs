@@ -7,6 +7,7 @@ mod audits;
 mod heal;
 mod pair;
 mod parts;
+mod reserved;
 mod resolving;
 mod same;
 mod space;

@@ -4,7 +4,8 @@
 //! what is the same as for the entry before is not looked at again ([`Gist`]); everybody else asks what
 //! was found.
 
-use base::limits::{KEYSPACES_MAX, check_keyspace_name};
+use crate::creation::check_name_of_peer;
+use base::limits::KEYSPACES_MAX;
 use base::state::{StateEntry, StateKind};
 use base::{Error, Origin, Result, Tick, Vector};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +135,7 @@ impl<'c> Gist<'c> {
             *of == sort && (std::ptr::eq(*name, entry.keyspace) || *name == entry.keyspace)
         });
         if !goes_on {
-            check_keyspace_name(entry.keyspace)?;
+            check_name_of_peer(entry.keyspace)?;
             self.keyspaces.push((entry.keyspace, sort));
         }
         if let StateKind::RangeDelete { end } = entry.kind {
