@@ -367,3 +367,31 @@ fn of_the_reserved_names_peers_bring_only_those_that_replicate() {
         b.set_resolver("k", |_: &Conflict<'_>| Ok(Resolution::KeepWinner)).unwrap();
     }
 }
+
+/// So they take no more memory than one of them, however many there are.
+#[test]
+fn entries_are_given_as_they_are_read() {
+    let disk = Disk::new(1);
+    let db = disk.open(small());
+    let options = KeyspaceOptions { compression: Compression::None, ..KeyspaceOptions::default() };
+    let k = db.keyspace("k", options).unwrap();
+    for number in 0..100u8 {
+        k.put([number], [number; 50_000]).unwrap();
+    }
+    db.compact_all().unwrap();
+    let origin = db.replication().origin();
+    let reads_of_first = |count: u8| {
+        let (before, mut reads, mut next) = (disk.fs.calls(), Vec::new(), 0);
+        let entries = db.replication().each_entry("k", |key, value, stamp| {
+            assert_eq!((key, value, stamp.origin), (&[next][..], &[next; 50_000][..], origin));
+            reads.push(disk.fs.calls() - before);
+            next += 1;
+            next < count
+        });
+        entries.unwrap();
+        assert_eq!(next, count);
+        (reads[0], disk.fs.calls() - before)
+    };
+    let ((first, all), (_, few)) = (reads_of_first(100), reads_of_first(10));
+    assert!(first * 10 < all && few * 5 < all, "{first}, {few} and {all} reads");
+}

@@ -3,8 +3,8 @@
 use crate::link::Bell;
 use crate::roster::{Role, Roster};
 use crate::store::{
-    Admission, Answers, Delta, DeltaHead, Element, Export, ExportFile, ExportHead, Held, Import,
-    Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail, keyspaces,
+    Admission, Answers, Delta, DeltaHead, EachEntry, Element, Export, ExportFile, ExportHead,
+    Import, Installed, Moment, Outbound, Purpose, Settled, Spool, Stage, Store, Tail, keyspaces,
 };
 use base::state::StateEntry;
 use base::{Error, KeyRanges, Origin, Result, ScopeId, Tick, Vector};
@@ -49,13 +49,9 @@ impl EngineStore {
 /// Those of a read.
 pub fn recorded_role(replication: &given::Replication) -> Result<Option<Role>> {
     let mut roster = Roster::default();
-    roster.read(&held(replication, keyspaces::ROSTER)?);
+    replication
+        .each_entry(keyspaces::ROSTER, |key, value, stamp| roster.note(key, value, stamp))?;
     Ok(roster.role(replication.origin().node))
-}
-
-fn held(replication: &given::Replication, keyspace: &str) -> Result<Vec<Held>> {
-    let entries = replication.entries(keyspace)?.into_iter();
-    Ok(entries.map(|(key, value, stamp)| Held { key, value, stamp }).collect())
 }
 
 impl Store for EngineStore {
@@ -226,8 +222,8 @@ impl Store for EngineStore {
         }
     }
 
-    fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
-        held(&self.replication, keyspace)
+    fn each_entry(&self, keyspace: &str, each: &mut EachEntry<'_>) -> Result<()> {
+        self.replication.each_entry(keyspace, each)
     }
 
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {

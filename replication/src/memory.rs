@@ -15,7 +15,7 @@ mod tables;
 pub use life::{Change, Write};
 
 use crate::store::{
-    Admission, Answers, Delta, DeltaHead, Export, ExportHead, Held, Import, Moment, Outbound,
+    Admission, Answers, Delta, DeltaHead, EachEntry, Export, ExportHead, Import, Moment, Outbound,
     Purpose, Spool, Stage, Store, Tail,
 };
 use base::lock::{Mutex, Rank};
@@ -434,20 +434,22 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
+    fn each_entry(&self, keyspace: &str, each: &mut EachEntry<'_>) -> Result<()> {
         let inner = self.inner.lock();
-        let local = inner.live.local.iter().filter(|((name, _), _)| name == keyspace);
-        let local = local.map(|((_, key), value)| {
-            let stamp = Stamp { tick: Tick::ZERO, origin: inner.live.origin };
-            Held { key: key.clone(), value: value.clone(), stamp }
-        });
-        let content = &inner.live.content;
-        let points = content.points.iter().filter(|((name, _), _)| name == keyspace);
-        let held = points.filter_map(|(place, version)| {
-            let value = content.get(place, inner.wall_ms)?.to_vec();
-            Some(Held { key: place.1.clone(), value, stamp: version.stamp })
-        });
-        Ok(local.chain(held).collect())
+        let (live, content) = (&inner.live, &inner.live.content);
+        let own = Stamp { tick: Tick::ZERO, origin: live.origin };
+        let local = live.local.iter().map(|(place, value)| (place, Some(&**value), own));
+        let points = content.points.iter();
+        let held = points
+            .map(|(place, version)| (place, content.get(place, inner.wall_ms), version.stamp));
+        for ((name, key), value, stamp) in local.chain(held) {
+            if let Some(value) = value.filter(|_| name == keyspace)
+                && !each(key, value, stamp)
+            {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick> {

@@ -48,7 +48,7 @@ pub const ADDRESS_LEN_MAX: usize = 255;
 pub const RETIRED_MAX: usize = 64;
 /// Bytes of the changes of a key at the most.
 pub const KEYS_LEN_MAX: usize = 3456;
-/// Members at the most.
+/// Members at the most, and nodes of which lives or changes of keys are remembered before they are members.
 pub const MEMBERS_MAX: usize = 256;
 
 /// Whatever life a node turns out to have: who shut it out had never heard of it.
@@ -240,31 +240,46 @@ impl Roster {
         Roster { members: members.collect(), ..Roster::default() }
     }
 
-    /// Adds the records of the keyspace, in the order of keys: decisions come last. Those that do not
-    /// decode are counted and left out: they were admitted like any value, so they can not be refused
-    /// here.
+    /// Adds records of the keyspace, in the order of keys: decisions come last. Those that are none are
+    /// counted and left out: they were admitted like any value, so they can not be refused here.
     pub fn read(&mut self, records: &[Held]) -> usize {
-        let mut refused = 0;
-        for record in records {
-            refused += usize::from(self.read_one(record).is_err());
-        }
-        refused
+        let refused = records
+            .iter()
+            .filter(|Held { key, value, stamp }| self.read_one(key, value, *stamp).is_err());
+        refused.count()
     }
 
-    fn read_one(&mut self, Held { key, value, stamp }: &Held) -> Decoded<()> {
+    /// Adds the next record of the keyspace, in the order of keys. Of what is none, however long, nothing is
+    /// kept. Whether any may come behind it: what is no record may be without end.
+    pub fn note(&mut self, key: &[u8], value: &[u8], stamp: Stamp) -> bool {
+        let _ = self.read_one(key, value, stamp);
+        key.first().is_none_or(|kind| *kind <= MEMBER)
+    }
+
+    fn read_one(&mut self, key: &[u8], value: &[u8], stamp: Stamp) -> Decoded<()> {
         let mut reader = Reader::new(key);
         let kind = reader.u8()?;
         let node = NodeId(reader.array()?);
         check_end(&reader)?;
-        let is_full = self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&node);
+        let is_member = self.members.contains_key(&node);
+        let has_room = |count: usize| match is_member || count < MEMBERS_MAX {
+            true => Ok(()),
+            false => Err(Corruption::OutOfRange),
+        };
         match kind {
-            FIRST | MEMBER if is_full => return Err(Corruption::OutOfRange),
-            FIRST | MEMBER => drop(self.members.insert(node, (Member::decode(value)?, *stamp))),
-            LIFE => drop(self.lives.insert(node, Life::decode(value)?)),
-            KEYS if value.len() > KEYS_LEN_MAX || self.keys.len() >= MEMBERS_MAX => {
-                return Err(Corruption::OutOfRange);
+            FIRST | MEMBER => {
+                has_room(self.members.len())?;
+                self.members.insert(node, (Member::decode(value)?, stamp));
             }
-            KEYS => drop(self.keys.insert(node, value.clone())),
+            LIFE => {
+                has_room(self.lives.len())?;
+                self.lives.insert(node, Life::decode(value)?);
+            }
+            KEYS if value.len() > KEYS_LEN_MAX => return Err(Corruption::OutOfRange),
+            KEYS => {
+                has_room(self.keys.len())?;
+                self.keys.insert(node, value.to_vec());
+            }
             _ => return Err(Corruption::UnknownKind),
         }
         Ok(())
@@ -428,5 +443,36 @@ mod tests {
         };
         let records: Vec<_> = (0..MEMBERS_MAX + 5).map(record).collect();
         assert_eq!(Roster::default().read(&records), 5);
+    }
+
+    /// Others may write them, about nodes that do not exist.
+    #[test]
+    fn lives_and_keys_beyond_the_limit_are_left_out_but_for_those_of_members() {
+        let node = |of: usize| NodeId((of as u128).to_be_bytes());
+        let last = node(2 * MEMBERS_MAX);
+        for record in [
+            |node| held(Life::key(node), Life::default().encode()),
+            |node| held(Roster::keys_key(node), b"changes".to_vec()),
+        ] {
+            let mut roster = Roster::first([last]);
+            let records: Vec<_> = (0..MEMBERS_MAX + 5).map(|of| record(node(of))).collect();
+            assert_eq!(roster.read(&records), 5);
+            assert_eq!(roster.read(&[record(last)]), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_no_record_nor_asked_for_behind_the_last() {
+        let mut roster = Roster::default();
+        let junk = vec![1; 1 << 20];
+        for kind in [FIRST, LIFE, KEYS, MEMBER] {
+            let (key, long) = ([&[kind][..], &NODE.0].concat(), [&[kind][..], &junk].concat());
+            for (key, value) in [(&key, &junk), (&long, &junk), (&long, &Life::default().encode())]
+            {
+                assert!(roster.note(key, value, Stamp::default()));
+            }
+        }
+        assert_eq!(roster, Roster::default());
+        assert!(!roster.note(b"n", b"", Stamp::default()));
     }
 }

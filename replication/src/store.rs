@@ -151,8 +151,20 @@ pub trait Store: Send + Sync {
     /// The value of `key` in a keyspace, if there is one.
     fn get(&self, keyspace: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// All keys and values of a keyspace; none if there is no such keyspace.
-    fn entries(&self, keyspace: &str) -> Result<Vec<Held>>;
+    /// Calls `each` with key, value and stamp of all live entries of a keyspace, by key, until it returns
+    /// false; not at all if there is no such keyspace. Few of them are in memory at a time, however many
+    /// there are.
+    fn each_entry(&self, keyspace: &str, each: &mut EachEntry<'_>) -> Result<()>;
+
+    /// All that [`Store::each_entry`] gives, in memory: not for what peers write to.
+    fn entries(&self, keyspace: &str) -> Result<Vec<Held>> {
+        let mut entries = Vec::new();
+        self.each_entry(keyspace, &mut |key, value, stamp| {
+            entries.push(Held { key: key.to_vec(), value: value.to_vec(), stamp });
+            true
+        })?;
+        Ok(entries)
+    }
 
     /// Writes `key` as any user would, durably; in scope main it is replicated.
     fn put(&self, scope: ScopeId, keyspace: &str, key: &[u8], value: &[u8]) -> Result<Tick>;
@@ -209,6 +221,9 @@ pub enum Answers {
     /// It may not write.
     Reader,
 }
+
+/// What is called with key, value and stamp of an entry, and says whether it wants more.
+pub type EachEntry<'e> = dyn FnMut(&[u8], &[u8], Stamp) -> bool + 'e;
 
 /// A live entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

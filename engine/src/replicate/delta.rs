@@ -6,12 +6,12 @@
 
 use super::Replication;
 use super::log_index::Start;
-use super::moment::{Moment, unreadable};
+use super::moment::Moment;
 use crate::merge::{Merge, RunCursor, Source};
 use crate::parts::Parts;
 use crate::tables::TableHandle;
 use base::foreign::NumberedStamp;
-use base::state::{CHUNK_ENTRIES_MAX, StateChunk, StateEntry, StateKind, StateWriter};
+use base::state::{CHUNK_ENTRIES_MAX, StateEntry, StateKind, StateWriter};
 use base::{KeyRange, KeyRanges, Origin, Result, ScopeId, SpaceId, Stamp, Tick, Trailer, Vector};
 use sstable::{RangeDelete, ReadMode, TableMeta};
 use std::collections::VecDeque;
@@ -24,8 +24,6 @@ const ENTRY_WORK: usize = 64;
 const _: () =
     assert!(WORK_MAX / ENTRY_WORK <= CHUNK_ENTRIES_MAX, "a call fills no chunk beyond that");
 const LOOK_UP_WORK: usize = 8 << 10;
-/// Bytes of entries that are read at a time.
-const ENTRIES_LEN: usize = 64 << 10;
 
 /// A key, its value, and who wrote it when.
 pub type Stamped = (Vec<u8>, Vec<u8>, Stamp);
@@ -120,36 +118,56 @@ impl Replication {
         Ok(Delta::after(&self.parts, scope, after)?.table_bytes()? <= logged.saturating_mul(2))
     }
 
-    /// The live entries of the keyspace `name` with their stamps, by key; none if there is no such
-    /// keyspace. They are held in memory at once: for small keyspaces.
-    pub fn entries(&self, name: &str) -> Result<Vec<Stamped>> {
-        let Some(state) = self.parts.catalog.find(name) else { return Ok(Vec::new()) };
-        let mut delta = Delta::after(&self.parts, state.space.scope(), &Vector::default())?;
-        delta.ranges.clear();
-        delta.spaces.retain(|(_, space)| *space == state.space);
-        let mut entries = Vec::new();
-        while let Some(chunk) = delta.next(ENTRIES_LEN)? {
-            if chunk.is_empty() {
-                continue;
-            }
-            for entry in StateChunk::decode(&chunk).map_err(unreadable)?.entries {
-                if let StateKind::Put(value) | StateKind::PutExpiring { value, .. } = entry.kind {
-                    entries.push((entry.key.to_vec(), value.to_vec(), entry.stamp));
-                }
-            }
+    /// Calls `each` with key, value and stamp of the live entries of the keyspace `name`, by key, until it
+    /// returns false; not at all if there is no such keyspace. Of what is there no more than one entry is in
+    /// memory at a time.
+    pub fn each_entry(
+        &self,
+        name: &str,
+        mut each: impl FnMut(&[u8], &[u8], Stamp) -> bool,
+    ) -> Result<()> {
+        let Some(state) = self.parts.catalog.find(name) else { return Ok(()) };
+        let delta = Delta::bare(&self.parts, state.space.scope(), &Vector::default())?;
+        if delta.spaces.iter().all(|(_, space)| *space != state.space) {
+            return Ok(());
         }
+        let mut reading = delta.read(name.to_owned(), state.space)?;
+        let mut goes_on = true;
+        while goes_on && reading.merge.is_valid() {
+            delta.look(&mut reading, |entry| {
+                if let StateKind::Put(value) | StateKind::PutExpiring { value, .. } = entry.kind {
+                    goes_on = each(entry.key, value, entry.stamp);
+                }
+            })?;
+            reading.merge.step()?;
+        }
+        Ok(())
+    }
+
+    /// All that [`Replication::each_entry`] gives, in memory: for keyspaces that are small.
+    pub fn entries(&self, name: &str) -> Result<Vec<Stamped>> {
+        let mut entries = Vec::new();
+        self.each_entry(name, |key, value, stamp| {
+            entries.push((key.to_vec(), value.to_vec(), stamp));
+            true
+        })?;
         Ok(entries)
     }
 }
 
 impl Delta {
     fn after(parts: &Parts, scope: ScopeId, after: &Vector) -> Result<Delta> {
+        let mut delta = Delta::bare(parts, scope, after)?;
+        delta.ranges = delta.unknown_ranges();
+        Ok(delta)
+    }
+
+    /// As [`Delta::after`], without range deletes.
+    fn bare(parts: &Parts, scope: ScopeId, after: &Vector) -> Result<Delta> {
         let moment = Moment::of(parts, scope)?;
         let (after, missing, ranges) = (after.clone(), KeyRanges::default(), VecDeque::new());
         let spaces = moment.spaces.clone().into();
-        let mut delta = Delta { moment, after, missing, ranges, spaces, reading: None, work: 0 };
-        delta.ranges = delta.unknown_ranges();
-        Ok(delta)
+        Ok(Delta { moment, after, missing, ranges, spaces, reading: None, work: 0 })
     }
 
     /// What comes with the entries.
@@ -229,7 +247,7 @@ impl Delta {
                 return Ok(true);
             }
             self.work += ENTRY_WORK + reading.merge.key().len() + reading.merge.value().len();
-            self.work += self.look(&mut reading, writer)?;
+            self.work += self.look(&mut reading, |entry| writer.push(entry))?;
             reading.merge.step()?;
         }
         Ok(true)
@@ -278,9 +296,9 @@ impl Delta {
         Ok(meta.latest().any(|latest| !self.after.covers_stamp(stamp(latest))))
     }
 
-    /// Adds the version under the merge if it is the newest of its key and news. Returns what that cost
-    /// besides.
-    fn look(&self, reading: &mut Reading, writer: &mut StateWriter) -> Result<usize> {
+    /// Calls `give` with the version under the merge if it is the newest of its key and news. Returns what
+    /// that cost besides.
+    fn look(&self, reading: &mut Reading, give: impl FnOnce(&StateEntry<'_>)) -> Result<usize> {
         let merge = &reading.merge;
         let (key, trailer, stored) = (merge.key(), merge.trailer(), merge.value());
         let moment = &self.moment;
@@ -296,7 +314,7 @@ impl Delta {
         let is_unsure = may_be_news && reading.may_be_above(key);
         if may_be_news && (!is_unsure || self.is_newest(reading, key, trailer)?) {
             let (kind, stamp) = (moment.kind(trailer, stored, &of)?, of.stamp);
-            writer.push(&StateEntry { keyspace: &reading.name, key, stamp, kind });
+            give(&StateEntry { keyspace: &reading.name, key, stamp, kind });
         }
         let mut done = reading.done.take().unwrap_or_default();
         done.clear();

@@ -67,9 +67,10 @@ impl Group {
     /// Reads the records of the keyspace again. Another call may have read them before and note
     /// them afterwards: what must not be older than this call goes by what it returns.
     pub(crate) fn read_roster(&self, store: &dyn Store) -> Result<Roster> {
-        let records = store.entries(keyspaces::ROSTER)?;
         let mut roster = Roster::first(self.config.first.iter().copied());
-        roster.read(&records);
+        store.each_entry(keyspaces::ROSTER, &mut |key, value, stamp| {
+            roster.note(key, value, stamp)
+        })?;
         let is_author = self.role_in(&roster) == Role::Author;
         let answers = if is_author { Answers::Author } else { Answers::Reader };
         let mut state = self.state.lock();
