@@ -28,7 +28,8 @@ use std::sync::Arc;
 const NOTHING_SEEN: &str = "nothing is known of the peers yet: the disk does not answer";
 
 /// Why none is sent to a node with a new disk.
-const NOTHING_THERE: &str = "the node has a new disk, and has not met a peer that may hold its data";
+const NOTHING_THERE: &str =
+    "the node has a new disk, and has not met a peer that may hold its data";
 
 /// What `/health/detailed` answers.
 #[derive(Serialize)]
