@@ -189,9 +189,6 @@ impl Exchange {
         if chunk.scope != self.scope {
             return Err(ProtocolError::WrongScope { found: chunk.scope.0 }.into());
         }
-        if chunk.entries.is_empty() {
-            return Err(malformed(Corruption::Truncated).into());
-        }
         let mut taken = StateWriter::new(self.scope);
         for entry in &chunk.entries {
             let name = name_of(entry);
