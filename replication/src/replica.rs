@@ -5,7 +5,7 @@
 //! book      the peers as operators configured them, kept in the keyspace `esker.node`
 //! talk      a session over a link
 //! journal   what happened: errors, events, totals
-//! join      what a node that joins is told
+//! join      how a node that joins is let in, and what it is told
 //! invitations   those that are open
 //! look      who is let in, and who is dialed
 //! discover  who is heard on the local network
@@ -53,6 +53,7 @@ use base::lock::{Mutex, Rank};
 use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
 use book::Book;
 use discover::Discovery;
+use join::register;
 use journal::Journal;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -459,42 +460,6 @@ impl Drop for Replica {
     /// Closes everything, as a process that dies would: nobody is told, nobody is waited for.
     fn drop(&mut self) {
         self.end_tasks();
-    }
-}
-
-/// What lets a new node in: it becomes a member, and is told who the others are.
-fn register(shared: &Arc<Shared>) -> crate::link::Register {
-    let shared = Arc::downgrade(shared);
-    Arc::new(move |_: Fingerprint, node: NodeId, address: SocketAddr| {
-        let shared = shared.upgrade().ok_or_else(|| refusal("the node shuts down"))?;
-        let entered = shared.enter(node, address);
-        entered.map_err(|error| refusal(&error.to_string()))
-    })
-}
-
-fn refusal(reason: &str) -> LinkError {
-    tracing::warn!(code = "JoinRefused", reason, "a node could not be let in");
-    LinkError::Join { by: crate::link::Side::Us, reason: "the roster can not be written now" }
-}
-
-impl Shared {
-    fn enter(&self, node: NodeId, address: SocketAddr) -> Result<Vec<u8>> {
-        let addresses = vec![address.to_string()];
-        let member = Member { addresses, ..Member::new(Role::Author) };
-        let role = self.group.role_of(node);
-        if role.is_none_or(|role| role == Role::Deprecated) {
-            self.group.refuse_unless_author()?;
-        }
-        match role {
-            // It may turn out to be one that only reads.
-            None => self.group.enrol(&*self.store, node, &member)?,
-            Some(Role::Deprecated) => {
-                self.group.set_member(&*self.store, node, member)?;
-            }
-            Some(Role::Author | Role::Observer) => {}
-        }
-        self.book.lock().add(&*self.store, node, Some(address))?;
-        Ok(join::encode(&self.group.roster(), &self.book.lock().all()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a node that joins is told: who is in the group, and where.
+//! How a node that joins is let in, and what it is told: who is in the group, and where.
 //!
 //! ```text
 //! size    field
@@ -11,15 +11,55 @@
 //!    v+*      address UTF-8, at most 255 bytes
 //! ```
 
+use super::Shared;
 use super::book::Peer;
-use crate::roster::{ADDRESS_LEN_MAX, ADDRESSES_MAX, MEMBERS_MAX, Role, Roster};
+use crate::link::{Fingerprint, LinkError, Register, Side};
+use crate::roster::{ADDRESS_LEN_MAX, ADDRESSES_MAX, MEMBERS_MAX, Member, Role, Roster};
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, NodeId};
+use base::{Corruption, NodeId, Result};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 const VERSION: u8 = 1;
 
+/// What lets a new node in: it becomes a member, and is told who the others are.
+pub(super) fn register(shared: &Arc<Shared>) -> Register {
+    let shared = Arc::downgrade(shared);
+    Arc::new(move |_: Fingerprint, node: NodeId, address: SocketAddr| {
+        let shared = shared.upgrade().ok_or_else(|| refusal("the node shuts down"))?;
+        let entered = shared.enter(node, address);
+        entered.map_err(|error| refusal(&error.to_string()))
+    })
+}
+
+fn refusal(reason: &str) -> LinkError {
+    tracing::warn!(code = "JoinRefused", reason, "a node could not be let in");
+    LinkError::Join { by: Side::Us, reason: "the roster can not be written now" }
+}
+
+impl Shared {
+    fn enter(&self, node: NodeId, address: SocketAddr) -> Result<Vec<u8>> {
+        let addresses = vec![address.to_string()];
+        let member = Member { addresses, ..Member::new(Role::Author) };
+        let role = self.group.role_of(node);
+        if role.is_none_or(|role| role == Role::Deprecated) {
+            self.group.refuse_unless_author()?;
+        }
+        match role {
+            // It may turn out to be one that only reads.
+            None => self.group.enrol(&*self.store, node, &member)?,
+            Some(Role::Deprecated) => {
+                self.group.set_member(&*self.store, node, member)?;
+            }
+            Some(Role::Author | Role::Observer) => {}
+        }
+        self.book.lock().add(&*self.store, node, Some(address))?;
+        Ok(encode(&self.group.roster(), &self.book.lock().all()))
+    }
+}
+
 /// The members who are not fenced, with the addresses of the roster and of our own book.
-pub(super) fn encode(roster: &Roster, book: &[Peer]) -> Vec<u8> {
+fn encode(roster: &Roster, book: &[Peer]) -> Vec<u8> {
     let live = roster.members().filter(|(_, member)| member.role != Role::Deprecated);
     let members: Vec<_> = live.take(MEMBERS_MAX).collect();
     let mut out = vec![VERSION];
