@@ -304,7 +304,8 @@ fn convoys_and_local_writes_at_the_same_time_leave_the_greatest_stamps() {
     author.sync().unwrap();
     let all = shipments(&author, 100);
     let db = Disk::new(2).open(Options { background: Background::On, ..fast() });
-    db.replication();
+    // Else merges forget deletes meanwhile, and puts are late.
+    db.replication().raise_floor(MAIN, &Vector::default()).unwrap();
     let is_over = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -318,7 +319,8 @@ fn convoys_and_local_writes_at_the_same_time_leave_the_greatest_stamps() {
         let mut dice = Dice::of(13);
         let admitted = admit_in_convoys(&db, &bytes_of(&all), &mut dice);
         is_over.store(true, Ordering::Release);
-        assert!(admitted.iter().all(|it| matches!(it, Admission::Taken { late: 0, .. })));
+        let others = admitted.iter().filter(|it| !matches!(it, Admission::Taken { late: 0, .. }));
+        assert_eq!(others.collect::<Vec<_>>(), [&Admission::Closed; 0]);
         writer.join().unwrap()
     });
     assert!(written >= 50);

@@ -132,7 +132,7 @@ fn the_log_tells_more_when_it_is_told_to_and_every_change_is_in_the_audit() {
         assert!(found.iter().all(|line| line["fields"]["caller"] == "loopback"), "{found:?}");
         found.len()
     };
-    assert_eq!((asked("/v1/log", 200), asked("/v1/log", 400)), (1, 4));
+    assert_eq!((asked("/v1/log", 200), asked("/v1/log", 400)), (1, 6));
     assert_eq!((asked("/v1/timeouts", 200), asked("/v1/reload", 200)), (1, 1));
     assert!(!text.contains("ada"), "{text}");
     let drain = |line: &serde_json::Value| line["fields"]["name"] == "drain";

@@ -287,7 +287,8 @@ mod tests {
             let mut ops = Vec::new();
             op(what).encode(&mut ops);
             let mut writer = ShipmentWriter::new(ScopeId::MAIN, origin, follows);
-            let name = |id: KeyspaceId| Some(if id.0 == 1 { "k" } else { "esker.k" }.to_owned());
+            let name =
+                |id: KeyspaceId| Some(if id.0 == 1 { "k" } else { "esker.roster" }.to_owned());
             writer.push(tick, 1, &Ops::encoded(&ops), name).unwrap();
             all.push(writer.finish());
         }

@@ -23,7 +23,7 @@ impl Query {
             let value = percent_decode(value).ok_or_else(not_encoded)?;
             if !known.contains(&name) {
                 let message = match known {
-                    [] => "the query has a parameter; none is taken here".to_owned(),
+                    [] => "the query has a parameter, and none is taken here".to_owned(),
                     known => {
                         format!("the query has a parameter that is none of: {}", known.join(", "))
                     }
