@@ -148,13 +148,17 @@ async fn a_node_joins_a_mesh_with_a_token() {
     issuer.has_all_of(&joiner, 2).await;
     joiner.has_all_of(&issuer, 2).await;
     assert_eq!(joiner.node.endpoint.settings().hello.get(), settings().hello.get());
+}
 
-    // A service may start again with the invitation by which it once came.
-    within(joiner.mesh.shutdown()).await;
+/// A service may start again with the invitation by which it once came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_known_and_asks_to_join_is_refused_and_not_banned() {
+    let (issuer, joiner) = (meshed(1, 2, 1000), Node::new(2));
+    issuer.node.trust(&joiner);
+    joiner.trust(&issuer.node);
     let token = issuer.desk.invite(Duration::ZERO, &SeededRng::new(5)).unwrap();
-    let again = within(join(&joiner.node.endpoint, issuer.node.address, &token)).await;
-    let is_refused = matches!(again, Err(LinkError::Join { by: Side::Peer, .. }));
-    assert!(is_refused, "{again:?}");
-    let link = joiner.node.dial(&issuer.node).await.unwrap();
+    let again = within(join(&joiner.endpoint, issuer.node.address, &token)).await;
+    assert!(matches!(again, Err(LinkError::Join { by: Side::Peer, .. })), "{again:?}");
+    let link = joiner.dial(&issuer.node).await.unwrap();
     within(link.open(Channel::Control, &settings())).await.expect("it is not banned");
 }
