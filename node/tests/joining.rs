@@ -60,6 +60,40 @@ fn a_service_that_has_joined_starts_again_with_the_same_settings() {
     joined.run("get ada").ok();
 }
 
+#[test]
+fn a_node_whose_peer_did_not_know_it_joins_it_by_an_invitation() {
+    let place = Place::new();
+    let seed = Served::start(&place.path("seed"));
+    seed.run("put ada 1").ok();
+    let path = place.path("other");
+    let peer = format!("{}@{}", seed.node, seed.listen);
+    let other = Served::start_with(&path, &["--peer", &peer]);
+    until("it is not let in", || {
+        let listed = other.ask("GET", "/v1/peers", &[], "").is(200, "").json();
+        listed[0]["lastError"]["code"] == "UnknownKey"
+    });
+    assert_eq!(other.stop().0, Some(0));
+    let other = Served::start_with(&path, &["--join", &invitation(&seed)]);
+    until("it has the data", || other.run("get ada").code == Some(0));
+}
+
+#[test]
+fn a_node_that_was_retired_starts_with_the_invitation_it_once_came_by() {
+    let place = Place::new();
+    let seed = Served::start(&place.path("seed"));
+    let join = invitation(&seed);
+    let path = place.path("joined");
+    let joined = Served::start_with(&path, &["--join", &join]);
+    seed.run("put bob 1").ok();
+    until("it has the data", || joined.run("get bob").code == Some(0));
+    change(&seed, "deprecate", &joined);
+    until("it hears of it", || joined.run("put refused 1").code == Some(6));
+    assert_eq!(joined.stop().0, Some(0));
+    let joined = Served::start_with(&path, &["--join", &join]);
+    joined.run("put refused 1").fails(6, "error[ReadOnly]: ");
+    joined.run("get bob").ok();
+}
+
 /// The classes of all peers that `node` has, and whether they are online.
 fn peers(node: &Served) -> Vec<(String, bool)> {
     let listed = node.ask("GET", "/v1/peers", &[], "").is(200, "").json();

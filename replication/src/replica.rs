@@ -40,7 +40,7 @@ pub use keys::new_secret;
 pub use sync_status::SyncStatus;
 
 use crate::discovery::DiscoveryOptions;
-use crate::group::{Behind, Group, GroupConfig, Writes};
+use crate::group::{Behind, Group, GroupConfig, NO_GROUP, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
     Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError,
@@ -276,6 +276,11 @@ impl Replica {
     pub fn peer_with(&self, key: Fingerprint) -> Option<NodeId> {
         let node = self.shared.pins.node_of(key).unwrap_or(key.node());
         self.shared.book.lock().get(node).map(|peer| peer.node)
+    }
+
+    /// Whether this node was ever linked with a member of a group, whose data it has since.
+    pub fn has_group(&self) -> bool {
+        self.shared.group.id() != NO_GROUP
     }
 
     /// A token by which one node may join.

@@ -29,7 +29,6 @@ impl From<ReplicaError> for Failure {
         match error {
             ReplicaError::Store(error) => error.into(),
             ReplicaError::Link(error) => error.into(),
-            error => Failure::new(Exit::Other, error.code(), error.to_string()),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Linked {
             Arc::new(Replica::start(parts, options)?)
         };
         if let Some((token, address)) = &settings.join {
-            runtime.block_on(join(&replica, token, *address, &settings.peers))?;
+            runtime.block_on(join(&replica, token, *address))?;
         }
         let address = replica.address()?;
         let handle = runtime.handle().clone();
@@ -423,34 +423,33 @@ fn not_bound(listen: SocketAddr, error: LinkError) -> Failure {
 
 /// Joins the group of the node at `address`. One that has joined it before goes on without: a service starts again
 /// with the same settings, when the token is long spent.
-async fn join(
-    replica: &Replica,
-    token: &Token,
-    address: SocketAddr,
-    configured: &[PeerAddress],
-) -> Outcome {
-    let peer = replica.peer_with(token.issuer());
-    if peer.is_some_and(|peer| configured.iter().all(|of| of.node != peer)) {
-        tracing::debug!(%address, "not joined again: its node is a peer since the first time");
+async fn join(replica: &Replica, token: &Token, address: SocketAddr) -> Outcome {
+    let is_peer = replica.peer_with(token.issuer()).is_some();
+    if is_peer && replica.has_group() {
+        tracing::debug!(%address, "not joined again: its node is a peer");
         return Ok(());
     }
-    let Err(error) = replica.join(token, address).await else { return Ok(()) };
-    if peer.is_some() && matches!(error, ReplicaError::Link(_)) {
-        tracing::info!(%address, code = error.code(), %error, "not joined: its node is configured as a peer");
+    let error = match replica.join(token, address).await {
+        Ok(()) => return Ok(()),
+        Err(ReplicaError::Store(error)) => return Err(Failure::from(error).during("join")),
+        Err(ReplicaError::Link(error)) => error,
+    };
+    // It has joined, and ended before it was linked.
+    if is_peer && matches!(error, LinkError::Join { by: Side::Peer, .. }) {
+        tracing::warn!(%address, code = error.code(), %error, "not joined again, though its node is a peer");
         return Ok(());
     }
     let action = match &error {
-        ReplicaError::Link(LinkError::UnknownKey { by: Side::Peer }) => {
+        LinkError::UnknownKey { by: Side::Peer } => {
             "the token is spent or too old, or the node was invited by another: ask for a new one"
         }
-        ReplicaError::Link(LinkError::UnknownKey { by: Side::Us }) => {
+        LinkError::UnknownKey { by: Side::Us } => {
             "give the address of the node that has issued the token"
         }
-        ReplicaError::Link(error) if error.category() == Category::Retryable => {
+        error if error.category() == Category::Retryable => {
             "see that the node runs and listens there, then start again"
         }
-        ReplicaError::Link(error) => error.action(),
-        _ => return Err(Failure::from(error).during("join")),
+        error => error.action(),
     };
     let failure = Failure::from(error).at(Path::new(&address.to_string())).during("join");
     Err(failure.action(action))

@@ -1,35 +1,16 @@
 //! Why a replica could not do what it was asked for.
 
 use crate::link::LinkError;
-use base::{Category, Error};
+use base::Error;
 use std::fmt;
 
 /// Why a replica does not begin, or did not join, or has no invitation.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum ReplicaError {
     /// The other node, the way to it, or the key that links are made with.
     Link(LinkError),
     /// The database.
     Store(Error),
-}
-
-impl ReplicaError {
-    /// The stable name of the error, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            ReplicaError::Link(error) => error.code(),
-            ReplicaError::Store(error) => error.code(),
-        }
-    }
-
-    /// What a caller can do about it.
-    pub fn category(&self) -> Category {
-        match self {
-            ReplicaError::Link(error) => error.category(),
-            ReplicaError::Store(error) => error.category(),
-        }
-    }
 }
 
 impl From<LinkError> for ReplicaError {
