@@ -249,6 +249,7 @@ pub const CODES: &[Code] = {
         code("Store", Sync, Retryable),
         code("FileDamaged", Sync, Retryable),
         code("Unsayable", Sync, Retryable),
+        code("AgreedElsewhere", Sync, Retryable),
         code("Deprecated", Sync, Retryable),
         // What peers find out about each other (`esker-replication`).
         code("Diverged", Sync, Critical),

@@ -26,6 +26,8 @@ pub enum ProtocolError {
     ProtocolVersion { theirs: (u16, u16), ours: (u16, u16) },
     /// The peer replicates another database.
     WrongGroup { ours: [u8; 16], theirs: [u8; 16] },
+    /// This node has agreed on a group with another peer since it said hello to this one.
+    AgreedElsewhere { ours: [u8; 16], theirs: [u8; 16] },
     /// The peer has our own id.
     OwnId { node: NodeId },
     /// The peer says it is another node than its key says.
@@ -158,6 +160,7 @@ impl ProtocolError {
             ProtocolError::Deprecated => (24, "Deprecated", Remedy::Retry),
             ProtocolError::FileDamaged => (25, "FileDamaged", Remedy::Retry),
             ProtocolError::Unsayable { .. } => (26, "Unsayable", Remedy::Retry),
+            ProtocolError::AgreedElsewhere { .. } => (27, "AgreedElsewhere", Remedy::Retry),
         }
     }
 }
@@ -199,6 +202,12 @@ impl fmt::Display for ProtocolError {
             ProtocolError::WrongGroup { ours, theirs } => write!(
                 f,
                 "the peer is of group {}; this node is of group {}",
+                NodeId(*theirs),
+                NodeId(*ours)
+            ),
+            ProtocolError::AgreedElsewhere { ours, theirs } => write!(
+                f,
+                "group {} was agreed on, but this node is forming group {} with another peer",
                 NodeId(*theirs),
                 NodeId(*ours)
             ),

@@ -3,7 +3,7 @@
 //!
 //! A group is entered by meeting a member; two nodes without one take the proposal of the lower
 //! node. Proposals come from the configured first roster, so nodes with equal configurations agree
-//! whoever meets first.
+//! whoever meets first (`found.rs`: those with others do as well).
 //!
 //! Memory: at most [`MEMBERS_MAX`](crate::roster::MEMBERS_MAX) members and peers, with a few
 //! vectors each.
@@ -11,6 +11,7 @@
 mod audits;
 mod clock;
 mod due;
+mod found;
 mod introduce;
 mod line;
 mod look;
@@ -25,6 +26,7 @@ mod silent;
 mod status;
 
 pub use due::{Due, Settled};
+pub(crate) use found::Claim;
 pub use own::Own;
 pub use past::note_open;
 pub use reader::Behind;
@@ -34,7 +36,7 @@ use crate::confirm::Statements;
 use crate::error::ProtocolError;
 use crate::health::{Marks, PeerStatus};
 use crate::roster::{MEMBERS_MAX, Notice, Role, Roster};
-use crate::store::{Answers, Store, keyspaces};
+use crate::store::{Answers, Store};
 use audits::Audits;
 use base::lock::{Mutex, MutexGuard, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
@@ -51,8 +53,6 @@ use std::time::Duration;
 pub type GroupId = [u8; 16];
 /// No group yet.
 pub const NO_GROUP: GroupId = [0; 16];
-/// Where the group is kept, in the keyspace `esker.node`.
-const GROUP_KEY: &[u8] = b"group";
 
 /// How a node takes part.
 #[derive(Clone, Debug)]
@@ -63,24 +63,6 @@ pub struct GroupConfig {
     pub role: Role,
     /// The authors of the first roster, this node included. Empty for a node that joins.
     pub first: Vec<NodeId>,
-}
-
-impl GroupConfig {
-    /// The group that would be formed of the first roster.
-    fn proposal(&self, own: NodeId) -> GroupId {
-        let mut nodes = self.first.clone();
-        nodes.push(own);
-        nodes.sort();
-        nodes.dedup();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"esker group");
-        for node in &nodes {
-            hasher.update(&node.0);
-        }
-        let mut id = NO_GROUP;
-        hasher.finalize_xof().fill(&mut id);
-        id
-    }
 }
 
 /// Whether users may write now.
@@ -122,7 +104,10 @@ pub type Turn<'g> = MutexGuard<'g, ()>;
 struct State {
     /// Who writes here.
     own: Origin,
+    /// The group, or [`NO_GROUP`].
     id: GroupId,
+    /// What the sessions that there are hold with, as long as there is no group; or [`NO_GROUP`].
+    agreed: GroupId,
     roster: Roster,
     statements: Statements,
     /// Readers that know it, and where their writes end.
@@ -157,6 +142,35 @@ impl State {
     /// of it. Else a directory that was put back would have two histories before anybody wrote to it.
     fn may_speak(&self) -> bool {
         self.has_met || !self.roster.authors().any(|author| author != self.own.node)
+    }
+
+    fn enter(&mut self, origin: Origin) -> Result<(), ProtocolError> {
+        let found = origin.incarnation;
+        let retired = self
+            .roster
+            .life(origin.node)
+            .and_then(|life| life.retired.contains(&found).then_some(life.incarnation));
+        if let Some(known) = retired {
+            return Err(ProtocolError::Clone { node: origin.node, known, found });
+        }
+        if self.roster.role(origin.node) == Some(Role::Deprecated) {
+            return Err(ProtocolError::Fenced { node: origin.node });
+        }
+        if self.peers.len() >= MEMBERS_MAX && !self.peers.contains_key(&origin.node) {
+            let (limit, value) = (MEMBERS_MAX as u64, MEMBERS_MAX as u64 + 1);
+            return Err(ProtocolError::TooLong { what: "list of peers", limit, value });
+        }
+        let peer = self.peers.entry(origin.node).or_default();
+        match &mut peer.live {
+            Some((known, _)) if known.incarnation != found => {
+                let (node, known) = (origin.node, known.incarnation);
+                return Err(ProtocolError::Clone { node, known, found });
+            }
+            Some((_, sessions)) => *sessions += 1,
+            none => *none = Some((origin, 1)),
+        }
+        peer.status.is_connected = true;
+        Ok(())
     }
 
     /// Forgets when commits were made that every other author has.
@@ -205,14 +219,14 @@ impl Group {
     /// What `store` remembers of its group.
     pub fn open(config: GroupConfig, store: &dyn Store) -> Result<Group> {
         let own = store.origin();
-        let kept = store.get(keyspaces::NODE, GROUP_KEY)?;
-        let id = kept.and_then(|id| GroupId::try_from(id.as_slice()).ok()).unwrap_or(NO_GROUP);
+        let id = found::kept(store)?;
         let is_alone = config.first.iter().all(|node| *node == own.node);
         let is_settled = !store.is_empty(config.scope)? || (id != NO_GROUP && is_alone);
         let owed = Owed::read(store, config.scope)?;
         let state = State {
             own,
             id,
+            agreed: NO_GROUP,
             roster: Roster::default(),
             statements: Statements::default(),
             silent: BTreeMap::new(),
@@ -260,16 +274,6 @@ impl Group {
         self.node
     }
 
-    /// The group, or [`NO_GROUP`].
-    pub fn id(&self) -> GroupId {
-        self.state.lock().id
-    }
-
-    /// The group that would be formed if a peer has none either.
-    pub fn proposal(&self) -> GroupId {
-        self.config.proposal(self.node)
-    }
-
     /// A member's role.
     pub fn role_of(&self, node: NodeId) -> Option<Role> {
         self.state.lock().roster.role(node)
@@ -315,59 +319,9 @@ impl Group {
         state.refreshed_at = None;
     }
 
-    /// Agrees with a peer on the group: `theirs` is its group or [`NO_GROUP`].
-    pub fn agree(
-        &self,
-        store: &dyn Store,
-        peer: NodeId,
-        theirs: GroupId,
-        proposal: GroupId,
-    ) -> Result<GroupId, ProtocolError> {
-        let mut state = self.state.lock();
-        let agreed = match (state.id, theirs) {
-            (NO_GROUP, NO_GROUP) if peer < self.node => proposal,
-            (NO_GROUP, NO_GROUP) => self.proposal(),
-            (NO_GROUP, theirs) => theirs,
-            (ours, NO_GROUP) => ours,
-            (ours, theirs) if ours == theirs => ours,
-            (ours, theirs) => return Err(ProtocolError::WrongGroup { ours, theirs }),
-        };
-        if state.id != agreed {
-            store.put(ScopeId::LOCAL, keyspaces::NODE, GROUP_KEY, &agreed)?;
-            state.id = agreed;
-        }
-        Ok(agreed)
-    }
-
     /// Notes that a session with `origin` begins.
     pub fn enter(&self, origin: Origin) -> Result<(), ProtocolError> {
-        let mut state = self.state.lock();
-        let found = origin.incarnation;
-        let retired = state
-            .roster
-            .life(origin.node)
-            .and_then(|life| life.retired.contains(&found).then_some(life.incarnation));
-        if let Some(known) = retired {
-            return Err(ProtocolError::Clone { node: origin.node, known, found });
-        }
-        if state.roster.role(origin.node) == Some(Role::Deprecated) {
-            return Err(ProtocolError::Fenced { node: origin.node });
-        }
-        if state.peers.len() >= MEMBERS_MAX && !state.peers.contains_key(&origin.node) {
-            let (limit, value) = (MEMBERS_MAX as u64, MEMBERS_MAX as u64 + 1);
-            return Err(ProtocolError::TooLong { what: "list of peers", limit, value });
-        }
-        let peer = state.peers.entry(origin.node).or_default();
-        match &mut peer.live {
-            Some((known, _)) if known.incarnation != found => {
-                let (node, known) = (origin.node, known.incarnation);
-                return Err(ProtocolError::Clone { node, known, found });
-            }
-            Some((_, sessions)) => *sessions += 1,
-            none => *none = Some((origin, 1)),
-        }
-        peer.status.is_connected = true;
-        Ok(())
+        self.state.lock().enter(origin)
     }
 
     /// Notes that a session with `origin` ended.

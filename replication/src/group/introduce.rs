@@ -141,7 +141,7 @@ mod tests {
         let store = MemoryStore::new(OWN, Incarnation(7), WALL_MS);
         store.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
         let group = open(&[OWN, PEER], &store);
-        group.agree(&store, PEER, NO_GROUP, NO_GROUP).unwrap();
+        group.belong_to(&store, [7; 16]).unwrap();
         group.overrule();
         group.introduce(&store).unwrap();
         let store = MemoryStore::restore(&store.backup(), Incarnation(8), WALL_MS + 1_000);
@@ -160,7 +160,7 @@ mod tests {
         let before = MemoryStore::new(OWN, Incarnation(7), WALL_MS);
         before.put(ScopeId::MAIN, "k", b"k", b"v").unwrap();
         let group = open(&[OWN, PEER], &before);
-        group.agree(&before, PEER, NO_GROUP, NO_GROUP).unwrap();
+        group.belong_to(&before, [7; 16]).unwrap();
         group.overrule();
         group.introduce(&before).unwrap();
         let relay = NodeId([3; 16]);

@@ -5,7 +5,7 @@ use super::config::SessionConfig;
 use super::message::{Hello, HelloAck, Notice};
 use super::standing::Standing;
 use crate::error::ProtocolError;
-use crate::group::{Group, GroupId};
+use crate::group::{Claim, Group, GroupId};
 use crate::roster::{Role, is_fenced};
 use crate::store::Store;
 use base::{NodeId, Origin};
@@ -15,6 +15,8 @@ use base::{NodeId, Origin};
 pub(crate) struct Handshake {
     /// The life in which this node has said hello: what the session agrees on is about that one.
     pub(crate) said: Option<Origin>,
+    /// What it says of its group in that hello, or will: what both work out depends on it.
+    claim: Option<Claim>,
     pub(crate) has_answered: bool,
     pub(crate) is_answered: bool,
     /// The peer, once it has said hello and was let in, and what will be answered.
@@ -53,12 +55,13 @@ impl Handshake {
     ) -> Hello {
         let own = store.origin();
         self.said = Some(own);
+        let claim = *self.claim.get_or_insert_with(|| group.claim());
         Hello {
             protocol_min: config.protocol.0,
             protocol_max: config.protocol.1,
             features: config.features,
-            group: group.id(),
-            proposal: group.proposal(),
+            group: claim.group,
+            proposal: claim.proposal,
             node: own.node.0,
             incarnation: own.incarnation.0,
             role: group.role() as u8,
@@ -102,8 +105,9 @@ impl Handshake {
         if ours.newest().is_some_and(|notice| notice.role == Role::Deprecated) {
             return Err(ProtocolError::Deprecated);
         }
-        let agreed = group.agree(store, node, hello.group, hello.proposal)?;
-        group.enter(hello.origin())?;
+        let claim = *self.claim.get_or_insert_with(|| group.claim());
+        let theirs = Claim { group: hello.group, proposal: hello.proposal };
+        let agreed = group.let_in(hello.origin(), claim, theirs)?;
         self.peer = Some(Peer {
             origin: hello.origin(),
             protocol,
@@ -134,7 +138,12 @@ impl Handshake {
     }
 
     /// Takes the peer's answer.
-    pub(crate) fn take_answer(&mut self, ack: &HelloAck) -> Result<(), ProtocolError> {
+    pub(crate) fn take_answer(
+        &mut self,
+        group: &Group,
+        store: &dyn Store,
+        ack: &HelloAck,
+    ) -> Result<(), ProtocolError> {
         let Some(peer) = self.peer.as_ref().filter(|_| !self.is_answered && self.said.is_some())
         else {
             return Err(ProtocolError::Unexpected { what: "answer to a hello" });
@@ -145,6 +154,7 @@ impl Handshake {
         if ack.protocol != peer.protocol || ack.features != peer.features {
             return Err(ProtocolError::Unexpected { what: "version in the answer to a hello" });
         }
+        group.belong_to(store, peer.group)?;
         self.is_answered = true;
         Ok(())
     }

@@ -271,7 +271,7 @@ impl Session {
                 Ok(())
             }
             Message::HelloAck(ack) => {
-                self.handshake.take_answer(&ack)?;
+                self.handshake.take_answer(&self.group, store, &ack)?;
                 if ack.rejoin == 1 {
                     self.take.must_rejoin();
                 }

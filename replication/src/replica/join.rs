@@ -45,6 +45,7 @@ impl Shared {
         if role.is_none_or(|role| role == Role::Deprecated) {
             self.group.refuse_unless_author()?;
         }
+        self.group.found(&*self.store)?;
         match role {
             // It may turn out to be one that only reads.
             None => self.group.enrol(&*self.store, node, &member)?,

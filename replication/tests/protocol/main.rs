@@ -10,6 +10,7 @@ mod cases;
 mod catch_up;
 mod damaged;
 mod golden;
+mod groups;
 mod healing;
 mod histories;
 mod net;

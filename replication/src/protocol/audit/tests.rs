@@ -3,7 +3,7 @@
 use super::fixture::{NAME, forget, node, ship, write};
 use super::message::Gone;
 use super::*;
-use crate::group::{GroupConfig, NO_GROUP};
+use crate::group::GroupConfig;
 use crate::memory::{Change, MemoryStore};
 use crate::roster::Member;
 use base::state::StateWriter;
@@ -16,7 +16,7 @@ fn side(store: &MemoryStore, peer: Origin) -> Auditor {
     let first = vec![own.node, peer.node];
     let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
     let group = Arc::new(Group::open(config, store).unwrap());
-    group.agree(store, peer.node, NO_GROUP, [7; 16]).unwrap();
+    group.belong_to(store, [7; 16]).unwrap();
     group.enter(peer).unwrap();
     group.note_peer(peer.node, |peer| peer.confirmed = store.applied(ScopeId::MAIN));
     Auditor::new(group, peer.node, None)
