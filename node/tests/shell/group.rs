@@ -3,10 +3,23 @@
 use super::{Ended, Place, Served, esker};
 use std::net::UdpSocket;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that only has to happen sooner or later.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port that stays free while nobody listens there: the system gives none of these to who asks for any.
+fn port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() * 89 % 22_000;
+    let ports = std::iter::repeat_with(|| {
+        let at = first + u32::from(TAKEN.fetch_add(1, Relaxed));
+        10_000 + u16::try_from(at % 22_000).expect("it is small")
+    });
+    let is_free = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(1_000).find(is_free).expect("there is a port")
+}
 
 /// A node that can be started again at the same address.
 pub(crate) struct Home {
@@ -22,9 +35,8 @@ impl Home {
         let directory = path.display().to_string();
         let said = esker(["init", "--path", &directory, "--output", "json"]).ok().json();
         let id = said[0]["node"].as_str().expect("a node has a name").to_owned();
-        // Free now; the nodes must know each other's addresses before they start.
-        let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        Home { path, id, listen: socket.expect("there is a port").to_string() }
+        // The nodes must know each other's addresses before they start.
+        Home { path, id, listen: format!("127.0.0.1:{}", port()) }
     }
 
     /// How others are told of it.
