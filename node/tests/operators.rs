@@ -20,6 +20,12 @@ fn restarted(node: Served, home: &Home) -> Served {
     home.start(&[])
 }
 
+/// Whether `node` takes writes, as its health says.
+fn writes(node: &Served) -> String {
+    let ready = node.ask("GET", "/health/ready", &[], "").json();
+    ready["writes"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_peer_that_is_added_is_known_after_a_restart() {
     let place = Place::new();
@@ -91,8 +97,16 @@ fn a_peer_that_is_shut_out_is_cut_off_and_stays_out() {
         assert!(!is_online(&other, &a) && !peer(&one, &b).is_some_and(|b| b["online"] == true));
         other.run("get after").fails(3, "error[NotFound]: ");
         match change {
-            "deprecate" => assert_eq!(class(&one, &b), "deprecated"),
+            "deprecate" => {
+                assert_eq!(class(&one, &b), "deprecated");
+                until("the other has heard of it", || writes(&other) == "retired");
+            }
             _ => assert_eq!(peer(&one, &b), None),
         }
+        let said = peers(&one, &["track", &b.id]).ok();
+        assert!(said.text().contains(&b.id), "{change}: {}", said.text());
+        assert_eq!(class(&one, &b), "tracked");
+        until("it is back", || other.run("get after").text() == "1\n");
+        until("it may write", || other.run("put late 1").code == Some(0));
     }
 }

@@ -300,8 +300,11 @@ impl Group {
         let state = self.state.lock();
         match (self.role_in(&state.roster), state.announcing) {
             _ if state.past.is_forked(state.own) => Writes::Forked,
-            _ if state.is_closed || state.is_fenced() => Writes::Rejoining,
+            _ if state.is_closed => Writes::Rejoining,
+            // It is fenced as well, but nobody gives it state.
+            (Role::Deprecated, _) => Writes::Retired,
             _ if state.retired.is_so => Writes::Retired,
+            _ if state.is_fenced() => Writes::Rejoining,
             (Role::Author, _) if state.awaits_peers && !state.is_settled => Writes::Joining,
             (Role::Author, _) if state.clock_skew_ms(self.max_drift_ms).is_some() => {
                 Writes::ClockSkew

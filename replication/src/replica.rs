@@ -327,6 +327,10 @@ impl Replica {
                 let known = shared.group.roster().member(node).cloned();
                 let member = Member { role, ..known.unwrap_or(Member::new(role)) };
                 shared.group.set_member(&*shared.store, node, member)?;
+                let mut book = shared.book.lock();
+                if role != Role::Deprecated && book.has_forgotten(node) {
+                    book.add(&*shared.store, node, None)?;
+                }
             }
         }
         if matches!(change, PeerChange::Enable | PeerChange::Become(_)) {

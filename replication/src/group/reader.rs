@@ -134,7 +134,7 @@ impl Group {
             Role::Deprecated => return refuse("it was deprecated; a writer may track it again"),
             Role::Observer => {}
         }
-        if self.writes() == Writes::Rejoining || !store.is_whole(self.config.scope) {
+        if self.is_silent() || !store.is_whole(self.config.scope) {
             return refuse("not all of the data is here yet; let it meet a writer first");
         }
         let known = self.roster().member(self.node).cloned();

@@ -76,6 +76,7 @@ mod tests {
     use super::super::{GroupConfig, Writes};
     use super::*;
     use crate::memory::MemoryStore;
+    use crate::roster::Member;
     use base::{Incarnation, Origin};
 
     const WALL_MS: u64 = 1_700_000_000_000;
@@ -114,6 +115,22 @@ mod tests {
         assert_eq!(group.writes(), Writes::Retired);
         group.note_member();
         assert_ne!(group.writes(), Writes::Retired);
+    }
+
+    #[test]
+    fn a_node_that_was_to_rejoin_and_is_retired_is_told_so() {
+        let (group, store) = group();
+        let (own, fenced) = (origin(1), Some(origin(1).incarnation));
+        let set = |role| {
+            let member = Member { fenced, ..Member::new(role) };
+            group.set_member(&store, own.node, member).unwrap();
+            group.writes()
+        };
+        assert_eq!(set(Role::Author), Writes::Rejoining);
+        assert_eq!(set(Role::Deprecated), Writes::Retired);
+        assert_eq!(set(Role::Author), Writes::Rejoining);
+        group.note_retired(origin(2).node);
+        assert_eq!(group.writes(), Writes::Retired, "nobody lets it rejoin");
     }
 
     #[test]
