@@ -3,6 +3,7 @@
 //! HTTP handlers see replication through [`Replicas`] only.
 
 mod discovery;
+mod join;
 mod linked;
 
 pub(crate) use self::discovery::{Discovery, Heard, Stranger};

@@ -61,6 +61,36 @@ fn a_service_that_has_joined_starts_again_with_the_same_settings() {
 }
 
 #[test]
+fn a_member_that_is_given_another_invitation_goes_on() {
+    let place = Place::new();
+    let seed = Served::start(&place.path("seed"));
+    let joined = Served::start_with(&place.path("joined"), &["--join", &invitation(&seed)]);
+    seed.run("put ada 1").ok();
+    until("it has the data", || joined.run("get ada").code == Some(0));
+    assert_eq!(joined.stop().0, Some(0));
+    let joined = Served::start_with(&place.path("joined"), &["--join", &invitation(&seed)]);
+    joined.run("get ada").ok();
+
+    change(&seed, "remove", &joined);
+    until("it is out", || peers(&joined).iter().all(|(_, is_online)| !is_online));
+    assert_eq!(joined.stop().0, Some(0));
+    let joined = Served::start_with(&place.path("joined"), &["--join", &invitation(&seed)]);
+    until("it may write again", || joined.run("put bob 1").code == Some(0));
+    until("it arrives", || seed.run("get bob").code == Some(0));
+}
+
+#[test]
+fn a_node_that_has_not_met_its_group_invites_nobody() {
+    let place = Place::new();
+    let seed = Served::start(&place.path("seed"));
+    let peer = format!("{}@{}", seed.node, seed.listen);
+    let stranger = Served::start_with(&place.path("other"), &["--peer", &peer]);
+    let refused = stranger.ask("POST", "/v1/invitations", &[], "");
+    assert_ne!(refused.status, 200);
+    assert_eq!(refused.json()["code"], "JoinRefused", "{}", refused.json());
+}
+
+#[test]
 fn a_node_whose_peer_did_not_know_it_joins_it_by_an_invitation() {
     let place = Place::new();
     let seed = Served::start(&place.path("seed"));

@@ -3,7 +3,7 @@
 //!
 //! A group is entered by meeting a member; two nodes without one take the proposal of the lower
 //! node. Proposals come from the configured first roster, so nodes with equal configurations agree
-//! whoever meets first (`found.rs`: those with others do as well).
+//! whoever meets first (`found.rs` is about those with others).
 //!
 //! Memory: at most [`MEMBERS_MAX`](crate::roster::MEMBERS_MAX) members and peers, with a few
 //! vectors each.
@@ -40,6 +40,7 @@ use crate::store::{Answers, Store};
 use audits::Audits;
 use base::lock::{Mutex, MutexGuard, Rank};
 use base::{NodeId, Origin, Result, ScopeId, Tick, Vector};
+use found::Founding;
 use owed::Owed;
 use pace::Pace;
 use past::Past;
@@ -106,8 +107,7 @@ struct State {
     own: Origin,
     /// The group, or [`NO_GROUP`].
     id: GroupId,
-    /// What the sessions that there are hold with, as long as there is no group; or [`NO_GROUP`].
-    agreed: GroupId,
+    founding: Founding,
     roster: Roster,
     statements: Statements,
     /// Readers that know it, and where their writes end.
@@ -226,7 +226,7 @@ impl Group {
         let state = State {
             own,
             id,
-            agreed: NO_GROUP,
+            founding: Founding::default(),
             roster: Roster::default(),
             statements: Statements::default(),
             silent: BTreeMap::new(),

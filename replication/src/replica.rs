@@ -24,6 +24,7 @@ mod error;
 mod flush;
 mod invitations;
 mod join;
+mod joined;
 mod journal;
 mod keys;
 mod look;
@@ -44,7 +45,7 @@ use crate::group::{Behind, Group, GroupConfig, NO_GROUP, Writes};
 use crate::health::{Health, PeerStatus};
 use crate::link::{
     Bell, BreakerSettings, BreakerState, Calls, Desk, Driving, Endpoint, Fingerprint, LinkError,
-    LinkSettings, Mesh, MeshParts, PeerLink, Pins, Token, Wire,
+    LinkSettings, Mesh, MeshParts, PeerLink, Pins, Side, Token, Wire,
 };
 use crate::protocol::SessionConfig;
 use crate::roster::{Member, Role};
@@ -53,7 +54,7 @@ use base::lock::{Mutex, Rank};
 use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
 use book::Book;
 use discover::Discovery;
-use join::register;
+use join::{NOT_MET, register};
 use journal::Journal;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -90,6 +91,8 @@ pub struct ReplicaOptions {
     pub dialing: Dialing,
     /// The peers of the first roster, and where they are. Every node is given all others.
     pub peers: Vec<(NodeId, SocketAddr)>,
+    /// Whether [`Replica::join`] follows: then it founds no group with others who have none either. Default no.
+    pub joins: bool,
     /// The numbers of the network.
     pub link: LinkSettings,
     /// Bytes of shipments that may be sent to a peer and not be confirmed. Default 16 MiB.
@@ -114,6 +117,7 @@ impl Default for ReplicaOptions {
             role: Role::Author,
             dialing: Dialing::Active,
             peers: Vec::new(),
+            joins: false,
             link: LinkSettings::default(),
             window_bytes: SessionConfig::WINDOW_BYTES,
             window_shipments: SessionConfig::WINDOW_SHIPMENTS,
@@ -208,6 +212,9 @@ impl Replica {
         if !book.all().is_empty() {
             group.await_peers();
         }
+        if options.joins || joined::token(&*store)?.is_some() {
+            group.await_group();
+        }
         let shared = Arc::new(Shared {
             driving: Driving::new(options.calls, bell),
             book: Mutex::new(Rank::Group, book),
@@ -254,8 +261,11 @@ impl Replica {
     /// # Errors
     /// Of the link if the node is not there (`TimedOut`), is another than the one that has issued the token
     /// (`UnknownKey`), refuses (`JoinRefused`), or answers nonsense (`Handshake`); otherwise of the database.
+    ///
+    /// See [`Replica::has_joined_by`] for a node that starts again.
     pub async fn join(&self, token: &Token, address: SocketAddr) -> Result<(), ReplicaError> {
         self.shared.group.await_peers();
+        self.shared.group.await_group();
         let (issuer, answer) = crate::link::join(&self.endpoint, address, token).await?;
         let members = join::decode(&answer).map_err(|found| {
             let reason = format!("the node that was joined answers nonsense: {found}");
@@ -269,22 +279,28 @@ impl Replica {
                 book.add(&*self.shared.store, node, address)?;
             }
         }
-        Ok(())
+        Ok(joined::keep(&*self.shared.store, token)?)
     }
 
-    /// The peer whose key this is, if there is one.
-    pub fn peer_with(&self, key: Fingerprint) -> Option<NodeId> {
+    /// Whether this is the token by which it has joined: it is good once, and nobody needs to be there for what is known.
+    pub fn has_joined_by(&self, token: &Token) -> Result<bool> {
+        Ok(joined::token(&*self.shared.store)? == Some(joined::digest(token)))
+    }
+
+    /// Whether this node has a group, and the node with this key is one of its peers.
+    pub fn is_peer(&self, key: Fingerprint) -> bool {
         let node = self.shared.pins.node_of(key).unwrap_or(key.node());
-        self.shared.book.lock().get(node).map(|peer| peer.node)
-    }
-
-    /// Whether this node was ever linked with a member of a group, whose data it has since.
-    pub fn has_group(&self) -> bool {
-        self.shared.group.id() != NO_GROUP
+        self.shared.group.id() != NO_GROUP && self.shared.book.lock().get(node).is_some()
     }
 
     /// A token by which one node may join.
+    ///
+    /// # Errors
+    /// `JoinRefused` as long as this node has peers and was never linked with one: it does not know its group.
     pub fn invite(&self) -> Result<Token, LinkError> {
+        if self.shared.group.has_yet_to_meet() {
+            return Err(LinkError::Join { by: Side::Us, reason: NOT_MET });
+        }
         self.desk.invite(self.shared.driving.now(), &*self.rng)
     }
 

@@ -3,6 +3,7 @@
 //! It runs on threads of its own, so that requests of users and conversations with peers do not
 //! wait for each other's turn.
 
+use super::join::join;
 use super::{
     Behind, Discovery, Flush, Flushed, Invitation, Peer, PeerAddress, PeerChange, PeerClass,
     PeerError, PeerFlushed, Replicas, Role, SyncStatus, Totals, discovery, no_such_peer,
@@ -12,21 +13,18 @@ use crate::error::{Exit, Failure, Outcome, listen_failed};
 use crate::logs;
 use crate::serve::Settings;
 use crate::writes::Writes;
-use base::{Category, Clock, Error, NodeId, OsRng, SystemClock};
+use base::{Clock, Error, NodeId, OsRng, SystemClock};
 use engine::Db;
 use esker_node::resilience::{BreakerReport, BreakerState, Timeout, Timeouts};
 use replication::engine_store::EngineStore;
 use replication::group;
-use replication::link::{
-    Bell, DialCounts, INVITE_LASTS, Limit, LinkError, LinkSettings, Side, Token, Wire,
-};
+use replication::link::{Bell, DialCounts, INVITE_LASTS, Limit, LinkError, LinkSettings, Wire};
 use replication::replica::{
-    self, Dialing, PeerReport, Replica, ReplicaError, ReplicaOptions, ReplicaParts, Trouble,
+    self, Dialing, PeerReport, Replica, ReplicaOptions, ReplicaParts, Trouble,
 };
 use replication::roster;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -84,6 +82,7 @@ impl Linked {
             },
             dialing,
             peers: settings.peers.iter().map(|peer| (peer.node, peer.address)).collect(),
+            joins: settings.join.is_some(),
             link,
             breaker: settings.config.peer_breakers(),
             discovery: discovery::options_of(&settings.config),
@@ -419,40 +418,6 @@ fn not_bound(listen: SocketAddr, error: LinkError) -> Failure {
         LinkError::Socket { source, .. } => listen_failed(listen, &source),
         error => error.into(),
     }
-}
-
-/// Joins the group of the node at `address`. One that has joined it before goes on without: a service starts again
-/// with the same settings, when the token is long spent.
-async fn join(replica: &Replica, token: &Token, address: SocketAddr) -> Outcome {
-    let is_peer = replica.peer_with(token.issuer()).is_some();
-    if is_peer && replica.has_group() {
-        tracing::debug!(%address, "not joined again: its node is a peer");
-        return Ok(());
-    }
-    let error = match replica.join(token, address).await {
-        Ok(()) => return Ok(()),
-        Err(ReplicaError::Store(error)) => return Err(Failure::from(error).during("join")),
-        Err(ReplicaError::Link(error)) => error,
-    };
-    // It has joined, and ended before it was linked.
-    if is_peer && matches!(error, LinkError::Join { by: Side::Peer, .. }) {
-        tracing::warn!(%address, code = error.code(), %error, "not joined again, though its node is a peer");
-        return Ok(());
-    }
-    let action = match &error {
-        LinkError::UnknownKey { by: Side::Peer } => {
-            "the token is spent or too old, or the node was invited by another: ask for a new one"
-        }
-        LinkError::UnknownKey { by: Side::Us } => {
-            "give the address of the node that has issued the token"
-        }
-        error if error.category() == Category::Retryable => {
-            "see that the node runs and listens there, then start again"
-        }
-        error => error.action(),
-    };
-    let failure = Failure::from(error).at(Path::new(&address.to_string())).during("join");
-    Err(failure.action(action))
 }
 
 #[cfg(test)]

@@ -5,17 +5,26 @@
 //! side has answered that it holds with it, and all sessions of a node hold with one: who has meanwhile agreed on
 //! another one with somebody else ends the session, and the next hellos say so.
 //!
-//! If the way breaks between the two answers, one side has kept the group and the other has not. Where that one then
-//! agrees with a third node, which was configured otherwise and has no group either, two groups are founded, which refuse
-//! each other. Where nodes join by invitation this can not be: who lets in the first one has a group before.
+//! A member that is met goes before: so a node without a group founds none with another such before all that it is
+//! configured with have said that they have none, or [`FOUND_WAIT`] is over; and none at all if it was let in by a token,
+//! whose issuer has one.
+//!
+//! Two groups may still be founded, which refuse each other: where nodes that know different ones meet in disjoint pairs
+//! when none has a group yet, and where members can not be reached while several new nodes are configured.
 
 use super::{Group, GroupConfig, GroupId, NO_GROUP, State};
 use crate::error::ProtocolError;
 use crate::store::{Store, keyspaces};
 use base::{NodeId, Origin, Result, ScopeId};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Where the group is kept, in the keyspace `esker.node`.
 const GROUP_KEY: &[u8] = b"group";
+/// How long a node waits for a word of all that it is configured with.
+const FOUND_WAIT: Duration = Duration::from_secs(2);
+/// How long it holds with what it has agreed on with a peer that is gone, and may have kept it.
+const BOUND_FOR: Duration = Duration::from_secs(3);
 
 /// What a node says of its group.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +33,38 @@ pub(crate) struct Claim {
     pub(crate) group: GroupId,
     /// The one it would be of if the other has none either.
     pub(crate) proposal: GroupId,
+}
+
+impl Claim {
+    /// The group of a session between the node `own`, which claims this, and `peer`.
+    pub(crate) fn agreed(
+        &self,
+        own: NodeId,
+        peer: NodeId,
+        theirs: &Claim,
+    ) -> Result<GroupId, ProtocolError> {
+        match (self.group, theirs.group) {
+            (NO_GROUP, NO_GROUP) if peer < own => Ok(theirs.proposal),
+            (NO_GROUP, NO_GROUP) => Ok(self.proposal),
+            (NO_GROUP, group) | (group, NO_GROUP) => Ok(group),
+            (ours, theirs) if ours == theirs => Ok(ours),
+            (ours, theirs) => Err(ProtocolError::WrongGroup { ours, theirs }),
+        }
+    }
+}
+
+/// What a node without a group knows of the one that it may found.
+#[derive(Debug, Default)]
+pub(super) struct Founding {
+    /// What was agreed on last, or [`NO_GROUP`].
+    agreed: GroupId,
+    bound_until: Duration,
+    /// Those it is configured with who have said that they have none.
+    groupless: BTreeSet<NodeId>,
+    /// When it waits for others no longer.
+    from: Option<Duration>,
+    /// Whether it is to be of a group that there is.
+    is_guest: bool,
 }
 
 impl GroupConfig {
@@ -64,34 +105,59 @@ impl Group {
     /// What this node says of its group now.
     pub(crate) fn claim(&self) -> Claim {
         let state = self.state.lock();
-        let agreed = Some(state.agreed).filter(|agreed| *agreed != NO_GROUP);
-        let proposal = agreed.unwrap_or_else(|| self.config.proposal(self.node));
+        let proposal = match state.founding.agreed {
+            NO_GROUP => self.config.proposal(self.node),
+            agreed => agreed,
+        };
         Claim { group: state.id, proposal }
     }
 
-    /// Notes that a session with `origin` begins, which has said `theirs` and was told `ours`; returns the group that it
-    /// is about, from then on that of all sessions.
+    /// This node was let in by one that has a group, and founds none.
+    pub(crate) fn await_group(&self) {
+        self.state.lock().founding.is_guest = true;
+    }
+
+    /// Whether this node has no group, and there are others who may have one.
+    pub(crate) fn has_yet_to_meet(&self) -> bool {
+        let state = self.state.lock();
+        state.id == NO_GROUP && state.awaits_peers
+    }
+
+    /// Notes that a session with `origin` begins, which has said `theirs` and was told `ours`, and that all others are of
+    /// the same group from then on. Returns false as long as a member may be met first.
     pub(crate) fn let_in(
         &self,
+        now: Duration,
         origin: Origin,
-        ours: Claim,
-        theirs: Claim,
-    ) -> Result<GroupId, ProtocolError> {
-        let agreed = match (ours.group, theirs.group) {
-            (NO_GROUP, NO_GROUP) if origin.node < self.node => theirs.proposal,
-            (NO_GROUP, NO_GROUP) => ours.proposal,
-            (NO_GROUP, group) | (group, NO_GROUP) => group,
-            (ours, theirs) if ours == theirs => ours,
-            (ours, theirs) => return Err(ProtocolError::WrongGroup { ours, theirs }),
-        };
+        ours: &Claim,
+        theirs: &Claim,
+    ) -> Result<bool, ProtocolError> {
+        let agreed = ours.agreed(self.node, origin.node, theirs)?;
         let mut state = self.state.lock();
-        let present = state.present();
+        let is_founding = (ours.group, theirs.group) == (NO_GROUP, NO_GROUP);
+        if is_founding && state.id == NO_GROUP && !self.may_found(&mut state, origin.node, now) {
+            return Ok(false);
+        }
+        let present = state.present(now);
         if present != NO_GROUP && present != agreed {
             return Err(ProtocolError::AgreedElsewhere { ours: present, theirs: agreed });
         }
         state.enter(origin)?;
-        state.agreed = agreed;
-        Ok(agreed)
+        state.founding.agreed = agreed;
+        state.founding.bound_until = now + BOUND_FOR;
+        Ok(true)
+    }
+
+    /// Whether this node may found a group now with `peer`, which has none.
+    fn may_found(&self, state: &mut State, peer: NodeId, now: Duration) -> bool {
+        let founding = &mut state.founding;
+        let mut others = self.config.first.iter().filter(|node| **node != self.node);
+        if self.config.first.contains(&peer) {
+            founding.groupless.insert(peer);
+        }
+        let waits_until = *founding.from.get_or_insert(now + FOUND_WAIT);
+        let have_all_spoken = others.all(|node| founding.groupless.contains(node));
+        !founding.is_guest && (have_all_spoken || now >= waits_until)
     }
 
     /// This node is of `group` for good, unless it is of another.
@@ -106,24 +172,133 @@ impl Group {
         Ok(state.belong_to(store, group)?)
     }
 
-    /// A node that knows of no other founds a group before it lets one in.
+    /// A node that has no group, and no peers who may have one, founds one before it lets somebody in.
     pub(crate) fn found(&self, store: &dyn Store) -> Result<()> {
+        let proposal = self.proposal();
         let mut state = self.state.lock();
-        let is_alone = !state.awaits_peers && state.present() == NO_GROUP;
-        if is_alone { state.belong_to(store, self.config.proposal(self.node)) } else { Ok(()) }
+        let is_due = !state.awaits_peers && state.id == NO_GROUP;
+        if is_due { state.belong_to(store, proposal) } else { Ok(()) }
     }
 }
 
 impl State {
     /// The group that sessions which begin now must be about, or [`NO_GROUP`] if any will do.
-    fn present(&self) -> GroupId {
+    fn present(&self, now: Duration) -> GroupId {
         let has_sessions = self.peers.values().any(|peer| peer.live.is_some());
-        if has_sessions && self.id == NO_GROUP { self.agreed } else { self.id }
+        let is_bound = has_sessions || now < self.founding.bound_until;
+        if self.id == NO_GROUP && is_bound { self.founding.agreed } else { self.id }
     }
 
     fn belong_to(&mut self, store: &dyn Store, group: GroupId) -> Result<()> {
         store.put(ScopeId::LOCAL, keyspaces::NODE, GROUP_KEY, &group)?;
-        (self.id, self.agreed) = (group, group);
+        (self.id, self.founding.agreed) = (group, group);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::GroupConfig;
+    use super::*;
+    use crate::memory::MemoryStore;
+    use crate::roster::Role;
+    use base::Incarnation;
+
+    const NONE: Claim = Claim { group: NO_GROUP, proposal: [9; 16] };
+
+    fn origin(of: u8) -> Origin {
+        Origin { node: NodeId([of; 16]), incarnation: Incarnation(7) }
+    }
+
+    /// Node 1, which is configured with 2 and 3.
+    fn group() -> (Group, MemoryStore) {
+        let store = MemoryStore::new(origin(1).node, origin(1).incarnation, 1_700_000_000_000);
+        let first = [1, 2, 3].map(|of| origin(of).node).to_vec();
+        let config = GroupConfig { scope: ScopeId::MAIN, role: Role::Author, first };
+        (Group::open(config, &store).unwrap(), store)
+    }
+
+    fn let_in(group: &Group, ms: u64, of: u8, theirs: &Claim) -> &'static str {
+        let now = Duration::from_millis(ms);
+        match group.let_in(now, origin(of), &group.claim(), theirs) {
+            Ok(true) => "in",
+            Ok(false) => "waits",
+            Err(error) => error.code(),
+        }
+    }
+
+    #[test]
+    fn a_group_is_founded_once_all_have_said_that_they_have_none() {
+        let (group, _store) = group();
+        assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, 1, 3, &NONE), "in");
+        assert_eq!(let_in(&group, 1, 2, &NONE), "in");
+    }
+
+    #[test]
+    fn a_group_is_founded_without_those_who_are_not_there() {
+        let (group, _store) = group();
+        let wait_ms = u64::try_from(FOUND_WAIT.as_millis()).unwrap();
+        assert_eq!(let_in(&group, 5, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, 4 + wait_ms, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, 5 + wait_ms, 2, &NONE), "in");
+    }
+
+    #[test]
+    fn a_member_that_is_met_goes_before() {
+        let (group, store) = group();
+        let member = Claim { group: [5; 16], proposal: [5; 16] };
+        let said = group.claim();
+        assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, 0, 3, &member), "in");
+        assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
+        group.belong_to(&store, member.group).unwrap();
+        let stale = group.let_in(Duration::ZERO, origin(2), &said, &NONE);
+        assert_eq!(stale.map_err(|error| error.code()), Err("AgreedElsewhere"));
+        assert_eq!(let_in(&group, 0, 2, &NONE), "in");
+        assert_eq!(kept(&store).unwrap(), member.group);
+    }
+
+    #[test]
+    fn a_guest_founds_nothing() {
+        let (group, _store) = group();
+        group.await_group();
+        let late_ms = 1_000_000;
+        assert_eq!(let_in(&group, late_ms, 2, &NONE), "waits");
+        assert_eq!(let_in(&group, late_ms, 3, &NONE), "waits");
+        assert_eq!(let_in(&group, 2 * late_ms, 2, &NONE), "waits");
+        let member = Claim { group: [5; 16], proposal: [5; 16] };
+        assert_eq!(let_in(&group, 2 * late_ms, 3, &member), "in");
+    }
+
+    #[test]
+    fn what_was_agreed_on_with_one_that_is_gone_holds_for_a_while() {
+        let (group, _store) = group();
+        let lower = |of: u8| Claim { group: NO_GROUP, proposal: [of; 16] };
+        let own = group.claim();
+        let_in(&group, 0, 3, &NONE);
+        assert_eq!(let_in(&group, 0, 2, &NONE), "in");
+        group.leave(origin(2));
+        let other = Origin { node: NodeId([0; 16]), ..origin(2) };
+        let late = |ms: u64| {
+            group.let_in(Duration::from_millis(ms), other, &own, &lower(4)).map_err(|it| it.code())
+        };
+        let bound_ms = u64::try_from(BOUND_FOR.as_millis()).unwrap();
+        assert_eq!(late(bound_ms - 1), Err("AgreedElsewhere"));
+        assert_eq!(late(bound_ms), Ok(true));
+    }
+
+    #[test]
+    fn one_that_is_alone_founds_a_group_and_one_that_is_not_does_not() {
+        let (group, store) = group();
+        group.found(&store).unwrap();
+        assert_eq!(group.id(), NO_GROUP);
+        assert!(group.has_yet_to_meet());
+        let config = GroupConfig { first: Vec::new(), ..group.config };
+        let alone = Group::open(config, &store).unwrap();
+        assert!(!alone.has_yet_to_meet());
+        alone.found(&store).unwrap();
+        assert_eq!((alone.id(), kept(&store).unwrap()), (alone.proposal(), alone.proposal()));
     }
 }

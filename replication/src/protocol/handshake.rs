@@ -9,6 +9,7 @@ use crate::group::{Claim, Group, GroupId};
 use crate::roster::{Role, is_fenced};
 use crate::store::Store;
 use base::{NodeId, Origin};
+use std::time::Duration;
 
 /// Where the two sides are.
 #[derive(Debug, Default)]
@@ -18,9 +19,21 @@ pub(crate) struct Handshake {
     /// What it says of its group in that hello, or will: what both work out depends on it.
     claim: Option<Claim>,
     pub(crate) has_answered: bool,
-    pub(crate) is_answered: bool,
+    /// The peer's answer, until this node has answered as well.
+    answer: Option<Answer>,
+    is_answered: bool,
+    is_up: bool,
     /// The peer, once it has said hello and was let in, and what will be answered.
     pub(crate) peer: Option<Peer>,
+}
+
+/// What the peer has answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// Whether this node must rejoin.
+    pub(crate) rejoin: bool,
+    /// By how much the peer's clock is ahead.
+    pub(crate) offset_ms: i64,
 }
 
 /// What is known from the peer's hello.
@@ -35,7 +48,11 @@ pub(crate) struct Peer {
     pub(crate) standing: Standing,
     /// Whether it has it that the present life of this node must rejoin.
     pub(crate) fences_us: bool,
+    claim: Claim,
+    /// What both work out from their claims.
     group: GroupId,
+    /// Whether its session counts: until then this node waits for a member.
+    is_in: bool,
     sent_ms: u64,
     received_ms: u64,
 }
@@ -43,7 +60,17 @@ pub(crate) struct Peer {
 impl Handshake {
     /// Whether both have answered.
     pub(crate) fn is_up(&self) -> bool {
-        self.has_answered && self.is_answered
+        self.is_up
+    }
+
+    /// Whether the peer has said hello, and waits for an answer.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.peer.is_some() && !self.has_answered
+    }
+
+    /// The life of the peer whose session counts.
+    pub(crate) fn entered(&self) -> Option<Origin> {
+        self.peer.as_ref().filter(|peer| peer.is_in).map(|peer| peer.origin)
     }
 
     /// Our first words.
@@ -71,9 +98,10 @@ impl Handshake {
         }
     }
 
-    /// Lets the peer in, or not.
+    /// Lets the peer in, or not; or not yet.
     pub(crate) fn meet(
         &mut self,
+        now: Duration,
         config: &SessionConfig,
         group: &Group,
         store: &dyn Store,
@@ -105,9 +133,10 @@ impl Handshake {
         if ours.newest().is_some_and(|notice| notice.role == Role::Deprecated) {
             return Err(ProtocolError::Deprecated);
         }
-        let claim = *self.claim.get_or_insert_with(|| group.claim());
+        let claim = self.claim.get_or_insert_with(|| group.claim());
         let theirs = Claim { group: hello.group, proposal: hello.proposal };
-        let agreed = group.let_in(hello.origin(), claim, theirs)?;
+        let agreed = claim.agreed(own.node, node, &theirs)?;
+        let is_in = group.let_in(now, hello.origin(), claim, &theirs)?;
         self.peer = Some(Peer {
             origin: hello.origin(),
             protocol,
@@ -115,7 +144,9 @@ impl Handshake {
             role: Role::from_raw(hello.role).unwrap_or(Role::Observer),
             standing,
             fences_us: is_fenced(ours.told.and_then(|notice| notice.fenced), own.incarnation),
+            claim: theirs,
             group: agreed,
+            is_in,
             sent_ms: hello.sent_ms,
             received_ms: store.wall_ms(),
         });
@@ -123,10 +154,24 @@ impl Handshake {
     }
 
     /// Our answer, if it is due.
-    pub(crate) fn answer(&mut self, group: &Group, store: &dyn Store) -> Option<HelloAck> {
-        let peer = self.peer.as_ref().filter(|_| !self.has_answered)?;
+    pub(crate) fn answer(
+        &mut self,
+        now: Duration,
+        group: &Group,
+        store: &dyn Store,
+    ) -> Result<Option<HelloAck>, ProtocolError> {
+        let (Some(peer), Some(claim), false) = (&mut self.peer, &self.claim, self.has_answered)
+        else {
+            return Ok(None);
+        };
+        if !peer.is_in {
+            peer.is_in = group.let_in(now, peer.origin, claim, &peer.claim)?;
+        }
+        if !peer.is_in {
+            return Ok(None);
+        }
         self.has_answered = true;
-        Some(HelloAck {
+        Ok(Some(HelloAck {
             protocol: peer.protocol,
             features: peer.features,
             group: peer.group,
@@ -134,13 +179,12 @@ impl Handshake {
             echo_ms: peer.sent_ms,
             received_ms: peer.received_ms,
             sent_ms: store.wall_ms(),
-        })
+        }))
     }
 
     /// Takes the peer's answer.
     pub(crate) fn take_answer(
         &mut self,
-        group: &Group,
         store: &dyn Store,
         ack: &HelloAck,
     ) -> Result<(), ProtocolError> {
@@ -154,9 +198,25 @@ impl Handshake {
         if ack.protocol != peer.protocol || ack.features != peer.features {
             return Err(ProtocolError::Unexpected { what: "version in the answer to a hello" });
         }
-        group.belong_to(store, peer.group)?;
+        let offset_ms = offset_ms(ack.echo_ms, ack.received_ms, ack.sent_ms, store.wall_ms());
+        self.answer = Some(Answer { rejoin: ack.rejoin == 1, offset_ms });
         self.is_answered = true;
         Ok(())
+    }
+
+    /// What the peer has answered, as soon as both have: from then on the session is up, and this node of its group.
+    pub(crate) fn come_up(
+        &mut self,
+        group: &Group,
+        store: &dyn Store,
+    ) -> Result<Option<Answer>, ProtocolError> {
+        let (Some(answer), Some(peer), true) = (self.answer, &self.peer, self.has_answered) else {
+            return Ok(None);
+        };
+        group.belong_to(store, peer.group)?;
+        self.answer = None;
+        self.is_up = true;
+        Ok(Some(answer))
     }
 }
 

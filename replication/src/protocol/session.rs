@@ -27,8 +27,10 @@ use std::time::Duration;
 
 /// Bytes of a shipment at the most: the largest batch, and what surrounds it.
 const SHIPMENT_LEN_MAX: usize = BATCH_LEN_MAX + (1 << 20);
-/// How long the other side may take to say hello.
+/// How long a session may take until both have said hello and answered.
 const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often a session that is waited for looks whether it may begin.
+const ANSWER_EVERY: Duration = Duration::from_millis(50);
 /// How often an idle session looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Offers that wait to be sent; each answers a request, and a peer has few open.
@@ -56,6 +58,7 @@ pub struct Session {
     held_max: usize,
     /// The first confirm of the peer: what it had when the session began.
     pub(super) peer_had: Option<Vector>,
+    began_at: Duration,
     heard_at: Duration,
     pub(super) now: Duration,
     pub(super) events: Vec<Event>,
@@ -87,6 +90,7 @@ impl Session {
             confirms: Confirms::new(now),
             held_max: 0,
             peer_had: None,
+            began_at: now,
             heard_at: now,
             now,
             events: Vec::new(),
@@ -141,7 +145,8 @@ impl Session {
             return None;
         }
         if !self.is_up() {
-            return Some(self.heard_at + HELLO_WAIT_MAX);
+            let look = self.handshake.is_waited_for().then_some(self.now + ANSWER_EVERY);
+            return [Some(self.began_at + HELLO_WAIT_MAX), look].into_iter().flatten().min();
         }
         let said = self.confirms.timeout(&self.config, self.take.unconfirmed);
         let look = Some(self.now + LOOK_EVERY);
@@ -264,24 +269,13 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(hello) => {
-                self.handshake.meet(&self.config, &self.group, store, &hello)?;
+                self.handshake.meet(now, &self.config, &self.group, store, &hello)?;
                 self.agree_on_frames();
-                let role = self.handshake.peer.as_ref().map(|peer| peer.role);
-                role.iter().for_each(|role| self.group.note_configured(self.config.peer, *role));
                 Ok(())
             }
             Message::HelloAck(ack) => {
-                self.handshake.take_answer(&self.group, store, &ack)?;
-                if ack.rejoin == 1 {
-                    self.take.must_rejoin();
-                }
-                if let (Some(peer), Some(said)) = (&self.handshake.peer, self.handshake.said) {
-                    self.take.meet(peer, said);
-                }
-                let offset = offset_ms(ack.echo_ms, ack.received_ms, ack.sent_ms, store.wall_ms());
-                self.note_offset(offset);
-                self.events.push(Event::Up(self.config.peer));
-                Ok(())
+                self.handshake.take_answer(store, &ack)?;
+                self.come_up(store)
             }
             Message::Goodbye(goodbye) => Err(ProtocolError::Left { code: goodbye.code }),
             // The peer may have had our answer before we had its.
@@ -314,6 +308,21 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Once both have answered.
+    fn come_up(&mut self, store: &dyn Store) -> Result<(), ProtocolError> {
+        let Some(answer) = self.handshake.come_up(&self.group, store)? else { return Ok(()) };
+        if answer.rejoin {
+            self.take.must_rejoin();
+        }
+        if let (Some(peer), Some(said)) = (&self.handshake.peer, self.handshake.said) {
+            self.group.note_configured(self.config.peer, peer.role);
+            self.take.meet(peer, said);
+        }
+        self.note_offset(answer.offset_ms);
+        self.events.push(Event::Up(self.config.peer));
+        Ok(())
     }
 
     fn agree_on_frames(&mut self) {
@@ -423,7 +432,8 @@ impl Session {
             return Ok(Some(Message::Hello(hello)));
         }
         self.leave_if_of_former_life(store);
-        if let Some(ack) = self.handshake.answer(&self.group, store) {
+        if let Some(ack) = self.handshake.answer(now, &self.group, store)? {
+            self.come_up(store)?;
             return Ok(Some(Message::HelloAck(ack)));
         }
         self.check_silence(now)?;
@@ -456,8 +466,11 @@ impl Session {
     }
 
     fn check_silence(&self, now: Duration) -> Result<(), ProtocolError> {
-        let max = if self.is_up() { self.config.silence_max } else { HELLO_WAIT_MAX };
-        let waited = now.saturating_sub(self.heard_at);
+        let (since, max) = match self.is_up() {
+            true => (self.heard_at, self.config.silence_max),
+            false => (self.began_at, HELLO_WAIT_MAX),
+        };
+        let waited = now.saturating_sub(since);
         if waited <= max {
             return Ok(());
         }
@@ -476,8 +489,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(peer) = &self.handshake.peer {
-            self.group.leave(peer.origin);
+        if let Some(origin) = self.handshake.entered() {
+            self.group.leave(origin);
         }
     }
 }

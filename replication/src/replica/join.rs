@@ -16,11 +16,13 @@ use super::book::Peer;
 use crate::link::{Fingerprint, LinkError, Register, Side};
 use crate::roster::{ADDRESS_LEN_MAX, ADDRESSES_MAX, MEMBERS_MAX, Member, Role, Roster};
 use base::codec::{Decoded, Reader, put_bytes, put_varint};
-use base::{Corruption, NodeId, Result};
+use base::{Corruption, Error, NodeId, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 const VERSION: u8 = 1;
+/// Why a node lets nobody in: it would be of another group than those it is to be one with.
+pub(super) const NOT_MET: &str = "this node has not met its own group yet";
 
 /// What lets a new node in: it becomes a member, and is told who the others are.
 pub(super) fn register(shared: &Arc<Shared>) -> Register {
@@ -46,6 +48,9 @@ impl Shared {
             self.group.refuse_unless_author()?;
         }
         self.group.found(&*self.store)?;
+        if self.group.has_yet_to_meet() {
+            return Err(Error::invalid(NOT_MET));
+        }
         match role {
             // It may turn out to be one that only reads.
             None => self.group.enrol(&*self.store, node, &member)?,
