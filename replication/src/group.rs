@@ -226,7 +226,7 @@ impl Group {
         let state = State {
             own,
             id,
-            founding: Founding::default(),
+            founding: Founding::of(&config.first, own.node),
             roster: Roster::default(),
             statements: Statements::default(),
             silent: BTreeMap::new(),
@@ -334,6 +334,8 @@ impl Group {
             state.taking = None;
         }
         state.audits.leave(origin.node);
+        let seen = state.refreshed_at.unwrap_or_default();
+        state.founding.hold_on(seen);
         let Some(peer) = state.peers.get_mut(&origin.node) else { return };
         peer.live = match peer.live {
             Some((known, sessions)) if sessions > 1 => Some((known, sessions - 1)),

@@ -35,7 +35,7 @@ pub use book::{Peer, PeerChange};
 pub use discover::{DiscoveryReport, FoundAt};
 pub use error::ReplicaError;
 pub use flush::{Flush, Flushed, PeerFlushed};
-pub use join::decode as decode_members;
+pub use join::{NOT_MET, decode as decode_members};
 pub use journal::{Totals, Trouble};
 pub use keys::new_secret;
 pub use sync_status::SyncStatus;
@@ -54,7 +54,7 @@ use base::lock::{Mutex, Rank};
 use base::{Error, Identity, NodeId, Result, Rng, ScopeId};
 use book::Book;
 use discover::Discovery;
-use join::{NOT_MET, register};
+use join::register;
 use journal::Journal;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -279,7 +279,12 @@ impl Replica {
                 book.add(&*self.shared.store, node, address)?;
             }
         }
-        Ok(joined::keep(&*self.shared.store, token)?)
+        Ok(self.remember(token)?)
+    }
+
+    /// Remembers `token`: who knows this node has refused it, or let it in.
+    pub fn remember(&self, token: &Token) -> Result<()> {
+        joined::keep(&*self.shared.store, token)
     }
 
     /// Whether this is the token by which it has joined: it is good once, and nobody needs to be there for what is known.

@@ -20,6 +20,9 @@ pub(super) async fn join(replica: &Replica, token: &Token, address: SocketAddr) 
         Err(ReplicaError::Link(error)) => error,
     };
     if replica.is_peer(token.issuer()) {
+        if matches!(error, LinkError::Join { by: Side::Peer, .. }) {
+            replica.remember(token)?;
+        }
         tracing::warn!(%address, code = error.code(), %error, "not joined again, though its node is a peer");
         return Ok(());
     }

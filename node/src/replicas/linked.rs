@@ -238,7 +238,11 @@ impl Replicas for Linked {
 
     fn invite(&self) -> Outcome<Invitation> {
         self.check_decides()?;
-        let token = self.replica()?.invite()?;
+        let token = self.replica()?.invite().map_err(|error| match error {
+            LinkError::Join { reason: replica::NOT_MET, .. } => Failure::from(error)
+                .action("link it with one of its peers first, see `esker peers list`"),
+            error => error.into(),
+        })?;
         let lasts_ms = u64::try_from(INVITE_LASTS.as_millis()).unwrap_or(u64::MAX);
         let expires = SystemClock::default().wall_ms().saturating_add(lasts_ms);
         Ok(Invitation { token: token.reveal(), expires })

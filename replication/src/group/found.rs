@@ -5,9 +5,8 @@
 //! side has answered that it holds with it, and all sessions of a node hold with one: who has meanwhile agreed on
 //! another one with somebody else ends the session, and the next hellos say so.
 //!
-//! A member that is met goes before: so a node without a group founds none with another such before all that it is
-//! configured with have said that they have none, or [`FOUND_WAIT`] is over; and none at all if it was let in by a token,
-//! whose issuer has one.
+//! A member that is met goes before: so a node without a group founds none with another such before all its peers have
+//! said that they have none, or [`FOUND_WAIT`] is over; and a guest, which was let in by a token of a member, founds none.
 //!
 //! Two groups may still be founded, which refuse each other: where nodes that know different ones meet in disjoint pairs
 //! when none has a group yet, and where members can not be reached while several new nodes are configured.
@@ -21,7 +20,7 @@ use std::time::Duration;
 
 /// Where the group is kept, in the keyspace `esker.node`.
 const GROUP_KEY: &[u8] = b"group";
-/// How long a node waits for a word of all that it is configured with.
+/// How long a node waits for a word of all its peers.
 const FOUND_WAIT: Duration = Duration::from_secs(2);
 /// How long it holds with what it has agreed on with a peer that is gone, and may have kept it.
 const BOUND_FOR: Duration = Duration::from_secs(3);
@@ -33,6 +32,8 @@ pub(crate) struct Claim {
     pub(crate) group: GroupId,
     /// The one it would be of if the other has none either.
     pub(crate) proposal: GroupId,
+    /// Whether it founds none.
+    pub(crate) is_guest: bool,
 }
 
 impl Claim {
@@ -59,12 +60,35 @@ pub(super) struct Founding {
     /// What was agreed on last, or [`NO_GROUP`].
     agreed: GroupId,
     bound_until: Duration,
-    /// Those it is configured with who have said that they have none.
+    /// The peers, and those of them who have said that they have none.
+    peers: BTreeSet<NodeId>,
     groupless: BTreeSet<NodeId>,
     /// When it waits for others no longer.
     from: Option<Duration>,
     /// Whether it is to be of a group that there is.
     is_guest: bool,
+}
+
+impl Founding {
+    /// Of a node that is configured with `first`.
+    pub(super) fn of(first: &[NodeId], own: NodeId) -> Founding {
+        let peers = first.iter().copied().filter(|node| *node != own).collect();
+        Founding { peers, ..Founding::default() }
+    }
+
+    /// Whether this node may found a group now with `peer`, which has none.
+    fn may_found(&mut self, peer: NodeId, now: Duration) -> bool {
+        if self.peers.contains(&peer) {
+            self.groupless.insert(peer);
+        }
+        let waits_until = *self.from.get_or_insert(now + FOUND_WAIT);
+        now >= waits_until || self.peers.is_subset(&self.groupless)
+    }
+
+    /// The last session has ended.
+    pub(super) fn hold_on(&mut self, now: Duration) {
+        self.bound_until = self.bound_until.max(now + BOUND_FOR);
+    }
 }
 
 impl GroupConfig {
@@ -109,7 +133,7 @@ impl Group {
             NO_GROUP => self.config.proposal(self.node),
             agreed => agreed,
         };
-        Claim { group: state.id, proposal }
+        Claim { group: state.id, proposal, is_guest: state.founding.is_guest }
     }
 
     /// This node was let in by one that has a group, and founds none.
@@ -117,10 +141,19 @@ impl Group {
         self.state.lock().founding.is_guest = true;
     }
 
+    /// Those that this node is to be linked with now.
+    pub(crate) fn set_peers(&self, peers: &BTreeSet<NodeId>) {
+        let founding = &mut self.state.lock().founding;
+        if founding.peers != *peers {
+            founding.peers.clone_from(peers);
+            founding.groupless.retain(|node| peers.contains(node));
+        }
+    }
+
     /// Whether this node has no group, and there are others who may have one.
     pub(crate) fn has_yet_to_meet(&self) -> bool {
         let state = self.state.lock();
-        state.id == NO_GROUP && state.awaits_peers
+        state.id == NO_GROUP && !state.is_alone()
     }
 
     /// Notes that a session with `origin` begins, which has said `theirs` and was told `ours`, and that all others are of
@@ -134,9 +167,11 @@ impl Group {
     ) -> Result<bool, ProtocolError> {
         let agreed = ours.agreed(self.node, origin.node, theirs)?;
         let mut state = self.state.lock();
-        let is_founding = (ours.group, theirs.group) == (NO_GROUP, NO_GROUP);
-        if is_founding && state.id == NO_GROUP && !self.may_found(&mut state, origin.node, now) {
-            return Ok(false);
+        if (ours.group, theirs.group, state.id) == (NO_GROUP, NO_GROUP, NO_GROUP) {
+            let has_guest = ours.is_guest || theirs.is_guest;
+            if has_guest || !state.founding.may_found(origin.node, now) {
+                return Ok(false);
+            }
         }
         let present = state.present(now);
         if present != NO_GROUP && present != agreed {
@@ -146,18 +181,6 @@ impl Group {
         state.founding.agreed = agreed;
         state.founding.bound_until = now + BOUND_FOR;
         Ok(true)
-    }
-
-    /// Whether this node may found a group now with `peer`, which has none.
-    fn may_found(&self, state: &mut State, peer: NodeId, now: Duration) -> bool {
-        let founding = &mut state.founding;
-        let mut others = self.config.first.iter().filter(|node| **node != self.node);
-        if self.config.first.contains(&peer) {
-            founding.groupless.insert(peer);
-        }
-        let waits_until = *founding.from.get_or_insert(now + FOUND_WAIT);
-        let have_all_spoken = others.all(|node| founding.groupless.contains(node));
-        !founding.is_guest && (have_all_spoken || now >= waits_until)
     }
 
     /// This node is of `group` for good, unless it is of another.
@@ -176,12 +199,17 @@ impl Group {
     pub(crate) fn found(&self, store: &dyn Store) -> Result<()> {
         let proposal = self.proposal();
         let mut state = self.state.lock();
-        let is_due = !state.awaits_peers && state.id == NO_GROUP;
+        let is_due = state.id == NO_GROUP && state.is_alone();
         if is_due { state.belong_to(store, proposal) } else { Ok(()) }
     }
 }
 
 impl State {
+    /// Whether it has no peers, and nobody has let it in.
+    fn is_alone(&self) -> bool {
+        self.founding.peers.is_empty() && !self.founding.is_guest
+    }
+
     /// The group that sessions which begin now must be about, or [`NO_GROUP`] if any will do.
     fn present(&self, now: Duration) -> GroupId {
         let has_sessions = self.peers.values().any(|peer| peer.live.is_some());
@@ -204,7 +232,8 @@ mod tests {
     use crate::roster::Role;
     use base::Incarnation;
 
-    const NONE: Claim = Claim { group: NO_GROUP, proposal: [9; 16] };
+    const NONE: Claim = Claim { group: NO_GROUP, proposal: [9; 16], is_guest: false };
+    const MEMBER: Claim = Claim { group: [5; 16], proposal: [5; 16], is_guest: false };
 
     fn origin(of: u8) -> Origin {
         Origin { node: NodeId([of; 16]), incarnation: Incarnation(7) }
@@ -248,16 +277,15 @@ mod tests {
     #[test]
     fn a_member_that_is_met_goes_before() {
         let (group, store) = group();
-        let member = Claim { group: [5; 16], proposal: [5; 16] };
         let said = group.claim();
         assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
-        assert_eq!(let_in(&group, 0, 3, &member), "in");
+        assert_eq!(let_in(&group, 0, 3, &MEMBER), "in");
         assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
-        group.belong_to(&store, member.group).unwrap();
+        group.belong_to(&store, MEMBER.group).unwrap();
         let stale = group.let_in(Duration::ZERO, origin(2), &said, &NONE);
         assert_eq!(stale.map_err(|error| error.code()), Err("AgreedElsewhere"));
         assert_eq!(let_in(&group, 0, 2, &NONE), "in");
-        assert_eq!(kept(&store).unwrap(), member.group);
+        assert_eq!(kept(&store).unwrap(), MEMBER.group);
     }
 
     #[test]
@@ -268,25 +296,44 @@ mod tests {
         assert_eq!(let_in(&group, late_ms, 2, &NONE), "waits");
         assert_eq!(let_in(&group, late_ms, 3, &NONE), "waits");
         assert_eq!(let_in(&group, 2 * late_ms, 2, &NONE), "waits");
-        let member = Claim { group: [5; 16], proposal: [5; 16] };
-        assert_eq!(let_in(&group, 2 * late_ms, 3, &member), "in");
+        assert_eq!(let_in(&group, 2 * late_ms, 3, &MEMBER), "in");
+    }
+
+    #[test]
+    fn nobody_founds_a_group_with_a_guest() {
+        let (group, _store) = group();
+        let guest = Claim { is_guest: true, ..NONE };
+        assert_eq!(let_in(&group, 0, 2, &guest), "waits");
+        assert_eq!(let_in(&group, 0, 3, &NONE), "waits", "the guest knows that there is one");
+        assert_eq!(let_in(&group, 1_000_000, 2, &guest), "waits");
+        assert_eq!(let_in(&group, 1_000_000, 2, &MEMBER), "in");
+    }
+
+    #[test]
+    fn who_is_a_peer_no_longer_is_not_waited_for() {
+        let (group, _store) = group();
+        assert_eq!(let_in(&group, 0, 2, &NONE), "waits");
+        group.set_peers(&BTreeSet::from([origin(2).node]));
+        assert_eq!(let_in(&group, 0, 2, &NONE), "in");
     }
 
     #[test]
     fn what_was_agreed_on_with_one_that_is_gone_holds_for_a_while() {
         let (group, _store) = group();
-        let lower = |of: u8| Claim { group: NO_GROUP, proposal: [of; 16] };
+        let lower = Claim { proposal: [4; 16], ..NONE };
         let own = group.claim();
         let_in(&group, 0, 3, &NONE);
         assert_eq!(let_in(&group, 0, 2, &NONE), "in");
+        let end_ms = 60_000;
+        group.state.lock().refreshed_at = Some(Duration::from_millis(end_ms));
         group.leave(origin(2));
         let other = Origin { node: NodeId([0; 16]), ..origin(2) };
         let late = |ms: u64| {
-            group.let_in(Duration::from_millis(ms), other, &own, &lower(4)).map_err(|it| it.code())
+            group.let_in(Duration::from_millis(ms), other, &own, &lower).map_err(|it| it.code())
         };
         let bound_ms = u64::try_from(BOUND_FOR.as_millis()).unwrap();
-        assert_eq!(late(bound_ms - 1), Err("AgreedElsewhere"));
-        assert_eq!(late(bound_ms), Ok(true));
+        assert_eq!(late(end_ms + bound_ms - 1), Err("AgreedElsewhere"));
+        assert_eq!(late(end_ms + bound_ms), Ok(true));
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub enum LinkError {
     ChannelEnded { channel: Channel },
     /// The other connection of this pair was kept.
     Superseded,
-    /// A token of another issuer, spent, too old, or tried too often; `reason` says which.
+    /// A token of another issuer, spent, too old, or tried too often, or a node that may let nobody in; `reason` says which.
     Join { by: Side, reason: &'static str },
     /// The peer broke a rule a while ago.
     Banned { by: Side },

@@ -11,6 +11,9 @@ use crate::store::Store;
 use base::{NodeId, Origin};
 use std::time::Duration;
 
+/// Among the features of a hello: this node was let in by a token, and founds no group.
+const GUEST: u64 = 1 << 63;
+
 /// Where the two sides are.
 #[derive(Debug, Default)]
 pub(crate) struct Handshake {
@@ -86,7 +89,7 @@ impl Handshake {
         Hello {
             protocol_min: config.protocol.0,
             protocol_max: config.protocol.1,
-            features: config.features,
+            features: config.features | if claim.is_guest { GUEST } else { 0 },
             group: claim.group,
             proposal: claim.proposal,
             node: own.node.0,
@@ -134,7 +137,8 @@ impl Handshake {
             return Err(ProtocolError::Deprecated);
         }
         let claim = self.claim.get_or_insert_with(|| group.claim());
-        let theirs = Claim { group: hello.group, proposal: hello.proposal };
+        let is_guest = hello.features & GUEST != 0;
+        let theirs = Claim { group: hello.group, proposal: hello.proposal, is_guest };
         let agreed = claim.agreed(own.node, node, &theirs)?;
         let is_in = group.let_in(now, hello.origin(), claim, &theirs)?;
         self.peer = Some(Peer {

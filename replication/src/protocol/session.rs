@@ -30,7 +30,7 @@ const SHIPMENT_LEN_MAX: usize = BATCH_LEN_MAX + (1 << 20);
 /// How long a session may take until both have said hello and answered.
 const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often a session that is waited for looks whether it may begin.
-const ANSWER_EVERY: Duration = Duration::from_millis(50);
+const ANSWER_EVERY: Duration = Duration::from_millis(100);
 /// How often an idle session looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Offers that wait to be sent; each answers a request, and a peer has few open.
@@ -99,7 +99,7 @@ impl Session {
         }
     }
 
-    /// Whether both sides have said hello.
+    /// Whether both sides have said hello and answered.
     pub fn is_up(&self) -> bool {
         self.handshake.is_up() && !self.is_over
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 const VERSION: u8 = 1;
 /// Why a node lets nobody in: it would be of another group than those it is to be one with.
-pub(super) const NOT_MET: &str = "this node has not met its own group yet";
+pub const NOT_MET: &str = "this node has not met its own group yet";
 
 /// What lets a new node in: it becomes a member, and is told who the others are.
 pub(super) fn register(shared: &Arc<Shared>) -> Register {

@@ -37,6 +37,7 @@ impl Shared {
         // Who has joined by a token is shut out like any other.
         let joined = self.pins.all().into_iter().filter(|(_, node)| !is_welcome(*node));
         joined.for_each(|(key, _)| self.pins.revoke(key));
+        self.group.set_peers(&welcome);
         self.dial(mesh, &peers, &roster, &welcome);
         mesh.found(self.look_around(welcome));
         Ok(())

@@ -67,7 +67,9 @@ impl<M: Machine> World<M> {
             }
             self.pass(Duration::from_secs(1)).await?;
             let have_roles = self.have_roles();
-            let is_calm = have_roles && self.are_equal()?;
+            // As long as no two have met all are empty, and so equal.
+            let has_begun = !self.nodes[0].machine.applied().is_empty();
+            let is_calm = have_roles && has_begun && self.are_equal()?;
             calm = if is_calm { calm + 1 } else { 0 };
         }
         Ok(())
