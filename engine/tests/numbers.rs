@@ -136,7 +136,9 @@ fn space_amplification_is_what_files_take_by_what_is_live() {
     assert!((1.5..3.0).contains(&(twice / fresh)), "{twice} {fresh}");
     assert_eq!(db.stats().raw_bytes, 80_000);
     db.compact_all().unwrap();
-    assert_eq!(is_about(40_000, 0), fresh);
+    let again = is_about(40_000, 0);
+    // How many bytes a stamp takes depends on the moment.
+    assert!((again / fresh - 1.0).abs() < 0.01, "{again} {fresh}");
 
     // Deletes of half.
     for n in 0..200u32 {
