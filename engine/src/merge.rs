@@ -65,6 +65,15 @@ impl Merge {
         Merge { sources, line, direction: Direction::Forward }
     }
 
+    /// From now on blocks of tables are read so.
+    pub(crate) fn set_read_mode(&mut self, mode: ReadMode) {
+        for source in &mut self.sources {
+            if let Source::Run(run) = source {
+                run.set_read_mode(mode);
+            }
+        }
+    }
+
     /// Which way it moves.
     pub(crate) fn direction(&self) -> Direction {
         self.direction
@@ -251,6 +260,14 @@ impl RunCursor {
         mode: ReadMode,
     ) -> RunCursor {
         RunCursor { tables, space, mode, index: usize::MAX, current: None }
+    }
+
+    /// From now on blocks are read so.
+    fn set_read_mode(&mut self, mode: ReadMode) {
+        self.mode = mode;
+        if let Some(current) = &mut self.current {
+            current.set_read_mode(mode);
+        }
     }
 
     /// Makes the table at `index` the current one; none if it can hold nothing of the keyspace.

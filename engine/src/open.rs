@@ -18,7 +18,7 @@ use crate::parts::Parts;
 use crate::pressure::Pressure;
 use crate::range_map::RangeMap;
 use crate::replay::Replay;
-use crate::replicate::{Admissions, ClockWatch, Vectors};
+use crate::replicate::{Admissions, ClockWatch, LogIndex, Vectors};
 use crate::resolver::Resolvers;
 use crate::snapshot::Snapshots;
 use crate::space::Space;
@@ -214,7 +214,8 @@ pub(crate) fn assemble(
     let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard };
     let space = space_of(&fs, &options, &log_bell);
     let vectors = Vectors::new(identity.origin(), &state.vectors);
-    let mut queue = Queue::new(log, last_tick, vectors, active);
+    let mut queue =
+        Queue::new(log, last_tick, vectors, LogIndex::new(options.segment_bytes), active);
     queue.observe(clock_floor);
     let clock_watch = Arc::new(ClockWatch::new(options.max_drift_ms(), state.clock_bound));
     let commits = Commits::new(

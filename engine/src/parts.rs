@@ -30,8 +30,8 @@ use crate::workers::Worker;
 use base::fs::{Fs, LockGuard};
 use base::lock::Mutex;
 use base::{Clock, Error, Identity, Op, Origin, OriginNumber, Result, Rng, SpaceId, Tick, Vector};
+use sstable::TableOwner;
 use sstable::manifest::{Edit, KeyspaceSettings, State};
-use sstable::{ReadMode, TableOwner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -440,7 +440,7 @@ impl Reader {
     /// A scan that stands nowhere.
     pub(crate) fn scan(&self) -> Result<Scan> {
         self.check()?;
-        let scan = Scan::new(self.view.clone(), self.space, self.point, ReadMode::Cached);
+        let scan = Scan::new(self.view.clone(), self.space, self.point);
         Ok(scan.timed_by(self.stopwatch.clone()))
     }
 }

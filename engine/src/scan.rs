@@ -49,7 +49,7 @@ enum State {
 
 impl Scan {
     /// A scan of `space` through `view` as of `point`.
-    pub(crate) fn new(view: Arc<View>, space: SpaceId, point: ReadPoint, mode: ReadMode) -> Scan {
+    pub(crate) fn new(view: Arc<View>, space: SpaceId, point: ReadPoint) -> Scan {
         let memtables = || std::iter::once(&view.active).chain(&view.frozen);
         let mut sources: Vec<Source> = memtables()
             .map(|memtable| memtable.cursor(space))
@@ -59,7 +59,7 @@ impl Scan {
         let runs = view.runs.runs().iter();
         sources.extend(
             runs.filter(|run| run.may_hold(space))
-                .map(|run| Source::Run(RunCursor::new(run, space, mode))),
+                .map(|run| Source::Run(RunCursor::new(run, space, ReadMode::Cached))),
         );
         let mut ranges = Vec::new();
         if view.has_range_deletes() {
@@ -76,6 +76,11 @@ impl Scan {
     /// The same; `stopwatch` takes the time until it first stands somewhere.
     pub(crate) fn timed_by(self, stopwatch: Option<Stopwatch>) -> Scan {
         Scan { stopwatch, ..self }
+    }
+
+    /// Whether blocks that are read from now on go into the cache.
+    pub(crate) fn fill_cache(&mut self, fill: bool) {
+        self.merge.set_read_mode(if fill { ReadMode::Cached } else { ReadMode::Bypass });
     }
 
     /// Does `place`, the first time by the stopwatch.

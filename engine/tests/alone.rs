@@ -1,11 +1,13 @@
-//! A node that writes alone for long, and then takes what others have written meanwhile.
+//! A node that writes for long, what others get of it who were away since any moment, and what it takes of
+//! theirs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
 
-use esker::replicate::{Admission, ScopeId};
-use esker::{Background, Batch, Db, Options, SyncMode};
+use base::shipment::Shipment;
+use esker::replicate::{Admission, NodeId, ScopeId, Vector};
+use esker::{Background, Batch, Db, Options, SyncMode, Tick};
 use fixture::{Disk, START_MS, keyspace};
 
 const MAIN: ScopeId = ScopeId::MAIN;
@@ -47,4 +49,52 @@ fn who_wrote_alone_for_long_compares_what_comes_then() {
     keyspace(&a, "k").put("later", "older").unwrap();
     assert_eq!(ship(&a, &b), Admission::Taken { won: 0, lost: 1, late: 0 });
     assert_eq!(k.get("later").unwrap().unwrap(), b"newer");
+}
+
+/// Who wrote when, of all that a tail gives to somebody who has `known`.
+fn told(db: &Db, known: &Vector) -> Vec<(NodeId, Tick)> {
+    let (mut known, mut commits) = (known.clone(), Vec::new());
+    let mut tail = db.replication().tail(MAIN, &known).unwrap();
+    while let Some(shipment) = tail.next(&known, 4 << 10).unwrap() {
+        let decoded = Shipment::decode(&shipment.bytes).unwrap();
+        commits.extend(decoded.commits.iter().map(|commit| (shipment.origin.node, commit.tick)));
+        known.raise(shipment.origin, shipment.last);
+    }
+    commits
+}
+
+#[test]
+fn a_tail_from_any_moment_gives_all_that_is_behind_and_nothing_else() {
+    let ((disk, _), (_, b)) = (node(1), node(2));
+    let small = Options {
+        sync: SyncMode::Async,
+        background: Background::Off,
+        segment_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let a = disk.open(small);
+    let (at_a, at_b) = (keyspace(&a, "k"), keyspace(&b, "k"));
+    let write = |db: &Db, keyspace, number: u32| {
+        let mut batch = Batch::new();
+        batch.put(keyspace, number.to_be_bytes(), [7; 90]);
+        (db.replication().origin().node, db.write(batch).unwrap())
+    };
+    // What has been written, and what was received when so many of it were.
+    let (mut written, mut moments) = (Vec::new(), Vec::new());
+    for round in 0..1500u32 {
+        if round % 40 == 0 {
+            written.push(write(&b, &at_b, 1_000_000 + round));
+            ship(&b, &a);
+        }
+        written.push(write(&a, &at_a, round));
+        if round % 23 == 0 {
+            moments.push((written.len(), a.replication().applied(MAIN)));
+        }
+    }
+    a.sync().unwrap();
+    moments.push((written.len(), a.replication().applied(MAIN)));
+    for (count, known) in moments {
+        assert_eq!(told(&a, &known), written[count..], "after {count}");
+    }
+    assert_eq!(told(&a, &Vector::default()), written);
 }

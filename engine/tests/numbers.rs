@@ -305,6 +305,42 @@ fn memory_stays_within_its_budget() {
 }
 
 #[test]
+fn who_does_not_fill_the_cache_reads_the_same() {
+    let disk = Disk::new(1);
+    let db = disk.open(small());
+    let k = keyspace(&db, "k");
+    for number in 0..3000u32 {
+        k.put(number.to_be_bytes(), number.to_le_bytes().repeat(20)).unwrap();
+    }
+    db.flush().unwrap();
+    let cached = || db.stats().cache_bytes;
+    let all: Vec<_> = (0..3000u32).map(|number| number.to_be_bytes().to_vec()).collect();
+    let before = cached();
+
+    let mut iter = k.iter();
+    iter.fill_cache(false);
+    let found: Vec<Vec<u8>> = iter.by_ref().take(2000).map(|it| it.unwrap().0.to_vec()).collect();
+    assert_eq!(found, all[..2000]);
+    assert_eq!(iter.next_back().unwrap().unwrap().0.to_vec(), all[2999]);
+    assert_eq!(cached(), before);
+    let mut cursor = k.cursor().unwrap();
+    cursor.fill_cache(false);
+    cursor.seek(&all[100]).unwrap();
+    assert_eq!(cursor.entry().unwrap().0, all[100]);
+    assert_eq!(cached(), before);
+
+    // It may be said on the way.
+    iter.fill_cache(true);
+    assert_eq!(iter.count(), 999);
+    assert!(cached() > before);
+    let before = cached();
+    cursor.fill_cache(true);
+    cursor.seek_first().unwrap();
+    assert_eq!(cursor.entry().unwrap().0, all[0]);
+    assert!(cached() > before);
+}
+
+#[test]
 fn upper_runs_do_not_pile_up_under_a_steady_load() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { sync: SyncMode::Async, ..small_busy() };

@@ -85,6 +85,7 @@ pub(crate) fn for_each(
     mut take: impl FnMut(&[u8], &[u8]) -> Outcome,
 ) -> Outcome {
     let mut cursor: Cursor = snapshot.cursor(keyspace)?;
+    cursor.fill_cache(false);
     cursor.seek_first()?;
     while let Some((key, value)) = cursor.entry() {
         take(key, value)?;

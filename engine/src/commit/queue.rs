@@ -9,6 +9,7 @@ use crate::space::Weight;
 use base::record::{encode_author_header, encode_manifest_record};
 use base::{Error, Op, Position, Result, ScopeId, SpaceId, Tick, key_hash};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wal::{Appender, NextSegment, SyncTarget};
@@ -66,6 +67,7 @@ impl Queue {
         appender: Option<Appender>,
         last: Tick,
         vectors: Vectors,
+        index: LogIndex,
         active: Arc<Memtable>,
     ) -> Queue {
         Queue {
@@ -77,7 +79,7 @@ impl Queue {
             floor: Tick::ZERO,
             vectors,
             frozen_at: BTreeMap::new(),
-            index: LogIndex::default(),
+            index,
             recent: None,
             raised: 0,
             active,
@@ -202,14 +204,14 @@ impl Queue {
                 }
             }
         }
-        let position = self.append_record(seqno, &record)?;
+        let place = self.append_record(seqno, &record)?;
         if record.capacity() <= 1 << 20 {
             self.scratch = record;
         }
         match write {
-            Write::One(keyspace, _) => self.follow(keyspace.space.scope(), seqno, position),
+            Write::One(keyspace, _) => self.follow(keyspace.space.scope(), seqno, place.start),
             Write::Batch(batch) | Write::Transaction(batch, _) => {
-                batch.scopes().for_each(|(scope, _, _)| self.follow(scope, seqno, position));
+                batch.scopes().for_each(|(scope, _, _)| self.follow(scope, seqno, place.start));
             }
         }
         if self.conflicts.is_watching() {
@@ -218,7 +220,7 @@ impl Queue {
         if self.recent.is_some() {
             self.note_recent(seqno, write);
         }
-        Ok(position)
+        Ok(place.end)
     }
 
     /// Notes a commit of this node for those of others. While none of theirs comes nobody needs it, and it is
@@ -235,18 +237,20 @@ impl Queue {
         }
     }
 
-    /// Appends the records of commit `seqno`. Returns where they end.
+    /// Appends the records of commit `seqno`. Returns where they start, if in a new segment at its front, and
+    /// where they end.
     #[inline]
-    fn append_record(&mut self, seqno: Tick, record: &[u8]) -> Result<Position> {
+    fn append_record(&mut self, seqno: Tick, record: &[u8]) -> Result<Range<Position>> {
         let Some(log) = &mut self.appender else { return Err(self.refusal()) };
         let before = log.end();
-        let position = log.append(seqno, record)?;
-        self.bytes_logged += match position.segment == before.segment {
-            true => position.offset - before.offset,
-            false => position.offset,
+        let end = log.append(seqno, record)?;
+        let start = match end.segment == before.segment {
+            true => before,
+            false => Position { segment: end.segment, offset: 0 },
         };
+        self.bytes_logged += end.offset - start.offset;
         self.last = seqno;
-        Ok(position)
+        Ok(start..end)
     }
 
     /// Appends the records of an admission, which brings `moved`. If it fails, nothing of the queue has
@@ -257,15 +261,15 @@ impl Queue {
         record: &[u8],
         moved: &Moved,
     ) -> Result<Position> {
-        let position = self.append_record(seqno, record)?;
+        let place = self.append_record(seqno, record)?;
         if let Moved::Many(all) = moved {
             for (scope, origin, tick) in all.iter().filter(|(scope, ..)| scope.is_replicated()) {
                 let before = self.vectors.get(*scope, *origin);
-                self.index.note(position.segment, *scope, *origin, before, *tick);
+                self.index.note(place.start, *scope, *origin, before, *tick);
             }
         }
         self.vectors.apply(moved, seqno);
-        Ok(position)
+        Ok(place.end)
     }
 
     /// Notes in the log what of the manifest is durable: at `place` if nothing came behind it, else at a
@@ -287,12 +291,12 @@ impl Queue {
         Ok(seqno)
     }
 
-    /// Notes that commit `seqno`, which ends at `position`, is the last of this node in `scope`.
+    /// Notes that commit `seqno`, which starts at `start`, is the last of this node in `scope`.
     #[inline]
-    fn follow(&mut self, scope: ScopeId, seqno: Tick, position: Position) {
+    fn follow(&mut self, scope: ScopeId, seqno: Tick, start: Position) {
         if scope.is_replicated() {
             let before = self.vectors.previous(scope).unwrap_or(Tick::ZERO);
-            self.index.note(position.segment, scope, self.vectors.own(), before, seqno);
+            self.index.note(start, scope, self.vectors.own(), before, seqno);
         }
         self.vectors.follow(scope, seqno);
     }

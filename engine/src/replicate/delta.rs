@@ -100,22 +100,22 @@ impl Replication {
     }
 
     /// Whether what `after` lacks is given faster as a delta than from the log: of that there are at least
-    /// `bytes_min`, and the tables to be read are not much more.
+    /// `bytes_min`, and memtables and the tables to be read are not much more.
     pub fn prefers_delta(&self, scope: ScopeId, after: &Vector, bytes_min: u64) -> Result<bool> {
         let logged = self.parts.commits.with_queue(|queue| {
             let now = queue.vectors().of(scope);
-            let Start::Segment(first) = queue.index().start(scope, after, &now) else {
+            let Start::At(first) = queue.index().start(scope, after, &now) else {
                 return Ok(0);
             };
             let segments = queue.appender()?.segments().into_iter();
-            // How much of the first one is behind is not known.
-            let behind = segments.filter(|span| span.number > first);
-            Ok::<u64, base::Error>(behind.map(|span| span.end).sum())
+            let behind = segments.filter(|span| span.number >= first.segment);
+            let all: u64 = behind.map(|span| span.end).sum();
+            Ok::<u64, base::Error>(all.saturating_sub(first.offset))
         })?;
         if logged < bytes_min {
             return Ok(false);
         }
-        Ok(Delta::after(&self.parts, scope, after)?.table_bytes()? <= logged.saturating_mul(2))
+        Ok(Delta::bare(&self.parts, scope, after)?.bytes_to_read()? <= logged.saturating_mul(2))
     }
 
     /// Calls `each` with key, value and stamp of the live entries of the keyspace `name`, by key, until it
@@ -175,9 +175,9 @@ impl Delta {
         &self.moment.head
     }
 
-    /// Bytes of the tables that will be read.
-    fn table_bytes(&self) -> Result<u64> {
-        let mut bytes = 0;
+    /// Bytes of memtables and tables that will be read.
+    fn bytes_to_read(&self) -> Result<u64> {
+        let mut bytes = self.moment.view.unflushed_bytes();
         for handle in self.moment.view.runs.tables() {
             if self.has_news(handle)? {
                 bytes += handle.meta().len;

@@ -45,21 +45,21 @@ impl Tail {
         if !scope.is_replicated() {
             return Err(Error::invalid("scope 0 is each node's own; it has no tail"));
         }
-        let (own, segment) = parts.commits.with_queue(|queue| {
+        let (own, from) = parts.commits.with_queue(|queue| {
             let now = queue.vectors().of(scope);
-            let segment = match queue.index().start(scope, after, &now) {
-                Start::Segment(segment) => segment,
-                Start::Nowhere => queue.appender()?.end().segment,
+            let from = match queue.index().start(scope, after, &now) {
+                Start::At(position) => position,
+                Start::Nowhere => queue.appender()?.end(),
                 Start::Gone(oldest) => return Err(gone(after, oldest)),
             };
-            parts.pins.pin(segment);
-            Ok((queue.vectors().own(), segment))
+            parts.pins.pin(from.segment);
+            Ok((queue.vectors().own(), from))
         })?;
         parts.commits.begin_tail();
-        let from = Position { segment, offset: 0 };
         let reader = TailReader::new(parts.fs.clone(), parts.identity().database, from);
         let (writer, ready) = (None, VecDeque::new());
-        Ok(Tail { parts: parts.clone(), scope, own, reader, pinned: segment, writer, ready })
+        let (parts, pinned) = (parts.clone(), from.segment);
+        Ok(Tail { parts, scope, own, reader, pinned, writer, ready })
     }
 
     /// The next shipment of durable commits that `known` does not cover, of about `len_max` bytes (one
@@ -89,7 +89,7 @@ impl Tail {
         self.parts.commits.with_queue(|queue| {
             let now = queue.vectors().of(self.scope);
             match queue.index().start(self.scope, known, &now) {
-                Start::Segment(_) | Start::Nowhere => Ok(()),
+                Start::At(_) | Start::Nowhere => Ok(()),
                 Start::Gone(oldest) => Err(gone(known, oldest)),
             }
         })

@@ -8,6 +8,9 @@ use crate::error::{Failure, Outcome};
 use engine::{Cursor, Db, Keyspace, Snapshot};
 use std::collections::VecDeque;
 
+/// Records after which a walk leaves the cache to others.
+const CACHED_MAX: u64 = 10_000;
+
 /// Which records are walked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
@@ -129,6 +132,8 @@ pub(crate) struct Walk {
     range: KeyRange,
     direction: Direction,
     left: u64,
+    /// Records that may still be walked by way of the cache.
+    cached: u64,
 }
 
 impl Walk {
@@ -145,6 +150,7 @@ impl Walk {
             range: selection.range.clone(),
             direction: selection.direction,
             left: selection.limit,
+            cached: CACHED_MAX,
         })
     }
 
@@ -171,14 +177,27 @@ impl Walk {
             self.here = None;
         }
         self.left -= 1;
+        self.note_long();
         let Some((keyspace, cursor)) = &self.here else { return Ok(None) };
         let name = keyspace.name();
         Ok(cursor.entry().map(|(key, value)| Entry { keyspace: name, key, value }))
     }
 
+    /// Counts a record; after many the cache is not filled any more.
+    fn note_long(&mut self) {
+        let Some(left) = self.cached.checked_sub(1) else { return };
+        self.cached = left;
+        if left == 0
+            && let Some((_, cursor)) = &mut self.here
+        {
+            cursor.fill_cache(false);
+        }
+    }
+
     /// Places a cursor at the first wanted record of `keyspace`.
     fn enter(&mut self, keyspace: Keyspace) -> Outcome {
         let mut cursor = self.snapshot.cursor(&keyspace)?;
+        cursor.fill_cache(self.cached > 0);
         match (self.direction, &self.range.end) {
             (Direction::Forward, _) if self.range.start.is_empty() => cursor.seek_first()?,
             (Direction::Forward, _) => cursor.seek(&self.range.start)?,

@@ -118,7 +118,10 @@ impl Machine for EngineMachine {
         let db = Db::open_on(self.platform(birth), options())?;
         self.is_born = true;
         // Some think soon that a peer is far behind.
-        let far = if self.identity.secret[0].is_multiple_of(3) { 1 } else { FAR_BEHIND_BYTES };
+        let far = match self.identity.secret[0].is_multiple_of(3) {
+            true => 4 << 10,
+            false => FAR_BEHIND_BYTES,
+        };
         let store = Arc::new(EngineStore::new(db.clone(), bell).far_behind(far));
         self.db = Some(db);
         Ok(store)
