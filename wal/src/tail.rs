@@ -123,7 +123,7 @@ impl TailReader {
         let Position { segment, offset } = self.position;
         let limited = Limit::Exactly(limit);
         let mut reader = SegmentReader::open(self.fs.as_ref(), segment, self.database, limited)?;
-        if offset > HEADER_LEN && offset < limit {
+        if offset > HEADER_LEN && offset <= limit {
             // A frame starts at `offset`, or a run that is no longer than this stands around it.
             let from = offset.saturating_sub((RUN_LEN_MAX + CLOSE_LEN) as u64).max(HEADER_LEN);
             let to = limit.min(offset + FRAME_HEADER_LEN as u64);

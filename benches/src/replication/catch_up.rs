@@ -11,10 +11,12 @@ use serde_json::Value;
 
 /// Records that are written while the node is away.
 const RECORDS: u64 = 3_000_000;
-/// The same of a node that is just far enough behind for a delta.
+/// The same of a node that is not so far behind.
 const SOME: u64 = 400_000;
-/// The same of a node that is not far behind.
-const FEW: u64 = 100_000;
+/// The same of a node that is behind by little, yet enough for a delta.
+const LITTLE: u64 = 100_000;
+/// The same of a node that is not far enough behind for a delta.
+const FEW: u64 = 25_000;
 /// Records that both have before.
 const BEFORE: u64 = 1000;
 /// More than all of the log.
@@ -25,13 +27,15 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Figure>> {
     let count = args.scaled(RECORDS);
     let far = absence(args, all, count, true)?;
     let some = absence(args, all, args.scaled(SOME), true)?;
+    let little = absence(args, all, args.scaled(LITTLE), true)?;
     let near = absence(args, all, args.scaled(FEW), true)?;
     let gone = absence(args, nothing, count, false)?;
     Ok(far
         .describe("catch-up, far behind", Target::AtLeast(150.0))
         .into_iter()
         .chain(some.describe("catch-up, 400 k records", Target::AtLeast(150.0)))
-        .chain(near.describe("catch-up from the log, 100 k records", Target::AtLeast(150.0)))
+        .chain(little.describe("catch-up, 100 k records", Target::AtLeast(150.0)))
+        .chain(near.describe("catch-up from the log, 25 k records", Target::AtLeast(150.0)))
         .chain(gone.describe("catch-up, the log is gone", Target::AtLeast(150.0)))
         .collect())
 }

@@ -89,6 +89,9 @@ impl LogIndex {
     /// Forgets the segments before `first`.
     pub(crate) fn release(&mut self, first: u64) {
         self.pieces = self.pieces.split_off(&Position { segment: first, offset: 0 });
+        if self.growing.segment < first {
+            self.stretches.clear();
+        }
     }
 
     /// Forgets all: what the log has so far is not to be read any more.
@@ -221,12 +224,24 @@ mod tests {
     #[test]
     fn a_log_that_does_not_reach_back_says_so() {
         let (mut index, now) = (index(), vector(&[(1, 5), (2, 2)]));
+        let start = |index: &LogIndex, after: &[(u8, u64)], now: &Vector| {
+            index.start(ScopeId::MAIN, &vector(after), now)
+        };
         index.release(2);
-        let start = |after: &[(u8, u64)], now| index.start(ScopeId::MAIN, &vector(after), now);
-        assert_eq!(start(&[(1, 1)], &now), Start::Gone(tick(2)));
-        assert_eq!(start(&[(1, 2)], &now), Start::At(at(2, 0)));
+        assert_eq!(start(&index, &[(1, 1)], &now), Start::Gone(tick(2)));
+        assert_eq!(start(&index, &[(1, 2)], &now), Start::At(at(2, 0)));
+        index.release(5);
+        assert_eq!(
+            start(&index, &[(1, 4), (2, 2)], &now),
+            Start::Gone(tick(5)),
+            "the last piece is gone, too"
+        );
+        index.note(at(5, 0), ScopeId::MAIN, origin(1), tick(5), tick(6));
+        let later = vector(&[(1, 6), (2, 2)]);
+        assert_eq!(start(&index, &[(1, 4), (2, 2)], &later), Start::Gone(tick(5)));
+        assert_eq!(start(&index, &[(1, 5), (2, 2)], &later), Start::At(at(5, 0)));
         let more = vector(&[(1, 5), (2, 2), (3, 1)]);
-        assert_eq!(start(&[(1, 5), (2, 2)], &more), Start::Gone(tick(1)));
+        assert_eq!(start(&index, &[(1, 5), (2, 2)], &more), Start::Gone(tick(1)));
         assert_eq!(index.start(ScopeId(9), &vector(&[]), &now), Start::Gone(tick(5)));
     }
 }

@@ -1,10 +1,14 @@
 //! Breakers by name.
+//!
+//! While nothing fails a call takes no lock: it reads who is there and that all is well, and counts itself.
 
+use arc_swap::ArcSwap;
 use base::Clock;
-use replication::link::{Breaker, BreakerSettings, BreakerState, Rejected};
+use replication::link::{Attempt, Breaker, BreakerSettings, BreakerState, Rejected};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,30 +19,31 @@ type OnChange = Arc<dyn Fn(&str, BreakerState, BreakerState) + Send + Sync>;
 #[derive(Clone)]
 pub struct Breakers {
     clock: Arc<dyn Clock>,
-    all: Arc<Mutex<All>>,
+    all: Arc<All>,
     on_change: Option<OnChange>,
 }
 
 #[derive(Default)]
 struct All {
-    settings: BreakerSettings,
-    by_name: BTreeMap<String, Arc<Guard>>,
+    /// Changed under the lock of the settings only.
+    by_name: ArcSwap<BTreeMap<String, Arc<Guard>>>,
+    /// Those of breakers to come.
+    settings: Mutex<BreakerSettings>,
 }
 
 /// One breaker and what went through it.
 struct Guard {
     name: String,
     breaker: Mutex<(Breaker, Counts)>,
-    /// From a state to another, and not told yet.
-    changes: Changes,
+    /// One more than the breaker's quiet epoch; 0 if it has none.
+    quiet: AtomicU64,
+    successes: AtomicU64,
     on_change: Option<OnChange>,
 }
 
-type Changes = Arc<Mutex<Vec<(BreakerState, BreakerState)>>>;
-
+/// What went through besides successes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    successes: u64,
     failures: u64,
     rejected: u64,
 }
@@ -103,9 +108,10 @@ impl Breakers {
 
     /// All behave like `settings` from now on, those too that come later; see [`Breaker::configure`].
     pub fn configure(&self, settings: BreakerSettings) {
-        let mut all = self.all();
-        all.settings = settings;
-        all.by_name.values().for_each(|guard| guard.lock().0.configure(settings));
+        let mut of_others = self.all.settings();
+        *of_others = settings;
+        let all = self.all.by_name.load();
+        all.values().for_each(|guard| guard.with(|breaker, _| breaker.configure(settings)));
     }
 
     /// Makes `call` unless the breaker `name` is open.
@@ -125,15 +131,18 @@ impl Breakers {
         is_called_off: impl FnOnce(&E) -> bool,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, Guarded<E>> {
-        let guard = self.guard(name);
-        let attempt = guard.with(|breaker, counts| {
-            breaker.attempt(self.clock.monotonic()).map_err(|Rejected { retry_at }| {
-                counts.rejected += 1;
-                Guarded::Rejected { retry_at }
-            })
-        })?;
+        let (all, new);
+        all = self.all.by_name.load();
+        let guard = match all.get(name) {
+            Some(guard) => guard,
+            None => {
+                new = self.guard(name);
+                &new
+            }
+        };
+        let attempt = guard.attempt(&*self.clock)?;
         // A panic is a failure as well.
-        let mut pending = Pending { guard: &guard, clock: &*self.clock, attempt: Some(attempt) };
+        let mut pending = Pending { guard, clock: &*self.clock, attempt: Some(attempt) };
         let result = call();
         pending.end(match &result {
             Ok(_) => Ended::Well,
@@ -145,9 +154,8 @@ impl Breakers {
 
     /// Whether a call of the breaker `name` would be left alone now because it has failed too often.
     pub fn is_open(&self, name: &str) -> bool {
-        let guard = self.all().by_name.get(name).cloned();
-        let now = self.clock.monotonic();
-        guard.is_some_and(|guard| guard.lock().0.state(now) == BreakerState::Open)
+        let (all, now) = (self.all.by_name.load(), self.clock.monotonic());
+        all.get(name).is_some_and(|guard| guard.lock().0.state(now) == BreakerState::Open)
     }
 
     /// Lets the breaker `name` be seen before its first call.
@@ -160,10 +168,12 @@ impl Breakers {
         let now = self.clock.monotonic();
         let report = |guard: &Guard| {
             let (breaker, counts) = &*guard.lock();
-            let Counts { successes, failures, rejected } = *counts;
+            let Counts { failures, rejected } = *counts;
+            let successes = guard.successes.load(Ordering::Relaxed);
             BreakerReport { state: breaker.state(now), successes, failures, rejected }
         };
-        self.all().by_name.iter().map(|(name, guard)| (name.clone(), report(guard))).collect()
+        let all = self.all.by_name.load();
+        all.iter().map(|(name, guard)| (name.clone(), report(guard))).collect()
     }
 
     /// Closes the breaker `name`, as if nothing had failed. Returns false if there is none.
@@ -171,48 +181,75 @@ impl Breakers {
     /// Calls that are under way open it no more, however they end. What its report counts goes on: successes,
     /// failures and rejections are those of its whole life, calls that were under way too.
     pub fn reset(&self, name: &str) -> bool {
-        let guard = self.all().by_name.get(name).cloned();
-        let Some(guard) = guard else { return false };
+        let all = self.all.by_name.load();
+        let Some(guard) = all.get(name) else { return false };
         guard.with(|breaker, _| breaker.reset());
         true
     }
 
-    fn all(&self) -> MutexGuard<'_, All> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// The breaker `name`, which is made if there is none.
     fn guard(&self, name: &str) -> Arc<Guard> {
-        let mut all = self.all();
-        if let Some(guard) = all.by_name.get(name) {
+        let settings = self.all.settings();
+        let all = self.all.by_name.load();
+        if let Some(guard) = all.get(name) {
             return guard.clone();
         }
-        let guard = Arc::new(Guard::new(name, all.settings, self.on_change.clone()));
-        all.by_name.insert(name.to_owned(), guard.clone());
+        let guard = Arc::new(Guard::new(name, *settings, self.on_change.clone()));
+        let mut more = BTreeMap::clone(&all);
+        more.insert(name.to_owned(), guard.clone());
+        self.all.by_name.store(Arc::new(more));
         guard
+    }
+}
+
+impl All {
+    fn settings(&self) -> MutexGuard<'_, BreakerSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Guard {
     fn new(name: &str, settings: BreakerSettings, on_change: Option<OnChange>) -> Guard {
-        let (mut breaker, changes) = (Breaker::new(settings), Changes::default());
-        let noted = changes.clone();
-        breaker.on_change(Box::new(move |before, after| {
-            noted.lock().unwrap_or_else(PoisonError::into_inner).push((before, after));
-        }));
+        let breaker = Breaker::new(settings);
+        let quiet = AtomicU64::new(quiet_of(&breaker));
         let breaker = Mutex::new((breaker, Counts::default()));
-        Guard { name: name.to_owned(), breaker, changes, on_change }
+        Guard { name: name.to_owned(), breaker, quiet, successes: AtomicU64::new(0), on_change }
     }
 
-    /// Works on the breaker, then tells of its changes, no longer under its lock.
+    /// Asks to make an attempt.
+    fn attempt<E>(&self, clock: &dyn Clock) -> Result<Attempt, Guarded<E>> {
+        if let Some(epoch) = self.quiet.load(Ordering::Acquire).checked_sub(1) {
+            return Ok(Attempt::of_quiet(epoch));
+        }
+        self.with(|breaker, counts| {
+            breaker.attempt(clock.monotonic()).map_err(|Rejected { retry_at }| {
+                counts.rejected += 1;
+                Guarded::Rejected { retry_at }
+            })
+        })
+    }
+
+    /// Counts a success.
+    fn succeeded(&self, attempt: Attempt) {
+        self.successes.fetch_add(1, Ordering::Relaxed);
+        if self.quiet.load(Ordering::Acquire).checked_sub(1) != Some(attempt.epoch()) {
+            self.with(|breaker, _| breaker.succeeded(attempt));
+        }
+    }
+
+    /// Works on the breaker, then tells of its change, no longer under its lock.
     fn with<R>(&self, work: impl FnOnce(&mut Breaker, &mut Counts) -> R) -> R {
-        let result = {
+        let (result, before, after) = {
             let (breaker, counts) = &mut *self.lock();
-            work(breaker, counts)
+            let before = breaker.entered();
+            let result = work(breaker, counts);
+            self.quiet.store(quiet_of(breaker), Ordering::Release);
+            (result, before, breaker.entered())
         };
-        let changes =
-            std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(on_change) = &self.on_change {
-            changes.into_iter().for_each(|(before, after)| on_change(&self.name, before, after));
+        if let Some(on_change) = &self.on_change
+            && before != after
+        {
+            on_change(&self.name, before, after);
         }
         result
     }
@@ -222,9 +259,16 @@ impl Guard {
     }
 }
 
+/// See [`Guard::quiet`].
+fn quiet_of(breaker: &Breaker) -> u64 {
+    breaker.quiet_epoch().map_or(0, |epoch| epoch.saturating_add(1))
+}
+
 impl fmt::Debug for Breakers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Breakers").field("count", &self.all().by_name.len()).finish_non_exhaustive()
+        f.debug_struct("Breakers")
+            .field("count", &self.all.by_name.load().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -232,7 +276,7 @@ impl fmt::Debug for Breakers {
 struct Pending<'a> {
     guard: &'a Guard,
     clock: &'a dyn Clock,
-    attempt: Option<replication::link::Attempt>,
+    attempt: Option<Attempt>,
 }
 
 /// How a call ended.
@@ -246,17 +290,14 @@ enum Ended {
 impl Pending<'_> {
     fn end(&mut self, ended: Ended) {
         let Some(attempt) = self.attempt.take() else { return };
-        self.guard.with(|breaker, counts| match ended {
-            Ended::Well => {
-                counts.successes += 1;
-                breaker.succeeded(attempt);
-            }
-            Ended::Badly => {
+        match ended {
+            Ended::Well => self.guard.succeeded(attempt),
+            Ended::Badly => self.guard.with(|breaker, counts| {
                 counts.failures += 1;
                 breaker.failed(attempt, self.clock.monotonic());
-            }
-            Ended::CalledOff => breaker.abandoned(attempt),
-        });
+            }),
+            Ended::CalledOff => self.guard.with(|breaker, _| breaker.abandoned(attempt)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Group;
 use crate::health::{Health, PeerStatus};
 use crate::store::Store;
-use base::NodeId;
+use base::{NodeId, Vector};
 use std::collections::BTreeMap;
 
 impl Group {
@@ -12,6 +12,21 @@ impl Group {
         if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
             note(&mut peer.status);
         }
+    }
+
+    /// Notes that `peer` is offered state with all that `offered` covers.
+    pub(crate) fn note_offered(&self, peer: NodeId, offered: Vector) {
+        if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
+            peer.offered = Some(offered);
+        }
+    }
+
+    /// Whether `peer`, which has `has`, took what it was offered last, or was offered nothing. Asked again it did: a
+    /// line that broke off may hold the next time.
+    pub(crate) fn took_offer(&self, peer: NodeId, has: &Vector) -> bool {
+        let mut state = self.state.lock();
+        let offered = state.peers.get_mut(&peer).and_then(|peer| peer.offered.take());
+        offered.is_none_or(|offered| has.covers_all(&offered))
     }
 
     /// Notes how many bytes are held for payloads of `peer` that are not whole yet.

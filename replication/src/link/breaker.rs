@@ -81,6 +81,18 @@ pub struct Attempt {
     epoch: u64,
 }
 
+impl Attempt {
+    /// One as [`Breaker::attempt`] lets through at this [`Breaker::quiet_epoch`].
+    pub fn of_quiet(epoch: u64) -> Attempt {
+        Attempt { epoch }
+    }
+
+    /// How often the breaker had changed when it was begun.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
 /// An attempt that was not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
@@ -120,6 +132,17 @@ impl Breaker {
             BreakerState::Open if self.is_over(now) => BreakerState::HalfOpen,
             state => state,
         }
+    }
+
+    /// The state that it entered last: open it is until an attempt finds its pause over.
+    pub fn entered(&self) -> BreakerState {
+        self.state
+    }
+
+    /// How often it has changed, while it is closed and no failure counts: then attempts need not be asked for
+    /// ([`Attempt::of_quiet`]), and to say that one of them has succeeded changes nothing.
+    pub fn quiet_epoch(&self) -> Option<u64> {
+        (self.state == BreakerState::Closed && self.failures == 0).then_some(self.epoch)
     }
 
     /// Asks to make an attempt.

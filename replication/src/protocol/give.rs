@@ -10,6 +10,10 @@ use crate::store::{Outbound, Store, Tail};
 use base::{Error, Origin, ScopeId, Tick, Vector};
 use std::collections::VecDeque;
 
+/// Offers of state in a session though the log would do: who is behind by much again and again is not to take
+/// tables for ever.
+const PREFERRED_MAX: u32 = 4;
+
 /// How much may be on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
@@ -43,6 +47,8 @@ pub(crate) struct Give {
     in_flight_bytes: u64,
     /// Shipments sent since the session began.
     pub(crate) shipments: u64,
+    /// Offers of state in this session though the log would have done.
+    preferred: u32,
 }
 
 impl Give {
@@ -56,16 +62,18 @@ impl Give {
             in_flight,
             in_flight_bytes: 0,
             shipments: 0,
+            preferred: 0,
         }
     }
 
     /// The peer, in its present life `peer`, asks for what its vector does not cover; returns an offer if
-    /// the log can not do it.
+    /// the log can not do it, or state would do it faster and `may_prefer_state`.
     pub(crate) fn subscribe(
         &mut self,
         store: &dyn Store,
         wish: &Subscribe,
         peer: Option<Origin>,
+        may_prefer_state: bool,
     ) -> Result<Option<Offer>, ProtocolError> {
         let mut known = vector(&wish.vector)?;
         let may_take_delta = rules::may_take_delta(&known, &store.floor(self.scope));
@@ -73,10 +81,13 @@ impl Give {
         peer.iter().for_each(|peer| known.raise(*peer, Tick::MAX));
         self.stop();
         // A node that lost something has a log all the same.
-        if may_take_delta
+        if may_prefer_state
+            && self.preferred < PREFERRED_MAX
+            && may_take_delta
             && store.is_whole(self.scope)
             && store.prefers_delta(self.scope, &known)?
         {
+            self.preferred += 1;
             return self.history_gone(store, wish.round).map(Some);
         }
         match store.tail(self.scope, &known) {

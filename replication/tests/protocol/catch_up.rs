@@ -125,6 +125,65 @@ fn a_node_far_behind_gets_a_delta_though_the_log_reaches() {
     net.check_fold();
 }
 
+/// What had come of a delta is lost when the line breaks; of the log each shipment counts.
+#[test]
+fn a_delta_that_broke_off_is_followed_by_the_log() {
+    let mut net = Net::new(14, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    net.nodes.iter().for_each(|node| node.store.set_far_behind(30));
+    for (round, is_delta) in [(1, true), (2, false), (3, true)] {
+        net.cut(0, 1);
+        for at in 0..40 {
+            net.put(0, &format!("key {at}"), &format!("of round {round}"));
+        }
+        // The node writes as well: that is not what it was to take.
+        net.put(1, "own", "later");
+        net.events.clear();
+        net.connect(0, 1);
+        if is_delta {
+            while !net.events.contains(&(1, Event::Chose(Tier::Delta))) {
+                net.step();
+            }
+            // Once it breaks off, and once not.
+            match round {
+                1 => net.cut(0, 1),
+                _ => net.run(2_000),
+            }
+        } else {
+            net.run(2_000);
+        }
+        assert_eq!(net.has_chosen(1, Tier::Delta), round == 3, "round {round}: {:?}", net.events);
+        assert_eq!(net.get(1, "key 7").is_some(), round > 1, "round {round}");
+    }
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    net.heal();
+    net.check_fold();
+}
+
+#[test]
+fn who_is_far_behind_again_and_again_gets_the_log_in_the_end() {
+    let mut net = Net::new(14, 2, 0);
+    net.put(0, "a", "1");
+    net.heal();
+    net.nodes.iter().for_each(|node| node.store.set_far_behind(1));
+    net.cut(0, 1);
+    net.put(0, "key", "missed");
+    net.events.clear();
+    net.connect(0, 1);
+    for at in 0..4_000 {
+        net.step();
+        if at % 5 == 0 {
+            net.put(0, &format!("key {at}"), "meanwhile");
+        }
+    }
+    let deltas = net.events.iter().filter(|it| **it == (1, Event::Installed(Tier::Delta))).count();
+    assert!((1..=4).contains(&deltas), "{deltas} deltas");
+    assert!(net.failures.is_empty(), "{:?}", net.failures);
+    net.heal();
+    net.check_fold();
+}
+
 #[test]
 fn payloads_are_packed_only_for_who_can_unpack_them() {
     for is_packed in [true, false] {
