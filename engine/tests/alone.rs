@@ -98,3 +98,38 @@ fn a_tail_from_any_moment_gives_all_that_is_behind_and_nothing_else() {
     }
     assert_eq!(told(&a, &Vector::default()), written);
 }
+
+#[test]
+fn a_delta_is_preferred_by_what_the_log_has_behind_and_what_it_would_read() {
+    let disk = Disk::new(1);
+    let db = disk.open(Options {
+        sync: SyncMode::Async,
+        background: Background::Off,
+        memtable_bytes: 1 << 20,
+        segment_bytes: 64 << 10,
+        ..Options::default()
+    });
+    let k = keyspace(&db, "k");
+    let moment_after = |keys: std::ops::Range<u32>| {
+        for key in keys {
+            k.put(key.to_be_bytes(), [7; 1000]).unwrap();
+        }
+        db.replication().applied(MAIN)
+    };
+    let prefers = |after: &Vector, bytes_min: u64| {
+        db.replication().prefers_delta(MAIN, after, bytes_min).unwrap()
+    };
+    let (first, second) = (moment_after(0..100), moment_after(100..190));
+    moment_after(190..200);
+    db.flush().unwrap();
+    // 100 kB are behind the first moment, and headers of commits and segments.
+    assert!(prefers(&first, 100_000));
+    assert!(!prefers(&first, 120_000));
+    // Of 10 kB it would read 200.
+    assert!(!prefers(&second, 1));
+    // What is in memory is read as well.
+    let (third, fourth) = (moment_after(200..200), moment_after(200..290));
+    moment_after(290..300);
+    assert!(prefers(&third, 100_000));
+    assert!(!prefers(&fourth, 1));
+}
