@@ -87,7 +87,7 @@ fn a_tail_from_any_moment_gives_all_that_is_behind_and_nothing_else() {
             ship(&b, &a);
         }
         written.push(write(&a, &at_a, round));
-        if round % 23 == 0 {
+        if round % 7 == 0 {
             moments.push((written.len(), a.replication().applied(MAIN)));
         }
     }
