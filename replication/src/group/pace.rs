@@ -19,12 +19,17 @@ pub(super) struct Pace {
 impl Group {
     /// Whether `peer` may get what it wishes `now`; then it counts as given.
     pub(crate) fn may_give(&self, peer: NodeId, wish: Wish, now: Duration) -> bool {
-        let given = &mut self.state.lock().pace.given;
-        given.retain(|_, at| now < *at + GIVE_EVERY);
-        let is_due = !given.contains_key(&(peer, wish as u8));
+        let is_due = self.has_rested(peer, wish, now);
         if is_due {
-            given.insert((peer, wish as u8), now);
+            self.state.lock().pace.given.insert((peer, wish as u8), now);
         }
         is_due
+    }
+
+    /// Whether `peer` would get what it wishes `now`.
+    pub(crate) fn has_rested(&self, peer: NodeId, wish: Wish, now: Duration) -> bool {
+        let given = &mut self.state.lock().pace.given;
+        given.retain(|_, at| now < *at + GIVE_EVERY);
+        !given.contains_key(&(peer, wish as u8))
     }
 }

@@ -10,10 +10,6 @@ use crate::store::{Outbound, Store, Tail};
 use base::{Error, Origin, ScopeId, Tick, Vector};
 use std::collections::VecDeque;
 
-/// Offers of state in a session though the log would do: who is behind by much again and again is not to take
-/// tables for ever.
-const PREFERRED_MAX: u32 = 4;
-
 /// How much may be on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
@@ -47,8 +43,6 @@ pub(crate) struct Give {
     in_flight_bytes: u64,
     /// Shipments sent since the session began.
     pub(crate) shipments: u64,
-    /// Offers of state in this session though the log would have done.
-    preferred: u32,
 }
 
 impl Give {
@@ -62,7 +56,6 @@ impl Give {
             in_flight,
             in_flight_bytes: 0,
             shipments: 0,
-            preferred: 0,
         }
     }
 
@@ -82,12 +75,10 @@ impl Give {
         self.stop();
         // A node that lost something has a log all the same.
         if may_prefer_state
-            && self.preferred < PREFERRED_MAX
             && may_take_delta
             && store.is_whole(self.scope)
             && store.prefers_delta(self.scope, &known)?
         {
-            self.preferred += 1;
             return self.history_gone(store, wish.round).map(Some);
         }
         match store.tail(self.scope, &known) {

@@ -58,12 +58,14 @@ impl Session {
             return Ok(Some(Offer::plain(scope, wish.round, answer)));
         }
         let peer = self.handshake.peer.as_ref().map(|peer| peer.origin);
-        // State that a broken line has cut off is lost, while of the log each shipment counts.
-        let took_offer = peer.is_none_or(|peer| self.group.took_offer(peer.node, &has));
-        let offer = self.give.subscribe(store, wish, peer, took_offer)?;
+        // State that a broken line has cut off is lost, while of the log each shipment counts; and who got some
+        // just now would be put off.
+        let may_prefer_state = self.group.took_offer(self.peer(), &has)
+            && self.group.has_rested(self.peer(), Wish::CatchUp, self.now);
+        let offer = self.give.subscribe(store, wish, peer, may_prefer_state)?;
         let is_gone = offer.as_ref().is_some_and(|offer| offer.answer() == Answer::HistoryGone);
-        if let Some(peer) = peer.filter(|_| is_gone) {
-            self.group.note_offered(peer.node, store.applied(scope));
+        if is_gone {
+            self.group.note_offered(self.peer(), store.applied(scope));
         }
         let is_below = || !rules::may_take_delta(&has, &store.floor(scope));
         if is_gone && self.group.role() != Role::Author && self.take.may_rejoin_from() && is_below()
