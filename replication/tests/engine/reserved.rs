@@ -5,6 +5,7 @@ use crate::parts::noise;
 use engine::{Conflict, Resolution};
 use replication::engine_store::{EngineStore, recorded_role};
 use replication::link::Bell;
+use replication::protocol::{Event, Tier};
 use replication::roster::Role;
 use replication::store::{Store, keyspaces};
 use replication::{ProtocolError, Remedy};
@@ -19,12 +20,16 @@ fn a_peer_that_brings_what_is_each_nodes_own_is_banned() {
         pair.nodes[0].store = EngineStore::new(db, &Bell::default()).far_behind(far_behind);
         pair.keyspace(1, "k").put("of the other", "1").unwrap();
         pair.settle();
+        pair.nodes.iter_mut().for_each(|node| node.disconnect());
         let lie = pair.nodes[0].db.replication().keyspace(MAIN, "esker.conflicts").unwrap();
-        lie.put("x", "1").unwrap();
+        lie.put("x", noise(1, 20_000)).unwrap();
         pair.nodes[0].db.flush().unwrap();
+        pair.events.clear();
 
         pair.run(3_000);
 
+        let is_delta = pair.events.contains(&(1, Event::Chose(Tier::Delta)));
+        assert_eq!(is_delta, far_behind == 1, "{:?}", pair.events);
         assert!(!pair.failures.is_empty());
         for (node, error) in &pair.failures {
             let is_malformed = matches!(error, ProtocolError::Malformed { .. });
