@@ -177,6 +177,11 @@ fn apart(writing: Option<Writing>) -> (Option<LockGuard>, Option<ManifestLog>, O
     }
 }
 
+fn bells_of(background: Background, flush_bell: &Arc<Bell>, log_bell: &Arc<Bell>) -> Bells {
+    let are_heard = background == Background::On;
+    Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard }
+}
+
 fn space_of(fs: &Arc<dyn Fs>, options: &Options, log_bell: &Arc<Bell>) -> Arc<Space> {
     let (reserve, segment) = (options.reserve_bytes, options.segment_bytes);
     Arc::new(Space::new(fs.clone(), reserve, segment, log_bell.clone()))
@@ -210,8 +215,7 @@ pub(crate) fn assemble(
     let (catalog, damage) = (Catalog::of(state.keyspaces.values()), tables.damage().clone());
     let (archive, pressure) = (Archive::new(state.archiving, &*fs), Arc::new(Pressure::default()));
     let (flush_bell, log_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
-    let are_heard = options.background == Background::On;
-    let bells = Bells { frozen: flush_bell.clone(), log: log_bell.clone(), are_heard };
+    let bells = bells_of(options.background, &flush_bell, &log_bell);
     let space = space_of(&fs, &options, &log_bell);
     let vectors = Vectors::new(identity.origin(), &state.vectors);
     let mut queue =

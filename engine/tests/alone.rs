@@ -124,7 +124,7 @@ fn a_delta_is_preferred_by_what_the_log_has_behind_and_what_it_would_read() {
     db.flush().unwrap();
     // 100 kB are behind the first moment, and headers of commits and segments.
     assert!(prefers(&first, 100_000));
-    assert!(!prefers(&first, 120_000));
+    assert!(!prefers(&first, 150_000));
     // Of 10 kB it would read 200.
     assert!(!prefers(&second, 1));
     // What is in memory is read as well.

@@ -212,8 +212,8 @@ struct Peer {
     reads_only: bool,
     /// Whether this node still has to get in line with it.
     owes_line: bool,
-    /// What the state had that it was offered last, until it is seen whether it took that.
-    offered: Option<Vector>,
+    /// What the state had that it was given last, until it is seen whether it took that.
+    given: Option<Vector>,
     heard: Heard,
 }
 

@@ -16,20 +16,26 @@ pub(super) struct Pace {
     given: BTreeMap<(NodeId, u8), Duration>,
 }
 
+impl Pace {
+    fn has_rested(&mut self, peer: NodeId, wish: Wish, now: Duration) -> bool {
+        self.given.retain(|_, at| now < *at + GIVE_EVERY);
+        !self.given.contains_key(&(peer, wish as u8))
+    }
+}
+
 impl Group {
     /// Whether `peer` may get what it wishes `now`; then it counts as given.
     pub(crate) fn may_give(&self, peer: NodeId, wish: Wish, now: Duration) -> bool {
-        let is_due = self.has_rested(peer, wish, now);
+        let pace = &mut self.state.lock().pace;
+        let is_due = pace.has_rested(peer, wish, now);
         if is_due {
-            self.state.lock().pace.given.insert((peer, wish as u8), now);
+            pace.given.insert((peer, wish as u8), now);
         }
         is_due
     }
 
     /// Whether `peer` would get what it wishes `now`.
     pub(crate) fn has_rested(&self, peer: NodeId, wish: Wish, now: Duration) -> bool {
-        let given = &mut self.state.lock().pace.given;
-        given.retain(|_, at| now < *at + GIVE_EVERY);
-        !given.contains_key(&(peer, wish as u8))
+        self.state.lock().pace.has_rested(peer, wish, now)
     }
 }

@@ -14,19 +14,19 @@ impl Group {
         }
     }
 
-    /// Notes that `peer` is offered state with all that `offered` covers.
-    pub(crate) fn note_offered(&self, peer: NodeId, offered: Vector) {
+    /// Notes that `peer` is being given state with all that `given` covers.
+    pub(crate) fn note_given(&self, peer: NodeId, given: Vector) {
         if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
-            peer.offered = Some(offered);
+            peer.given = Some(given);
         }
     }
 
-    /// Whether `peer`, which has `has`, took what it was offered last, or was offered nothing. Asked again it did: a
-    /// line that broke off may hold the next time.
-    pub(crate) fn took_offer(&self, peer: NodeId, has: &Vector) -> bool {
+    /// Whether `peer`, which has `has`, took all of the state that it was given last, or was given none. Asked again
+    /// it did: a line that broke off may hold the next time.
+    pub(crate) fn took_given(&self, peer: NodeId, has: &Vector) -> bool {
         let mut state = self.state.lock();
-        let offered = state.peers.get_mut(&peer).and_then(|peer| peer.offered.take());
-        offered.is_none_or(|offered| has.covers_all(&offered))
+        let given = state.peers.get_mut(&peer).and_then(|peer| peer.given.take());
+        given.is_none_or(|given| has.covers_all(&given))
     }
 
     /// Notes how many bytes are held for payloads of `peer` that are not whole yet.

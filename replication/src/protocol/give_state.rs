@@ -160,6 +160,14 @@ impl GiveState {
         matches!(self.giving, Giving::Waiting { missing: None, .. })
     }
 
+    /// What the peer has once it has taken the delta that it is being given, if it is.
+    pub(crate) fn gives(&self) -> Option<&Vector> {
+        match &self.giving {
+            Giving::Delta { delta, .. } => Some(&delta.head().vector),
+            _ => None,
+        }
+    }
+
     fn offer(&self, round: u32, answer: Answer) -> Offer {
         Offer::plain(self.scope, round, answer)
     }

@@ -60,13 +60,10 @@ impl Session {
         let peer = self.handshake.peer.as_ref().map(|peer| peer.origin);
         // State that a broken line has cut off is lost, while of the log each shipment counts; and who got some
         // just now would be put off.
-        let may_prefer_state = self.group.took_offer(self.peer(), &has)
+        let may_prefer_state = self.group.took_given(self.peer(), &has)
             && self.group.has_rested(self.peer(), Wish::CatchUp, self.now);
         let offer = self.give.subscribe(store, wish, peer, may_prefer_state)?;
         let is_gone = offer.as_ref().is_some_and(|offer| offer.answer() == Answer::HistoryGone);
-        if is_gone {
-            self.group.note_offered(self.peer(), store.applied(scope));
-        }
         let is_below = || !rules::may_take_delta(&has, &store.floor(scope));
         if is_gone && self.group.role() != Role::Author && self.take.may_rejoin_from() && is_below()
         {
@@ -147,6 +144,9 @@ impl Session {
             }
             None => self.give_state.want(self.now, store, want, missing)?,
         };
+        if let Some(given) = self.give_state.gives() {
+            self.group.note_given(self.peer(), given.clone());
+        }
         self.push_offer(offer)
     }
 

@@ -9,6 +9,7 @@ mod bench;
 mod cases;
 mod catch_up;
 mod damaged;
+mod deltas;
 mod golden;
 mod groups;
 mod healing;

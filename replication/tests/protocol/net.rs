@@ -399,6 +399,12 @@ impl Net {
         link.ends[usize::from(link.nodes[1] == from)].session.pending()
     }
 
+    /// Frames of a channel on their way.
+    pub(crate) fn on_their_way(&self, from: usize, to: usize, channel: Channel) -> usize {
+        let Some(link) = self.link_of(from, to).map(|link| &self.links[link]) else { return 0 };
+        link.ends[usize::from(link.nodes[1] == to)].inbox[channel as usize].len()
+    }
+
     /// Bytes that packing has saved between two nodes, both ways.
     pub(crate) fn saved(&self, one: usize, other: usize) -> u64 {
         let link = self.link_of(one, other).map(|link| &self.links[link]);
