@@ -64,6 +64,8 @@ fn a_delta_that_broke_off_is_followed_by_the_log() {
     net.nodes.iter().for_each(|node| node.store.set_far_behind(30));
     for (round, is_delta) in [(1, true), (2, false), (3, true)] {
         net.cut(0, 1);
+        // For longer than who got state gets none.
+        net.run(2_000);
         for at in 0..40 {
             net.put(0, &format!("key {at}"), &format!("of round {round}"));
         }
