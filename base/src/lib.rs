@@ -31,6 +31,7 @@ pub mod rng;
 pub mod shipment;
 pub mod stamp;
 pub mod state;
+pub mod striped;
 pub mod tick;
 pub mod vector;
 
@@ -50,5 +51,6 @@ pub use record::{Record, RecordKind};
 pub use rng::{OsRng, Rng};
 pub use shipment::Shipment;
 pub use stamp::{Incarnation, NodeId, Origin, Stamp};
+pub use striped::Striped;
 pub use tick::Tick;
 pub use vector::Vector;

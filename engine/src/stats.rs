@@ -3,14 +3,10 @@
 use crate::commit::Write;
 use crate::remedies::Permit;
 use crate::times::{BUCKETS, SUB_BUCKETS, Times, begin_of, bucket_of};
-use base::OpKind;
-use crossbeam_utils::CachePadded;
+use base::{OpKind, Striped};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// Stripes of the counters, so that threads rarely share a cache line.
-const STRIPES: usize = 8;
 
 /// What operations are counted as.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +62,7 @@ impl Tally {
 /// Counters that any thread may raise.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
-    stripes: [CachePadded<[AtomicU64; COUNTERS]>; STRIPES],
+    striped: Striped<[AtomicU64; COUNTERS]>,
     /// Time of sampled gets, commits, commits of a single put or a single delete, and beginnings of scans.
     pub(crate) get_latency: Histogram,
     /// Blocks of tables that those gets looked into.
@@ -93,20 +89,12 @@ pub(crate) struct Meters {
     pub(crate) scrub_findings: AtomicU64,
 }
 
-thread_local! {
-    static STRIPE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
-    };
-}
-
 impl Meters {
-    /// Adds `amount`. Returns the stripe's count before, by which callers pick samples.
+    /// Adds `amount`. Returns the thread's count before, by which callers pick samples.
     #[inline]
     pub(crate) fn add(&self, counter: Counter, amount: u64) -> u64 {
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        let counters = self.stripes.get(stripe).and_then(|s| s.get(counter as usize));
-        counters.map_or(0, |counter| counter.fetch_add(amount, Ordering::Relaxed))
+        let counter = self.striped.own().get(counter as usize);
+        counter.map_or(0, |counter| counter.fetch_add(amount, Ordering::Relaxed))
     }
 
     /// Counts a commit of `tally`. Returns which times are taken of it, if any.
@@ -134,7 +122,7 @@ impl Meters {
 
     /// The sum over all threads.
     pub(crate) fn total(&self, counter: Counter) -> u64 {
-        let counters = self.stripes.iter().filter_map(|stripe| stripe.get(counter as usize));
+        let counters = self.striped.iter().filter_map(|part| part.get(counter as usize));
         counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 }

@@ -18,7 +18,6 @@
 //! - Evicted blocks are dropped after the lock is released.
 
 mod charge;
-mod hits;
 mod lists;
 mod policy;
 mod slots;
@@ -29,8 +28,8 @@ pub use slots::{CachedBlock, Slots};
 pub use stats::CacheStats;
 
 use crate::block::Block;
+use base::Striped;
 use base::lock::{Mutex, Rank};
-use hits::Hits;
 use policy::{Evicted, Policy, Temperature};
 use std::fmt;
 use std::sync::Arc;
@@ -51,7 +50,7 @@ pub struct Cache {
     capacity: AtomicUsize,
     /// Bytes of the capacity that others use.
     charged: AtomicUsize,
-    hits: Arc<Hits>,
+    hits: Arc<Striped<AtomicU64>>,
 }
 
 struct Shard {

@@ -3,7 +3,7 @@
 //! While nothing fails a call takes no lock: it reads who is there and that all is well, and counts itself.
 
 use arc_swap::ArcSwap;
-use base::Clock;
+use base::{Clock, Striped};
 use replication::link::{Attempt, Breaker, BreakerSettings, BreakerState, Rejected};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ struct Guard {
     breaker: Mutex<(Breaker, Counts)>,
     /// One more than the breaker's quiet epoch; 0 if it has none.
     quiet: AtomicU64,
-    successes: AtomicU64,
+    successes: Striped<AtomicU64>,
     on_change: Option<OnChange>,
 }
 
@@ -169,7 +169,7 @@ impl Breakers {
         let report = |guard: &Guard| {
             let (breaker, counts) = &*guard.lock();
             let Counts { failures, rejected } = *counts;
-            let successes = guard.successes.load(Ordering::Relaxed);
+            let successes = guard.successes.sum();
             BreakerReport { state: breaker.state(now), successes, failures, rejected }
         };
         let all = self.all.by_name.load();
@@ -213,7 +213,7 @@ impl Guard {
         let breaker = Breaker::new(settings);
         let quiet = AtomicU64::new(quiet_of(&breaker));
         let breaker = Mutex::new((breaker, Counts::default()));
-        Guard { name: name.to_owned(), breaker, quiet, successes: AtomicU64::new(0), on_change }
+        Guard { name: name.to_owned(), breaker, quiet, successes: Striped::default(), on_change }
     }
 
     /// Asks to make an attempt.
@@ -231,7 +231,7 @@ impl Guard {
 
     /// Counts a success.
     fn succeeded(&self, attempt: Attempt) {
-        self.successes.fetch_add(1, Ordering::Relaxed);
+        self.successes.add_one();
         if self.quiet.load(Ordering::Acquire).checked_sub(1) != Some(attempt.epoch()) {
             self.with(|breaker, _| breaker.succeeded(attempt));
         }

@@ -1,13 +1,13 @@
 //! Where the blocks of one open table are found, if they are in memory.
 
-use super::hits::Hits;
 use super::lists::NodeId;
 use super::policy::{Entry, Policy};
 use crate::block::Block;
 use arc_swap::{ArcSwapOption, Guard};
+use base::Striped;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// One slot for each block of an open table.
@@ -105,7 +105,7 @@ impl fmt::Debug for Slots {
 pub struct CachedBlock {
     block: Block,
     slots: Weak<Slots>,
-    hits: Arc<Hits>,
+    hits: Arc<Striped<AtomicU64>>,
     index: u32,
     /// Where the policy keeps it. Written once, under the shard's lock, before a slot has it.
     node: AtomicU32,
@@ -118,7 +118,7 @@ impl CachedBlock {
         block: Block,
         slots: &Arc<Slots>,
         index: u32,
-        hits: &Arc<Hits>,
+        hits: &Arc<Striped<AtomicU64>>,
     ) -> Arc<CachedBlock> {
         Arc::new(CachedBlock {
             block,
