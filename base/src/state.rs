@@ -224,7 +224,12 @@ pub struct StateWriter {
 impl StateWriter {
     /// An empty chunk of `scope`.
     pub fn new(scope: ScopeId) -> StateWriter {
-        let (names, origins, entries) = (Vec::new(), Vec::new(), Vec::new());
+        StateWriter::with_room(scope, 0)
+    }
+
+    /// As [`StateWriter::new`], with memory for entries of so many bytes: to grow costs as much as to write.
+    pub fn with_room(scope: ScopeId, len: usize) -> StateWriter {
+        let (names, origins, entries) = (Vec::new(), Vec::new(), Vec::with_capacity(len));
         StateWriter { scope, names, origins, entries, count: 0 }
     }
 

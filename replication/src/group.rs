@@ -214,6 +214,8 @@ struct Peer {
     owes_line: bool,
     /// What the state had that it was given last, until it is seen whether it took that.
     given: Option<Vector>,
+    /// How often in a row it did not.
+    broken_off: u32,
     heard: Heard,
 }
 

@@ -24,6 +24,9 @@ const ENTRY_WORK: usize = 64;
 const _: () =
     assert!(WORK_MAX / ENTRY_WORK <= CHUNK_ENTRIES_MAX, "a call fills no chunk beyond that");
 const LOOK_UP_WORK: usize = 8 << 10;
+/// Bytes of a chunk that memory is set aside for at once, at the most; and those of an entry with which it ends.
+const ROOM_MAX: usize = 1 << 20;
+const ROOM_OF_LAST: usize = 16 << 10;
 
 /// A key, its value, and who wrote it when.
 pub type Stamped = (Vec<u8>, Vec<u8>, Stamp);
@@ -190,7 +193,8 @@ impl Delta {
     /// if there was nothing for long: ask again. Range deletes come first, then entries by the name of
     /// their keyspace and by key. Looks at 16 MiB at the most, and one entry.
     pub fn next(&mut self, len_max: usize) -> Result<Option<Vec<u8>>> {
-        let mut writer = StateWriter::new(self.moment.scope);
+        let room = len_max.min(ROOM_MAX).saturating_add(ROOM_OF_LAST);
+        let mut writer = StateWriter::with_room(self.moment.scope, room);
         while writer.len() < len_max
             && !writer.is_full()
             && let Some((name, range)) = self.ranges.pop_front()

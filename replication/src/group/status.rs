@@ -21,12 +21,23 @@ impl Group {
         }
     }
 
-    /// Whether `peer`, which has `has`, took all of the state that it was given last, or was given none. Asked again
-    /// it did: a line that broke off may hold the next time.
-    pub(crate) fn took_given(&self, peer: NodeId, has: &Vector) -> bool {
+    /// How often in a row `peer`, which has `has` now, was given state and did not take all of it.
+    pub(crate) fn broken_off(&self, peer: NodeId, has: &Vector) -> u32 {
         let mut state = self.state.lock();
-        let given = state.peers.get_mut(&peer).and_then(|peer| peer.given.take());
-        given.is_none_or(|given| has.covers_all(&given))
+        let Some(peer) = state.peers.get_mut(&peer) else { return 0 };
+        match peer.given.take() {
+            Some(given) if has.covers_all(&given) => peer.broken_off = 0,
+            Some(_) => peer.broken_off += 1,
+            None => {}
+        }
+        peer.broken_off
+    }
+
+    /// From now on `peer` counts as one that took all that it was given.
+    pub(crate) fn forgive_broken_off(&self, peer: NodeId) {
+        if let Some(peer) = self.state.lock().peers.get_mut(&peer) {
+            peer.broken_off = 0;
+        }
     }
 
     /// Notes how many bytes are held for payloads of `peer` that are not whole yet.

@@ -6,8 +6,8 @@
 //!      4     *  content  as many bytes; what they mean is the conversation's
 //! ```
 //!
-//! The length is checked before anything is allocated, and memory grows only as bytes come: a peer
-//! that promises a large frame and sends little costs little.
+//! The length is checked before anything is allocated, and memory grows only as bytes come, or to what the frame
+//! before took: a peer that promises a large frame and sends little costs little.
 
 use super::error::LinkError;
 
@@ -27,13 +27,15 @@ pub struct FrameDecoder {
     /// Bytes of the content; known once the prefix is whole.
     wanted: Option<usize>,
     content: Vec<u8>,
+    /// Bytes of the content before.
+    last_len: usize,
 }
 
 impl FrameDecoder {
     /// A decoder of frames of at most `len_max` bytes.
     pub fn new(len_max: usize) -> FrameDecoder {
         let (prefix, content) = ([0; PREFIX], Vec::new());
-        FrameDecoder { len_max, prefix, prefix_len: 0, wanted: None, content }
+        FrameDecoder { len_max, prefix, prefix_len: 0, wanted: None, content, last_len: 0 }
     }
 
     /// How many bytes may be fed at most: those up to the end of the prefix, or of the frame.
@@ -66,7 +68,8 @@ impl FrameDecoder {
             return self.feed_prefix(bytes).map(|()| None);
         };
         if self.content.capacity() == 0 {
-            self.content.reserve_exact(wanted.min(FIRST_ROOM.max(bytes.len())));
+            let room = FIRST_ROOM.max(bytes.len()).max(self.last_len);
+            self.content.reserve_exact(wanted.min(room));
         }
         self.content.extend_from_slice(bytes);
         if self.content.len() < wanted {
@@ -74,6 +77,7 @@ impl FrameDecoder {
         }
         self.wanted = None;
         self.prefix_len = 0;
+        self.last_len = wanted;
         Ok(Some(std::mem::take(&mut self.content)))
     }
 
@@ -153,6 +157,18 @@ mod tests {
         feed(&mut decoder, &(1u32 << 20).to_le_bytes(), 1).unwrap();
         feed(&mut decoder, &[1; 100], 1).unwrap();
         assert!(decoder.room() <= FIRST_ROOM, "{}", decoder.room());
+    }
+
+    #[test]
+    fn a_frame_may_take_at_once_what_the_one_before_took() {
+        for len in [1u32 << 20, 70_000] {
+            let mut decoder = FrameDecoder::new(FRAME_LEN_MAX);
+            feed(&mut decoder, &encoded(&[vec![1; 100_000]]), 1_000).unwrap();
+            assert_eq!(decoder.room(), 0);
+            feed(&mut decoder, &len.to_le_bytes(), 4).unwrap();
+            feed(&mut decoder, &[1; 100], 100).unwrap();
+            assert_eq!(decoder.room(), 100_000.min(len as usize));
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::rules;
 use crate::store::Store;
 use base::{KeyRanges, NodeId, Vector};
 
+/// How often in a row state that a peer is given may break off, before it gets the log instead.
+const BROKEN_OFF_MAX: u32 = 2;
+
 /// What both sides know of one of them: the newest record decides.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standing {
@@ -58,10 +61,7 @@ impl Session {
             return Ok(Some(Offer::plain(scope, wish.round, answer)));
         }
         let peer = self.handshake.peer.as_ref().map(|peer| peer.origin);
-        // State that a broken line has cut off is lost, while of the log each shipment counts; and who got some
-        // just now would be put off.
-        let may_prefer_state = self.group.took_given(self.peer(), &has)
-            && self.group.has_rested(self.peer(), Wish::CatchUp, self.now);
+        let may_prefer_state = self.may_prefer_state(&has);
         let offer = self.give.subscribe(store, wish, peer, may_prefer_state)?;
         let is_gone = offer.as_ref().is_some_and(|offer| offer.answer() == Answer::HistoryGone);
         let is_below = || !rules::may_take_delta(&has, &store.floor(scope));
@@ -71,6 +71,22 @@ impl Session {
             self.take.must_reconcile();
         }
         Ok(offer)
+    }
+
+    /// Whether a peer that has `has` is better off with state, if it is far behind.
+    fn may_prefer_state(&self, has: &Vector) -> bool {
+        match self.group.broken_off(self.peer(), has) {
+            // Who got some just now would be put off.
+            0 => self.group.has_rested(self.peer(), Wish::CatchUp, self.now),
+            // Of two links that were made at once only one lasts.
+            times if times < BROKEN_OFF_MAX => true,
+            // State that a broken line has cut off is lost, while of the log each shipment counts. The line may
+            // hold the next time.
+            _ => {
+                self.group.forgive_broken_off(self.peer());
+                false
+            }
+        }
     }
 
     /// Why a peer that is no member gets no tail. An empty one becomes a member now.

@@ -16,7 +16,7 @@ fn tables(fs: &SimFs) -> usize {
 }
 
 /// Tables are refused when they are announced, a delta once the rest of the disk is users'. Once there is
-/// space the next session brings it all, after a delta from the log.
+/// space the next session brings it all.
 #[test]
 fn state_that_does_not_fit_ends_the_session_with_its_error() {
     for tier in [Tier::Tables, Tier::Delta] {
@@ -40,7 +40,7 @@ fn state_that_does_not_fit_ends_the_session_with_its_error() {
         let before = tables(&fs);
         pair.events.clear();
 
-        // After a delta that broke off the log follows, whose commits stay.
+        // After two deltas that broke off the log follows, whose commits stay.
         let ends = |pair: &Pair| tier == Tier::Delta && !pair.failures.is_empty();
         (0..120).for_each(|_| {
             if !ends(&pair) {
@@ -64,8 +64,7 @@ fn state_that_does_not_fit_ends_the_session_with_its_error() {
         fs.set_free(PLENTY);
         pair.failures.clear();
         pair.settle();
-        let is_installed = pair.events.contains(&(1, Event::Installed(tier)));
-        assert_eq!(is_installed, tier == Tier::Tables, "{:?}", pair.events);
+        assert!(pair.events.contains(&(1, Event::Installed(tier))), "{:?}", pair.events);
         assert_eq!(pair.keyspace(1, "k").iter().count(), 3000 + usize::from(tier == Tier::Delta));
     }
 }

@@ -55,17 +55,18 @@ fn a_node_far_behind_gets_a_delta_though_the_log_reaches() {
     net.check_fold();
 }
 
-/// What had come of a delta is lost when the line breaks; of the log each shipment counts.
+/// What had come of a delta is lost when the line breaks; of the log each shipment counts. But a link that is made
+/// twice breaks off as well.
 #[test]
-fn a_delta_that_broke_off_is_followed_by_the_log() {
+fn deltas_that_broke_off_twice_are_followed_by_the_log() {
     let mut net = Net::new(14, 2, 0);
     net.put(0, "a", "1");
     net.heal();
     net.nodes.iter().for_each(|node| node.store.set_far_behind(30));
-    for (round, is_delta) in [(1, true), (2, false), (3, true)] {
+    for (round, is_delta) in [(1, true), (2, true), (3, false), (4, true)] {
         net.cut(0, 1);
-        // For longer than who got state gets none.
-        net.run(2_000);
+        // For longer than who got state gets none, and once at once: as the other of two links.
+        net.run(if round == 2 { 0 } else { 2_000 });
         for at in 0..40 {
             net.put(0, &format!("key {at}"), &format!("of round {round}"));
         }
@@ -74,19 +75,21 @@ fn a_delta_that_broke_off_is_followed_by_the_log() {
         net.events.clear();
         net.connect(0, 1);
         if is_delta {
+            let began = net.now_ms;
             while net.on_their_way(0, 1, Channel::Bulk) == 0 {
                 net.step();
+                net.pass(1);
+                assert!(net.now_ms < began + 60_000, "{:?} {:?}", net.events, net.failures);
             }
-            // Once it breaks off, and once not.
             match round {
-                1 => net.cut(0, 1),
+                1 | 2 => net.cut(0, 1),
                 _ => net.run(2_000),
             }
         } else {
             net.run(2_000);
         }
-        assert_eq!(net.has_chosen(1, Tier::Delta), round == 3, "round {round}: {:?}", net.events);
-        assert_eq!(net.get(1, "key 7").is_some(), round > 1, "round {round}");
+        assert_eq!(net.has_chosen(1, Tier::Delta), round == 4, "round {round}: {:?}", net.events);
+        assert_eq!(net.get(1, "key 7").is_some(), round > 2, "round {round}");
     }
     assert!(net.failures.is_empty(), "{:?}", net.failures);
     net.heal();
